@@ -1,0 +1,1 @@
+"""Scheduled jobs and their execution history in one SQLite file."""

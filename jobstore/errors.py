@@ -1,0 +1,199 @@
+"""The errors a caller can meet, one class for each code.
+
+::
+
+    JobStoreError
+    ├── NotFound (LookupError)          NOT_FOUND            404
+    ├── InvalidParameter (ValueError)   INVALID_PARAMETER    400
+    ├── InvalidSchedule (ValueError)    INVALID_SCHEDULE     400   refused when it is written
+    ├── InvalidRecord (ValueError)      INVALID_RECORD       400   refused when it is written
+    ├── Conflict                        CONFLICT             409
+    ├── Unauthorized                    UNAUTHORIZED         401
+    ├── Forbidden                       FORBIDDEN            403
+    ├── MethodNotAllowed                METHOD_NOT_ALLOWED   405
+    ├── ResponseTooLarge                RESPONSE_TOO_LARGE   413
+    ├── InternalError                   INTERNAL             500
+    └── StoreError                      (a child names the code)   503
+        ├── StoreBusy                   STORE_BUSY
+        ├── StoreNotFound               STORE_NOT_FOUND
+        ├── NotAStore                   NOT_A_STORE
+        ├── StoreCorrupt                STORE_CORRUPT
+        ├── StoreFull                   STORE_FULL
+        ├── StoreUnreadable             STORE_UNREADABLE
+        ├── SchemaTooNew                SCHEMA_TOO_NEW
+        └── SchemaTooOld                SCHEMA_TOO_OLD
+
+Every message may be shown to the caller: it says what is wrong, the rule, what came
+(cut at 80 characters) and one remedy. The message of a `StoreError` names the file, so
+HTTP shows ``The job store is unavailable`` in its place.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+SHOWN_CHARACTERS = 80
+
+
+class JobStoreError(Exception):
+    """The root of every error this package raises on purpose.
+
+    Attributes:
+        code: the stable word for programs, the same through every door.
+        http_status: the status of the HTTP answer that carries it.
+    """
+
+    code: ClassVar[str] = "INTERNAL"
+    http_status: ClassVar[int] = 500
+
+    @property
+    def message(self) -> str:
+        """The sentence for the caller, without the code."""
+        return str(self.args[0]) if self.args else self.code
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class NotFound(JobStoreError, LookupError):
+    """What was asked for by name or number is not there."""
+
+    code = "NOT_FOUND"
+    http_status = 404
+
+
+class InvalidParameter(JobStoreError, ValueError):
+    """A parameter of a query breaks its rule."""
+
+    code = "INVALID_PARAMETER"
+    http_status = 400
+
+
+class InvalidSchedule(JobStoreError, ValueError):
+    """A schedule that could never be computed was about to be written."""
+
+    code = "INVALID_SCHEDULE"
+    http_status = 400
+
+
+class InvalidRecord(JobStoreError, ValueError):
+    """A job or an execution that breaks a rule of the file was about to be written."""
+
+    code = "INVALID_RECORD"
+    http_status = 400
+
+
+class Conflict(JobStoreError):
+    """What was asked for contradicts what the file already says."""
+
+    code = "CONFLICT"
+    http_status = 409
+
+
+class Unauthorized(JobStoreError):
+    """No bearer token came, or none that is known."""
+
+    code = "UNAUTHORIZED"
+    http_status = 401
+
+
+class Forbidden(JobStoreError):
+    """The token is known and lacks the permission."""
+
+    code = "FORBIDDEN"
+    http_status = 403
+
+
+class MethodNotAllowed(JobStoreError):
+    """The HTTP method would write, and this API only reads."""
+
+    code = "METHOD_NOT_ALLOWED"
+    http_status = 405
+
+
+class ResponseTooLarge(JobStoreError):
+    """The page is larger than the transport's bound."""
+
+    code = "RESPONSE_TOO_LARGE"
+    http_status = 413
+
+
+class InternalError(JobStoreError):
+    """A defect of ours; the message carries a request id and nothing else."""
+
+
+class StoreError(JobStoreError):
+    """The file cannot be used; the children say why."""
+
+    code = "STORE_UNREADABLE"
+    http_status = 503
+
+
+class StoreBusy(StoreError):
+    """Another process has been writing for longer than the time-out."""
+
+    code = "STORE_BUSY"
+
+
+class StoreNotFound(StoreError):
+    """There is no file at the path."""
+
+    code = "STORE_NOT_FOUND"
+
+
+class NotAStore(StoreError):
+    """The file is something else."""
+
+    code = "NOT_A_STORE"
+
+
+class StoreCorrupt(StoreError):
+    """The file is damaged."""
+
+    code = "STORE_CORRUPT"
+
+
+class StoreFull(StoreError):
+    """The disk is full."""
+
+    code = "STORE_FULL"
+
+
+class StoreUnreadable(StoreError):
+    """The file is there and cannot be read or written."""
+
+    code = "STORE_UNREADABLE"
+
+
+class SchemaTooNew(StoreError):
+    """A newer jobstore wrote the file."""
+
+    code = "SCHEMA_TOO_NEW"
+
+
+class SchemaTooOld(StoreError):
+    """An older jobstore wrote the file and a recorder has not upgraded it yet."""
+
+    code = "SCHEMA_TOO_OLD"
+
+
+def shown(value: object) -> str:
+    """What came, as an error message shows it: printable and at most 80 characters.
+
+    >>> shown("1001")
+    "'1001'"
+    >>> len(shown("x" * 500)) <= 80
+    True
+    """
+    text = repr(value[:SHOWN_CHARACTERS]) if isinstance(value, str) else _brief_repr(value)
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
+
+
+def _brief_repr(value: object) -> str:
+    """The repr of a scalar; of anything that could be large or hostile only its type."""
+    if value is None or isinstance(value, bool | float):
+        return repr(value)
+    if isinstance(value, int):
+        return repr(value) if value.bit_length() <= 256 else "a very large integer"
+    return f"a value of type {type(value).__name__}"

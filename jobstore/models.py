@@ -1,0 +1,156 @@
+"""The seed's tables: field names in their order, statuses, and the types of documents and pages.
+
+Section names in quotes are the seed's own (响应字段, 执行状态说明, 任务类型说明, 任务分类说明).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, TypedDict
+
+
+class Status(StrEnum):
+    """The state of an execution ("执行状态说明"); a closed set, in the order the file numbers them."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    TIMEOUT = "TIMEOUT"
+
+
+STATUSES: tuple[Status, ...] = tuple(Status)
+"""Position is the number that the file stores."""
+STATUS_CODES: dict[str, int] = {status.value: code for code, status in enumerate(STATUSES)}
+FINISHED: frozenset[Status] = frozenset({Status.SUCCESS, Status.FAILURE, Status.TIMEOUT})
+
+
+class ScheduleType(StrEnum):
+    """How a job's next run is known; ``external`` is ours, the other two are the seed's."""
+
+    CRON = "cron"
+    INTERVAL = "interval"
+    EXTERNAL = "external"
+
+
+KNOWN_JOB_TYPES = ("kline", "symbol", "balance", "order", "fill", "transfer", "ticker", "orderbook")
+"""The seed's "任务类型说明"; the set is open."""
+KNOWN_JOB_CATEGORIES = ("backfill", "sync", "monitor", "cleanup")
+"""The seed's "任务分类说明"; the set is open."""
+
+JOB_FIELDS = (
+    "id", "job_type", "name", "job_category", "description", "schedule_type", "schedule", "interval_seconds",
+    "parameters", "timeout_seconds", "max_instances", "enabled", "last_run_at", "next_run_at", "created_at",
+    "updated_at",
+)  # fmt: skip
+EXECUTION_FIELDS = (
+    "id", "job_id", "job_name", "status", "started_at", "completed_at", "duration_ms", "result", "error",
+    "trace_id", "worker_id", "parameters_snapshot", "created_at",
+)  # fmt: skip
+JOB_ORDERS = tuple(field for field in JOB_FIELDS if field != "parameters")
+EXECUTION_ORDERS = tuple(
+    field for field in EXECUTION_FIELDS if field not in {"result", "error", "parameters_snapshot"}
+)
+
+
+class JobDocument(TypedDict):
+    """A job as every door returns it: the seed's sixteen fields, in its order."""
+
+    id: str
+    job_type: str
+    name: str
+    job_category: str
+    description: str | None
+    schedule_type: str
+    schedule: str | None
+    interval_seconds: int | None
+    parameters: Any
+    timeout_seconds: int | None
+    max_instances: int
+    enabled: bool
+    last_run_at: str | None
+    next_run_at: str | None
+    created_at: str
+    updated_at: str
+
+
+class ExecutionDocument(TypedDict):
+    """An execution as every door returns it: the seed's thirteen fields, in its order."""
+
+    id: str
+    job_id: str
+    job_name: str
+    status: str
+    started_at: str | None
+    completed_at: str | None
+    duration_ms: int | None
+    result: Any
+    error: str | None
+    trace_id: str | None
+    worker_id: str | None
+    parameters_snapshot: Any
+    created_at: str
+
+
+class Pagination(TypedDict):
+    """Where a page stands in the whole; the seed's six fields."""
+
+    page: int
+    page_size: int
+    total: int
+    total_pages: int
+    has_next: bool
+    has_prev: bool
+
+
+class JobPage(TypedDict):
+    """A page of jobs."""
+
+    data: list[JobDocument]
+    pagination: Pagination
+
+
+class ExecutionPage(TypedDict):
+    """A page of executions."""
+
+    data: list[ExecutionDocument]
+    pagination: Pagination
+
+
+class DurationStats(TypedDict):
+    """Milliseconds over finished runs; null where there are none."""
+
+    average: float | None
+    p50: int | None
+    p95: int | None
+    max: int | None
+
+
+class StatsDocument(TypedDict):
+    """Numbers over a window of the history."""
+
+    job_id: str | None
+    after: str | None
+    before: str | None
+    runs: int
+    by_status: dict[str, int]
+    success_rate: float | None
+    duration_ms: DurationStats
+    last_success_at: str | None
+    last_failure_at: str | None
+
+
+def pagination(total: int, limit: int, offset: int, shown: int) -> Pagination:
+    """The seed's six fields.
+
+    >>> pagination(total=1500, limit=50, offset=0, shown=50)["total_pages"]
+    30
+    """
+    return {
+        "page": offset // limit + 1,
+        "page_size": limit,
+        "total": total,
+        "total_pages": -(-total // limit),
+        "has_next": offset + shown < total,
+        "has_prev": offset > 0,
+    }
