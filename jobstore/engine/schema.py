@@ -171,6 +171,18 @@ CREATE TABLE name_hour_tally (
     PRIMARY KEY (hour, name_id, status)
 ) STRICT, WITHOUT ROWID;
 
+-- Per day of the effective start, bounds of other keys that move with time: where a walk in their order may begin.
+-- They only ever widen, so after a prune they are still bounds.
+CREATE TABLE day_zone (
+    day INTEGER PRIMARY KEY,
+    id_low INTEGER NOT NULL,
+    id_high INTEGER NOT NULL,
+    created_low INTEGER NOT NULL,
+    created_high INTEGER NOT NULL,
+    completed_low INTEGER,
+    completed_high INTEGER
+) STRICT;
+
 -- What changed, newest {CHANGES_KEPT}: readers keep what they remember exact by reading the rows they have not seen.
 -- Of an execution: its name, status, hour and the difference; of a job: its number.
 CREATE TABLE change (
@@ -240,6 +252,19 @@ def _count_in(row: str) -> str:
     INSERT INTO name_hour_tally VALUES ({_hour(row)}, {row}.name_id, {row}.status, 1)
     ON CONFLICT DO UPDATE SET runs = runs + 1;
     INSERT INTO change (name_id, status, hour, runs) VALUES ({row}.name_id, {row}.status, {_hour(row)}, 1);
+    {_zone_of(row)}"""
+
+
+def _zone_of(row: str) -> str:
+    """The statement that widens the zone of an execution's day."""
+    return f"""INSERT INTO day_zone VALUES (
+        {_day(row)}, {row}.id, {row}.id, {row}.created_us, {row}.created_us, {row}.completed_us, {row}.completed_us)
+    ON CONFLICT DO UPDATE SET
+        id_low = min(id_low, excluded.id_low), id_high = max(id_high, excluded.id_high),
+        created_low = min(created_low, excluded.created_low),
+        created_high = max(created_high, excluded.created_high),
+        completed_low = coalesce(min(completed_low, excluded.completed_low), completed_low, excluded.completed_low),
+        completed_high = coalesce(max(completed_high, excluded.completed_high), completed_high, excluded.completed_high);
 """
 
 
@@ -281,6 +306,10 @@ INSERT INTO period_tally
 INSERT INTO name_tally
     SELECT name_id, status, count(*), count(duration_ms), coalesce(sum(duration_ms), 0)
     FROM execution GROUP BY 1, 2;
+INSERT INTO day_zone
+    SELECT {_day("execution")}, min(id), max(id), min(created_us), max(created_us), min(completed_us),
+        max(completed_us)
+    FROM execution GROUP BY 1;
 """
 """Fills the empty counters from the executions; used after a bulk load."""
 
@@ -301,6 +330,10 @@ END;
 CREATE TRIGGER job_name_kept BEFORE UPDATE OF name_id, job_number, name ON job_name BEGIN
     SELECT RAISE(ABORT, 'the name of past executions does not change');
 END;
+-- Folding again (another Unicode version) changes what searches find: told to readers as a name without a count.
+CREATE TRIGGER job_name_folded AFTER UPDATE OF folded ON job_name BEGIN
+    INSERT INTO change (name_id) VALUES (NEW.name_id);
+END;
 CREATE TRIGGER execution_id_kept BEFORE UPDATE OF id ON execution WHEN NEW.id <> OLD.id BEGIN
     SELECT RAISE(ABORT, 'the id of an execution does not change');
 END;
@@ -311,6 +344,13 @@ CREATE TRIGGER execution_counted_again AFTER UPDATE OF name_id, status, effectiv
 WHEN OLD.name_id <> NEW.name_id OR OLD.status <> NEW.status OR OLD.effective_us <> NEW.effective_us
     OR OLD.duration_ms IS NOT NEW.duration_ms
 BEGIN{_count_out("OLD")}{_count_in("NEW")}END;
+
+-- Whatever moves a key without moving a counter widens its zone all the same.
+CREATE TRIGGER execution_zoned AFTER UPDATE OF created_us, completed_us ON execution
+WHEN NOT (OLD.name_id <> NEW.name_id OR OLD.status <> NEW.status OR OLD.effective_us <> NEW.effective_us
+    OR OLD.duration_ms IS NOT NEW.duration_ms)
+BEGIN
+    {_zone_of("NEW")}END;
 
 CREATE TRIGGER job_added AFTER INSERT ON job BEGIN
     INSERT INTO change (job_number) VALUES (NEW.number);

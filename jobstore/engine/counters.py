@@ -1,0 +1,164 @@
+"""Remembered counters: how many executions of some names there are, by status, in all, by day, by hour.
+
+The file's own counters (see ``schema``) are read once, when a query first needs them, and then kept exact
+by the change log; so a total costs a few additions, whoever commits in between.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from jobstore.engine.schema import DAY_US, HOUR_US, SPAN_ALL, SPAN_DAY, SPAN_HOUR
+from jobstore.instants import MIN_US
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection, Iterable, Iterator
+
+HOURS_A_DAY = 24
+DAYS_REMEMBERED = 64
+"""Days whose hours are remembered; a deep page needs one, a window two."""
+FEW_NAMES = 20
+"""Up to so many names are looked up one by one; more are read in one sweep."""
+NAMES_PER_STATEMENT = 500
+
+
+def hour_of(us: int) -> int:
+    """The hour an instant lies in, counted from year 1."""
+    return (us - MIN_US) // HOUR_US
+
+
+def hour_begins_us(hour: int) -> int:
+    """The first instant of an hour."""
+    return hour * HOUR_US + MIN_US
+
+
+def day_begins_us(day: int) -> int:
+    """The first instant of a day."""
+    return day * DAY_US + MIN_US
+
+
+class Counters:
+    """The counters of a set of names (``names=None``: of all executions)."""
+
+    __slots__ = ("_cumulated", "_days", "_hours", "_total", "names")
+
+    def __init__(self, names: set[int] | None, total: list[int]) -> None:
+        self.names = names
+        self._total = total
+        self._days: dict[int, list[int]] | None = None
+        self._hours: dict[int, dict[int, list[int]]] = {}
+        self._cumulated: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
+
+    def total(self, statuses: Iterable[int]) -> int:
+        """Executions with one of the statuses; no row is touched."""
+        total = self._total
+        return sum([total[status] for status in statuses])
+
+    def days(self, connection: sqlite3.Connection) -> dict[int, list[int]]:
+        """Counts by day, in no order; the first call reads one counter per name and day."""
+        if self._days is None:
+            self._days = _gathered(_day_rows(connection, self.names))
+        return self._days
+
+    def before_day(self, connection: sqlite3.Connection, statuses: tuple[int, ...], day: int) -> int:
+        """Executions with one of the statuses whose effective start lies before a day."""
+        days, cumulated = self._day_sums(connection, statuses)
+        found = bisect_left(days, day)
+        return cumulated[found - 1] if found else 0
+
+    def day_at(self, connection: sqlite3.Connection, statuses: tuple[int, ...], position: int) -> int:
+        """The day of the execution at a position (from 0, oldest first) among those with one of the statuses."""
+        days, cumulated = self._day_sums(connection, statuses)
+        return days[bisect_right(cumulated, position)]
+
+    def _day_sums(self, connection: sqlite3.Connection, statuses: tuple[int, ...]) -> tuple[list[int], list[int]]:
+        """Days in order, and executions up to the end of each."""
+        found = self._cumulated.get(statuses)
+        if found is None:
+            counts = self.days(connection)
+            days = sorted(counts)
+            sums = accumulate([sum([counts[day][status] for status in statuses]) for day in days])
+            found = self._cumulated[statuses] = (days, list(sums))
+        return found
+
+    def hours(self, connection: sqlite3.Connection, day: int) -> dict[int, list[int]]:
+        """Counts by hour of one day; the first call for a day reads one counter per name and hour of it."""
+        found = self._hours.get(day)
+        if found is None:
+            if len(self._hours) >= DAYS_REMEMBERED:
+                self._hours.clear()
+            found = self._hours[day] = _gathered(_hour_rows(connection, self.names, day))
+        return found
+
+    def apply(self, hour: int, status: int, runs: int) -> None:
+        """Takes in one difference from the change log."""
+        self._total[status] += runs
+        if self._days is not None:
+            self._cumulated.clear()
+            self._days.setdefault(hour // HOURS_A_DAY, [0] * 5)[status] += runs
+        hours = self._hours.get(hour // HOURS_A_DAY)
+        if hours is not None:
+            hours.setdefault(hour, [0] * 5)[status] += runs
+
+
+def counters_of_all(connection: sqlite3.Connection) -> Counters:
+    """Five counters."""
+    total = [0] * 5
+    rows = connection.execute(
+        "SELECT status, runs FROM period_tally WHERE span = ? AND period = 0", (SPAN_ALL,)
+    )  # fmt: skip
+    for status, runs in rows:
+        total[status] = runs
+    return Counters(None, total)
+
+
+def _gathered(rows: Iterator[tuple[int, int, int]]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for period, status, runs in rows:
+        counts = found.get(period)
+        if counts is None:
+            counts = found[period] = [0] * 5
+        counts[status] += runs
+    return found
+
+
+def _day_rows(connection: sqlite3.Connection, names: set[int] | None) -> Iterator[tuple[int, int, int]]:
+    if names is None:
+        yield from connection.execute(
+            "SELECT period, status, runs FROM period_tally WHERE span = ?", (SPAN_DAY,)
+        )  # fmt: skip
+        return
+    for some in in_chunks(names):
+        yield from connection.execute(
+            f"SELECT day, status, runs FROM name_day_tally WHERE name_id IN ({','.join('?' * len(some))})", some
+        )
+
+
+def _hour_rows(connection: sqlite3.Connection, names: set[int] | None, day: int) -> Iterator[tuple[int, int, int]]:
+    first, last = day * HOURS_A_DAY, day * HOURS_A_DAY + HOURS_A_DAY - 1
+    if names is None:
+        yield from connection.execute(
+            "SELECT period, status, runs FROM period_tally WHERE span = ? AND period BETWEEN ? AND ?",
+            (SPAN_HOUR, first, last),
+        )
+    elif len(names) <= FEW_NAMES:
+        for hour in range(first, last + 1):
+            yield from connection.execute(
+                f"SELECT hour, status, runs FROM name_hour_tally WHERE hour = ? AND name_id IN ({','.join('?' * len(names))})",
+                (hour, *names),
+            )
+    else:
+        rows = connection.execute(
+            "SELECT hour, name_id, status, runs FROM name_hour_tally WHERE hour BETWEEN ? AND ?", (first, last)
+        )
+        yield from ((hour, status, runs) for hour, name_id, status, runs in rows if name_id in names)
+
+
+def in_chunks(names: Collection[int]) -> Iterator[list[int]]:
+    """The names in lists short enough for one statement."""
+    ordered = sorted(names)
+    for begin in range(0, len(ordered), NAMES_PER_STATEMENT):
+        yield ordered[begin : begin + NAMES_PER_STATEMENT]

@@ -1,0 +1,198 @@
+"""What a reader remembers between queries, and how it stays exact while others commit.
+
+Every commit that adds, moves or removes an execution, or changes a job, leaves rows in the table ``change``.
+A query reads, inside its own transaction, those it has not seen and applies them; a reader that is too far
+behind forgets everything and reads anew what it needs. So whatever is remembered is true of the snapshot
+that the rest of the query sees.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from jobstore.engine.counters import Counters, counters_of_all
+from jobstore.engine.jobbook import JobBook
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+REPLAYED = 4_096
+"""Changes applied one by one; beyond, reading the counters anew is quicker."""
+TERMS_REMEMBERED = 128
+"""Search terms and jobs whose counters are kept, least recently used first to go."""
+
+_Change = tuple[int, int | None, int | None, int | None, int | None, int | None]
+
+
+class NameBook:
+    """Every name an execution was recorded under, folded, with its counts by status."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.names: dict[int, tuple[int, str, str]] = {}
+        self.totals: dict[int, list[int]] = {}
+        self._grouped: dict[int, list[tuple[int | str, list[int]]]] = {}
+        self.add(connection.execute("SELECT name_id, job_number, name, folded FROM job_name"))
+        for name_id, status, runs in connection.execute("SELECT name_id, status, runs FROM name_tally"):
+            self.totals[name_id][status] = runs
+
+    def add(self, rows: Iterable[tuple[int, int, str, str]]) -> None:
+        """Takes in names; their counts begin at nothing."""
+        for name_id, job_number, name, folded in rows:
+            self.names[name_id] = (job_number, name, folded)
+            self.totals[name_id] = [0] * 5
+        self._grouped.clear()
+
+    def grouped(self, position: int) -> list[tuple[int | str, list[int]]]:
+        """All names by job number (position 0) or by name (1), in order; sorted once."""
+        if position not in self._grouped:
+            keyed = sorted((key[position], name_id) for name_id, key in self.names.items())
+            self._grouped[position] = [
+                (value, [name_id for _, name_id in members]) for value, members in groupby(keyed, key=itemgetter(0))
+            ]
+        return self._grouped[position]
+
+    def containing(self, needle: str) -> set[int]:
+        """The names with the needle in them: one comparison for each name there is."""
+        return {name_id for name_id, (_, _, folded) in self.names.items() if needle in folded}
+
+    def summed(self, names: Iterable[int]) -> list[int]:
+        """The counts of some names together."""
+        total = [0] * 5
+        totals = self.totals
+        for name_id in names:
+            for status, runs in enumerate(totals[name_id]):
+                total[status] += runs
+        return total
+
+
+class Memory:
+    """Counters, names and jobs as of the last query; one for each connection, used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._seq: int | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._all: Counters | None = None
+        self._names: NameBook | None = None
+        self._terms: OrderedDict[str | int, Counters] = OrderedDict()
+        self._jobs: JobBook | None = None
+        self._met: set[int] = set()
+
+    def sync(self, connection: sqlite3.Connection) -> None:
+        """Brings what is remembered up to this transaction: one look at the log, one step for each change in it."""
+        if self._seq is None:
+            (self._seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()
+            return
+        changes = connection.execute(
+            "SELECT seq, name_id, status, hour, runs, job_number FROM change WHERE seq > ? ORDER BY seq", (self._seq,)
+        ).fetchall()
+        if changes:
+            self._replay(connection, changes)
+
+    def _replay(self, connection: sqlite3.Connection, changes: list[_Change]) -> None:
+        behind = changes[0][0] != (self._seq or 0) + 1 or len(changes) > REPLAYED
+        self._seq = changes[-1][0]
+        if behind:
+            self._forget()
+            return
+        moved: dict[tuple[int, int, int], int] = {}
+        jobs: set[int] = set()
+        for _, name_id, status, hour, runs, job_number in changes:
+            if job_number is not None:
+                jobs.add(job_number)
+            elif name_id is None or status is None or hour is None or runs is None:
+                self._forget()  # names were folded anew
+                return
+            else:
+                moved[name_id, status, hour] = moved.get((name_id, status, hour), 0) + runs
+        self._count(connection, moved)
+        if self._jobs is not None and jobs:
+            self._jobs.reread(connection, jobs)
+
+    def _count(self, connection: sqlite3.Connection, moved: dict[tuple[int, int, int], int]) -> None:
+        self._meet(connection, {name_id for name_id, _, _ in moved})
+        for (name_id, status, hour), runs in moved.items():
+            if not runs:
+                continue
+            if self._all is not None:
+                self._all.apply(hour, status, runs)
+            if self._names is not None:
+                self._names.totals[name_id][status] += runs
+            for counters in self._terms.values():
+                if counters.names is not None and name_id in counters.names:
+                    counters.apply(hour, status, runs)
+
+    def _meet(self, connection: sqlite3.Connection, name_ids: set[int]) -> None:
+        """Names that may be new: they join the book and every remembered term or job they belong to."""
+        for name_id in name_ids - self._met:
+            self._met.add(name_id)
+            for row in connection.execute(
+                "SELECT name_id, job_number, name, folded FROM job_name WHERE name_id = ?", (name_id,)
+            ):
+                if self._names is not None and name_id not in self._names.names:
+                    self._names.add([row])
+                _, job_number, _, folded = row
+                for key, counters in self._terms.items():
+                    if counters.names is not None and (key == job_number if isinstance(key, int) else key in folded):
+                        counters.names.add(name_id)
+
+    def all(self, connection: sqlite3.Connection) -> Counters:
+        """The counters of all executions."""
+        if self._all is None:
+            self._all = counters_of_all(connection)
+        return self._all
+
+    def book(self, connection: sqlite3.Connection) -> NameBook:
+        """Every name with its counts; the first call reads them all."""
+        if self._names is None:
+            self._names = NameBook(connection)
+        return self._names
+
+    def jobs(self, connection: sqlite3.Connection) -> JobBook:
+        """Every job's definition; the first call reads them all."""
+        if self._jobs is None:
+            self._jobs = JobBook(connection)
+        return self._jobs
+
+    def of_term(self, connection: sqlite3.Connection, needle: str) -> Counters:
+        """The counters of the names that contain a folded term."""
+        counters = self._terms.get(needle)
+        if counters is None:
+            book = self.book(connection)
+            names = book.containing(needle)
+            counters = self._terms[needle] = Counters(names, book.summed(names))
+        return self._used(needle, counters)
+
+    def of_job(self, connection: sqlite3.Connection, job_number: int) -> Counters:
+        """The counters of a job's history under all its names."""
+        counters = self._terms.get(job_number)
+        if counters is None:
+            names = {
+                name_id
+                for (name_id,) in connection.execute(
+                    "SELECT name_id FROM job_name WHERE job_number = ?", (job_number,)
+                )
+            }
+            counters = self._terms[job_number] = Counters(names, _summed(connection, names))
+        return self._used(job_number, counters)
+
+    def _used(self, key: str | int, counters: Counters) -> Counters:
+        self._terms.move_to_end(key)
+        if len(self._terms) > TERMS_REMEMBERED:
+            self._terms.popitem(last=False)
+        return counters
+
+
+def _summed(connection: sqlite3.Connection, names: set[int]) -> list[int]:
+    """The counts of a job's names: a job has few."""
+    total = [0] * 5
+    for name_id in names:
+        rows = connection.execute("SELECT status, runs FROM name_tally WHERE name_id = ?", (name_id,))
+        for status, runs in rows:
+            total[status] += runs
+    return total

@@ -1,0 +1,111 @@
+"""What a query over executions selects: disjoint parts, each all or some names with a set of statuses.
+
+A search is a union (the name contains the term, or the status is one it means). Cut into two parts that
+share no execution (any name with a status meant; a name that matches with any other status), totals add
+up and pages merge, whatever the filters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jobstore.engine.rows import fetch_job_by_name, fetch_job_by_number
+from jobstore.errors import NotFound
+from jobstore.models import STATUS_CODES
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+    from jobstore.engine.counters import Counters
+    from jobstore.engine.memory import Memory
+    from jobstore.engine.rows import JobRow
+    from jobstore.models import Status
+    from jobstore.params import ExecutionsQuery, JobRef
+
+ALL_STATUSES = (0, 1, 2, 3, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Executions of some names (``counters.names``; None: of every name) that have one of some statuses."""
+
+    counters: Counters
+    statuses: tuple[int, ...]
+
+    @property
+    def names(self) -> set[int] | None:
+        """The names; None: every one."""
+        return self.counters.names
+
+    @property
+    def total(self) -> int:
+        """Executions in the part, over all time."""
+        return self.counters.total(self.statuses)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The union of up to two disjoint parts."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def total(self) -> int:
+        """Executions selected, over all time."""
+        return sum(part.total for part in self.parts)
+
+    def admits(self, name_id: int, status: int) -> bool:
+        """Whether an execution of this name and status is selected."""
+        return any(status in part.statuses and (part.names is None or name_id in part.names) for part in self.parts)
+
+
+def find_job(connection: sqlite3.Connection, job_ref: JobRef) -> JobRow:
+    """The job that a caller means: by exact name first, then by number; one or two row lookups.
+
+    Raises:
+        NotFound: there is no such job.
+    """
+    row = fetch_job_by_name(connection, job_ref.name)
+    if row is None and job_ref.number is not None:
+        row = fetch_job_by_number(connection, job_ref.number)
+    if row is None:
+        raise NotFound(f"Job not found: {job_ref.name}")
+    return row
+
+
+def select_all(connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery) -> Selection:
+    """What ``list_job_executions`` selects by search and status: one pass over the names for a new term."""
+    wanted = _codes(query.statuses)
+    if not query.needle:
+        return _selection((memory.all(connection), wanted))
+    meant = _codes(query.meant) if query.meant else ()
+    at_once = tuple(code for code in wanted if code in meant)
+    by_name = tuple(code for code in wanted if code not in meant)
+    return _selection(
+        (memory.all(connection), at_once),
+        (memory.of_term(connection, query.needle), by_name),
+    )
+
+
+def select_of_job(
+    connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, job_number: int
+) -> Selection:
+    """What ``get_job_executions`` selects: there a term means statuses alone."""
+    wanted = _codes(query.statuses)
+    if query.needle:
+        meant = _codes(query.meant) if query.meant else ()
+        wanted = tuple(code for code in wanted if code in meant)
+    return _selection((memory.of_job(connection, job_number), wanted))
+
+
+def _selection(*parts: tuple[Counters, tuple[int, ...]]) -> Selection:
+    """The parts that can hold anything."""
+    return Selection(tuple(Part(counters, statuses) for counters, statuses in parts if counters.total(statuses)))
+
+
+def _codes(statuses: Iterable[Status] | None) -> tuple[int, ...]:
+    if statuses is None:
+        return ALL_STATUSES
+    return tuple(sorted(STATUS_CODES[status] for status in statuses))

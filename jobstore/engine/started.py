@@ -1,0 +1,279 @@
+"""Access paths in the default order, by effective start and then id.
+
+Each path returns keys ``id`` in order, from a boundary on, after skipping some. Which one runs is chosen in
+`page_ids` from exact counts; every path costs a number of index entries that does not depend on how long
+the history is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from heapq import merge
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from jobstore.engine.counters import HOURS_A_DAY, hour_begins_us, hour_of
+from jobstore.engine.schema import HOUR_US
+from jobstore.engine.selection import ALL_STATUSES
+from jobstore.engine.window import count_before, days_of, find_hour, hour_total
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+
+    from jobstore.engine.selection import Part, Selection
+
+SKIPPED_FREELY = 256
+"""A smaller offset is walked; a larger one is found by counters."""
+ARMS_MERGED = 24
+"""So many index ranges are merged inside one statement."""
+ARM_COST = 20
+"""Reading a range of its own costs as much as so many entries of a walk."""
+PATIENCE = 4
+"""A walk may take so many times the entries that an even spread would need, then it hops."""
+LEAST_BUDGET = 2_000
+CHUNK = 512
+FARTHEST_US = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A stretch of the order: from a boundary on, leave out `skip`, take `take`."""
+
+    descending: bool
+    bound_us: int
+    """Descending: effective starts before it; ascending: from it on."""
+    skip: int
+    take: int
+
+    @property
+    def comparison(self) -> str:
+        """What an effective start must be to the bound."""
+        return "<" if self.descending else ">="
+
+    @property
+    def direction(self) -> str:
+        """The order in SQL."""
+        return "DESC" if self.descending else "ASC"
+
+
+def page_ids(
+    connection: sqlite3.Connection,
+    selection: Selection,
+    everything: int,
+    *,
+    after_us: int | None,
+    before_us: int | None,
+    descending: bool,
+    offset: int,
+    take: int,
+) -> list[int]:
+    """The ids at ``offset`` to ``offset + take`` of a selection within a window; the caller knows they exist.
+
+    `everything` is the number of all executions, by which the density of the selection is known.
+    """
+    bound = before_us + 1 if descending and before_us is not None else None if descending else after_us
+    if bound is None:
+        bound = FARTHEST_US if descending else -FARTHEST_US
+    wanted = Slice(descending, bound, offset, take)
+    if offset > SKIPPED_FREELY:
+        wanted = _found_by_counters(connection, selection, wanted)
+    arms = _arms(selection)
+    if arms is not None and len(arms) <= ARMS_MERGED:
+        return walk_merged(connection, arms, wanted)
+    density = selection.total / everything
+    entries = (wanted.skip + take) / density
+    if arms is not None and len(arms) * (ARM_COST + min(wanted.skip + take, selection.total // len(arms))) < entries:
+        return walk_arms(connection, arms, wanted)
+    budget = max(LEAST_BUDGET, int(PATIENCE * entries))
+    found = walk_filtered(connection, selection, wanted, budget)
+    return hop_hours(connection, selection, wanted) if found is None else found
+
+
+def _found_by_counters(connection: sqlite3.Connection, selection: Selection, wanted: Slice) -> Slice:
+    """The same stretch, from the beginning of the hour in which it begins."""
+    parts = selection.parts
+    if wanted.descending:
+        total = selection.total
+        beyond = 0
+        if wanted.bound_us < FARTHEST_US:
+            beyond = total - sum(count_before(connection, part, wanted.bound_us) for part in parts)
+        position = total - 1 - wanted.skip - beyond
+        hour, before = find_hour(connection, selection, position)
+        within = hour_total(connection, selection, hour)
+        return replace(wanted, bound_us=hour_begins_us(hour) + HOUR_US, skip=before + within - 1 - position)
+    below = 0
+    if wanted.bound_us > -FARTHEST_US:
+        below = sum(count_before(connection, part, wanted.bound_us) for part in parts)
+    hour, before = find_hour(connection, selection, below + wanted.skip)
+    return replace(wanted, bound_us=hour_begins_us(hour), skip=below + wanted.skip - before)
+
+
+type_arm = "tuple[int | None, int | None]"
+
+
+def _arms(selection: Selection) -> list[tuple[int | None, int | None]] | None:
+    """The index ranges (name, status) whose union is the selection; None: there are too many to tell apart.
+
+    A null name is every name, a null status every status.
+    """
+    arms: list[tuple[int | None, int | None]] = []
+    for part in selection.parts:
+        if part.names is None and part.statuses == ALL_STATUSES:
+            arms.append((None, None))
+        elif part.names is None:
+            arms += [(None, status) for status in part.statuses if part.counters.total((status,))]
+        elif len(part.names) > MOST_ARM_NAMES:
+            return None
+        else:
+            present = [status for status in part.statuses if part.counters.total((status,))]
+            arms += [(name_id, status) for name_id in sorted(part.names) for status in present]
+    return arms
+
+
+MOST_ARM_NAMES = 2_000
+
+
+def _arm_sql(arm: tuple[int | None, int | None], wanted: Slice) -> str:
+    """One index range in order, by the index that has it."""
+    name_id, status = arm
+    if name_id is not None:
+        index, equal = "execution_name_started", "name_id = ? AND status = ? AND "
+    elif status is not None:
+        # the status stands literally in the statement: there are five
+        index, equal = "execution_status_started", f"status = {status} AND "
+    else:
+        index, equal = "execution_started", ""
+    return f"""
+    SELECT effective_us, id FROM execution INDEXED BY {index}
+    WHERE {equal}effective_us {wanted.comparison} ?"""
+
+
+def _arm_values(arm: tuple[int | None, int | None], wanted: Slice) -> tuple[int, ...]:
+    name_id, status = arm
+    if name_id is None or status is None:
+        return (wanted.bound_us,)
+    return (name_id, status, wanted.bound_us)
+
+
+def walk_merged(
+    connection: sqlite3.Connection, arms: list[tuple[int | None, int | None]], wanted: Slice
+) -> list[int]:
+    """Few index ranges, merged by SQLite: one entry for each row skipped or taken, one more for each range."""
+    sql = " UNION ALL ".join([_arm_sql(arm, wanted) for arm in arms])
+    values = [value for arm in arms for value in _arm_values(arm, wanted)]
+    rows = connection.execute(
+        f"{sql} ORDER BY effective_us {wanted.direction}, id {wanted.direction} LIMIT ? OFFSET ?",
+        (*values, wanted.take, wanted.skip),
+    )
+    return [row[1] for row in rows]
+
+
+def walk_arms(
+    connection: sqlite3.Connection, arms: list[tuple[int | None, int | None]], wanted: Slice
+) -> list[int]:
+    """Many short index ranges, read one by one: for each at most as many entries as are skipped and taken."""
+    most = wanted.skip + wanted.take
+    order = f"ORDER BY effective_us {wanted.direction}, id {wanted.direction} LIMIT {most}"
+    ranges = [
+        connection.execute(f"{_arm_sql(arm, wanted)} {order}", _arm_values(arm, wanted)).fetchall() for arm in arms
+    ]
+    merged = merge(*ranges, reverse=wanted.descending)
+    return [row_id for _, row_id in islice(merged, wanted.skip, most)]
+
+
+def walk_filtered(
+    connection: sqlite3.Connection, selection: Selection, wanted: Slice, budget: int
+) -> list[int] | None:
+    """All executions in order, those not selected left out: (skip + take) / density entries of a covering index.
+
+    Returns:
+        None when the budget of entries is spent first: the selection is rare just here.
+    """
+    cursor = connection.execute(
+        f"""
+        SELECT id, name_id, status FROM execution INDEXED BY execution_started
+        WHERE effective_us {wanted.comparison} ? ORDER BY effective_us {wanted.direction}, id {wanted.direction}
+        """,
+        (wanted.bound_us,),
+    )
+    return _filtered(cursor, selection, wanted.skip, wanted.take, budget)
+
+
+def _filtered(
+    cursor: sqlite3.Cursor, selection: Selection, skip: int, take: int, budget: int
+) -> list[int] | None:
+    found: list[int] = []
+    enough = skip + take
+    while budget > 0:
+        chunk = cursor.fetchmany(CHUNK)
+        if not chunk:
+            break
+        budget -= len(chunk)
+        found += admitted(chunk, selection)
+        if len(found) >= enough:
+            return found[skip:enough]
+    return None
+
+
+def admitted(rows: list[tuple[int, int, int]], selection: Selection) -> list[int]:
+    """The ids of those rows (id, name, status) that are selected."""
+    whole: list[int] = []
+    by_name: list[Part] = []
+    for part in selection.parts:
+        if part.names is None:
+            whole += part.statuses
+        else:
+            by_name.append(part)
+    if not by_name:
+        return [row_id for row_id, _, status in rows if status in whole]
+    names, statuses = by_name[0].names or set(), by_name[0].statuses
+    if statuses == ALL_STATUSES:
+        return [row_id for row_id, name_id, _ in rows if name_id in names]
+    return [
+        row_id for row_id, name_id, status in rows if status in whole or (name_id in names and status in statuses)
+    ]
+
+
+def hop_hours(connection: sqlite3.Connection, selection: Selection, wanted: Slice) -> list[int]:
+    """Only those hours that hold selected executions, each walked whole: for selections that are rare in places."""
+    found: list[int] = []
+    skip, take = wanted.skip, wanted.take
+    for hour in _hours_in_order(connection, selection, wanted):
+        begins_us, ends_us = hour_begins_us(hour), hour_begins_us(hour) + HOUR_US
+        low, high = (begins_us, min(ends_us, wanted.bound_us)) if wanted.descending else (max(begins_us, wanted.bound_us), ends_us)
+        if (low, high) == (begins_us, ends_us):
+            within = hour_total(connection, selection, hour)
+            if within <= skip:
+                skip -= within
+                continue
+        ids = _hour_ids(connection, selection, low, high, wanted)
+        found += ids[skip : skip + take - len(found)]
+        skip = max(0, skip - len(ids))
+        if len(found) >= take:
+            break
+    return found
+
+
+def _hours_in_order(connection: sqlite3.Connection, selection: Selection, wanted: Slice) -> Iterator[int]:
+    bound_hour = None if abs(wanted.bound_us) >= FARTHEST_US else hour_of(wanted.bound_us - wanted.descending)
+    for day in sorted(days_of(connection, selection), reverse=wanted.descending):
+        hours = range(day * HOURS_A_DAY, (day + 1) * HOURS_A_DAY)
+        for hour in reversed(hours) if wanted.descending else hours:
+            beyond = bound_hour is not None and (hour > bound_hour if wanted.descending else hour < bound_hour)
+            if not beyond and hour_total(connection, selection, hour):
+                yield hour
+
+
+def _hour_ids(
+    connection: sqlite3.Connection, selection: Selection, low_us: int, high_us: int, wanted: Slice
+) -> list[int]:
+    rows = connection.execute(
+        f"""
+        SELECT id, name_id, status FROM execution INDEXED BY execution_started
+        WHERE effective_us >= ? AND effective_us < ?
+        ORDER BY effective_us {wanted.direction}, id {wanted.direction}
+        """,
+        (low_us, high_us),
+    ).fetchall()
+    return admitted(rows, selection)

@@ -1,0 +1,147 @@
+"""Exact counts over the effective start: whole days and hours from counters, the edges from an index.
+
+Both bounds of a window are inclusive (the seed's ``after`` and ``before``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobstore.engine.counters import FEW_NAMES, HOURS_A_DAY, hour_begins_us, hour_of
+from jobstore.engine.schema import HOUR_US
+from jobstore.engine.selection import ALL_STATUSES
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from jobstore.engine.selection import Part, Selection
+
+COUNTED_DIRECTLY = 500
+"""A part of few names and so few executions is counted in its index, without reading counters by day."""
+
+
+def count_between(connection: sqlite3.Connection, part: Part, after_us: int | None, before_us: int | None) -> int:
+    """Executions of a part with ``after_us <= effective start <= before_us``; half an hour of index at each edge."""
+    below = 0 if after_us is None else count_before(connection, part, after_us)
+    return (part.total if before_us is None else count_before(connection, part, before_us + 1)) - below
+
+
+def count_before(connection: sqlite3.Connection, part: Part, us: int) -> int:
+    """Executions of a part that start before an instant: two lookups, and at most half an hour of an index."""
+    if part.names is not None and len(part.names) <= FEW_NAMES and part.total <= COUNTED_DIRECTLY:
+        return _count_few(connection, part, None, us)
+    hour = hour_of(us)
+    counted = part.counters.before_day(connection, part.statuses, hour // HOURS_A_DAY)
+    if us == hour_begins_us(hour - hour % HOURS_A_DAY):
+        return counted
+    for other, counts in part.counters.hours(connection, hour // HOURS_A_DAY).items():
+        if other < hour:
+            counted += sum([counts[status] for status in part.statuses])
+    return counted + _count_in_hour(connection, part, hour, us)
+
+
+def _count_in_hour(connection: sqlite3.Connection, part: Part, hour: int, us: int) -> int:
+    """Executions of a part from the beginning of an hour to before an instant in it, counted on the shorter side."""
+    begins_us = hour_begins_us(hour)
+    counts = part.counters.hours(connection, hour // HOURS_A_DAY).get(hour)
+    whole = sum([counts[status] for status in part.statuses]) if counts else 0
+    if us == begins_us or not whole:
+        return 0
+    if us - begins_us <= HOUR_US // 2:
+        return count_range(connection, part, begins_us, us)
+    return whole - count_range(connection, part, us, begins_us + HOUR_US)
+
+
+def count_range(connection: sqlite3.Connection, part: Part, begins_us: int, ends_us: int) -> int:
+    """Executions of a part with ``begins_us <= effective start < ends_us``, by walking an index over that range."""
+    if part.names is None:
+        return _count_all(connection, part, begins_us, ends_us)
+    if len(part.names) <= FEW_NAMES:
+        return _count_few(connection, part, begins_us, ends_us)
+    names, statuses = part.names, part.statuses
+    rows = connection.execute(
+        """
+        SELECT name_id, status FROM execution INDEXED BY execution_started
+        WHERE effective_us >= ? AND effective_us < ?
+        """,
+        (begins_us, ends_us),
+    ).fetchall()
+    return sum([1 for name_id, status in rows if name_id in names and status in statuses])
+
+
+def _count_all(connection: sqlite3.Connection, part: Part, begins_us: int, ends_us: int) -> int:
+    if part.statuses == ALL_STATUSES:
+        sql = """
+        SELECT count(*) FROM execution INDEXED BY execution_started WHERE effective_us >= ? AND effective_us < ?
+        """
+        return _one_number(connection, sql, (begins_us, ends_us))
+    sql = """
+    SELECT count(*) FROM execution INDEXED BY execution_status_started
+    WHERE status = ? AND effective_us >= ? AND effective_us < ?
+    """
+    return sum([_one_number(connection, sql, (status, begins_us, ends_us)) for status in part.statuses])
+
+
+def _count_few(connection: sqlite3.Connection, part: Part, begins_us: int | None, ends_us: int) -> int:
+    names = part.names or ()
+    sql = f"""
+    SELECT count(*) FROM execution INDEXED BY execution_name_started
+    WHERE name_id IN ({",".join("?" * len(names))}) AND status IN ({",".join(map(str, part.statuses))})
+    AND effective_us < ? {"" if begins_us is None else "AND effective_us >= ?"}
+    """
+    return _one_number(connection, sql, (*names, ends_us) if begins_us is None else (*names, ends_us, begins_us))
+
+
+def _one_number(connection: sqlite3.Connection, sql: str, values: tuple[int, ...]) -> int:
+    number: int = connection.execute(sql, values).fetchone()[0]
+    return number
+
+
+def find_hour(connection: sqlite3.Connection, selection: Selection, position: int) -> tuple[int, int]:
+    """Where the execution at a position (from 0, oldest first) of a selection starts.
+
+    Returns:
+        The hour, and how many executions of the selection start before it. Costs a search in the
+        counters by day, then one pass over the 24 hours of that day.
+    """
+    day = _find_day(connection, selection, position)
+    before = sum(part.counters.before_day(connection, part.statuses, day) for part in selection.parts)
+    for hour in range(day * HOURS_A_DAY, (day + 1) * HOURS_A_DAY):
+        within = hour_total(connection, selection, hour)
+        if position < before + within:
+            return hour, before
+        before += within
+    raise AssertionError("the counters by day and by hour disagree; run 'jobstore check'")
+
+
+def _find_day(connection: sqlite3.Connection, selection: Selection, position: int) -> int:
+    parts = selection.parts
+    if len(parts) == 1:
+        return parts[0].counters.day_at(connection, parts[0].statuses, position)
+    days = [day for part in parts for day in part.counters.days(connection)]
+    low, high = min(days), max(days)
+    while low < high:
+        middle = (low + high + 1) // 2
+        before = sum([part.counters.before_day(connection, part.statuses, middle) for part in parts])
+        low, high = (middle, high) if before <= position else (low, middle - 1)
+    return low
+
+
+def hour_total(connection: sqlite3.Connection, selection: Selection, hour: int) -> int:
+    """Executions of a selection that start in an hour; no row is touched."""
+    total = 0
+    for part in selection.parts:
+        counts = part.counters.hours(connection, hour // HOURS_A_DAY).get(hour)
+        if counts:
+            total += sum([counts[status] for status in part.statuses])
+    return total
+
+
+def days_of(connection: sqlite3.Connection, selection: Selection) -> set[int]:
+    """The days on which an execution of the selection starts, and perhaps others that once had one."""
+    return {
+        day
+        for part in selection.parts
+        for day, counts in part.counters.days(connection).items()
+        if any(counts[status] for status in part.statuses)
+    }
