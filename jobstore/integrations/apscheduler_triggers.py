@@ -1,0 +1,283 @@
+"""What an APScheduler 3 trigger is in a store: a cron expression, an interval with its grid, or neither.
+
+A trigger becomes an expression only where both give the same fire times; everything else is an
+*external* schedule, whose next run is what APScheduler says, and whose description holds the
+trigger's own words and the reason. Where the two differ:
+
+- Weekday 0 is Monday there and Sunday in cron, so weekdays are written by name.
+- Day and weekday are joined by AND there and by OR in cron.
+- Years, weeks, seconds, jitter and an end have no place in five fields.
+- A clock change: APScheduler fires a skipped wall time an hour late, a repeated one twice, and misses
+  the first hour of some day after the clocks went forward (its steps from day to day are counted in
+  real time). In such a zone an expression must keep away from those times, or run in every hour of
+  every day (and in every minute, where clocks change within an hour).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.cron.expressions import (
+    AllExpression,
+    LastDayOfMonthExpression,
+    MonthRangeExpression,
+    RangeExpression,
+    WeekdayPositionExpression,
+    WeekdayRangeExpression,
+)
+from apscheduler.triggers.cron.fields import MAX_VALUES, MIN_VALUES
+from apscheduler.triggers.interval import IntervalTrigger
+
+from jobstore.errors import InvalidSchedule
+from jobstore.instants import instant_us
+from jobstore.schedule import check_interval, check_schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Etc/GMT", "Etc/UCT", "Etc/Universal", "Etc/Zulu", "GMT", "UCT", "Zulu"})
+"""Names for one and the same clock."""
+
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_RANGES = (AllExpression, RangeExpression, MonthRangeExpression, WeekdayRangeExpression)
+_DAY_MINUTES = 24 * 60
+_CHANGES_FORESEEN = timedelta(days=3653)
+_WORDS_LENGTH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A schedule as `Recorder.save_job` takes it; `reason` says why it is external, where it is."""
+
+    schedule: str | None = None
+    interval_seconds: int | None = None
+    anchor_at: datetime | None = None
+    reason: str | None = None
+
+    @property
+    def external(self) -> bool:
+        """Whether no cron expression and no interval says it."""
+        return self.reason is not None
+
+
+class _NotSayable(Exception):  # noqa: N818 - it never leaves this module
+    """The trigger has no faithful form; the message says why."""
+
+
+def translate(trigger: Any, zone: str, *, now: datetime, next_run_time: datetime | None = None) -> Translation:  # noqa: ANN401 - APScheduler has no types
+    """The trigger as a schedule of a store in this zone.
+
+    Args:
+        trigger: an APScheduler trigger.
+        zone: the IANA name of the store's time zone.
+        now: an aware datetime; a trigger that begins later is external until then.
+        next_run_time: what the scheduler will do next, if it said so; an interval's grid goes through it.
+
+    >>> from apscheduler.triggers.cron import CronTrigger
+    >>> translate(CronTrigger(day_of_week=0, hour=3, timezone="UTC"), "UTC", now=datetime.now(UTC)).schedule
+    '0 3 * * mon'
+    """
+    try:
+        if type(trigger) is CronTrigger:
+            return Translation(schedule=_expression(trigger, zone, now, next_run_time))
+        if type(trigger) is IntervalTrigger:
+            return _interval(trigger, next_run_time)
+    except (_NotSayable, InvalidSchedule) as reason:
+        return Translation(reason=str(reason))
+    return Translation(reason="no cron expression and no interval says this")
+
+
+def trigger_words(trigger: Any) -> str:  # noqa: ANN401 - APScheduler has no types
+    """The trigger in its own words, all its options named; at most 500 characters."""
+    try:
+        words = repr(trigger)
+    except Exception:  # noqa: BLE001 - somebody else's class
+        words = type(trigger).__name__
+    words = words.removeprefix("<").removesuffix(">")
+    return words if len(words) <= _WORDS_LENGTH else f"{words[: _WORDS_LENGTH - 1]}…"
+
+
+# --- intervals ----------------------------------------------------------------------------------
+
+
+def _interval(trigger: Any, next_run_time: datetime | None) -> Translation:  # noqa: ANN401
+    """The grid is anchored one step before a run: a store counts from the first step after its anchor."""
+    _refuse_jitter_and_end(trigger)
+    if trigger.interval % timedelta(seconds=1):
+        raise _NotSayable("the interval is not a whole number of seconds")
+    seconds = check_interval(trigger.interval // timedelta(seconds=1))
+    try:
+        anchor_at = (next_run_time or trigger.start_date).astimezone(UTC) - trigger.interval
+    except OverflowError:
+        raise _NotSayable("the interval reaches back before the year 1") from None
+    return Translation(interval_seconds=seconds, anchor_at=anchor_at)
+
+
+def _refuse_jitter_and_end(trigger: Any) -> None:  # noqa: ANN401
+    if trigger.jitter:
+        raise _NotSayable(f"each run is delayed by up to {trigger.jitter} s at random")
+    if trigger.end_date is not None:
+        raise _NotSayable("it ends")
+
+
+# --- cron expressions ---------------------------------------------------------------------------
+
+
+def _expression(trigger: Any, zone: str, now: datetime, next_run_time: datetime | None) -> str:  # noqa: ANN401
+    _refuse_jitter_and_end(trigger)
+    if not _same_zone(trigger.timezone, zone):
+        raise _NotSayable(f"it runs in the time zone {trigger.timezone}, the store's is {zone}")
+    if trigger.start_date is not None and trigger.start_date > now:
+        raise _NotSayable("it has not begun yet")
+    fields = {field.name: field for field in trigger.fields}
+    for name in ("year", "week"):
+        if not _is_full(name, _values(fields[name])):
+            raise _NotSayable(f"cron has no field for the {name}")
+    if _values(fields["second"]) != [0]:
+        raise _NotSayable("cron has no field for seconds")
+    minutes, hours, months = (_values(fields[name]) for name in ("minute", "hour", "month"))
+    day, weekday = _day_fields(fields["day"], fields["day_of_week"])
+    text = f"{_field('minute', minutes)} {_field('hour', hours)} {day} {_field('month', months)} {weekday}"
+    daily = day == weekday == "*" and _is_full("month", months)
+    _refuse_clock_changes(zone, now, minutes, hours, daily=daily)
+    _refuse_other_next_run(trigger, now, next_run_time)
+    return check_schedule(text)
+
+
+def _same_zone(timezone: object, zone: str) -> bool:
+    name = getattr(timezone, "key", None) or ("UTC" if timezone is UTC else None)
+    return bool(name == zone or (name in UTC_NAMES and zone in UTC_NAMES))
+
+
+def _refuse_other_next_run(trigger: Any, now: datetime, next_run_time: datetime | None) -> None:  # noqa: ANN401
+    """The next run may be set by hand, apart from the trigger."""
+    if next_run_time is not None and next_run_time > now and trigger.get_next_fire_time(None, now) != next_run_time:
+        raise _NotSayable("its next run was set apart from the trigger")
+
+
+def _values(field: Any) -> list[int]:  # noqa: ANN401
+    """The values that a field lets through, in order."""
+    found: set[int] = set()
+    for expression in field.expressions:
+        if type(expression) not in _RANGES:
+            raise _NotSayable(f"cron cannot say {expression} for the {field.name}")
+        first = getattr(expression, "first", MIN_VALUES[field.name])
+        last = getattr(expression, "last", None)
+        found.update(range(first, (MAX_VALUES[field.name] if last is None else last) + 1, expression.step or 1))
+    return sorted(found)
+
+
+def _is_full(name: str, values: Collection[int]) -> bool:
+    return len(values) == MAX_VALUES[name] - MIN_VALUES[name] + 1
+
+
+def _day_fields(day: Any, day_of_week: Any) -> tuple[str, str]:  # noqa: ANN401
+    """The fields for day and weekday; cron joins two restricted ones by OR, APScheduler by AND."""
+    weekdays = _weekday_field(_values(day_of_week))
+    kinds = {type(expression) for expression in day.expressions}
+    if kinds == {WeekdayPositionExpression}:
+        if weekdays != "*":
+            raise _NotSayable("it joins day and weekday by AND")
+        return "*", ",".join(_position(expression) for expression in day.expressions)
+    days = _days_and_last(day) if LastDayOfMonthExpression in kinds else _field("day", _values(day))
+    if days != "*" and weekdays != "*":
+        raise _NotSayable("it joins day and weekday by AND")
+    return days, weekdays
+
+
+def _days_and_last(day: Any) -> str:  # noqa: ANN401
+    """Days of the month with the last one among them; cron writes it L."""
+    numbered = [expression for expression in day.expressions if type(expression) is not LastDayOfMonthExpression]
+    if not numbered:
+        return "L"
+    plain = type(day)(day.name, ",".join(str(expression) for expression in numbered))
+    text = _field("day", _values(plain))
+    return text if text == "*" else f"{text},L"
+
+
+def _position(expression: Any) -> str:  # noqa: ANN401
+    """``3rd fri`` as ``fri#3``, ``last fri`` as ``L5``."""
+    weekday = (expression.weekday + 1) % 7
+    nth = expression.option_num + 1
+    return f"L{weekday}" if nth == len(expression.options) else f"{_WEEKDAYS[weekday]}#{nth}"
+
+
+def _weekday_field(values: Collection[int]) -> str:
+    """Names, for the numbers differ; Sunday first, as cron counts."""
+    if _is_full("day_of_week", values):
+        return "*"
+    return _listed(sorted((value + 1) % 7 for value in values), _WEEKDAYS)
+
+
+def _field(name: str, values: list[int]) -> str:
+    """The shortest usual text for a set of values: ``*``, ``*/15``, ``8-18/2``, ``0,30``, ``1-5,10``."""
+    low, high = MIN_VALUES[name], MAX_VALUES[name]
+    if _is_full(name, values):
+        return "*"
+    step = values[1] - values[0] if len(values) > 2 else 0  # noqa: PLR2004 - two values are a list
+    if step > 1 and values == list(range(values[0], values[-1] + 1, step)):
+        full = values[0] == low and values[-1] + step > high
+        return f"*/{step}" if full else f"{values[0]}-{values[-1]}/{step}"
+    return _listed(values)
+
+
+def _listed(values: list[int], names: tuple[str, ...] | None = None) -> str:
+    """A list, three or more in a row as a range."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    word = str if names is None else names.__getitem__
+    texts = [[f"{word(run[0])}-{word(run[-1])}"] if len(run) > 2 else map(word, run) for run in runs]  # noqa: PLR2004
+    return ",".join(text for run in texts for text in run)
+
+
+# --- clock changes ------------------------------------------------------------------------------
+
+
+def _refuse_clock_changes(zone: str, now: datetime, minutes: list[int], hours: list[int], *, daily: bool) -> None:
+    doubtful = _doubtful_minutes(zone, now.year)
+    within_hours = any((minute in doubtful) != (minute - minute % 60 in doubtful) for minute in range(_DAY_MINUTES))
+    if daily and _is_full("hour", hours) and (_is_full("minute", minutes) or not within_hours):
+        return
+    if any(60 * hour + minute in doubtful for hour in hours for minute in minutes):
+        raise _NotSayable(f"near a clock change in {zone} its times differ from cron's")
+
+
+@lru_cache(maxsize=32)
+def _doubtful_minutes(zone: str, year: int) -> frozenset[int]:
+    """Minutes of the day at which some clock change of the next ten years is felt; none in a zone without any.
+
+    Those that are skipped or repeated, and after clocks went forward as many at the beginning of a day.
+    """
+    doubtful: set[int] = set()
+    for before, after in _clock_changes(zone, datetime(year, 1, 1, tzinfo=UTC) - timedelta(days=1)):
+        wall_before, wall_after = instant_us(before) // 60_000_000, instant_us(after) // 60_000_000
+        low, high = sorted((wall_before, wall_after))
+        doubtful.update(minute % _DAY_MINUTES for minute in range(low, high))
+        doubtful.update(range(min(_DAY_MINUTES, wall_after - wall_before)))
+    return frozenset(doubtful)
+
+
+def _clock_changes(zone: str, since: datetime) -> list[tuple[datetime, datetime]]:
+    """The wall time of each change before it and after it, told as if it were UTC."""
+    tz = ZoneInfo(zone)
+    changes = []
+    for day in range(_CHANGES_FORESEEN // timedelta(days=1)):
+        low, high = since + timedelta(days=day), since + timedelta(days=day + 1)
+        old, new = low.astimezone(tz).utcoffset(), high.astimezone(tz).utcoffset()
+        if old is None or new is None or old == new:
+            continue
+        while high - low > timedelta(seconds=1):
+            middle = low + (high - low) / 2
+            low, high = (middle, high) if middle.astimezone(tz).utcoffset() == old else (low, middle)
+        moment = high.replace(microsecond=0)
+        changes.append((moment + old, moment + new))
+    return changes
