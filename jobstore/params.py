@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from jobstore.errors import InvalidParameter, shown
 from jobstore.instants import instant_text
-from jobstore.models import EXECUTION_ORDERS, JOB_ORDERS, Status
+from jobstore.models import EXECUTION_ORDERS, JOB_ORDERS, KNOWN_JOB_CATEGORIES, KNOWN_JOB_TYPES, Status
 from jobstore.search import statuses_meant
 from jobstore.words import LARGEST, NAME_CHARACTERS, Kind, Parameter, suggestion
 
@@ -120,8 +120,18 @@ LIST_JOBS: Final = Operation(
             example="next_run_at",
         ),
         Parameter("order_desc", Kind.FLAG, "Whether the largest come first.", default=False, example=True),
-        _exact("job_type", "Exactly this job type, case and all.", NAME_CHARACTERS, "kline"),
-        _exact("job_category", "Exactly this job category, case and all.", NAME_CHARACTERS, "sync"),
+        _exact(
+            "job_type",
+            f"Exactly this job type, case and all: {', '.join(KNOWN_JOB_TYPES)}, or one of your own.",
+            NAME_CHARACTERS,
+            "kline",
+        ),
+        _exact(
+            "job_category",
+            f"Exactly this job category, case and all: {', '.join(KNOWN_JOB_CATEGORIES)}, or one of your own.",
+            NAME_CHARACTERS,
+            "sync",
+        ),
         Parameter("enabled", Kind.FLAG, "Only jobs that are switched on (true) or off (false).", example=True),
     ),
 )
