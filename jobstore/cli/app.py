@@ -1,0 +1,236 @@
+"""The commands by name, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from jobstore.cli.command import Entry, LazyGroup
+from jobstore.cli.options import STORE_VARIABLE, TAKEN_FOR
+from jobstore.cli.screen import say, write_json, write_json_line
+from jobstore.errors import JobStoreError, NotFound, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FOUND, NOT_FOUND, REFUSED, STORE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 130, 141
+COMPLETE_VARIABLE = "_JOBSTORE_COMPLETE"
+SHELLS = ("bash", "zsh", "fish")
+
+SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
+    (
+        "Look",
+        (
+            Entry("demo", "Make a store of believable jobs and show what can be asked of it.", "jobstore.cli.trial", "demo"),
+            Entry("jobs", "List the jobs: what runs, when, and when next.", "jobstore.cli.reading", "jobs"),
+            Entry("job", "Show one job.", "jobstore.cli.reading", "job"),
+            Entry("executions", "List what ran, newest first, of all jobs or of one.", "jobstore.cli.reading", "executions"),
+            Entry("stats", "Count runs by status, with success rate and durations.", "jobstore.cli.reading", "stats"),
+        ),
+    ),
+    (
+        "Serve",
+        (
+            Entry("serve", "Answer over HTTP.", "jobstore.cli.serving", "serve"),
+            Entry("token", "Create, list and revoke the tokens of the HTTP API.", "jobstore.cli.serving", "token"),
+            Entry("openapi", "Print the OpenAPI document of the HTTP API.", "jobstore.cli.serving", "openapi"),
+            Entry("mcp", "Answer an AI tool over MCP (stdio).", "jobstore.cli.serving", "mcp"),
+            Entry("metrics", "Print numbers for Prometheus.", "jobstore.cli.serving", "metrics"),
+        ),
+    ),
+    (
+        "Record",
+        (Entry("exec", "Run a command and record it: for crontab and systemd.", "jobstore.cli.running", "exec_"),),
+    ),
+    (
+        "Keep",
+        (
+            Entry("load", "Make a store from JSON.", "jobstore.cli.keeping", "load"),
+            Entry("dump", "Write a store out as JSON.", "jobstore.cli.keeping", "dump"),
+            Entry("export", "Write executions as JSON lines or CSV, oldest first.", "jobstore.cli.keeping", "export"),
+            Entry("prune", "Remove old executions.", "jobstore.cli.upkeep", "prune"),
+            Entry("check", "Look for damage and contradictions.", "jobstore.cli.upkeep", "check"),
+            Entry("backup", "Copy a store that is in use.", "jobstore.cli.upkeep", "backup"),
+        ),
+    ),
+    (
+        "Set up",
+        (Entry("completion", "Print the completion script of a shell.", "jobstore.cli.running", "completion"),),
+    ),
+)  # fmt: skip
+EPILOG = f"""\
+{STORE_VARIABLE} names a store to use where FILE is left out. Data goes to stdout, messages to stderr.
+Exit codes: 0 good, 1 not found or a check that failed, 2 usage and refused input, 3 store.
+
+Start with 'jobstore demo'. 'jobstore COMMAND --help' has examples."""
+
+
+def commands() -> click.Group:
+    """The whole command line."""
+    return LazyGroup(
+        SECTIONS,
+        name="jobstore",
+        help="Which scheduled jobs there are, when they run next, what ran, what failed and why: from one file.",
+        epilog=EPILOG,
+        params=[
+            click.Option(
+                ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version,
+                help="Show the version.",
+            ),
+            click.Option(
+                ["--completion"], metavar="SHELL", type=click.Choice(SHELLS), is_eager=True, expose_value=False,
+                callback=_completion, help="Print the completion script of bash, zsh or fish.",
+            ),
+        ],
+    )  # fmt: skip
+
+
+def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"jobstore {version()}")
+        ctx.exit()
+
+
+def version() -> str:
+    """The version that is installed."""
+    from importlib.metadata import PackageNotFoundError  # noqa: PLC0415 - slow, and rarely wanted
+    from importlib.metadata import version as installed  # noqa: PLC0415
+
+    try:
+        return installed("jobstore")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _completion(ctx: click.Context, _param: click.Parameter, shell: str | None) -> None:
+    if shell:
+        ctx.exit(print_completion(shell))
+
+
+def print_completion(shell: str) -> int:
+    """The script that a shell is to evaluate, to stdout."""
+    return complete(commands(), f"{shell}_source")
+
+
+def complete(group: click.Command, instruction: str) -> int:
+    """What a shell asked for through `COMPLETE_VARIABLE`."""
+    from click.shell_completion import shell_complete  # noqa: PLC0415 - a shell asks for it, people do not
+
+    return shell_complete(group, {}, "jobstore", COMPLETE_VARIABLE, instruction)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs a command and returns its exit code; every error on purpose is a message by then."""
+    _be_lenient()
+    try:
+        code = _dispatch(list(arguments))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _quiet(INTERRUPTED)
+    except BrokenPipeError:
+        return _quiet(BROKEN_PIPE)
+    except (JobStoreError, click.ClickException, OSError) as error:
+        return _refused(error, arguments)
+    return code
+
+
+def _be_lenient() -> None:
+    """A locale without Chinese shows ``\\u4e2d``, and never stops an answer."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _dispatch(arguments: list[str]) -> int:
+    group = commands()
+    instruction = os.environ.get(COMPLETE_VARIABLE)
+    if instruction:
+        return complete(group, instruction)
+    try:
+        with group.make_context("jobstore", arguments) as ctx:
+            try:
+                return group.invoke(ctx) or FOUND
+            except NotFound as error:
+                raise NotFound(f"{error.message}{_misread(ctx)}") from None
+    except click.exceptions.Exit as end:
+        return end.exit_code
+
+
+def _misread(ctx: click.Context) -> str:
+    """Where the variable turned a file into a job, what to write instead."""
+    word, name = ctx.meta.get(TAKEN_FOR, ("", ""))
+    if not word or not os.path.exists(word):  # noqa: PTH110 - a word that may not be a path
+        return ""
+    return f" ({STORE_VARIABLE} is set, so {word!r} was read as {name}; write './{word}' for the file)"
+
+
+def _quiet(code: int) -> int:
+    """Nobody reads what is left in the buffer, so it must not be written when Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _silence(sys.stdout.fileno())
+    return code
+
+
+def _silence(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def _refused(error: JobStoreError | click.ClickException | OSError, arguments: Sequence[str]) -> int:
+    code, message, hint = described(error)
+    try:
+        if wants_json(arguments):
+            _envelope({"error": {"code": code, "message": message}}, lines="--jsonl" in arguments)
+        say(f"jobstore: {message} [{code}]{hint}")
+    except OSError:  # the place for messages is gone as well
+        _quiet(exit_code(error))
+    return exit_code(error)
+
+
+def _envelope(envelope: dict[str, object], *, lines: bool) -> None:
+    if lines:
+        write_json_line(envelope)
+        sys.stdout.flush()
+    else:
+        write_json(envelope)
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Whether the words, which may be wrong, ask for JSON; those after ``--`` are not ours."""
+    words = list(arguments)
+    ours = words[: words.index("--")] if "--" in words else words
+    return bool({"--json", "--jsonl"} & set(ours))
+
+
+def described(error: JobStoreError | click.ClickException | OSError) -> tuple[str, str, str]:
+    """The code, the message, and for a slip in the words where to read on."""
+    if isinstance(error, JobStoreError):
+        return error.code, error.message, ""
+    if isinstance(error, click.UsageError):
+        return "INVALID_PARAMETER", error.format_message().rstrip("."), _where_to_read(error)
+    if isinstance(error, click.ClickException):
+        return "INVALID_PARAMETER", error.format_message(), ""
+    place = f": {error.filename}" if error.filename else ""
+    return StoreError.code, f"{error.strerror or error}{place}", ""
+
+
+def _where_to_read(error: click.UsageError) -> str:
+    path = error.ctx.command_path if error.ctx else "jobstore"
+    return f"\nTry '{path} --help'."
+
+
+def exit_code(error: BaseException) -> int:
+    """1 for what is not there, 3 for a store or a disk, 2 for all that was refused."""
+    if isinstance(error, NotFound):
+        return NOT_FOUND
+    if isinstance(error, StoreError | OSError):
+        return STORE
+    if isinstance(error, JobStoreError) and error.http_status >= 500:  # noqa: PLR2004 - a defect of ours
+        return STORE
+    return REFUSED

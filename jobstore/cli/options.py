@@ -1,0 +1,216 @@
+"""Options made from the parameter tables, and the FILE that `JOBSTORE_DB` may stand in for.
+
+Option values stay text until `params.from_text` reads them: click's own types take ``１２`` for 12 and
+let the last of two options win, where every other door refuses.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobstore.params import Kind, Operation, Parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from click.shell_completion import CompletionItem
+
+STORE_VARIABLE = "JOBSTORE_DB"
+OPPOSITES = {"order_desc": "order-asc", "enabled": "disabled"}
+"""The option that says ``false``, in words of its own."""
+_METAVARS = {Kind.INTEGER: "N", Kind.INSTANT: "TIME", Kind.TERM: "TEXT", Kind.STATUSES: "STATUS,…", Kind.CHOICE: "FIELD"}
+_HOW = {
+    Kind.INSTANT: "RFC 3339, or a date for its 00:00 UTC.",
+    Kind.STATUSES: "One of PENDING, RUNNING, SUCCESS, FAILURE, TIMEOUT, or several with commas between.",
+}
+FILE_HELP = f"The job store. May be left out where {STORE_VARIABLE} names one."
+TAKEN_FOR = "jobstore.taken_for"
+
+FlagOption = click.Option
+
+
+def parameter_options(operation: Operation) -> list[click.Parameter]:
+    """An option for each parameter of the operation but the job, which is an argument."""
+    return [_option(parameter) for parameter in operation.parameters if parameter.kind is not Kind.JOB_REF]
+
+
+def _option(parameter: Parameter) -> click.Option:
+    name = option_name(parameter)
+    if parameter.kind is Kind.FLAG:
+        return click.Option([f"{name}/--{OPPOSITES[parameter.name]}"], multiple=True, help=_help(parameter))
+    return click.Option(
+        [name],
+        multiple=True,
+        metavar=_METAVARS.get(parameter.kind) or parameter.name.rpartition("_")[2].upper(),
+        help=_help(parameter),
+        shell_complete=_completed(parameter),
+    )
+
+
+def option_name(parameter: Parameter) -> str:
+    """``--order-by`` for ``order_by``."""
+    return f"--{parameter.name.replace('_', '-')}"
+
+
+def _help(parameter: Parameter) -> str:
+    """The first sentence of the description; the others tell programs how to page."""
+    said = [f"{parameter.description.split('. ')[0].rstrip('.')}."]
+    if parameter.choices:
+        said.append(f"Fields: {', '.join(parameter.choices)}.")
+    if parameter.kind in _HOW and "RFC 3339" not in said[0]:
+        said.append(_HOW[parameter.kind])
+    if parameter.default is not None:
+        said.append(f"[default: {_default(parameter)}]")
+    return "  ".join(said) if len(said) == 1 else " ".join(said)
+
+
+def _default(parameter: Parameter) -> str:
+    if parameter.kind is not Kind.FLAG:
+        return str(parameter.default)
+    return option_name(parameter).strip("-") if parameter.default else OPPOSITES[parameter.name]
+
+
+def _completed(parameter: Parameter) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]] | None:
+    from jobstore.models import STATUSES  # noqa: PLC0415 - nothing else here needs it
+
+    words = STATUSES if parameter.kind is Kind.STATUSES else parameter.choices
+    return (lambda _ctx, _param, begun: _items(word for word in words if word.startswith(begun))) if words else None
+
+
+def _items(words: Iterable[str]) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - a shell asks for it, people do not
+
+    return [CompletionItem(word) for word in words]
+
+
+def pairs(operation: Operation, given: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What came on the command line as pairs of text, a doubled option twice, for `params.from_text`."""
+    found: list[tuple[str, str]] = []
+    for parameter in operation.parameters:
+        texts = given.get(parameter.name) or ()
+        found += [(parameter.name, str(text).lower() if isinstance(text, bool) else text) for text in texts]
+    return found
+
+
+# The file, and what may come after it.
+
+
+class FileArgument(click.Argument):
+    """FILE: not required by the parser, since `JOBSTORE_DB` may stand in for it."""
+
+    def __init__(self, help: str = FILE_HELP, *, name: str = "file") -> None:  # noqa: A002 - click's word
+        super().__init__([name], required=False, metavar="FILE", help=help, type=click.Path())
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Files; and jobs, where the variable names the file already."""
+        store = os.environ.get(STORE_VARIABLE)
+        takes_job = any(isinstance(other, JobArgument) for other in ctx.command.params)
+        jobs = _job_names(store, incomplete) if store and takes_job else []
+        return [*jobs, *super().shell_complete(ctx, incomplete)]
+
+
+class JobArgument(click.Argument):
+    """JOB: a name or a number."""
+
+    def __init__(self, metavar: str, help: str) -> None:  # noqa: A002 - click's word
+        super().__init__(["job"], required=False, metavar=metavar, help=help)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The names of the jobs in FILE."""
+        file = ctx.params.get("file")
+        return _job_names(file, incomplete) if file else []
+
+
+def _job_names(path: str, begun: str) -> list[CompletionItem]:
+    """At most a thousand names; a shell waits for them, and an error is no completion."""
+    from jobstore.errors import JobStoreError  # noqa: PLC0415 - a shell asks for it, people do not
+    from jobstore.store import open as open_store  # noqa: PLC0415
+
+    try:
+        with open_store(path) as store:
+            jobs = store.list_jobs(search=begun or None, limit=1000)["data"]
+    except (JobStoreError, OSError):
+        return []
+    return _items(job["name"] for job in jobs if job["name"].startswith(begun))
+
+
+def store_path(file: str | None) -> Path:
+    """FILE, or what `JOBSTORE_DB` says where FILE was left out.
+
+    Raises:
+        UsageError: neither is there.
+    """
+    return two_places(file, None, "")[0]
+
+
+def two_places(
+    file: str | None, second: str | None, name: str, *, required: bool = False, is_path: bool = False
+) -> tuple[Path, str | None]:
+    """FILE and what follows it, where either may have been left out.
+
+    With `JOBSTORE_DB` set, a lone argument is the second one: ``jobstore job sync_klines_1h``. A job's name
+    has no ``/``, so a lone argument with one is still FILE: ``jobstore executions ./other.db``.
+
+    Args:
+        file: the first argument.
+        second: the second.
+        name: what the usage line calls the second; "" where the command takes none.
+        required: whether the second must be there.
+        is_path: whether it may have a ``/``.
+
+    Raises:
+        UsageError: one that is needed is missing.
+    """
+    standing_in = os.environ.get(STORE_VARIABLE)
+    if standing_in and name and second is None and file is not None and (is_path or "/" not in file):
+        click.get_current_context().meta[TAKEN_FOR] = (file, name)
+        file, second = standing_in, file
+    chosen = file if file is not None else standing_in
+    if not chosen:
+        raise click.UsageError(f"FILE is missing: give the path of a job store, or set {STORE_VARIABLE}.", _context())
+    if required and second is None:
+        raise click.UsageError(f"{name} is missing.", _context())
+    return Path(chosen), second
+
+
+def _context() -> click.Context | None:
+    return click.get_current_context(silent=True)
+
+
+def ascii_integer(text: str | None, name: str, least: int) -> int | None:
+    """An option that is a whole number and no parameter of a query, by the same rule.
+
+    Raises:
+        InvalidParameter: it is anything but ASCII digits, too small, or over 2**63 - 1.
+    """
+    return None if text is None else Parameter(name, Kind.INTEGER, "", minimum=least, maximum=2**63 - 1).check(
+        _read(text), text
+    )
+
+
+def _read(text: str) -> object:
+    return Parameter("", Kind.INTEGER, "").read(text)
+
+
+def once(*decls: str, metavar: str, help: str, name: str | None = None, **more: Any) -> click.Option:  # noqa: A002, ANN401 - click's words
+    """An option of text that may come once."""
+
+    def single(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:
+        if len(values) > 1:
+            from jobstore.errors import InvalidParameter  # noqa: PLC0415 - only a refusal needs it
+
+            raise InvalidParameter(f"{param.opts[0]} was given twice; give it once")
+        return values[0] if values else None
+
+    return click.Option(
+        [*decls, *([name] if name else [])], multiple=True, metavar=metavar, help=help, callback=single, **more
+    )
+
+
+def flag(name: str, help: str, **more: Any) -> click.Option:  # noqa: A002, ANN401 - click's words
+    """A switch; giving it twice says nothing new."""
+    return click.Option([name], is_flag=True, help=help, **more)

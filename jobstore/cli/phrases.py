@@ -1,0 +1,205 @@
+"""Numbers, times and schedules as a person reads them: pure values in, short English out."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from jobstore.instants import MICROSECONDS, instant_datetime
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+MINUTE, HOUR, DAY = 60, 3_600, 86_400
+WEEKDAYS = ("Sundays", "Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
+_WEEKDAY_NAMES = {name[:3].lower(): number for number, name in enumerate(WEEKDAYS[:7])}
+_ALIASES = {
+    "@yearly": "yearly on 1 January at 00:00",
+    "@annually": "yearly on 1 January at 00:00",
+    "@monthly": "monthly on day 1 at 00:00",
+    "@weekly": "Sundays at 00:00",
+    "@daily": "daily at 00:00",
+    "@midnight": "daily at 00:00",
+    "@hourly": "hourly at :00",
+}
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories a terminal obeys or hides: controls, marks that turn the line around, half characters."""
+_JOINERS = frozenset("\u200c\u200d")
+"""Persian words and emoji are spelled with these two."""
+
+
+def plain(text: str) -> str:
+    """Text that a terminal cannot obey: one line, controls and invisible marks written out.
+
+    >>> plain("first\\nsecond \\x1b[31mred")
+    'first second \\\\x1b[31mred'
+    """
+    return "".join(_shown(char) for char in " ".join(text.split()))
+
+
+def _shown(char: str) -> str:
+    if unicodedata.category(char) not in _HIDDEN or char in _JOINERS:
+        return char
+    return char.encode("unicode_escape", "surrogatepass").decode()
+
+
+def instant(text: str | None) -> int | None:
+    """The microseconds of a document's own RFC 3339 text."""
+    return None if text is None else _microseconds(datetime.fromisoformat(text))
+
+
+def _microseconds(moment: datetime) -> int:
+    return round((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * MICROSECONDS)
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun: ``1 job``, ``1,500 executions``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def span(seconds: float) -> str:
+    """A length of time in its largest whole unit.
+
+    >>> span(12), span(125), span(7_200), span(86_400), span(10 * 86_400)
+    ('12 s', '2 min', '2 h', '1 day', '10 days')
+    """
+    if seconds < MINUTE:
+        return f"{int(seconds)} s"
+    if seconds < HOUR:
+        return f"{int(seconds // MINUTE)} min"
+    if seconds < DAY:
+        return f"{int(seconds // HOUR)} h"
+    return count(int(seconds // DAY), "day")
+
+
+def distance(us: int, now_us: int) -> str:
+    """How far an instant is from now.
+
+    >>> distance(0, 61_000_000), distance(61_000_000, 0), distance(5, 6)
+    ('1 min ago', 'in 1 min', 'now')
+    """
+    seconds = (now_us - us) / MICROSECONDS
+    if abs(seconds) < 1:
+        return "now"
+    return f"{span(seconds)} ago" if seconds > 0 else f"in {span(-seconds)}"
+
+
+def every(seconds: int) -> str:
+    """An interval, exactly.
+
+    >>> every(300), every(90), every(86_400), every(3_600), every(5_400)
+    ('every 5 min', 'every 90 s', 'every day', 'every hour', 'every 90 min')
+    """
+    for unit, one, many in ((DAY, "day", "days"), (HOUR, "hour", "h"), (MINUTE, "minute", "min"), (1, "second", "s")):
+        if seconds % unit == 0:
+            break
+    number = seconds // unit
+    return f"every {one}" if number == 1 else f"every {number:,} {many}"
+
+
+def took(milliseconds: int) -> str:
+    """A duration in three figures or so.
+
+    >>> took(0), took(850), took(1_234), took(150_000), took(3_900_000), took(180_000_000)
+    ('0 ms', '850 ms', '1.2 s', '2m30s', '1h05m', '2d02h')
+    """
+    if milliseconds < 0:
+        return f"-{took(-milliseconds)}"
+    if milliseconds < 1_000:
+        return f"{milliseconds} ms"
+    seconds = milliseconds // 1_000
+    if seconds < MINUTE:
+        return f"{milliseconds // 100 / 10:.1f} s"
+    if seconds < HOUR:
+        return f"{seconds // MINUTE}m{seconds % MINUTE:02d}s"
+    if seconds < DAY:
+        return f"{seconds // HOUR}h{seconds % HOUR // MINUTE:02d}m"
+    return f"{seconds // DAY}d{seconds % DAY // HOUR:02d}h"
+
+
+def clock_time(us: int, zone: tzinfo | None, now_us: int | None = None) -> str:
+    """An instant on the wall clock of a zone (None: this machine's), the year left out where it is `now_us`'s.
+
+    >>> clock_time(1_768_464_000_000_000, UTC), clock_time(1_768_464_000_000_000, UTC, 1_768_464_000_000_001)
+    ('2026-01-15 08:00:00', '01-15 08:00:00')
+    """
+    moment = _local(us, zone)
+    text = f"{moment.year:04d}-{moment:%m-%d %H:%M:%S}"
+    this_year = now_us is not None and _local(now_us, zone).year == moment.year
+    return text[5:] if this_year else text
+
+
+def zone_name(zone: tzinfo | None, now_us: int) -> str:
+    """What the zone is called now: ``UTC``, ``CET``, or ``UTC+05:45`` where it has no letters."""
+    moment = _local(now_us, zone)
+    name = moment.tzname() or ""
+    offset = f"{moment:%z}"
+    return name if name.isalpha() else f"UTC{offset[:3]}:{offset[3:5]}"
+
+
+def _local(us: int, zone: tzinfo | None) -> datetime:
+    moment = instant_datetime(us)
+    try:
+        return moment.astimezone(zone)
+    except (OverflowError, ValueError, OSError):
+        return moment  # the first and last hours of the calendar have no local time everywhere
+
+
+def schedule_words(expression: str) -> str | None:
+    """What a simple cron expression says; None for one that is better read as it is.
+
+    >>> schedule_words("*/5 * * * *"), schedule_words("0 9 * * 1-5"), schedule_words("1,2 3-4 * 5 *")
+    ('every 5 min', 'Mon-Fri at 09:00', None)
+    """
+    expression = expression.strip().lower()
+    if expression in _ALIASES:
+        return _ALIASES[expression]
+    fields = expression.split()
+    if len(fields) != 5:  # noqa: PLR2004 - cron has five fields
+        return None
+    minute, hour, day, month, weekday = fields
+    if month != "*" or (day != "*" and weekday != "*"):
+        return None
+    if hour == "*" or "/" in hour:
+        return _within_the_day(minute, hour) if day == weekday == "*" else None
+    at = _wall_time(minute, hour)
+    days = _days(day, weekday)
+    return f"{days} at {at}" if at and days else None
+
+
+def _within_the_day(minute: str, hour: str) -> str | None:
+    step = re.fullmatch(r"\*/([1-9][0-9]?)", minute)
+    if hour == "*" and minute == "*":
+        return "every minute"
+    if hour == "*" and step and 60 % int(step[1]) == 0:
+        return every(int(step[1]) * MINUTE)
+    if not re.fullmatch(r"[0-5]?[0-9]", minute):
+        return None
+    if hour == "*":
+        return f"hourly at :{int(minute):02d}"
+    hours = re.fullmatch(r"\*/([1-9][0-9]?)", hour)
+    return f"{every(int(hours[1]) * HOUR)} at :{int(minute):02d}" if hours and 24 % int(hours[1]) == 0 else None
+
+
+def _wall_time(minute: str, hour: str) -> str | None:
+    if re.fullmatch(r"[0-5]?[0-9]", minute) and re.fullmatch(r"[01]?[0-9]|2[0-3]", hour):
+        return f"{int(hour):02d}:{int(minute):02d}"
+    return None
+
+
+def _days(day: str, weekday: str) -> str | None:
+    if day != "*":
+        return f"monthly on day {int(day)}" if re.fullmatch(r"[12]?[0-9]|3[01]", day) else None
+    if weekday == "*":
+        return "daily"
+    numbers = [_weekday(word) for word in weekday.split("-")]
+    if len(numbers) > 2 or None in numbers:  # noqa: PLR2004 - one day, or from and to
+        return None
+    names = [WEEKDAYS[number] for number in numbers if number is not None]
+    return names[0] if len(names) == 1 else "-".join(name[:3] for name in names)
+
+
+def _weekday(word: str) -> int | None:
+    return int(word) if re.fullmatch(r"[0-7]", word) else _WEEKDAY_NAMES.get(word)

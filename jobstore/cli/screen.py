@@ -1,0 +1,123 @@
+"""Where the answer goes: a terminal of some width, or a pipe; text, colours and JSON leave here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TextIO
+
+from jobstore.instants import instant_us
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import tzinfo
+
+    from rich.text import Text
+
+MARKS = "✓✗▶○…"
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What an answer must know of the place it is shown in.
+
+    Attributes:
+        width: cells in a line; None where nobody looks, and everything is written out.
+        height: lines; None like `width`.
+        colour: whether colours and marks are wanted (never with NO_COLOR or into a pipe).
+        marks: whether ✓ and ✗ can be written at all.
+        zone: of the times shown; None is this machine's.
+        now_us: what "ago" counts from.
+    """
+
+    width: int | None
+    height: int | None
+    colour: bool
+    marks: bool
+    zone: tzinfo | None
+    now_us: int
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person looks at it."""
+        return self.width is not None
+
+
+def current_screen(*, utc: bool = False, stream: TextIO | None = None) -> Screen:
+    """The screen that stdout is now; a terminal may have changed its size since the last look."""
+    stream = stream or sys.stdout
+    terminal = stream.isatty()
+    size = shutil.get_terminal_size() if terminal else None
+    return Screen(
+        width=max(size.columns, 20) if size else None,
+        height=size.lines if size else None,
+        colour=wants_colour(terminal=terminal),
+        marks=terminal and can_write(stream, MARKS),
+        zone=UTC if utc else None,
+        now_us=instant_us(datetime.now(UTC)),
+    )
+
+
+def wants_colour(*, terminal: bool) -> bool:
+    """NO_COLOR (no-color.org) beats FORCE_COLOR, FORCE_COLOR a pipe, and a dumb terminal has none."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return terminal and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
+
+
+def can_write(stream: TextIO, text: str) -> bool:
+    """Whether the stream's encoding knows the characters."""
+    try:
+        text.encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def write_lines(lines: Iterable[Text | str], *, colour: bool) -> None:
+    """Lines to stdout, in colours or bare."""
+    sys.stdout.write(rendered(lines, colour=colour))
+    sys.stdout.flush()
+
+
+def rendered(lines: Iterable[Text | str], *, colour: bool) -> str:
+    """The lines as a terminal takes them."""
+    if not colour:
+        return "".join(f"{line if isinstance(line, str) else line.plain}\n" for line in lines)
+    from rich.console import Console  # noqa: PLC0415 - the largest part of rich, for colours alone
+
+    console = Console(force_terminal=True, color_system="standard", highlight=False, emoji=False, markup=False)
+    with console.capture() as capture:
+        for line in lines:
+            console.print(line, soft_wrap=True)
+    return capture.get()
+
+
+def write_json(document: object) -> None:
+    """A document to stdout as people read JSON, in UTF-8 whatever the locale."""
+    _write_bytes(json.dumps(document, ensure_ascii=False, indent=2))
+    sys.stdout.flush()
+
+
+def write_json_line(document: object) -> None:
+    """A document to stdout on a line of its own; the caller flushes."""
+    _write_bytes(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+
+
+def _write_bytes(text: str) -> None:
+    sys.stdout.flush()
+    # What no file should hold, half a surrogate pair, still comes out as JSON that can be read back.
+    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def say(message: str) -> None:
+    """A message to stderr; data alone goes to stdout."""
+    sys.stdout.flush()
+    sys.stderr.write(f"{message}\n")
+    sys.stderr.flush()
