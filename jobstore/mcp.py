@@ -1,0 +1,282 @@
+"""The tools over the Model Context Protocol, for hosts that start servers and speak to them over stdio.
+
+The SDK's low-level server is used, fed by `jobstore.tools`: its function-tool layer would turn
+``"20"`` into 20 and drop words it does not know, where this product says what is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import anyio.to_thread
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
+from mcp.types import (
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    CallToolResult,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    ListToolsResult,
+    TextContent,
+    Tool,
+)
+from pydantic import ValidationError
+
+from jobstore import __version__, tools
+from jobstore.errors import InternalError, JobStoreError, ResponseTooLarge, StoreBusy, StoreError
+from jobstore.store import open as open_store
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
+
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+    from mcp.server import ServerRequestContext
+    from mcp.shared._stream_protocols import ReadStream, WriteStream
+    from mcp.types import CallToolRequestParams, JSONRPCMessage, PaginatedRequestParams
+
+    from jobstore.queries import Queries
+
+__all__ = ["create_server", "run"]
+
+LARGEST_ANSWER_BYTES: Final = 1024 * 1024
+"""Common hosts refuse more, and no model reads it. A page of 1000 of the seed's executions is half of it."""
+AT_ONCE: Final = 4
+"""Calls of one server that may be under way at the same time; each takes a thread."""
+INSTRUCTIONS: Final = (
+    "Read-only answers about scheduled jobs and their execution history: which jobs there are, when they run next, "
+    "what ran, what failed and why. Nothing can be started, changed or deleted here. Start with datahub_get_job_stats "
+    'or datahub_list_job_executions with status=["FAILURE", "TIMEOUT"] when asked what went wrong, and with '
+    "datahub_list_jobs when asked what is scheduled. All times are in UTC."
+)
+
+_log = logging.getLogger(__name__)
+
+
+def create_server(store: Queries, *, largest_answer_bytes: int = LARGEST_ANSWER_BYTES) -> Server[Any]:
+    """An MCP server that answers from the store: five tools, nothing else.
+
+    An answer carries the document twice, structured and as JSON text, for hosts old and new. An error is
+    a result with `isError` and ``{"error": {"code", "message"}}`` in the same two places, so that the model reads
+    it and may correct itself; what concerns the file is told in the log alone.
+
+    A query takes well under a millisecond, yet runs in a thread: one that is slow for once (a search
+    through a long history) then holds up neither a ping nor, where several clients share the server, the others.
+    """
+    places = anyio.CapacityLimiter(AT_ONCE)
+
+    async def list_tools(
+        _context: ServerRequestContext[Any], _params: PaginatedRequestParams | None
+    ) -> ListToolsResult:
+        return ListToolsResult(tools=[Tool.model_validate(tool) for tool in tools.definitions("mcp")])
+
+    async def call_tool(_context: ServerRequestContext[Any], call: CallToolRequestParams) -> CallToolResult:
+        answer = partial(_answer, store, call.name, call.arguments or {}, largest_answer_bytes)
+        return await anyio.to_thread.run_sync(answer, limiter=places)
+
+    return Server(
+        "jobstore",
+        version=__version__,
+        title="Scheduled jobs",
+        instructions=INSTRUCTIONS,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+    )
+
+
+def _answer(store: Queries, name: str, arguments: dict[str, Any], largest_bytes: int) -> CallToolResult:
+    """The result of one call; whatever happens, there is one."""
+    try:
+        document = tools.call(store, {"tool": name, "parameters": arguments})
+        text = _json_text(document)
+        _check_size(text, document, largest_bytes)
+    except JobStoreError as error:
+        return _refusal(error)
+    except Exception:  # noqa: BLE001  # a defect of ours must not end the session, nor show itself to a model
+        _log.exception("The call of %r failed", name)
+        return _refusal(InternalError("Internal error; the server's log has the details"))
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=document)
+
+
+def _refusal(error: JobStoreError) -> CallToolResult:
+    """The error as a model may see it, with its code."""
+    document = {"error": {"code": error.code, "message": _public_message(error)}}
+    return CallToolResult(
+        content=[TextContent(type="text", text=_json_text(document))], structured_content=document, is_error=True
+    )
+
+
+def _public_message(error: JobStoreError) -> str:
+    """The message of a `StoreError` names the file, which is for the log and not for a model's provider."""
+    if not isinstance(error, StoreError):
+        return error.message
+    _log.error("%s: %s", error.code, error.message)
+    return "The job store is busy; try again in a moment" if isinstance(error, StoreBusy) else UNAVAILABLE
+
+
+UNAVAILABLE: Final = "The job store is unavailable; the server's log says why"
+
+
+def _json_text(document: object) -> str:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def _check_size(text: str, document: Mapping[str, Any], largest_bytes: int) -> None:
+    size = len(text.encode())
+    if size <= largest_bytes:
+        return
+    records = len(document.get("data", ()))
+    remedy = f". Use limit={max(1, records * largest_bytes // size)} or less" if records > 1 else ""
+    raise ResponseTooLarge(f"The answer would be {_megabytes(size)}; the bound is {_megabytes(largest_bytes)}{remedy}")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1_000_000:.1f} MB"
+
+
+# Over stdio.
+
+LAST_ANSWERS_SECONDS: Final = 10
+"""How long the calls under way when the input ends may take to be answered."""
+
+
+def run(path: str | os.PathLike[str], *, clock: Callable[[], datetime] | None = None) -> None:
+    """Serve the store at the path over stdin and stdout until the input ends.
+
+    The store is opened read-only before the first word is read. Nothing but the protocol goes to stdout; log lines go
+    to stderr. A host that closes the pipes early, or an interrupt from the keyboard, ends it too.
+
+    Raises:
+        StoreError: the file cannot be used.
+    """
+    with open_store(path, clock=clock) as store, _interrupt_at_once():
+        anyio.run(_serve, create_server(store))
+
+
+@contextmanager
+def _interrupt_at_once() -> Iterator[None]:
+    """Let an interrupt end the process: Python's own handler would wait for the next line of input first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+async def _serve(server: Server[Any]) -> None:
+    try:
+        await _serve_stdio(server)
+    except* (BrokenPipeError, anyio.BrokenResourceError):
+        _log.warning("The host closed the pipe before it had all answers")
+
+
+async def _serve_stdio(server: Server[Any]) -> None:
+    """Serve this process's stdin and stdout.
+
+    The SDK's own loop drops what it cannot parse, so that the host waits for an answer, and drops calls under way when
+    the input ends, so that ``printf ... | jobstore mcp jobs.db`` prints less than was asked. Hence the relay.
+    """
+    to_server, asked = anyio.create_memory_object_stream[SessionMessage | Exception]()
+    answered, from_server = anyio.create_memory_object_stream[SessionMessage]()
+    relay = _Relay()
+    async with stdio_server() as (incoming, outgoing), anyio.create_task_group() as tasks:
+        tasks.start_soon(relay.questions, incoming, to_server, outgoing)
+        tasks.start_soon(relay.answers, from_server, outgoing)
+        await server.run(asked, answered, server.create_initialization_options())
+
+
+class _Relay:
+    """Passes messages on between stdio and the server, and knows which questions have no answer yet."""
+
+    def __init__(self) -> None:
+        self._open: set[object] = set()
+        self._changed = anyio.Event()
+
+    async def questions(
+        self,
+        incoming: ReadStream[SessionMessage | Exception],
+        to_server: MemoryObjectSendStream[SessionMessage | Exception],
+        outgoing: WriteStream[SessionMessage],
+    ) -> None:
+        """Pass on what comes in; at its end, tell the server so only when all was answered."""
+        async with to_server:
+            async for item in incoming:
+                if isinstance(item, Exception):
+                    await _answer_unreadable(item, outgoing)
+                else:
+                    self._note(item.message)
+                    await to_server.send(item)
+            with anyio.move_on_after(LAST_ANSWERS_SECONDS):
+                while self._open:
+                    await self._changed.wait()
+
+    async def answers(
+        self, from_server: MemoryObjectReceiveStream[SessionMessage], outgoing: WriteStream[SessionMessage]
+    ) -> None:
+        """Pass on what the server says."""
+        async with outgoing:
+            async for item in from_server:
+                await outgoing.send(item)
+                if isinstance(item.message, JSONRPCResponse | JSONRPCError):
+                    self._close(item.message.id)
+
+    def _note(self, message: JSONRPCMessage) -> None:
+        if isinstance(message, JSONRPCRequest):
+            self._open.add(message.id)
+        elif isinstance(message, JSONRPCNotification) and message.method == "notifications/cancelled":
+            self._close((message.params or {}).get("requestId"))
+
+    def _close(self, question: object) -> None:
+        self._open.discard(question)
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+async def _answer_unreadable(error: Exception, outgoing: WriteStream[SessionMessage]) -> None:
+    """Answer a line that is no message, under its id where that can be read; blank lines are nothing."""
+    line = _refused_line(error)
+    if line is None:
+        data = ErrorData(code=INVALID_REQUEST, message="Not a JSON-RPC 2.0 request, notification or response")
+    elif line.strip():
+        data = ErrorData(
+            code=PARSE_ERROR, message="Not JSON in UTF-8 that can be read: one object a line, no surrogates"
+        )
+    else:
+        return
+    await outgoing.send(SessionMessage(JSONRPCError(jsonrpc="2.0", id=_id_in(line), error=data)))
+
+
+def _refused_line(error: Exception) -> str | None:
+    """The line that is no JSON; None where it is, and yet no message."""
+    if not isinstance(error, ValidationError):
+        return None
+    first = error.errors(include_url=False)[0]
+    return str(first["input"]) if first["type"] == "json_invalid" else None
+
+
+def _id_in(line: str | None) -> str | int | None:
+    """The id of a message that Python's more lenient reader can read (it takes halves of surrogate pairs)."""
+    try:
+        message = json.loads(line or "null")
+    except (ValueError, RecursionError):
+        return None
+    identifier = message.get("id") if isinstance(message, dict) else None
+    if isinstance(identifier, str):
+        return identifier if identifier.isprintable() else None
+    return identifier if type(identifier) is int else None

@@ -1,0 +1,303 @@
+"""The five queries as tools for language models: their definitions, and one call.
+
+The seed gives each query a tool name and shows its envelope ("AI Tool 调用示例")::
+
+    {"tool": "datahub_list_jobs", "parameters": {"search": "kline", "limit": 20}}
+
+Definitions are made from the parameter tables, in the shapes that the common model APIs take, and
+a call is checked by the same tables, so a model is told exactly the rules that hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from jobstore import params
+from jobstore.errors import InvalidParameter, shown
+from jobstore.words import suggestion
+
+if TYPE_CHECKING:
+    from jobstore.models import ExecutionPage, JobDocument, JobPage, StatsDocument
+    from jobstore.queries import Queries
+
+__all__ = ["STYLES", "TOOLS", "Tool", "call", "definitions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One tool: the seed's name for a query, and what a model should know before it calls."""
+
+    name: str
+    title: str
+    operation: params.Operation
+    advice: str
+
+    @property
+    def description(self) -> str:
+        """What the model reads: the query's summary, then how to use it well."""
+        return f"{self.operation.summary} {self.advice}"
+
+
+# What a model gets wrong unless told, each said once.
+_PAGES = (
+    'Returns {"data": [...], "pagination": {"page", "page_size", "total", "total_pages", "has_next", "has_prev"}}. '
+    "Ask for small pages (limit=20, say). While pagination.has_next is true, the next page is the same call "
+    "with offset = offset + limit; pagination.total is exact, so do not fetch pages only to count."
+)
+_TIMES = "All times are in UTC, as RFC 3339."
+_NEWEST = (
+    "The first record is the latest, so for the last run ask for limit=1. To select outcomes use status "
+    '(FAILURE and TIMEOUT are what went wrong: status=["FAILURE", "TIMEOUT"]) rather than search; '
+    "limit the window with after and before. The reason of a failure is in error, its log key in trace_id. "
+    "duration_ms is in milliseconds and null while the run is not finished."
+)
+_JOBS = (
+    "Sorted by name unless order_by says otherwise (order_by=next_run_at: what runs soonest). "
+    "next_run_at is computed at the moment of the call, null when nothing is due (switched off, for example); "
+    "last_run_at is the latest start, whatever came of it: outcomes are in the executions."
+)
+
+_TABLE: Final = (
+    Tool("datahub_list_jobs", "List scheduled jobs", params.LIST_JOBS, f"{_JOBS} {_PAGES} {_TIMES}"),
+    Tool(
+        "datahub_get_job",
+        "Get one scheduled job",
+        params.GET_JOB,
+        "Returns its schedule, parameters, last_run_at and next_run_at (computed at the moment of the call). "
+        "If the name is not known exactly, find it with datahub_list_jobs and search. "
+        f"A wrong name is the error NOT_FOUND. {_TIMES}",
+    ),
+    Tool(
+        "datahub_list_job_executions",
+        "List executions of all jobs",
+        params.LIST_JOB_EXECUTIONS,
+        f"{_NEWEST} {_PAGES} {_TIMES}",
+    ),
+    Tool(
+        "datahub_get_job_executions",
+        "List executions of one job",
+        params.GET_JOB_EXECUTIONS,
+        f"{_NEWEST} {_PAGES} {_TIMES}",
+    ),
+    Tool(
+        "datahub_get_job_stats",
+        "Count outcomes and durations",
+        params.JOB_STATS,
+        'Use it for "how often", "how long" and "how reliable". Returns runs, by_status, success_rate (0 to 1, over '
+        "finished runs), duration_ms (average, p50, p95, max), last_success_at and last_failure_at; "
+        f"null where there are no runs to tell from. {_TIMES}",
+    ),
+)
+
+TOOLS: Final[Mapping[str, Tool]] = MappingProxyType({tool.name: tool for tool in _TABLE})
+"""The tools by name, in the order in which they are listed."""
+
+
+def call(store: Queries, envelope: Mapping[str, object]) -> JobPage | JobDocument | ExecutionPage | StatsDocument:
+    """The document that a tool call asks for, the same as from the method of the store.
+
+    The envelope has `tool` and, where there are any, `parameters`: an object of JSON values. Types are
+    strict: an integer is no text, no flag and no float. Null stands for a parameter left out where leaving it
+    out means no filter.
+
+    Raises:
+        InvalidParameter: the envelope is malformed, the tool unknown, or a parameter breaks its rule.
+        NotFound: there is no such job.
+        StoreError: the file cannot be used.
+    """
+    tool, values = _opened(envelope)
+    keywords = params.from_json(tool.operation, values)
+    document: JobPage | JobDocument | ExecutionPage | StatsDocument
+    document = getattr(store, tool.operation.name)(**keywords)
+    return document
+
+
+_ENVELOPE = ("tool", "parameters")
+
+
+def _opened(envelope: object) -> tuple[Tool, Mapping[str, object]]:
+    """The tool that an envelope names, and its parameters."""
+    if not isinstance(envelope, Mapping):
+        raise InvalidParameter(f"A tool call must be an object with tool and parameters; received {shown(envelope)}")
+    for key in envelope:
+        if key not in _ENVELOPE:
+            raise InvalidParameter(f"Unknown key {shown(key)} in a tool call{_meant(key, _ENVELOPE)}")
+    return _named(envelope.get("tool")), envelope.get("parameters", {})
+
+
+def _named(name: object) -> Tool:
+    tool = TOOLS.get(name) if isinstance(name, str) else None
+    if tool is None:
+        raise InvalidParameter(f"Unknown tool {shown(name)}{_meant(name, tuple(TOOLS))}")
+    return tool
+
+
+def _meant(word: object, known: tuple[str, ...]) -> str:
+    near = suggestion(word, known) if isinstance(word, str) else None
+    meant = f"; did you mean '{near}'?" if near else "."
+    return f"{meant} Allowed: {', '.join(known)}"
+
+
+# Definitions. JSON Schema as it stands is for validators; a model's API gets what a model can use.
+
+
+def definitions(style: str = "jsonschema", *, strict: bool = False) -> list[dict[str, Any]]:
+    """The tools as a list of definitions, each a fresh object that the caller may change.
+
+    Styles: `jsonschema` (name, description, parameters with every rule), `anthropic` (Messages API),
+    `openai` (Chat Completions, and the many servers that take its shape), `openai-responses`, `mcp`, and
+    `gemini` (an entry of `functionDeclarations`).
+
+    Args:
+        style: whose shape.
+        strict: OpenAI's strict mode: the model then writes every parameter, null for none. Bounds are not in that
+            subset of JSON Schema; they are told in words, and `call` checks them.
+
+    >>> [tool["name"] for tool in definitions()][:2]
+    ['datahub_list_jobs', 'datahub_get_job']
+    >>> definitions("anthropic")[1]["input_schema"]["required"]
+    ['job_id']
+
+    Raises:
+        InvalidParameter: no such style, or one that has no strict mode.
+    """
+    shape = _SHAPES.get(style) if isinstance(style, str) else None
+    if shape is None:
+        raise InvalidParameter(f"Unknown style {shown(style)}{_meant(style, STYLES)}")
+    if strict and style not in _STRICT_SHAPES:
+        raise InvalidParameter(f"The style {style} has no strict mode; it exists for {', '.join(_STRICT_SHAPES)}")
+    return [deepcopy((_STRICT_SHAPES if strict else _SHAPES)[style](tool)) for tool in _TABLE]
+
+
+Schema = dict[str, Any]
+
+
+def _json_schema(tool: Tool) -> Schema:
+    return {"name": tool.name, "description": tool.description, "parameters": tool.operation.json_schema()}
+
+
+def _anthropic(tool: Tool) -> Schema:
+    return {"name": tool.name, "description": tool.description, "input_schema": _brief(tool)}
+
+
+def _mcp(tool: Tool) -> Schema:
+    return {
+        "name": tool.name,
+        "title": tool.title,
+        "description": tool.description,
+        "inputSchema": _brief(tool),
+        "annotations": {
+            "title": tool.title,
+            "readOnlyHint": True,
+            "destructiveHint": False,
+            "idempotentHint": True,
+            "openWorldHint": False,
+        },
+    }
+
+
+def _openai(tool: Tool) -> Schema:
+    return {"type": "function", "function": _function(tool, _brief(tool))}
+
+
+def _openai_strict(tool: Tool) -> Schema:
+    return {"type": "function", "function": _function(tool, _all_required(tool)) | {"strict": True}}
+
+
+def _responses(tool: Tool) -> Schema:
+    # Left out, `strict` would make that API rewrite the schema so that every parameter must be given.
+    return {"type": "function", **_function(tool, _brief(tool)), "strict": False}
+
+
+def _responses_strict(tool: Tool) -> Schema:
+    return {"type": "function", **_function(tool, _all_required(tool)), "strict": True}
+
+
+def _gemini(tool: Tool) -> Schema:
+    properties = {parameter.name: _upper(_one_type(parameter)) for parameter in tool.operation.parameters}
+    return _function(tool, {"type": "OBJECT", "properties": properties, **_required(tool)})
+
+
+def _function(tool: Tool, parameters: Schema) -> Schema:
+    return {"name": tool.name, "description": tool.description, "parameters": parameters}
+
+
+def _required(tool: Tool) -> Schema:
+    names = [parameter.name for parameter in tool.operation.parameters if parameter.required]
+    return {"required": names} if names else {}
+
+
+def _brief(tool: Tool) -> Schema:
+    """The schema without its regular expressions: they cost a model tokens and tell it nothing."""
+    schema = _without_patterns(tool.operation.json_schema())
+    del schema["required"]
+    return {**schema, **_required(tool)}
+
+
+def _without_patterns(node: Any) -> Any:  # noqa: ANN401  # any JSON value
+    if isinstance(node, dict):
+        return {key: _without_patterns(value) for key, value in node.items() if key != "pattern"}
+    return [_without_patterns(value) for value in node] if isinstance(node, list) else node
+
+
+def _all_required(tool: Tool) -> Schema:
+    """Strict mode: every parameter is required, and one that filters nothing by default may be null."""
+    parameters = tool.operation.parameters
+    return {
+        "type": "object",
+        "properties": {parameter.name: _nullable(parameter) for parameter in parameters},
+        "required": [parameter.name for parameter in parameters],
+        "additionalProperties": False,
+    }
+
+
+def _nullable(parameter: params.Parameter) -> Schema:
+    schema = _one_type(parameter)
+    if parameter.required or parameter.default is not None:
+        return schema
+    schema["description"] += " Null for no filter."
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def _one_type(parameter: params.Parameter) -> Schema:
+    """The parameter in the words that every dialect knows: one type, an enumeration, a description.
+
+    Of several types a list is taken before text, and a name before a number.
+    """
+    whole = parameter.json_schema()
+    choices: list[Schema] = whole.get("anyOf", [whole])  # type: ignore[assignment]
+    chosen = next((choice for choice in choices if choice["type"] == "array"), choices[0])
+    return {key: chosen[key] for key in ("type", "enum", "items") if key in chosen} | {"description": _told(parameter)}
+
+
+def _told(parameter: params.Parameter) -> str:
+    if parameter.default is None:
+        return parameter.description
+    default = str(parameter.default).lower() if isinstance(parameter.default, bool) else parameter.default
+    return f"{parameter.description} Default: {default}."
+
+
+def _upper(schema: Schema) -> Schema:
+    """Gemini's own names of the types."""
+    named = {**schema, "type": schema["type"].upper()}
+    return {**named, "items": _upper(schema["items"])} if "items" in schema else named
+
+
+_SHAPES: Final[Mapping[str, Callable[[Tool], Schema]]] = {
+    "jsonschema": _json_schema,
+    "anthropic": _anthropic,
+    "openai": _openai,
+    "openai-responses": _responses,
+    "mcp": _mcp,
+    "gemini": _gemini,
+}
+_STRICT_SHAPES: Final[Mapping[str, Callable[[Tool], Schema]]] = {
+    "openai": _openai_strict,
+    "openai-responses": _responses_strict,
+}
+STYLES: Final = tuple(_SHAPES)
+"""The words that `definitions` takes."""
