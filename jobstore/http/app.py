@@ -1,0 +1,192 @@
+"""The WSGI application: a falcon app with the gate before its routes and one way out for every answer."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import falcon
+import orjson
+
+from jobstore import store as stores
+from jobstore.errors import InvalidParameter
+from jobstore.http import faults
+from jobstore.http.cors import Origins
+from jobstore.http.gate import Gate, authenticator
+from jobstore.http.journal import write_access
+from jobstore.http.reply import MAX_BODY_BYTES, encoded, links, send
+from jobstore.http.request import ApiRequest, path_is_text, query_pairs
+from jobstore.http.routes import ALLOW, DOCUMENT, HEALTH, ROUTES, Route
+from jobstore.params import from_text
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection, Mapping
+
+    from jobstore.http.gate import Authenticate
+    from jobstore.store import JobStore
+
+    Api = falcon.App[ApiRequest, falcon.Response]
+
+
+def create_app(
+    store: JobStore | str | os.PathLike[str],
+    *,
+    tokens: Mapping[str, Collection[str]] | None = None,
+    authenticate: Authenticate | None = None,
+    open_access: bool = False,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    cors_origins: Collection[str] = (),
+) -> Api:
+    """The job API as a WSGI application; it may be mounted under a prefix, and served by any WSGI server.
+
+    Exactly one of `tokens`, `authenticate` and `open_access` must be given.
+
+    Args:
+        store: a `JobStore`, or the path of one, which is then opened when the first request comes (so a server may
+            load the application before it forks).
+        tokens: each token with its permissions, as in ``{"s3cret": {"read:jobs"}}``. Only digests are kept.
+        authenticate: a function of the WSGI environ that returns the caller's permissions, or ``None``;
+            `jobstore.tokens.load` makes one of a token file.
+        open_access: whether everybody may read.
+        max_body_bytes: the bound on a body before compression.
+        cors_origins: the origins whose pages may read the API, ``*`` for all; none unless given.
+
+    Raises:
+        InvalidParameter: not exactly one of the three, or one that could never work.
+    """
+    if not isinstance(max_body_bytes, int) or max_body_bytes < 1:
+        raise InvalidParameter("max_body_bytes must be a positive integer")
+    gate = Gate(authenticator(tokens, authenticate, open_access))
+    app: Api = falcon.App(
+        request_type=ApiRequest, middleware=[Frontier(gate, Origins(cors_origins) if cors_origins else None)]
+    )
+    faults.handle(app)
+    source = Source(store)
+    for route in ROUTES:
+        app.add_route(route.template, Query(route, source, max_body_bytes))
+    app.add_route(HEALTH, Health(source))
+    app.add_route(DOCUMENT, Document())
+    return app
+
+
+class Source:
+    """The store, opened when it is first needed; a store that is not there may come later."""
+
+    def __init__(self, store: JobStore | str | os.PathLike[str]) -> None:
+        self._given = store
+        self._opened = store if isinstance(store, stores.JobStore) else None
+        self._lock = threading.Lock()
+
+    def get(self) -> JobStore:
+        """The open store; raises `StoreError` while it cannot be opened."""
+        return self._opened or self._open()
+
+    def _open(self) -> JobStore:
+        with self._lock:
+            if self._opened is None:
+                self._opened = stores.open(self._given)  # type: ignore[arg-type]  # no store, so a path
+            return self._opened
+
+
+class Frontier:
+    """What every request passes on its way in and every answer on its way out."""
+
+    def __init__(self, gate: Gate, origins: Origins | None) -> None:
+        self._gate = gate
+        self._origins = origins
+        self._headers = {
+            "cache-control": "private, no-cache",
+            "x-content-type-options": "nosniff",
+            "vary": "Accept-Encoding, Authorization, Origin" if origins else "Accept-Encoding, Authorization",
+        }
+
+    def process_request(self, request: ApiRequest, response: falcon.Response) -> None:
+        """Before routing: the gate."""
+        if self._origins and self._origins.answer_preflight(request, response):
+            response.complete = True
+            return
+        self._gate.check(request.env)
+
+    def process_response(
+        self, request: ApiRequest, response: falcon.Response, _resource: object, _succeeded: object
+    ) -> None:
+        """After everything, errors included: the headers that each answer has, and the log."""
+        response.set_headers(self._headers)
+        response.set_header("X-Request-Id", request.request_id)
+        if self._origins:
+            self._origins.admit(request, response)
+        write_access(request, response.status_code, len(response.data or b""))
+
+
+class Resource:
+    """What may be read with GET; HEAD and OPTIONS follow from it."""
+
+    def on_get(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
+        """Each kind of resource has its own."""
+        raise NotImplementedError
+
+    def on_head(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
+        """As GET; falcon keeps the headers and leaves out the body."""
+        self.on_get(request, response, **path)
+
+    def on_options(self, _request: ApiRequest, response: falcon.Response, **_path: str) -> None:
+        """Which methods there are."""
+        response.status = falcon.HTTP_204
+        response.set_header("Allow", ALLOW)
+
+
+class Query(Resource):
+    """One of the API's routes."""
+
+    def __init__(self, route: Route, source: Source, max_body_bytes: int) -> None:
+        self._operation = route.operation
+        self._source = source
+        self._bound = max_body_bytes
+
+    def on_get(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
+        """Parameters, then the store, then the answer."""
+        if path and not path_is_text(request.env):
+            raise InvalidParameter("job_id must be percent-encoded UTF-8 in the path")
+        pairs = list(query_pairs(request.env))
+        values = from_text(self._operation, [*path.items(), *pairs])
+        document = getattr(self._source.get(), self._operation.name)(**values)
+        body = encoded(document, self._bound)
+        if "pagination" in document:
+            header = links(request, pairs, document, values.get("offset", 0))  # type: ignore[arg-type]
+            if header:
+                response.set_header("Link", header)
+        send(request, response, body)
+
+
+class Health(Resource):
+    """Whether the store can be read now; says nothing about what is in it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def on_get(self, request: ApiRequest, response: falcon.Response, **_path: str) -> None:
+        """200, or the 503 of a store that cannot be read. The query string is left alone: probes add to it."""
+        self._source.get().fresh()
+        send(request, response, b'{"status":"ok"}')
+
+
+class Document(Resource):
+    """The OpenAPI document, made when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._bodies: dict[str, bytes] = {}
+
+    def on_get(self, request: ApiRequest, response: falcon.Response, **_path: str) -> None:
+        """The document of this server, whatever prefix it is mounted under."""
+        prefix: Any = request.env.get("SCRIPT_NAME", "")
+        body = self._bodies.get(prefix) or self._make(prefix)
+        send(request, response, body)
+
+    def _make(self, prefix: str) -> bytes:
+        from jobstore import openapi  # noqa: PLC0415  # brings pydantic, which no other answer needs
+
+        body = orjson.dumps(openapi.document(prefix or "/"))
+        if len(self._bodies) < 8:  # noqa: PLR2004  # a proxy could send any number of prefixes
+            self._bodies[prefix] = body
+        return body

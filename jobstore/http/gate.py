@@ -1,0 +1,85 @@
+"""Who may come in. The gate stands before routing: without a token, nobody learns which paths there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from jobstore.errors import Forbidden, InternalError, InvalidParameter, Unauthorized
+from jobstore.http.routes import OPEN_PATHS, READING
+from jobstore.tokens import READ_JOBS, table
+
+Environ = dict[str, Any]
+Authenticate = Callable[[Environ], Collection[str] | None]
+
+_REALM: Final = 'Bearer realm="jobstore"'
+_WITHOUT_PERMISSION: Final = f'{_REALM}, error="insufficient_scope", scope="{READ_JOBS}"'
+_BAD_TOKEN: Final = f'{_REALM}, error="invalid_token"'
+
+
+class Gate:
+    """Lets a request pass, or raises `Unauthorized` or `Forbidden`."""
+
+    def __init__(self, authenticate: Authenticate | None) -> None:
+        """`authenticate` is ``None`` where everybody may read."""
+        self._authenticate = authenticate
+
+    def check(self, environ: Environ) -> None:
+        """Return if the caller may read.
+
+        Raises:
+            Unauthorized: no token, or one that is malformed, unknown or expired.
+            Forbidden: the token lacks the permission.
+            InternalError: `authenticate` failed; its own error is the cause.
+        """
+        if self._authenticate is None or _is_open(environ):
+            return
+        permissions = _permissions(self._authenticate, environ)
+        if permissions is None:
+            raise Unauthorized("The bearer token is not valid" if _came(environ) else "A bearer token is required")
+        if READ_JOBS not in permissions:
+            raise Forbidden(f"The token lacks the permission {READ_JOBS}")
+
+
+def _permissions(authenticate: Authenticate, environ: Environ) -> Collection[str] | None:
+    try:
+        permissions = authenticate(environ)
+    except Exception as error:
+        raise InternalError("authenticate failed") from error
+    if permissions is not None and (isinstance(permissions, str) or not isinstance(permissions, Collection)):
+        raise InternalError("authenticate must return a set of permissions or None")
+    return permissions
+
+
+def _is_open(environ: Environ) -> bool:
+    return environ["PATH_INFO"] in OPEN_PATHS and environ["REQUEST_METHOD"] in READING
+
+
+def _came(environ: Environ) -> bool:
+    """Whether a bearer token came at all, good or bad."""
+    scheme: str = environ.get("HTTP_AUTHORIZATION", "").partition(" ")[0]
+    return scheme.lower() == "bearer"
+
+
+def challenge(error: Unauthorized | Forbidden, environ: Environ) -> str:
+    """The ``WWW-Authenticate`` header (RFC 6750, section 3): no error code where no token came."""
+    if isinstance(error, Forbidden):
+        return _WITHOUT_PERMISSION
+    return _BAD_TOKEN if _came(environ) else _REALM
+
+
+def authenticator(tokens: object, authenticate: Authenticate | None, open_access: object) -> Authenticate | None:
+    """The one of three that `create_app` was given; ``None`` for open access.
+
+    Raises:
+        InvalidParameter: none or several were given, or what was given could never work.
+    """
+    if not isinstance(open_access, bool):
+        raise InvalidParameter("open_access must be True or False")
+    if [tokens is not None, authenticate is not None, open_access].count(True) != 1:
+        raise InvalidParameter("give exactly one of tokens=, authenticate= and open_access=True")
+    if tokens is not None:
+        return table(tokens)  # type: ignore[arg-type]  # it checks what it got
+    if authenticate is not None and not callable(authenticate):
+        raise InvalidParameter("authenticate must be a function of the WSGI environ that returns permissions or None")
+    return authenticate

@@ -1,0 +1,38 @@
+"""Which path asks which query. The app, the OpenAPI document and the tests are made from this table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from jobstore.params import GET_JOB, GET_JOB_EXECUTIONS, JOB_STATS, LIST_JOB_EXECUTIONS, LIST_JOBS, Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path of the API, its operation, and the name of the schema of its answer."""
+
+    template: str
+    operation: Operation
+    answer: str
+
+    @property
+    def path_parameters(self) -> tuple[str, ...]:
+        """The names of the parameters that stand in the path."""
+        return tuple(each.name for each in self.operation.parameters if f"{{{each.name}}}" in self.template)
+
+
+ROUTES: Final = (
+    Route("/api/v1/jobs", LIST_JOBS, "JobPage"),
+    Route("/api/v1/jobs/executions", LIST_JOB_EXECUTIONS, "ExecutionPage"),
+    Route("/api/v1/jobs/{job_id}", GET_JOB, "Job"),
+    Route("/api/v1/jobs/{job_id}/executions", GET_JOB_EXECUTIONS, "ExecutionPage"),
+    Route("/api/v1/stats", JOB_STATS, "Stats"),
+)
+HEALTH: Final = "/healthz"
+DOCUMENT: Final = "/openapi.json"
+OPEN_PATHS: Final = frozenset({HEALTH, DOCUMENT})
+"""Readable without a token; they say nothing about jobs."""
+READING: Final = frozenset({"GET", "HEAD"})
+METHODS: Final = READING | {"OPTIONS"}
+ALLOW: Final = "GET, HEAD, OPTIONS"

@@ -1,0 +1,13 @@
+"""The job API as a WSGI application, for gunicorn, granian, waitress, or another application to mount.
+
+::
+
+    # app.py; then: gunicorn app:application
+    from jobstore.wsgi import create_app
+
+    application = create_app("jobs.db", tokens={"s3cret": {"read:jobs"}})
+"""
+
+from jobstore.http.app import create_app
+
+__all__ = ["create_app"]
