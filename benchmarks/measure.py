@@ -19,8 +19,6 @@ FLOOR = "floor"
 SLOW_SECONDS = 0.02
 """A candidate that takes longer is called less often, and in rounds of its own: it empties the caches."""
 
-Call = "Callable[[int], object]"
-
 
 @dataclass(slots=True)
 class Series:
@@ -28,6 +26,11 @@ class Series:
 
     ratios: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+
+    def add(self, seconds: float, floor: float) -> None:
+        """Takes in a call and the floor of its round."""
+        self.seconds.append(seconds)
+        self.ratios.append(seconds / floor)
 
     @property
     def ratio(self) -> float:
@@ -56,49 +59,45 @@ def percentile(values: list[float], percent: int) -> float:
 
 
 def in_rotation(
-    candidates: Mapping[str, Callable[[int], object]], *, rounds: int, budget_seconds: float
+    candidates: Mapping[str, Callable[[int], object]],
+    *,
+    rounds: int,
+    budget_seconds: float = 2.0,
+    before: Callable[[], object] | None = None,
 ) -> dict[str, Series]:
     """Calls all candidates in each round, the first one another each time; ``floor`` must be among them.
 
-    A slow candidate takes part in as many extra rounds as fit into its budget, at least one.
+    A slow candidate takes part in as many rounds of its own as fit into its budget, at least one.
+    ``before`` is called before each call, and its time is not counted.
     """
-    first = {name: timed(call, 0) for name, call in candidates.items()}
-    first = {name: min(seconds, timed(candidates[name], 0)) if seconds < 1 else seconds for name, seconds in first.items()}
+    prepare = before or (lambda: None)
+    first = {name: _warmed(call, prepare) for name, call in candidates.items()}
     slow = {name for name, seconds in first.items() if seconds > SLOW_SECONDS and name != FLOOR}
-    found = {name: Series() for name in candidates}
     quick = [name for name in candidates if name not in slow]
+    found = {name: Series() for name in candidates}
     gc.collect()
     for number in range(rounds):
         cut = number % len(quick)
-        _round(candidates, [*quick[cut:], *quick[:cut]], number, found)
+        took = {name: timed(candidates[name], number, prepare) for name in (*quick[cut:], *quick[:cut])}
+        for name, seconds in took.items():
+            found[name].add(seconds, took[FLOOR])
     for name in slow:
-        extra = min(rounds, max(1, int(budget_seconds / first[name])))
-        for number in range(extra):
-            _slow_round(candidates, name, number, found)
+        for number in range(min(rounds, max(1, int(budget_seconds / first[name])))):
+            # after a scan the caches would be cold for the floor: it is taken before, the median of three
+            floor = statistics.median(timed(candidates[FLOOR], number, prepare) for _ in range(3))
+            found[name].add(timed(candidates[name], number, prepare), floor)
     return found
 
 
-def timed(call: Callable[[int], object], number: int) -> float:
+def _warmed(call: Callable[[int], object], prepare: Callable[[], object]) -> float:
+    """Seconds of a first call, or of a second where that costs little."""
+    seconds = timed(call, 0, prepare)
+    return seconds if seconds > 1 else timed(call, 0, prepare)
+
+
+def timed(call: Callable[[int], object], number: int, prepare: Callable[[], object]) -> float:
     """Seconds that one call takes."""
+    prepare()
     begun = time.perf_counter()
     call(number)
     return time.perf_counter() - begun
-
-
-def _round(
-    candidates: Mapping[str, Callable[[int], object]], names: list[str], number: int, found: dict[str, Series]
-) -> None:
-    took = {name: timed(candidates[name], number) for name in names}
-    for name, seconds in took.items():
-        found[name].seconds.append(seconds)
-        found[name].ratios.append(seconds / took[FLOOR])
-
-
-def _slow_round(
-    candidates: Mapping[str, Callable[[int], object]], name: str, number: int, found: dict[str, Series]
-) -> None:
-    """The floor is the median of three, taken before: after a scan its caches would be cold."""
-    floor = statistics.median(timed(candidates[FLOOR], number) for _ in range(3))
-    seconds = timed(candidates[name], number)
-    found[name].seconds.append(seconds)
-    found[name].ratios.append(seconds / floor)
