@@ -1,1 +1,127 @@
-"""Scheduled jobs and their execution history in one SQLite file."""
+"""Scheduled jobs and their execution history in one SQLite file.
+
+`open` reads a store, `Recorder` writes one, `load` and `dump` build and copy one; ``docs/`` tells the rest.
+
+>>> import jobstore
+>>> jobstore.Status.FAILURE.value
+'FAILURE'
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from jobstore.errors import (
+    Conflict,
+    Forbidden,
+    InternalError,
+    InvalidParameter,
+    InvalidRecord,
+    InvalidSchedule,
+    JobStoreError,
+    MethodNotAllowed,
+    NotAStore,
+    NotFound,
+    ResponseTooLarge,
+    SchemaTooNew,
+    SchemaTooOld,
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreNotFound,
+    StoreUnreadable,
+    Unauthorized,
+)
+from jobstore.models import (
+    ExecutionDocument,
+    ExecutionPage,
+    JobDocument,
+    JobPage,
+    Pagination,
+    ScheduleType,
+    StatsDocument,
+    Status,
+)
+from jobstore.queries import Queries, get_job, get_job_executions, job_stats, list_job_executions, list_jobs
+from jobstore.store import JobStore, open  # noqa: A004 - read as jobstore.open
+
+if TYPE_CHECKING:
+    from jobstore.client import connect
+    from jobstore.fixtures import dump, load
+    from jobstore.recorder import Recorder
+    from jobstore.retention import export
+    from jobstore.schemas import Execution, Job
+    from jobstore.upkeep import backup, check
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Conflict",
+    "Execution",
+    "ExecutionDocument",
+    "ExecutionPage",
+    "Forbidden",
+    "InternalError",
+    "InvalidParameter",
+    "InvalidRecord",
+    "InvalidSchedule",
+    "Job",
+    "JobDocument",
+    "JobPage",
+    "JobStore",
+    "JobStoreError",
+    "MethodNotAllowed",
+    "NotAStore",
+    "NotFound",
+    "Pagination",
+    "Queries",
+    "Recorder",
+    "ResponseTooLarge",
+    "ScheduleType",
+    "SchemaTooNew",
+    "SchemaTooOld",
+    "StatsDocument",
+    "Status",
+    "StoreBusy",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreFull",
+    "StoreNotFound",
+    "StoreUnreadable",
+    "Unauthorized",
+    "__version__",
+    "backup",
+    "check",
+    "connect",
+    "dump",
+    "export",
+    "get_job",
+    "get_job_executions",
+    "job_stats",
+    "list_job_executions",
+    "list_jobs",
+    "load",
+    "open",
+]
+
+_LATE = {
+    "Execution": "jobstore.schemas",
+    "Job": "jobstore.schemas",
+    "Recorder": "jobstore.recorder",
+    "backup": "jobstore.upkeep",
+    "check": "jobstore.upkeep",
+    "connect": "jobstore.client",
+    "dump": "jobstore.fixtures",
+    "export": "jobstore.retention",
+    "load": "jobstore.fixtures",
+}
+"""Names whose modules need more than a reader does: imported when they are first asked for."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATE:
+        raise AttributeError(f"module 'jobstore' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATE[name]), name)
+    return value

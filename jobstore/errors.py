@@ -33,6 +33,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 SHOWN_CHARACTERS = 80
+SHOWN_BITS = 256
+"""A larger integer is not written out: that takes time in the square of its digits."""
 
 
 class JobStoreError(Exception):
@@ -195,5 +197,5 @@ def _brief_repr(value: object) -> str:
     if value is None or isinstance(value, bool | float):
         return repr(value)
     if isinstance(value, int):
-        return repr(value) if value.bit_length() <= 256 else "a very large integer"
+        return repr(value) if value.bit_length() <= SHOWN_BITS else "a very large integer"
     return f"a value of type {type(value).__name__}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobstore.engine.schema import APPLICATION_ID, SCHEMA_VERSION
@@ -27,6 +26,7 @@ from jobstore.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 READ_TIMEOUT_SECONDS = 5.0
 CACHE_KIB = 48 * 1024
@@ -67,6 +67,8 @@ def open_reader(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA temp_store = MEMORY")
             check_is_store(connection, path)
+            # Its table is declared at first use, which the authorizer would take for writing.
+            connection.execute("SELECT value FROM json_each('[]')")
             connection.set_authorizer(_admit)
         except BaseException:
             connection.close()
@@ -95,7 +97,9 @@ def check_is_file(path: Path) -> None:
     if not os.path.isfile(path):  # noqa: PTH113 - stat is paid already; a device or folder is no store
         raise NotAStore(f"{path} is not a regular file; give the path of a job store")
     if found.st_size == 0:
-        raise NotAStore(f"{path} is empty and no job store; give the path of one, or remove it and let a Recorder start")
+        raise NotAStore(
+            f"{path} is empty and no job store; give the path of one, or remove it and let a Recorder start"
+        )
 
 
 def check_is_store(connection: sqlite3.Connection, path: Path) -> None:
@@ -122,33 +126,37 @@ def driver_errors(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         raise store_error(error, path) from error
     except OSError as error:
-        raise StoreUnreadable(f"{path} cannot be used: {error.strerror or error}; check the disk and permissions") from (
-            error
-        )
+        raise StoreUnreadable(
+            f"{path} cannot be used: {error.strerror or error}; check the disk and permissions"
+        ) from (error)
     except (OverflowError, UnicodeError) as error:
         # What is bound was checked before; only a file that breaks its own rules leads here.
-        raise StoreCorrupt(f"{path} holds values that no jobstore writes; restore a backup or run 'jobstore check'") from (
-            error
-        )
+        raise StoreCorrupt(
+            f"{path} holds values that no jobstore writes; restore a backup or run 'jobstore check'"
+        ) from (error)
 
 
 def store_error(error: sqlite3.Error, path: Path) -> StoreError:
     """Our error for the driver's, by its result code."""
     code = getattr(error, "sqlite_errorcode", None)
-    primary = code & 0xFF if code is not None else None
+    primary = sqlite3.SQLITE_CORRUPT if code is None else code & 0xFF
     if primary in _BUSY:
         return StoreBusy(f"{path} is being written by another process for longer than the time-out; try again")
+    if primary in _CORRUPT:
+        return StoreCorrupt(f"{path} is damaged; run 'jobstore check' on it and restore a backup")
     if primary == sqlite3.SQLITE_FULL:
         return StoreFull(f"The disk that holds {path} is full; free space, or run 'jobstore prune --emergency'")
     if primary == sqlite3.SQLITE_NOTADB:
         return NotAStore(f"{path} is no SQLite database; give the path of a job store")
-    if primary in _CORRUPT or (primary is None and isinstance(error, sqlite3.DatabaseError)):
-        return StoreCorrupt(f"{path} is damaged; run 'jobstore check' on it and restore a backup")
+    return StoreUnreadable(_why_unreadable(primary, path))
+
+
+def _why_unreadable(primary: int, path: Path) -> str:
     if primary == sqlite3.SQLITE_READONLY:
-        return StoreUnreadable(f"{path} may not be written by this user; check the permissions of it and its folder")
+        return f"{path} may not be written by this user; check the permissions of it and its folder"
     if primary == sqlite3.SQLITE_CANTOPEN:
-        return StoreUnreadable(_cannot_open(path))
-    return StoreUnreadable(f"{path} cannot be read or written; check the disk and the permissions")
+        return _cannot_open(path)
+    return f"{path} cannot be read or written; check the disk and the permissions"
 
 
 def _cannot_open(path: Path) -> str:

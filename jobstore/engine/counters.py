@@ -52,6 +52,11 @@ class Counters:
         self._hours: dict[int, dict[int, list[int]]] = {}
         self._cumulated: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
 
+    @property
+    def counts(self) -> list[int]:
+        """Executions by status."""
+        return self._total
+
     def total(self, statuses: Iterable[int]) -> int:
         """Executions with one of the statuses; no row is touched."""
         total = self._total
@@ -145,11 +150,10 @@ def _hour_rows(connection: sqlite3.Connection, names: set[int] | None, day: int)
             (SPAN_HOUR, first, last),
         )
     elif len(names) <= FEW_NAMES:
+        marks = ",".join("?" * len(names))
+        sql = f"SELECT hour, status, runs FROM name_hour_tally WHERE hour = ? AND name_id IN ({marks})"
         for hour in range(first, last + 1):
-            yield from connection.execute(
-                f"SELECT hour, status, runs FROM name_hour_tally WHERE hour = ? AND name_id IN ({','.join('?' * len(names))})",
-                (hour, *names),
-            )
+            yield from connection.execute(sql, (hour, *names))
     else:
         rows = connection.execute(
             "SELECT hour, name_id, status, runs FROM name_hour_tally WHERE hour BETWEEN ? AND ?", (first, last)

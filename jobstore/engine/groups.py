@@ -6,24 +6,25 @@ the ids of one group from the index that has them in order.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from jobstore.engine.orders import GATHERED, KEYS, Request, condition_of, gathered, zone_bound
+from jobstore.engine.orders import GATHERED, KEYS, Request, gathered, zone_bound
 from jobstore.models import STATUSES
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from jobstore.engine.memory import NameBook
 
 ARMS_MERGED = 24
+_JOB_NUMBER, _NAME = 0, 1
+"""Where a name book's entry has them."""
 _WORDS = [status.value for status in STATUSES]
 GROUPED = frozenset({"job_name", "job_id", "status"})
-
-type_arm = "tuple[int | None, int]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +58,13 @@ def _ids(connection: sqlite3.Connection, book: NameBook, order: str, request: Re
 def gather_groups(connection: sqlite3.Connection, book: NameBook, order: str, request: Request) -> list[int]:
     """Every selected id with its group, sorted: for windows that hold few."""
     column = "status" if order == "status" else "name_id"
-    value_of = {
-        "status": lambda status: _WORDS[status],
-        "job_name": lambda name_id: book.names[name_id][1],
-        "job_id": lambda name_id: book.names[name_id][0],
-    }[order]
-    rows = sorted(
-        [(value_of(value), row_id) for value, row_id in gathered(connection, column, request)],
-        reverse=request.descending,
-    )
+    if order == "status":
+        value_of: Callable[[int], int | str] = _WORDS.__getitem__
+    else:
+        position = _NAME if order == "job_name" else _JOB_NUMBER
+        value_of = lambda name_id: book.names[name_id][position]  # noqa: E731 - one of two
+    keyed = [(value_of(value), row_id) for value, row_id in gathered(connection, column, request)]
+    rows = sorted(keyed, reverse=request.descending)
     return [row_id for _, row_id in rows[request.offset : request.offset + request.take]]
 
 
@@ -85,39 +84,59 @@ def walk_groups(connection: sqlite3.Connection, groups: Iterable[Group], request
 
 
 def _group_ids(connection: sqlite3.Connection, group: Group, request: Request, skip: int, take: int) -> list[int]:
-    direction = "DESC" if request.descending else "ASC"
-    if len(group.arms) > ARMS_MERGED:
+    if len(group.arms) <= ARMS_MERGED:
+        return _merged_ids(connection, group, request, skip, take)
+    if len({status for _, status in group.arms}) == 1:
         return _scanned_ids(connection, group, request, skip, take)
-    window, values = _window(request)
-    arms, bound = [], []
-    for name_id, status in group.arms:
-        if name_id is None:
-            arms.append(f"SELECT id FROM execution INDEXED BY execution_status WHERE status = {status}{window}")
-            bound += values
-        else:
-            arms.append(
-                f"SELECT id FROM execution INDEXED BY execution_name WHERE name_id = ? AND status = {status}{window}"
-            )
-            bound += [name_id, *values]
-    sql = f"{' UNION ALL '.join(arms)} ORDER BY id {direction} LIMIT ? OFFSET ?"
+    return _many_ids(connection, group, request, skip, take)
+
+
+def _merged_ids(connection: sqlite3.Connection, group: Group, request: Request, skip: int, take: int) -> list[int]:
+    """Few ranges merged by SQLite: an index entry for each id skipped or taken."""
+    ranges = [_arm(arm, request) for arm in group.arms]
+    sql = f"{' UNION ALL '.join(sql for sql, _ in ranges)} ORDER BY id {request.direction} LIMIT ? OFFSET ?"
+    bound = [value for _, values in ranges for value in values]
     return [row_id for (row_id,) in connection.execute(sql, (*bound, take, skip))]
+
+
+def _many_ids(connection: sqlite3.Connection, group: Group, request: Request, skip: int, take: int) -> list[int]:
+    """Many ranges (a job that was renamed again and again), read one by one, each at most to the end of the page."""
+    end = skip + take
+    found: list[int] = []
+    for arm in group.arms:
+        sql, values = _arm(arm, request)
+        rows = connection.execute(f"{sql} ORDER BY id {request.direction} LIMIT ?", (*values, end))
+        found += [row_id for (row_id,) in rows]
+    found.sort(reverse=request.descending)
+    return found[skip:end]
+
+
+def _arm(arm: tuple[int | None, int], request: Request) -> tuple[str, list[int]]:
+    """The ids of one range in an index that has them in order; with a window, a row lookup for each."""
+    name_id, status = arm
+    window, values = _window(request)
+    if name_id is None:
+        return f"SELECT id FROM execution INDEXED BY execution_status WHERE status = {status}{window}", values
+    sql = f"SELECT id FROM execution INDEXED BY execution_name WHERE name_id = ? AND status = {status}{window}"
+    return sql, [name_id, *values]
 
 
 def _scanned_ids(connection: sqlite3.Connection, group: Group, request: Request, skip: int, take: int) -> list[int]:
     """One status of many names: the ids with the status, filtered, from where the selection can begin."""
-    statuses = ",".join(sorted({str(status) for _, status in group.arms}))
-    condition, values = condition_of(request)
+    names = json.dumps([name_id for name_id, _ in group.arms])
+    window, values = _window(request)
     bound, zone = zone_bound(connection, KEYS["id"], request)
     sql = f"""
     SELECT id FROM execution INDEXED BY execution_status
-    WHERE status IN ({statuses}) AND {condition} {f"AND {bound}" if bound else ""}
-    ORDER BY id {"DESC" if request.descending else "ASC"} LIMIT ? OFFSET ?
+    WHERE status = ? AND name_id IN (SELECT value FROM json_each(?)) {window} {f"AND {bound}" if bound else ""}
+    ORDER BY id {request.direction} LIMIT ? OFFSET ?
     """
-    return [row_id for (row_id,) in connection.execute(sql, (*values, *zone, take, skip))]
+    rows = connection.execute(sql, (group.arms[0][1], names, *values, *zone, take, skip))
+    return [row_id for (row_id,) in rows]
 
 
 def _window(request: Request) -> tuple[str, list[int]]:
-    sql, values = "", []
+    sql, values = "", list[int]()
     if request.after_us is not None:
         sql, values = sql + " AND effective_us >= ?", [*values, request.after_us]
     if request.before_us is not None:
@@ -149,7 +168,7 @@ def _name_groups(book: NameBook, order: str, request: Request) -> Iterator[Group
             by_name = set(part.statuses)
             names = part.names if names is not None else None
     chosen = next((part.names for part in request.selection.parts if part.names is not None), set[int]())
-    position = 1 if order == "job_name" else 0
+    position = _NAME if order == "job_name" else _JOB_NUMBER
     for _, members in _in_order(book, position, names, descending=request.descending):
         count, arms = 0, list[tuple[int | None, int]]()
         for name_id in members:
@@ -173,12 +192,12 @@ def _in_order(
     return ((value, [name_id for _, name_id in members]) for value, members in groupby(keyed, key=lambda row: row[0]))
 
 
-def _counted_in_window(
-    connection: sqlite3.Connection, groups: Iterable[Group], request: Request
-) -> Iterator[Group]:
+def _counted_in_window(connection: sqlite3.Connection, groups: Iterable[Group], request: Request) -> Iterator[Group]:
     """The groups with their counts inside the window: a walk over an index range for each."""
     window, values = _window(request)
-    by_name = f"SELECT count(*) FROM execution INDEXED BY execution_name_started WHERE name_id = ? AND status = ?{window}"
+    by_name = (
+        f"SELECT count(*) FROM execution INDEXED BY execution_name_started WHERE name_id = ? AND status = ?{window}"
+    )
     by_status = f"SELECT count(*) FROM execution INDEXED BY execution_status_started WHERE status = ?{window}"
     for group in groups:
         count = 0

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
+    from jobstore.engine.fires import Fires
+
 REPLAYED = 4_096
 """Changes applied one by one; beyond, reading the counters anew is quicker."""
 TERMS_REMEMBERED = 128
@@ -72,7 +74,8 @@ class NameBook:
 class Memory:
     """Counters, names and jobs as of the last query; one for each connection, used by one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, fires: Fires) -> None:
+        self.fires = fires
         self._seq: int | None = None
         self._forget()
 
@@ -156,7 +159,7 @@ class Memory:
     def jobs(self, connection: sqlite3.Connection) -> JobBook:
         """Every job's definition; the first call reads them all."""
         if self._jobs is None:
-            self._jobs = JobBook(connection)
+            self._jobs = JobBook(connection, self.fires)
         return self._jobs
 
     def of_term(self, connection: sqlite3.Connection, needle: str) -> Counters:
@@ -174,9 +177,7 @@ class Memory:
         if counters is None:
             names = {
                 name_id
-                for (name_id,) in connection.execute(
-                    "SELECT name_id FROM job_name WHERE job_number = ?", (job_number,)
-                )
+                for (name_id,) in connection.execute("SELECT name_id FROM job_name WHERE job_number = ?", (job_number,))
             }
             counters = self._terms[job_number] = Counters(names, _summed(connection, names))
         return self._used(job_number, counters)

@@ -72,6 +72,11 @@ class Request:
         """Nothing is filtered."""
         return self.total == self.everything
 
+    @property
+    def direction(self) -> str:
+        """The order in SQL."""
+        return "DESC" if self.descending else "ASC"
+
     def turned(self) -> Request:
         """The same stretch, counted from the other end."""
         offset = self.total - self.offset - self.take
@@ -124,7 +129,7 @@ def _ids(connection: sqlite3.Connection, key: Key, request: Request, *, nulls_fi
 
 
 def _segments(connection: sqlite3.Connection, key: Key, request: Request, *, nulls_first: bool) -> list[Segment]:
-    direction = "DESC" if request.descending else "ASC"
+    direction = request.direction
     if key.column == "worker.name":
         source = "worker CROSS JOIN execution INDEXED BY execution_worker ON execution.worker_id = worker.worker_id"
         present = Segment(source, "", f"worker.name {direction}, execution.id {direction}")
@@ -167,7 +172,7 @@ def _name_segments(key: Key, request: Request, *, nulls_first: bool) -> list[Seg
     if key.name_index is None or len(parts) != 1 or parts[0].names is None or len(parts[0].names) != 1:
         return None
     (name_id,) = parts[0].names
-    direction = "DESC" if request.descending else "ASC"
+    direction = request.direction
     source = f"execution INDEXED BY {key.name_index}"
     present = Segment(
         source, f"name_id = ? AND {key.column} IS NOT NULL", f"{key.column} {direction}, id {direction}", (name_id,)
@@ -186,7 +191,7 @@ def scan(connection: sqlite3.Connection, segments: list[Segment], request: Reque
 
     The one path whose cost grows: with the depth of the page, and with the distance to the first match.
     """
-    condition, values = condition_of(request)
+    condition, values = _condition(request)
     return _taken(connection, segments, request, condition, values)
 
 
@@ -214,7 +219,7 @@ def _taken(
     return found
 
 
-def condition_of(request: Request) -> tuple[str, tuple[int | str, ...]]:
+def _condition(request: Request) -> tuple[str, tuple[int | str, ...]]:
     """The selection and the window in SQL."""
     clauses: list[str] = []
     values: list[int | str] = []
@@ -272,11 +277,16 @@ def gather(connection: sqlite3.Connection, key: Key, request: Request, *, nulls_
     """Every selected key, through the index that knows the selection, then the page of them: one row lookup each."""
     column = _WORKER_NAME if key.column == "worker.name" else key.column
     rows = list(gathered(connection, column, request))
-    present = sorted([row for row in rows if row[0] is not None], reverse=request.descending)
-    absent = sorted([row[1] for row in rows if row[0] is None], reverse=request.descending)
-    ids = [row_id for _, row_id in present]
-    ids = absent + ids if nulls_first else ids + absent
+    ids = in_order(rows, descending=request.descending, nulls_first=nulls_first)
     return ids[request.offset : request.offset + request.take]
+
+
+def in_order(keyed: list[tuple[Any, int]], *, descending: bool, nulls_first: bool = False) -> list[int]:
+    """The ids by key, null keys apart, ties by id in the same direction."""
+    present = sorted([row for row in keyed if row[0] is not None], reverse=descending)
+    absent = sorted([row_id for key, row_id in keyed if key is None], reverse=descending)
+    ids = [row_id for _, row_id in present]
+    return absent + ids if nulls_first else ids + absent
 
 
 _WORKER_NAME = "(SELECT name FROM worker WHERE worker.worker_id = execution.worker_id)"

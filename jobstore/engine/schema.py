@@ -264,7 +264,8 @@ def _zone_of(row: str) -> str:
         created_low = min(created_low, excluded.created_low),
         created_high = max(created_high, excluded.created_high),
         completed_low = coalesce(min(completed_low, excluded.completed_low), completed_low, excluded.completed_low),
-        completed_high = coalesce(max(completed_high, excluded.completed_high), completed_high, excluded.completed_high);
+        completed_high =
+            coalesce(max(completed_high, excluded.completed_high), completed_high, excluded.completed_high);
 """
 
 

@@ -89,9 +89,7 @@ def select_all(connection: sqlite3.Connection, memory: Memory, query: Executions
     )
 
 
-def select_of_job(
-    connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, job_number: int
-) -> Selection:
+def select_of_job(connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, job_number: int) -> Selection:
     """What ``get_job_executions`` selects: there a term means statuses alone."""
     wanted = _codes(query.statuses)
     if query.needle:

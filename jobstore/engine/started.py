@@ -109,15 +109,14 @@ def _found_by_counters(connection: sqlite3.Connection, selection: Selection, wan
     return replace(wanted, bound_us=hour_begins_us(hour), skip=below + wanted.skip - before)
 
 
-type_arm = "tuple[int | None, int | None]"
+Arm = tuple[int | None, int | None]
+"""An index range: a name and a status; a null name is every name, a null status every status."""
+MOST_ARM_NAMES = 2_000
 
 
-def _arms(selection: Selection) -> list[tuple[int | None, int | None]] | None:
-    """The index ranges (name, status) whose union is the selection; None: there are too many to tell apart.
-
-    A null name is every name, a null status every status.
-    """
-    arms: list[tuple[int | None, int | None]] = []
+def _arms(selection: Selection) -> list[Arm] | None:
+    """The index ranges whose union is the selection; None: there are too many to tell apart."""
+    arms: list[Arm] = []
     for part in selection.parts:
         if part.names is None and part.statuses == ALL_STATUSES:
             arms.append((None, None))
@@ -131,10 +130,7 @@ def _arms(selection: Selection) -> list[tuple[int | None, int | None]] | None:
     return arms
 
 
-MOST_ARM_NAMES = 2_000
-
-
-def _arm_sql(arm: tuple[int | None, int | None], wanted: Slice) -> str:
+def _arm_sql(arm: Arm, wanted: Slice) -> str:
     """One index range in order, by the index that has it."""
     name_id, status = arm
     if name_id is not None:
@@ -149,16 +145,14 @@ def _arm_sql(arm: tuple[int | None, int | None], wanted: Slice) -> str:
     WHERE {equal}effective_us {wanted.comparison} ?"""
 
 
-def _arm_values(arm: tuple[int | None, int | None], wanted: Slice) -> tuple[int, ...]:
+def _arm_values(arm: Arm, wanted: Slice) -> tuple[int, ...]:
     name_id, status = arm
     if name_id is None or status is None:
         return (wanted.bound_us,)
     return (name_id, status, wanted.bound_us)
 
 
-def walk_merged(
-    connection: sqlite3.Connection, arms: list[tuple[int | None, int | None]], wanted: Slice
-) -> list[int]:
+def walk_merged(connection: sqlite3.Connection, arms: list[Arm], wanted: Slice) -> list[int]:
     """Few index ranges, merged by SQLite: one entry for each row skipped or taken, one more for each range."""
     sql = " UNION ALL ".join([_arm_sql(arm, wanted) for arm in arms])
     values = [value for arm in arms for value in _arm_values(arm, wanted)]
@@ -169,9 +163,7 @@ def walk_merged(
     return [row[1] for row in rows]
 
 
-def walk_arms(
-    connection: sqlite3.Connection, arms: list[tuple[int | None, int | None]], wanted: Slice
-) -> list[int]:
+def walk_arms(connection: sqlite3.Connection, arms: list[Arm], wanted: Slice) -> list[int]:
     """Many short index ranges, read one by one: for each at most as many entries as are skipped and taken."""
     most = wanted.skip + wanted.take
     order = f"ORDER BY effective_us {wanted.direction}, id {wanted.direction} LIMIT {most}"
@@ -182,9 +174,7 @@ def walk_arms(
     return [row_id for _, row_id in islice(merged, wanted.skip, most)]
 
 
-def walk_filtered(
-    connection: sqlite3.Connection, selection: Selection, wanted: Slice, budget: int
-) -> list[int] | None:
+def walk_filtered(connection: sqlite3.Connection, selection: Selection, wanted: Slice, budget: int) -> list[int] | None:
     """All executions in order, those not selected left out: (skip + take) / density entries of a covering index.
 
     Returns:
@@ -200,9 +190,7 @@ def walk_filtered(
     return _filtered(cursor, selection, wanted.skip, wanted.take, budget)
 
 
-def _filtered(
-    cursor: sqlite3.Cursor, selection: Selection, skip: int, take: int, budget: int
-) -> list[int] | None:
+def _filtered(cursor: sqlite3.Cursor, selection: Selection, skip: int, take: int, budget: int) -> list[int] | None:
     found: list[int] = []
     enough = skip + take
     while budget > 0:
@@ -230,9 +218,7 @@ def admitted(rows: list[tuple[int, int, int]], selection: Selection) -> list[int
     names, statuses = by_name[0].names or set(), by_name[0].statuses
     if statuses == ALL_STATUSES:
         return [row_id for row_id, name_id, _ in rows if name_id in names]
-    return [
-        row_id for row_id, name_id, status in rows if status in whole or (name_id in names and status in statuses)
-    ]
+    return [row_id for row_id, name_id, status in rows if status in whole or (name_id in names and status in statuses)]
 
 
 def hop_hours(connection: sqlite3.Connection, selection: Selection, wanted: Slice) -> list[int]:
@@ -241,7 +227,11 @@ def hop_hours(connection: sqlite3.Connection, selection: Selection, wanted: Slic
     skip, take = wanted.skip, wanted.take
     for hour in _hours_in_order(connection, selection, wanted):
         begins_us, ends_us = hour_begins_us(hour), hour_begins_us(hour) + HOUR_US
-        low, high = (begins_us, min(ends_us, wanted.bound_us)) if wanted.descending else (max(begins_us, wanted.bound_us), ends_us)
+        low, high = (
+            (begins_us, min(ends_us, wanted.bound_us))
+            if wanted.descending
+            else (max(begins_us, wanted.bound_us), ends_us)
+        )
         if (low, high) == (begins_us, ends_us):
             within = hour_total(connection, selection, hour)
             if within <= skip:

@@ -1,0 +1,72 @@
+"""The two queries over executions, step by step: resolve, count, choose a path, fetch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobstore.documents import execution_document
+from jobstore.engine.groups import GROUPED, page_ids_grouped
+from jobstore.engine.orders import Request, page_ids_by
+from jobstore.engine.rows import fetch_executions
+from jobstore.engine.selection import find_job, select_all, select_of_job
+from jobstore.engine.started import page_ids
+from jobstore.engine.traces import page_ids_of_trace
+from jobstore.engine.window import count_between
+from jobstore.models import pagination
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from jobstore.engine.memory import Memory
+    from jobstore.engine.selection import Selection
+    from jobstore.models import ExecutionPage
+    from jobstore.params import ExecutionsQuery, JobRef
+
+
+def list_executions(connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery) -> ExecutionPage:
+    """A page of the history of all jobs."""
+    return _page(connection, memory, query, select_all(connection, memory, query))
+
+
+def list_executions_of_job(
+    connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, job_ref: JobRef
+) -> ExecutionPage:
+    """A page of the history of one job, under all the names it had."""
+    job = find_job(connection, job_ref)
+    return _page(connection, memory, query, select_of_job(connection, memory, query, job.number))
+
+
+def _page(
+    connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, selection: Selection
+) -> ExecutionPage:
+    if query.trace_id is not None:
+        total, ids = page_ids_of_trace(connection, selection, query, query.trace_id)
+    else:
+        total = _count(connection, selection, query)
+        ids = _page_ids(connection, memory, query, selection, total) if query.offset < total else []
+    data = [execution_document(row) for row in fetch_executions(connection, ids)]
+    return {"data": data, "pagination": pagination(total, query.limit, query.offset, len(data))}
+
+
+def _count(connection: sqlite3.Connection, selection: Selection, query: ExecutionsQuery) -> int:
+    if query.after_us is None and query.before_us is None:
+        return selection.total
+    return sum([count_between(connection, part, query.after_us, query.before_us) for part in selection.parts])
+
+
+def _page_ids(
+    connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, selection: Selection, total: int
+) -> list[int]:
+    take = min(query.limit, total - query.offset)
+    everything = sum(memory.all(connection).counts)
+    if query.order_by == "started_at":
+        return page_ids(
+            connection, selection, everything, after_us=query.after_us, before_us=query.before_us,
+            descending=query.order_desc, offset=query.offset, take=take,
+        )  # fmt: skip
+    request = Request(
+        selection, everything, total, query.after_us, query.before_us, query.order_desc, query.offset, take
+    )
+    if query.order_by in GROUPED:
+        return page_ids_grouped(connection, memory.book(connection), query.order_by, request)
+    return page_ids_by(connection, query.order_by, request)

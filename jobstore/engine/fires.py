@@ -1,0 +1,193 @@
+"""Next fire times, remembered per distinct schedule and true at every moment.
+
+A next run is never stored. Jobs that fire together (one cron expression, one interval grid) are a unit with
+one remembered time, which holds until it passes; to order jobs by next run, units are sorted, not jobs.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_left, insort
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from jobstore.errors import InvalidSchedule
+from jobstore.schedule import next_cron_us, next_interval_us
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+_log = logging.getLogger("jobstore")
+
+Unit = tuple[str | None, int | None, int | None]
+"""What decides a fire time: (cron expression, -, -), (-, interval seconds, anchor) or (-, -, announced time)."""
+NEVER: Unit = (None, None, None)
+
+TIMES_REMEMBERED = 100_000
+FEW_JOBS = 1_000
+"""Up to so many jobs are sorted one by one; for more, units are walked."""
+
+
+def unit_of(
+    schedule: str | None,
+    interval_seconds: int | None,
+    enabled: int,
+    anchor_us: int | None,
+    next_run_us: int | None,
+    last_run_us: int | None,
+    created_us: int,
+) -> Unit:
+    """The unit of a job; a disabled one never fires."""
+    if not enabled:
+        return NEVER
+    if schedule is not None:
+        return (schedule, None, None)
+    if interval_seconds is None:
+        return (None, None, next_run_us)
+    anchor = anchor_us if anchor_us is not None else last_run_us if last_run_us is not None else created_us
+    return (None, interval_seconds, anchor)
+
+
+class Fires:
+    """Next fire times of units, each computed once and remembered until it passes."""
+
+    def __init__(self, timezone: str) -> None:
+        self._timezone = timezone
+        self._times: dict[Unit, int | None] = {}
+        self._now_us = 0
+
+    def next_us(self, unit: Unit, now_us: int) -> int | None:
+        """The first fire time strictly after now; null where there is none, or the schedule was badly written."""
+        if now_us < self._now_us or len(self._times) > TIMES_REMEMBERED:
+            self._times.clear()  # the clock was set back: a remembered time may not be the first
+        self._now_us = now_us
+        known = self._times.get(unit, 0)
+        if known is None or known > now_us:
+            return known
+        found = self._times[unit] = self._computed(unit, now_us)
+        return found
+
+    def _computed(self, unit: Unit, now_us: int) -> int | None:
+        expression, interval_seconds, moment_us = unit
+        if expression is not None:
+            try:
+                return next_cron_us(expression, self._timezone, now_us)
+            except InvalidSchedule as error:
+                _log.warning("a schedule in the store cannot be computed, its next run is null: %s", error)
+                return None
+        if moment_us is None:
+            return None
+        if interval_seconds is None:
+            return moment_us if moment_us > now_us else None
+        return next_interval_us(interval_seconds, moment_us, now_us)
+
+
+class Board:
+    """All jobs by next fire time, nulls last, ties by number."""
+
+    def __init__(self, fires: Fires) -> None:
+        self._fires = fires
+        self._unit_of: dict[int, Unit] = {}
+        self._members: dict[Unit, list[int]] = {}
+        self._times: list[tuple[int, Unit]] = []
+        self._untimed: set[Unit] = set()
+        self._now_us = 0
+
+    def put(self, number: int, unit: Unit) -> None:
+        """A job takes its place, or another one."""
+        if self._unit_of.get(number) == unit:
+            return
+        self.drop(number)
+        self._unit_of[number] = unit
+        members = self._members.get(unit)
+        if members is None:
+            self._members[unit] = [number]
+            self._untimed.add(unit)
+        else:
+            insort(members, number)
+
+    def drop(self, number: int) -> None:
+        """A job is gone."""
+        unit = self._unit_of.pop(number, None)
+        if unit is not None:
+            members = self._members[unit]
+            del members[bisect_left(members, number)]
+
+    def next_us(self, number: int, now_us: int) -> int | None:
+        """The next fire time of a job."""
+        return self._fires.next_us(self._unit_of[number], now_us)
+
+    def page(
+        self, among: Collection[int] | None, now_us: int, *, descending: bool, offset: int, take: int
+    ) -> list[int]:
+        """The numbers at ``offset`` to ``offset + take`` by next fire time; `among`: of these alone.
+
+        Costs a step for each unit that is passed over, and one for each job of the units on the page.
+        """
+        self._advance(now_us)
+        if among is not None and len(among) <= FEW_JOBS:
+            return self._few(among, now_us, descending=descending)[offset : offset + take]
+        found: list[int] = []
+        for numbers in self._groups(descending=descending):
+            chosen = numbers if among is None else [number for number in numbers if number in among]
+            if offset >= len(chosen):
+                offset -= len(chosen)
+                continue
+            found += chosen[offset : offset + take - len(found)]
+            offset = 0
+            if len(found) == take:
+                break
+        return found
+
+    def _few(self, among: Iterable[int], now_us: int, *, descending: bool) -> list[int]:
+        timed, null = [], []
+        for number in among:
+            fires_us = self.next_us(number, now_us)
+            if fires_us is None:
+                null.append(number)
+            else:
+                timed.append((fires_us, number))
+        timed.sort(reverse=descending)
+        null.sort(reverse=descending)
+        return [number for _, number in timed] + null
+
+    def _advance(self, now_us: int) -> None:
+        """Times that have passed are computed anew; the rest stands, so sorting again is one pass."""
+        if now_us < self._now_us:
+            self._untimed.update(self._members)
+            self._times.clear()
+        self._now_us = now_us
+        passed = 0
+        for fires_us, unit in self._times:
+            if fires_us > now_us:
+                break
+            self._untimed.add(unit)
+            passed += 1
+        if passed:
+            del self._times[:passed]
+        if self._untimed:
+            self._time(now_us)
+
+    def _time(self, now_us: int) -> None:
+        for unit in self._untimed:
+            if not self._members.get(unit):
+                self._members.pop(unit, None)
+                continue
+            fires_us = self._fires.next_us(unit, now_us)
+            if fires_us is not None:
+                self._times.append((fires_us, unit))
+        self._times.sort(key=itemgetter(0))
+        self._untimed.clear()
+
+    def _groups(self, *, descending: bool) -> Iterator[list[int]]:
+        """The jobs of each fire time in order of number, then those that never fire."""
+        timed = reversed(self._times) if descending else iter(self._times)
+        for _, entries in groupby(timed, key=itemgetter(0)):
+            numbers = [number for _, unit in entries for number in self._members.get(unit, ())]
+            numbers.sort(reverse=descending)
+            yield numbers
+        known = {unit for _, unit in self._times}
+        null = [number for unit, numbers in self._members.items() if unit not in known for number in numbers]
+        null.sort(reverse=descending)
+        yield null

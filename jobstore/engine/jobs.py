@@ -1,0 +1,72 @@
+"""The two queries over jobs: which there are, and one of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobstore.documents import job_document
+from jobstore.engine.fires import unit_of
+from jobstore.engine.jobbook import MOVING, order_sql
+from jobstore.engine.rows import fetch_jobs
+from jobstore.engine.selection import find_job
+from jobstore.models import pagination
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from jobstore.engine.jobbook import JobBook
+    from jobstore.engine.memory import Memory
+    from jobstore.engine.rows import JobRow
+    from jobstore.models import JobDocument, JobPage
+    from jobstore.params import JobRef, JobsQuery
+
+
+def list_jobs(connection: sqlite3.Connection, memory: Memory, query: JobsQuery, now_us: int) -> JobPage:
+    """A page of jobs: match in memory, order, then one row lookup for each job on the page."""
+    book = memory.jobs(connection)
+    among = book.matching(query)
+    total = len(book) if among is None else len(among)
+    numbers = _page_numbers(connection, book, query, among, now_us) if query.offset < total else []
+    data = [job_document(row, next_run_us(memory, row, now_us)) for row in fetch_jobs(connection, numbers)]
+    return {"data": data, "pagination": pagination(total, query.limit, query.offset, len(data))}
+
+
+def _page_numbers(
+    connection: sqlite3.Connection, book: JobBook, query: JobsQuery, among: set[int] | None, now_us: int
+) -> list[int]:
+    end = query.offset + query.limit
+    if query.order_by == "next_run_at":
+        return book.board.page(
+            among, now_us, descending=query.order_desc, offset=query.offset, take=query.limit
+        )  # fmt: skip
+    if query.order_by in MOVING:
+        return _moving_numbers(connection, query, among)[query.offset : end]
+    return book.ordered(connection, query, among)[query.offset : end]
+
+
+def _moving_numbers(connection: sqlite3.Connection, query: JobsQuery, among: set[int] | None) -> list[int]:
+    """Numbers from the first on, as many as the page needs, by an order that runs move."""
+    rows = connection.execute(order_sql(query.order_by, descending=query.order_desc))
+    wanted = query.offset + query.limit
+    found: list[int] = []
+    for (number,) in rows:
+        if among is None or number in among:
+            found.append(number)
+            if len(found) == wanted:
+                break
+    return found
+
+
+def get_job(connection: sqlite3.Connection, memory: Memory, job_ref: JobRef, now_us: int) -> JobDocument:
+    """One job: one or two row lookups."""
+    row = find_job(connection, job_ref)
+    return job_document(row, next_run_us(memory, row, now_us))
+
+
+def next_run_us(memory: Memory, row: JobRow, now_us: int) -> int | None:
+    """The first fire time of a job after now."""
+    unit = unit_of(
+        row.schedule, row.interval_seconds, row.enabled, row.anchor_us, row.next_run_us, row.last_run_us,
+        row.created_us,
+    )  # fmt: skip
+    return memory.fires.next_us(unit, now_us)

@@ -1,0 +1,191 @@
+"""The public queries with their parameters, over a seam of one method.
+
+Whatever answers queries (a file, a server at the other end of a wire) derives from `Queries` and
+implements `_answer`; the signatures and what they promise stand here once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, cast
+
+from jobstore.params import GET_JOB, GET_JOB_EXECUTIONS, JOB_STATS, LIST_JOB_EXECUTIONS, LIST_JOBS, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
+
+    from jobstore.models import ExecutionPage, JobDocument, JobPage, StatsDocument
+
+    Instant = datetime | str
+    """An aware datetime, or RFC 3339 text (a date alone is its midnight, UTC)."""
+
+
+class Queries(ABC):
+    """The read-only questions of the job API; every answer is a plain, JSON-ready document.
+
+    Every method raises `InvalidParameter` for a parameter that breaks its rule, and a `StoreError`
+    where the store cannot be read.
+    """
+
+    @abstractmethod
+    def _answer(self, operation: Operation, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - a document of the operation
+        """The document of an operation; `values` holds every one of its parameters, unchecked."""
+
+    def list_jobs(
+        self,
+        search: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+        order_by: str = "name",
+        order_desc: bool = False,
+        job_type: str | None = None,
+        job_category: str | None = None,
+        enabled: bool | None = None,
+    ) -> JobPage:
+        """A page of jobs (the seed's 获取任务列表).
+
+        Args:
+            search: a literal part of the name, the type or the category; case, width and blanks around it do not count.
+            limit: jobs on the page, 1 to 1000.
+            offset: jobs passed over before it.
+            order_by: any field of a job but ``parameters``; nulls come last, ties go by number.
+            order_desc: the other direction.
+            job_type: exactly this type.
+            job_category: exactly this category.
+            enabled: only enabled, or only disabled jobs.
+
+        Raises:
+            InvalidParameter: a parameter breaks its rule.
+            StoreError: the store cannot be read.
+        """
+        return cast(
+            "JobPage",
+            self._answer(
+                LIST_JOBS,
+                {
+                    "search": search, "limit": limit, "offset": offset, "order_by": order_by, "order_desc": order_desc,
+                    "job_type": job_type, "job_category": job_category, "enabled": enabled,
+                },
+            ),
+        )  # fmt: skip
+
+    def get_job(self, job_id: str | int) -> JobDocument:
+        """One job (the seed's 获取任务详情).
+
+        Args:
+            job_id: its name, or its number as text or int; a name is tried first.
+
+        Raises:
+            NotFound: there is no such job.
+            InvalidParameter: what came can be neither name nor number.
+            StoreError: the store cannot be read.
+        """
+        return cast("JobDocument", self._answer(GET_JOB, {"job_id": job_id}))
+
+    def list_job_executions(
+        self,
+        search: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+        order_by: str = "started_at",
+        order_desc: bool = True,
+        before: Instant | None = None,
+        after: Instant | None = None,
+        status: str | Collection[str] | None = None,
+        trace_id: str | None = None,
+    ) -> ExecutionPage:
+        """A page of the history of all jobs, newest first (the seed's 获取所有执行记录).
+
+        Args:
+            search: a literal part of the job's name at that time, or a word for a status (``failed``, 失败).
+            limit: executions on the page, 1 to 1000.
+            offset: executions passed over before it.
+            order_by: any field but ``result``, ``error``, ``parameters_snapshot``. ``started_at`` puts an execution
+                that waits where its creation puts it. Nulls come last, ties go by id in the same direction.
+            order_desc: descending, the default.
+            before: latest effective start (start, or creation while it has not started), inclusive.
+            after: earliest effective start, inclusive.
+            status: one status or several.
+            trace_id: exactly this trace.
+
+        Raises:
+            InvalidParameter: a parameter breaks its rule.
+            StoreError: the store cannot be read.
+        """
+        return cast(
+            "ExecutionPage",
+            self._answer(
+                LIST_JOB_EXECUTIONS,
+                {
+                    "search": search, "limit": limit, "offset": offset, "order_by": order_by, "order_desc": order_desc,
+                    "before": before, "after": after, "status": status, "trace_id": trace_id,
+                },
+            ),
+        )  # fmt: skip
+
+    def get_job_executions(
+        self,
+        job_id: str | int,
+        search: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+        order_by: str = "started_at",
+        order_desc: bool = True,
+        before: Instant | None = None,
+        after: Instant | None = None,
+        status: str | Collection[str] | None = None,
+        trace_id: str | None = None,
+    ) -> ExecutionPage:
+        """A page of one job's history, under all the names it had (the seed's 获取任务执行记录).
+
+        Args:
+            job_id: the job's name, or its number as text or int; a name is tried first.
+            search: a word for a status.
+            limit: as in `list_job_executions`, and so for the rest.
+            offset: see there.
+            order_by: see there.
+            order_desc: see there.
+            before: see there.
+            after: see there.
+            status: see there.
+            trace_id: see there.
+
+        Raises:
+            NotFound: there is no such job.
+            InvalidParameter: a parameter breaks its rule.
+            StoreError: the store cannot be read.
+        """
+        return cast(
+            "ExecutionPage",
+            self._answer(
+                GET_JOB_EXECUTIONS,
+                {
+                    "job_id": job_id, "search": search, "limit": limit, "offset": offset, "order_by": order_by,
+                    "order_desc": order_desc, "before": before, "after": after, "status": status, "trace_id": trace_id,
+                },
+            ),
+        )  # fmt: skip
+
+    def job_stats(
+        self, job_id: str | int | None = None, before: Instant | None = None, after: Instant | None = None
+    ) -> StatsDocument:
+        """Exact numbers over all executions of a job (or of all jobs) in a window.
+
+        Counts by status; ``success_rate`` and ``duration_ms`` (milliseconds) over finished runs, null where there
+        are none. ``p95`` is the smallest duration that at least 95 % of them do not exceed.
+        ``last_success_at`` and ``last_failure_at`` are effective starts.
+
+        Raises:
+            NotFound: there is no such job.
+            InvalidParameter: a parameter breaks its rule.
+            StoreError: the store cannot be read.
+        """
+        return cast("StatsDocument", self._answer(JOB_STATS, {"job_id": job_id, "before": before, "after": after}))
+
+
+list_jobs = Queries.list_jobs
+get_job = Queries.get_job
+list_job_executions = Queries.list_job_executions
+get_job_executions = Queries.get_job_executions
+job_stats = Queries.job_stats
