@@ -203,3 +203,13 @@ def _days(day: str, weekday: str) -> str | None:
 
 def _weekday(word: str) -> int | None:
     return int(word) if re.fullmatch(r"[0-7]", word) else _WEEKDAY_NAMES.get(word)
+
+
+def stamp(us: int, zone: tzinfo | None) -> str:
+    """An instant as programs read it, in a zone: RFC 3339 in whole seconds.
+
+    >>> stamp(1_768_464_000_500_000, UTC)
+    '2026-01-15T08:00:00Z'
+    """
+    moment = _local(us, zone)
+    return f"{moment.year:04d}-{moment:%m-%dT%H:%M:%S}{moment.isoformat()[-6:]}".replace("+00:00", "Z")

@@ -1,0 +1,313 @@
+"""``jobs``, ``job``, ``executions`` and ``stats``: ask, then show as a table, a document or lines of JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from jobstore.cli.command import WATCH, Command
+from jobstore.cli.options import (
+    FileArgument,
+    JobArgument,
+    flag,
+    once,
+    pairs,
+    parameter_options,
+    store_path,
+    two_places,
+)
+from jobstore.cli.screen import current_screen, say, write_json, write_json_line, write_lines
+from jobstore.params import (
+    GET_JOB,
+    GET_JOB_EXECUTIONS,
+    JOB_STATS,
+    LIST_JOB_EXECUTIONS,
+    LIST_JOBS,
+    Operation,
+    from_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from rich.text import Text
+
+    from jobstore.cli.screen import Screen
+    from jobstore.store import JobStore
+
+LARGEST_PAGE = 1000
+
+
+class Question(NamedTuple):
+    """What is asked: the operation, its keywords, and how the answer is drawn and called."""
+
+    operation: Operation
+    keywords: dict[str, Any]
+    draw: Callable[[JobStore, Any, Screen], list[Text]]
+    noun: str = ""
+
+    def ask(self, store: JobStore) -> Any:  # noqa: ANN401 - a document of the operation
+        """The document."""
+        return getattr(store, self.operation.name)(**self.keywords)
+
+
+def question(
+    operation: Operation,
+    given: Mapping[str, Any],
+    job: str | None,
+    draw: Callable[[JobStore, Any, Screen], list[Text]],
+    noun: str = "",
+) -> Question:
+    """The words of the command line, read by the rules of every door.
+
+    Raises:
+        InvalidParameter: a word breaks its rule.
+    """
+    words = pairs(operation, given) + ([("job_id", job)] if job is not None else [])
+    return Question(operation, from_text(operation, words), draw, noun)
+
+
+# The ways to show an answer.
+
+
+def answer(path: Path, asked: Question, shown: Mapping[str, Any]) -> None:
+    """Asks the store at `path` and shows what it says in the way that the options chose."""
+    from jobstore.cli.watch import watch, watch_seconds  # noqa: PLC0415 - beside its only use
+    from jobstore.store import open as open_store  # noqa: PLC0415 - a refusal needs no store
+
+    seconds = watch_seconds(shown["watch"])
+    if seconds and (shown["as_json"] or shown.get("as_jsonl")):
+        raise click.UsageError(f"{WATCH} draws tables; leave out --json and --jsonl.", click.get_current_context())
+    with open_store(path) as store:
+        if shown.get("as_jsonl"):
+            write_json_lines(store, asked)
+        elif shown["as_json"]:
+            write_json(asked.ask(store))
+        elif seconds:
+            watch(lambda screen: _drawn(store, asked, screen), seconds, utc=shown["utc"])
+        else:
+            show(store, asked, current_screen(utc=shown["utc"]))
+
+
+def show(store: JobStore, asked: Question, screen: Screen) -> None:
+    """The table; under a table in a pipe the line about the page goes to stderr."""
+    drawn, footer = _answered(store, asked, screen)
+    if screen.is_terminal:
+        drawn += _footer(footer)
+    write_lines(drawn, colour=screen.colour)
+    if footer and not screen.is_terminal:
+        say(f"jobstore: {footer}")
+
+
+def _drawn(store: JobStore, asked: Question, screen: Screen) -> list[Text]:
+    drawn, footer = _answered(store, asked, screen)
+    return drawn + _footer(footer)
+
+
+def _answered(store: JobStore, asked: Question, screen: Screen) -> tuple[list[Text], str]:
+    from jobstore.cli import views  # noqa: PLC0415 - what is drawn needs rich; JSON does not
+
+    document = asked.ask(store)
+    if "pagination" not in document:
+        return asked.draw(store, document, screen), ""
+    offset = asked.keywords.get("offset", 0)
+    footer = views.page_line(document["pagination"], offset, len(document["data"]), asked.noun)
+    return asked.draw(store, document, screen) if document["data"] else [], footer
+
+
+def _footer(line: str) -> list[Text]:
+    from rich.text import Text  # noqa: PLC0415 - what is drawn needs rich; JSON does not
+
+    return [Text(), Text(line, style="dim")] if line else []
+
+
+def write_json_lines(store: JobStore, asked: Question) -> None:
+    """Every document that matches, a line each; with ``--limit`` at most so many."""
+    for document in documents(store, asked):
+        write_json_line(document)
+
+
+def documents(store: JobStore, asked: Question) -> Iterator[Any]:
+    """The documents of one page where a limit was given, else of page after page.
+
+    A run that starts meanwhile moves the others on by one: one seen on the page before is not given twice.
+    """
+    if "limit" in asked.keywords:
+        yield from asked.ask(store)["data"]
+        return
+    offset, before = asked.keywords.get("offset", 0), frozenset[str]()
+    while True:
+        keywords = {**asked.keywords, "limit": LARGEST_PAGE, "offset": offset}
+        page = asked._replace(keywords=keywords).ask(store)
+        yield from (document for document in page["data"] if document["id"] not in before)
+        if not page["pagination"]["has_next"]:
+            return
+        before = frozenset(document["id"] for document in page["data"])
+        offset += LARGEST_PAGE
+
+
+# What is drawn.
+
+
+def _job_table(store: JobStore, page: Any, screen: Screen) -> list[Text]:  # noqa: ANN401 - a document of the operation
+    from jobstore.cli import views  # noqa: PLC0415 - what is drawn needs rich; JSON does not
+
+    return views.job_lines([_row(store, job) for job in page["data"]], screen)
+
+
+def _row(store: JobStore, job: Any) -> Any:  # noqa: ANN401 - a document of the operation
+    from jobstore.cli import views  # noqa: PLC0415 - what is drawn needs rich; JSON does not
+    from jobstore.errors import NotFound  # noqa: PLC0415 - beside its only use
+
+    try:
+        latest = store.get_job_executions(job["id"], limit=1)["data"]
+    except NotFound:  # removed a moment ago
+        latest = []
+    return views.JobRow(job, latest[0]["status"] if latest else None, store.timezone)
+
+
+def _job_card(store: JobStore, job: Any, screen: Screen) -> list[Text]:  # noqa: ANN401 - a document of the operation
+    from jobstore.cli import views  # noqa: PLC0415 - what is drawn needs rich; JSON does not
+
+    return views.job_card(_row(store, job), store.job_stats(job["id"]), screen)
+
+
+def _execution_table(of_one_job: bool) -> Callable[[JobStore, Any, Screen], list[Text]]:
+    def draw(_store: JobStore, page: Any, screen: Screen) -> list[Text]:  # noqa: ANN401 - a document of the operation
+        from jobstore.cli import views  # noqa: PLC0415 - what is drawn needs rich; JSON does not
+
+        return views.execution_lines(page["data"], screen, of_one_job=of_one_job)
+
+    return draw
+
+
+def _stats_card(_store: JobStore, stats: Any, screen: Screen) -> list[Text]:  # noqa: ANN401 - a document of the operation
+    from jobstore.cli import views  # noqa: PLC0415 - what is drawn needs rich; JSON does not
+
+    return views.stats_card(stats, screen)
+
+
+def jobs_question(**given: Any) -> Question:  # noqa: ANN401 - click's words
+    """`list_jobs` as the command line asks it."""
+    return question(LIST_JOBS, given, None, _job_table, "job")
+
+
+def job_question(job: str) -> Question:
+    """`get_job` as the command line asks it."""
+    return question(GET_JOB, {}, job, _job_card)
+
+
+def executions_question(job: str | None, **given: Any) -> Question:  # noqa: ANN401 - click's words
+    """`list_job_executions`, or with a job `get_job_executions`, as the command line asks it."""
+    operation = LIST_JOB_EXECUTIONS if job is None else GET_JOB_EXECUTIONS
+    return question(operation, given, job, _execution_table(of_one_job=job is not None), "execution")
+
+
+def stats_question(job: str | None, **given: Any) -> Question:  # noqa: ANN401 - click's words
+    """`job_stats` as the command line asks it."""
+    return question(JOB_STATS, given, job, _stats_card)
+
+
+# The commands.
+
+
+def showing(*, many: bool) -> list[click.Parameter]:
+    """The options that say how an answer is shown."""
+    lines = flag("--jsonl", "Print a document a line: all that match, or --limit of them.")
+    lines.name = "as_jsonl"
+    document = flag("--json", "Print the document itself, as the API returns it (an error too).")
+    document.name = "as_json"
+    return [
+        document,
+        *([lines] if many else []),
+        click.Option(["--utc/--local"], default=False, help="Show times in UTC, or in this machine's zone (the default)."),
+        once(WATCH, metavar="[SECONDS]", help="Draw again every SECONDS (2 if left out) until Ctrl-C."),
+    ]  # fmt: skip
+
+
+def _jobs(file: str | None, **given: Any) -> None:  # noqa: ANN401 - click's words
+    path = store_path(file)
+    answer(path, jobs_question(**given), given)
+
+
+def _job(file: str | None, job: str | None, **given: Any) -> None:  # noqa: ANN401 - click's words
+    path, name = two_places(file, job, "NAME", required=True)
+    answer(path, job_question(name or ""), given)
+
+
+def _executions(file: str | None, job: str | None, **given: Any) -> None:  # noqa: ANN401 - click's words
+    path, name = two_places(file, job, "JOB")
+    answer(path, executions_question(name, **given), given)
+
+
+def _stats(file: str | None, job: str | None, **given: Any) -> None:  # noqa: ANN401 - click's words
+    path, name = two_places(file, job, "JOB")
+    answer(path, stats_question(name, **given), given)
+
+
+jobs = Command(
+    "jobs",
+    callback=_jobs,
+    help="List the jobs: what runs, when, and when next.\n\nSTATE says how the latest run of a job ended, or that it is "
+    "running, late (its time passed more than five minutes ago and nothing started), off, or new (it never ran).",
+    params=[FileArgument(), *parameter_options(LIST_JOBS), *showing(many=True)],
+    examples=[
+        ("jobstore jobs jobs.db", "all jobs, by name"),
+        ("jobstore jobs jobs.db --search kline", "in name, type or category"),
+        ("jobstore jobs jobs.db --order-by next_run_at", "what comes next"),
+        ("jobstore jobs jobs.db --watch", "keep looking"),
+        ("jobstore jobs jobs.db --jsonl | jq .name", "for programs"),
+    ],
+)
+job = Command(
+    "job",
+    callback=_job,
+    help="Show one job, by its name or number.",
+    params=[
+        FileArgument(),
+        JobArgument("NAME", "The job's name or number; a name is tried first."),
+        *showing(many=False),
+    ],
+    examples=[
+        ("jobstore job jobs.db sync_klines_1h", ""),
+        ("jobstore job jobs.db 1 --json", ""),
+        ("JOBSTORE_DB=jobs.db jobstore job sync_klines_1h", "FILE left out"),
+    ],
+)
+executions = Command(
+    "executions",
+    callback=_executions,
+    help="List what ran, newest first, of all jobs or of one.\n\nWith JOBSTORE_DB set, a lone argument is JOB; one with a "
+    "'/' in it is FILE.",
+    params=[
+        FileArgument(),
+        JobArgument("[JOB]", "Only executions of this job, by its name or number."),
+        *parameter_options(LIST_JOB_EXECUTIONS),
+        *showing(many=True),
+    ],
+    examples=[
+        ("jobstore executions jobs.db", "the latest"),
+        ("jobstore executions jobs.db --search failed", "what failed"),
+        ("jobstore executions jobs.db --status FAILURE,TIMEOUT", "what went wrong"),
+        ("jobstore executions jobs.db sync_klines_1h", "one job"),
+        ("jobstore executions jobs.db --after 2026-01-01", "since then"),
+        ("jobstore executions jobs.db --order-by duration_ms", "the slowest"),
+    ],
+)
+stats = Command(
+    "stats",
+    callback=_stats,
+    help="Count runs by status, with success rate and durations, over one job or all.",
+    params=[
+        FileArgument(),
+        JobArgument("[JOB]", "Only this job, by its name or number."),
+        *parameter_options(JOB_STATS),
+        *showing(many=False),
+    ],
+    examples=[
+        ("jobstore stats jobs.db", "all jobs"),
+        ("jobstore stats jobs.db sync_klines_1h --after 2026-01-01", "one job, since then"),
+    ],
+)

@@ -1,0 +1,393 @@
+"""Documents as lines for people: what the tables of jobs and executions show, and the cards of one job and of numbers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.text import Text
+
+from jobstore.cli import phrases
+from jobstore.cli.phrases import plain
+from jobstore.cli.tables import Cell, Column, cut_text, lines
+from jobstore.instants import MICROSECONDS
+from jobstore.models import STATUSES, ExecutionDocument, JobDocument, Pagination, StatsDocument, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobstore.cli.screen import Screen
+
+LATE_SECONDS = 300
+"""A job is late when nothing has started this long after its time."""
+ABSENT = Cell("-", "dim")
+BAR_CELLS = 30
+
+STATUS_STYLES = {
+    "SUCCESS": ("✓", "green"),
+    "FAILURE": ("✗", "bold red"),
+    "TIMEOUT": ("✗", "bold yellow"),
+    "RUNNING": ("▶", "cyan"),
+    "PENDING": ("…", "dim"),
+}
+STATE_STYLES = {
+    "ok": ("✓", "green"),
+    "failed": ("✗", "bold red"),
+    "timeout": ("✗", "bold yellow"),
+    "running": ("▶", "cyan"),
+    "waiting": ("…", "dim"),
+    "late": ("!", "bold magenta"),
+    "off": ("○", "dim"),
+    "new": ("·", "dim"),
+}
+_STATE_OF = {
+    "SUCCESS": "ok", "FAILURE": "failed", "TIMEOUT": "timeout", "RUNNING": "running", "PENDING": "waiting",
+}  # fmt: skip
+
+
+class JobRow(NamedTuple):
+    """A job with what its line says beyond its document.
+
+    Attributes:
+        latest: the status of its latest execution, None if it has none.
+        timezone: the store's, in which its cron expression is read.
+    """
+
+    job: JobDocument
+    latest: str | None
+    timezone: str
+
+
+# Jobs.
+
+
+def job_lines(rows: Sequence[JobRow], screen: Screen) -> list[Text]:
+    """The table of jobs."""
+    if not screen.is_terminal:
+        return lines(_PIPED_JOB_COLUMNS, [_piped_job(row, screen) for row in rows], None)
+    return lines(_JOB_COLUMNS, [_job(row, screen) for row in rows], screen.width)
+
+
+_JOB_COLUMNS = (
+    Column("JOB", least=12, most=34),
+    Column("STATE"),
+    Column("TYPE", rank=3, most=14),
+    Column("CATEGORY", rank=4, most=14),
+    Column("SCHEDULE", most=24),
+    Column("LAST RUN", right=True),
+    Column("NEXT RUN", right=True),
+    Column("WHEN", rank=5, most=26),
+    Column("DESCRIPTION", rank=6, least=24),
+)
+_PIPED_JOB_COLUMNS = tuple(
+    Column(title) for title in ("JOB", "STATE", "TYPE", "CATEGORY", "LAST_RUN", "NEXT_RUN", "SCHEDULE", "DESCRIPTION")
+)
+
+
+def _job(row: JobRow, screen: Screen) -> list[Cell]:
+    job, state = row.job, job_state(row, screen.now_us)
+    faint = "dim" if state == "off" else ""
+    return [
+        Cell(plain(job["name"]), faint or "bold"),
+        marked(state, STATE_STYLES, screen),
+        Cell(plain(job["job_type"]), faint),
+        Cell(plain(job["job_category"]), faint),
+        Cell(schedule_text(job), faint),
+        _away(job["last_run_at"], screen, "magenta" if state == "late" else faint),
+        _away(job["next_run_at"], screen, faint),
+        Cell((job["schedule"] and phrases.schedule_words(job["schedule"])) or "", "dim"),
+        Cell(plain(job["description"] or ""), "dim"),
+    ]
+
+
+def _piped_job(row: JobRow, screen: Screen) -> list[Cell]:
+    job = row.job
+    return [
+        Cell(plain(job["name"])),
+        Cell(job_state(row, screen.now_us)),
+        Cell(plain(job["job_type"])),
+        Cell(plain(job["job_category"])),
+        Cell(_stamp(job["last_run_at"], screen)),
+        Cell(_stamp(job["next_run_at"], screen)),
+        Cell(schedule_text(job)),
+        Cell(plain(job["description"] or "-")),
+    ]
+
+
+def job_state(row: JobRow, now_us: int) -> str:
+    """One word for how a job does: off, running, late, new, or how its latest run ended."""
+    if not row.job["enabled"]:
+        return "off"
+    if row.latest in {"RUNNING", "PENDING"}:
+        return _STATE_OF[row.latest]
+    if is_late(row.job, row.timezone, now_us):
+        return "late"
+    return _STATE_OF[row.latest] if row.latest else "new"
+
+
+def is_late(job: JobDocument, timezone: str, now_us: int) -> bool:
+    """Whether the first time after the job's last run (or its creation) has passed and nothing started."""
+    since = phrases.instant(job["last_run_at"] or job["created_at"])
+    due = None if since is None else _due(job, timezone, since)
+    return due is not None and now_us - due > LATE_SECONDS * MICROSECONDS
+
+
+def _due(job: JobDocument, timezone: str, since_us: int) -> int | None:
+    if job["interval_seconds"] is not None:
+        return since_us + job["interval_seconds"] * MICROSECONDS
+    if job["schedule"] is None:
+        return None
+    from jobstore.errors import InvalidSchedule  # noqa: PLC0415 - beside its only use
+    from jobstore.schedule import next_cron_us  # noqa: PLC0415 - croniter is heavy
+
+    try:
+        return next_cron_us(job["schedule"], timezone, since_us)
+    except InvalidSchedule:
+        return None
+
+
+def schedule_text(job: JobDocument) -> str:
+    """The cron expression as it is, an interval in words, or whose the schedule is."""
+    if job["schedule"] is not None:
+        return plain(job["schedule"])
+    return phrases.every(job["interval_seconds"]) if job["interval_seconds"] is not None else "external"
+
+
+# Executions.
+
+
+def execution_lines(executions: Sequence[ExecutionDocument], screen: Screen, *, of_one_job: bool = False) -> list[Text]:
+    """The table of executions."""
+    if not screen.is_terminal:
+        return lines(_PIPED_EXECUTION_COLUMNS, [_piped_execution(each, screen) for each in executions], None)
+    columns = [
+        Column("ID", right=True),
+        *([] if of_one_job else [Column("JOB", least=12, most=34)]),
+        Column("STATUS"),
+        Column(f"STARTED ({phrases.zone_name(screen.zone, screen.now_us)})"),
+        Column("AGO", right=True),
+        Column("TOOK", right=True),
+        Column("WORKER", rank=7, most=20),
+        Column("TRACE", rank=8, most=36),
+        Column("ERROR OR RESULT", rank=6, least=36),
+    ]
+    rows = [_execution(each, screen) for each in executions]
+    return lines(columns, [[*row[:1], *row[2:]] for row in rows] if of_one_job else rows, screen.width)
+
+
+_PIPED_EXECUTION_COLUMNS = tuple(
+    Column(title) for title in ("ID", "JOB", "STATUS", "STARTED", "TOOK", "WORKER", "TRACE", "ERROR_OR_RESULT")
+)
+
+
+def _execution(execution: ExecutionDocument, screen: Screen) -> list[Cell]:
+    start = phrases.instant(execution["started_at"])
+    since = start if start is not None else phrases.instant(execution["created_at"])
+    return [
+        Cell(execution["id"], "dim"),
+        Cell(plain(execution["job_name"]), "bold"),
+        marked(execution["status"], STATUS_STYLES, screen),
+        ABSENT if start is None else Cell(phrases.clock_time(start, screen.zone, screen.now_us)),
+        ABSENT if since is None else Cell(_since(execution, since, screen.now_us), "dim"),
+        _took(execution, start, screen.now_us),
+        Cell(plain(execution["worker_id"] or "-"), "dim"),
+        Cell(plain(execution["trace_id"] or "-"), "dim"),
+        outcome(execution),
+    ]
+
+
+def _since(execution: ExecutionDocument, since_us: int, now_us: int) -> str:
+    if execution["status"] == Status.PENDING:
+        return f"queued {phrases.span((now_us - since_us) / MICROSECONDS)}"
+    return phrases.distance(since_us, now_us)
+
+
+def _took(execution: ExecutionDocument, start_us: int | None, now_us: int) -> Cell:
+    if execution["duration_ms"] is not None:
+        return Cell(phrases.took(execution["duration_ms"]))
+    if execution["status"] == Status.RUNNING and start_us is not None and start_us <= now_us:
+        return Cell(f"{phrases.took((now_us - start_us) // MICROSECONDS * 1_000)}…", "cyan")
+    return ABSENT
+
+
+def outcome(execution: ExecutionDocument) -> Cell:
+    """The error, which is worth a line of its own where there is no column for it; else the result."""
+    if execution["error"]:
+        return Cell(plain(execution["error"]), STATUS_STYLES[execution["status"]][1].removeprefix("bold "), beneath=True)
+    return Cell("" if execution["result"] is None else brief_json(execution["result"]), "dim")
+
+
+def _piped_execution(execution: ExecutionDocument, screen: Screen) -> list[Cell]:
+    return [
+        Cell(execution["id"]),
+        Cell(plain(execution["job_name"])),
+        Cell(execution["status"]),
+        Cell(_stamp(execution["started_at"], screen)),
+        Cell("-" if execution["duration_ms"] is None else phrases.took(execution["duration_ms"])),
+        Cell(plain(execution["worker_id"] or "-")),
+        Cell(plain(execution["trace_id"] or "-")),
+        Cell(outcome(execution).text or "-"),
+    ]
+
+
+def brief_json(value: Any) -> str:  # noqa: ANN401 - JSON is any value
+    """JSON in a line; an object of plain values without its punctuation.
+
+    >>> brief_json({"processed": 500, "inserted": 450}), brief_json({"intervals": ["1h"]}), brief_json(None)
+    ('processed=500 inserted=450', '{"intervals": ["1h"]}', 'null')
+    """
+    if isinstance(value, dict) and value and not any(isinstance(each, dict | list) for each in value.values()):
+        return plain(" ".join(f"{key}={_bare(each)}" for key, each in value.items()))
+    return plain(json.dumps(value, ensure_ascii=False))
+
+
+def _bare(value: Any) -> str:  # noqa: ANN401 - JSON is any value
+    bare = isinstance(value, str) and value and " " not in value
+    return str(value) if bare else json.dumps(value, ensure_ascii=False)
+
+
+# One job.
+
+
+def job_card(row: JobRow, stats: StatsDocument, screen: Screen) -> list[Text]:
+    """All of one job: its sixteen fields, and its runs in numbers."""
+    job = row.job
+    state = marked(job_state(row, screen.now_us), STATE_STYLES, screen)
+    head = Text.assemble((plain(job["name"]), "bold"), "  ", (state.text, state.style))
+    found = [head, *([Text(plain(job["description"]), "dim")] if job["description"] else []), Text()]
+    facts = _job_facts(row, stats, screen)
+    width = max(len(name) for name, _ in facts)
+    room = None if screen.width is None else max(20, screen.width - width - 4)
+    for name, value in facts:
+        cell = Text(value) if room is None else cut_text(Cell(value), room)
+        found.append(Text.assemble("  ", (name.ljust(width), "dim"), "  ", cell))
+    return found
+
+
+def _job_facts(row: JobRow, stats: StatsDocument, screen: Screen) -> list[tuple[str, str]]:
+    job = row.job
+    timeout = job["timeout_seconds"]
+    return [
+        ("type", f"{plain(job['job_type'])} / {plain(job['job_category'])}"),
+        ("schedule", _schedule_in_full(row)),
+        ("next run", _when(job["next_run_at"], screen) if job["enabled"] else "never: the job is disabled"),
+        ("last run", _when(job["last_run_at"], screen)),
+        ("runs", _runs(stats)),
+        ("took", _durations(stats)),
+        ("limits", f"{'no timeout' if timeout is None else f'timeout {_length(timeout)}'}, "
+                   f"{phrases.count(job['max_instances'], 'instance')} at once"),
+        ("parameters", "-" if job["parameters"] is None else plain(json.dumps(job["parameters"], ensure_ascii=False))),
+        ("created", _when(job["created_at"], screen)),
+        ("updated", _when(job["updated_at"], screen)),
+    ]  # fmt: skip
+
+
+def _length(seconds: int) -> str:
+    return phrases.every(seconds).removeprefix("every ") if seconds > 1 else "1 s"
+
+
+def _schedule_in_full(row: JobRow) -> str:
+    job = row.job
+    if job["schedule"] is None:
+        return schedule_text(job) if job["interval_seconds"] is not None else "external: another program keeps it"
+    words = phrases.schedule_words(job["schedule"])
+    meaning = f"{words}, {row.timezone}" if words else row.timezone
+    return f"{plain(job['schedule'])}  ({meaning})"
+
+
+def _runs(stats: StatsDocument) -> str:
+    if not stats["runs"]:
+        return "none"
+    shares = [f"{stats['by_status'][status]:,} {status}" for status in STATUSES if stats["by_status"][status]]
+    return f"{stats['runs']:,}: {', '.join(shares)}"
+
+
+def _durations(stats: StatsDocument) -> str:
+    spent = stats["duration_ms"]
+    if spent["average"] is None:
+        return "-"
+    figures = [("average", round(spent["average"])), *((name, spent[name]) for name in ("p50", "p95", "max"))]  # type: ignore[literal-required]
+    return " · ".join(f"{name} {phrases.took(value)}" for name, value in figures)
+
+
+# Numbers.
+
+
+def stats_card(stats: StatsDocument, screen: Screen) -> list[Text]:
+    """The numbers of a job or of all, with a bar for each status."""
+    runs = stats["runs"]
+    found = [Text.assemble((_whose(stats), "bold"), (f"  {_window(stats, screen)}", "dim")), Text()]
+    found += [_share(status, stats["by_status"][status], runs, screen) for status in STATUSES]
+    rate = stats["success_rate"]
+    facts = [
+        ("runs", f"{runs:,}"),
+        ("success rate", "-" if rate is None else f"{rate * 100:.2f} % of the finished"),
+        ("took", _durations(stats)),
+        ("last success", _when(stats["last_success_at"], screen)),
+        ("last failure", _when(stats["last_failure_at"], screen)),
+    ]
+    return [*found, Text(), *(Text.assemble("  ", (name.ljust(12), "dim"), "  ", value) for name, value in facts)]
+
+
+def _whose(stats: StatsDocument) -> str:
+    return "all jobs" if stats["job_id"] is None else f"job {stats['job_id']}"
+
+
+def _window(stats: StatsDocument, screen: Screen) -> str:
+    bounds = [(word, stats[name]) for word, name in (("from", "after"), ("to", "before"))]  # type: ignore[literal-required]
+    said = [f"{word} {_when(bound, screen)}" for word, bound in bounds if bound]
+    return " ".join(said) or "all that is kept"
+
+
+def _share(status: str, runs: int, total: int, screen: Screen) -> Text:
+    share = runs / total if total else 0.0
+    mark = marked(status, STATUS_STYLES, screen)
+    bar = "█" * (max(1, round(share * BAR_CELLS)) if runs else 0) if screen.marks else ""
+    return Text.assemble(
+        "  ", (mark.text.ljust(9), mark.style), f"  {runs:>11,}  {share * 100:>5.1f} %  ", (bar, mark.style)
+    )
+
+
+# Common.
+
+
+def marked(word: str, styles: Mapping[str, tuple[str, str]], screen: Screen) -> Cell:
+    """A status or state, with its mark where the screen has one."""
+    mark, style = styles[word]
+    return Cell(f"{mark} {word}" if screen.marks and screen.colour else word, style)
+
+
+def _away(text: str | None, screen: Screen, style: str) -> Cell:
+    us = phrases.instant(text)
+    return ABSENT if us is None else Cell(phrases.distance(us, screen.now_us), style)
+
+
+def _when(text: str | None, screen: Screen) -> str:
+    us = phrases.instant(text)
+    if us is None:
+        return "-"
+    zone = phrases.zone_name(screen.zone, us)
+    return f"{phrases.clock_time(us, screen.zone)} {zone}  ({phrases.distance(us, screen.now_us)})"
+
+
+def _stamp(text: str | None, screen: Screen) -> str:
+    us = phrases.instant(text)
+    return "-" if us is None else phrases.stamp(us, screen.zone)
+
+
+def page_line(pagination: Pagination, offset: int, shown: int, noun: str) -> str:
+    """Where a page stands in the whole, and how to get the next.
+
+    >>> page_line({"page": 1, "page_size": 50, "total": 1500, "total_pages": 30, "has_next": True,
+    ...            "has_prev": False}, 0, 50, "execution")
+    'rows 1-50 of 1,500; next: --offset 50'
+    """
+    total = pagination["total"]
+    if not total:
+        return f"no {noun}s match"
+    if not shown:
+        return f"no rows from --offset {offset} on; there are {total:,}"
+    if not pagination["has_next"] and not offset:
+        return phrases.count(total, noun)
+    following = f"; next: --offset {offset + shown}" if pagination["has_next"] else ""
+    return f"rows {offset + 1:,}-{offset + shown:,} of {total:,}{following}"

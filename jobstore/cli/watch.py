@@ -1,0 +1,88 @@
+"""``--watch``: the same answer again and again, drawn over itself."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from jobstore.cli.screen import current_screen, rendered
+from jobstore.errors import InvalidParameter, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    from rich.text import Text
+
+    from jobstore.cli.screen import Screen
+
+LEAST_SECONDS, MOST_SECONDS = 0.1, 86_400.0
+OTHER_SCREEN, OWN_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+HOME, END_OF_LINE, END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
+TERMINATED = 143
+
+
+def watch_seconds(text: str | None) -> float | None:
+    """How often to draw.
+
+    Raises:
+        InvalidParameter: no number from 0.1 to 86400.
+    """
+    if text is None:
+        return None
+    seconds = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?", text) else 0.0
+    if not LEAST_SECONDS <= seconds <= MOST_SECONDS:
+        raise InvalidParameter(f"--watch must be a number of seconds from 0.1 to 86400; received {shown(text)}")
+    return seconds
+
+
+def watch(draw: Callable[[Screen], list[Text]], seconds: float, *, utc: bool) -> None:
+    """Draws until Ctrl-C: over the last drawing on a terminal, one after the other into a pipe."""
+    if not sys.stdout.isatty():
+        while True:
+            screen = current_screen(utc=utc)
+            sys.stdout.write(rendered(draw(screen), colour=screen.colour) + "\n")
+            sys.stdout.flush()
+            time.sleep(seconds)
+    with _other_screen():
+        while True:
+            screen = current_screen(utc=utc)
+            sys.stdout.write(frame(draw(screen), screen, seconds))
+            sys.stdout.flush()
+            time.sleep(seconds)
+
+
+def frame(lines: list[Text], screen: Screen, seconds: float) -> str:
+    """A drawing that covers the last one without flicker, cut to the height of the screen."""
+    from rich.text import Text  # noqa: PLC0415 - what is drawn needs rich
+
+    room = (screen.height or len(lines) + 1) - 1
+    if len(lines) > room:
+        hidden = len(lines) - room + 1
+        lines = [*lines[: room - 1], Text(f"… {hidden} more lines; make the window higher or --limit smaller", "dim")]
+    note = Text(f"every {seconds:g} s; Ctrl-C ends", "dim")
+    text = rendered([*lines, note], colour=screen.colour).rstrip("\n")
+    return f"{HOME}{text.replace(chr(10), END_OF_LINE + chr(10))}{END_OF_LINE}{END_OF_SCREEN}"
+
+
+@contextmanager
+def _other_screen() -> Iterator[None]:
+    """The terminal's second screen, so that what stood there comes back, whatever ends the watch."""
+    before = signal.signal(signal.SIGTERM, _terminated)
+    sys.stdout.write(OTHER_SCREEN)
+    try:
+        yield
+    finally:
+        sys.stdout.write(OWN_SCREEN)
+        sys.stdout.flush()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    raise click.exceptions.Exit(TERMINATED)
