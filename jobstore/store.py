@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+
 import sqlite3
 import threading
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from jobstore.instants import instant_us
 from jobstore.queries import Queries
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping
     from types import TracebackType
 

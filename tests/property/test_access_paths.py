@@ -1,0 +1,132 @@
+"""Every access path, chosen or forced, against a plain scan of the same history (5,000 random queries)."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import jobstore
+from jobstore.engine import counters, groups, orders, started, window
+from jobstore.models import EXECUTION_ORDERS
+from tests.property import oracle, skewed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+QUERIES = int(os.environ.get("JOBSTORE_PATH_QUERIES", "5000"))
+TERMS = [None, None, "sync", "kline", "failed", "fail", "_a_", "STRASSE", "zzz", "e", "时", "timeout", "gone", "1", "超时"]
+STATUS_SETS = [None, None, ["FAILURE"], ["SUCCESS"], ["TIMEOUT", "RUNNING"], ["PENDING"], ["SUCCESS", "FAILURE", "TIMEOUT"]]
+SPAN_US = skewed.DAYS * 24 * skewed.HOUR_US
+
+
+def random_query(source: random.Random) -> dict[str, Any]:
+    query: dict[str, Any] = {
+        "search": source.choice(TERMS),
+        "limit": source.choice([1, 3, 10, 50, 200]),
+        "offset": source.choice([0, 0, 1, 7, 50, 300, 1500, 2900, source.randrange(3100)]),
+        "order_by": source.choice(["started_at"] * 5 + list(EXECUTION_ORDERS)),
+        "order_desc": source.random() < 0.5,
+        "status": source.choice(STATUS_SETS),
+        "trace_id": source.choice([None] * 9 + ["t3"]),
+    }
+    bounds = [random_instant(source) if source.random() < 0.4 else None for _ in range(2)]
+    low, high = sorted(bounds, key=lambda us: us or 0) if None not in bounds else bounds
+    query["after"] = None if low is None else oracle.utc(low)
+    query["before"] = None if high is None else oracle.utc(high)
+    return query
+
+
+def random_instant(source: random.Random) -> int:
+    us = skewed.BASE_US + source.randrange(SPAN_US)
+    unit = source.choice([1, 1, 60_000_000, skewed.HOUR_US, 24 * skewed.HOUR_US])
+    return us // unit * unit
+
+
+def force_rare_paths(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Thresholds so low that three thousand executions take every path that millions would."""
+    monkeypatch.setattr(started, "SKIPPED_FREELY", 5)
+    monkeypatch.setattr(started, "ARMS_MERGED", 2)
+    monkeypatch.setattr(started, "LEAST_BUDGET", 10)
+    monkeypatch.setattr(started, "PATIENCE", 1)
+    monkeypatch.setattr(started, "CHUNK", 7)
+    monkeypatch.setattr(started, "MOST_ARM_NAMES", (2_000, 0, 2)[seed % 3])
+    monkeypatch.setattr(orders, "GATHERED", 20)
+    monkeypatch.setattr(orders, "GATHERED_LATE", 50)
+    monkeypatch.setattr(orders, "WALKED", 60)
+    monkeypatch.setattr(orders, "CHUNK", 7)
+    monkeypatch.setattr(groups, "ARMS_MERGED", 3)
+    monkeypatch.setattr(groups, "GATHERED", 30)
+    monkeypatch.setattr(window, "COUNTED_DIRECTLY", 2)
+    monkeypatch.setattr(window, "FEW_NAMES", 1 + seed % 2 * 19)
+    monkeypatch.setattr(counters, "FEW_NAMES", 1 + seed % 2 * 19)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("is_forced", [False, True], ids=["chosen", "forced"])
+def test_every_path_agrees_with_a_plain_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, is_forced: bool
+) -> None:
+    world = skewed.world(seed)
+    jobstore.load(tmp_path / "jobs.db", world)
+    if is_forced:
+        force_rare_paths(monkeypatch, seed)
+    source = random.Random(seed)
+    with jobstore.open(tmp_path / "jobs.db") as store:
+        for _ in range(QUERIES // 8):
+            query = random_query(source)
+            job = source.choice([None, None, 1, 3, 5, 7, 12])
+            expected = oracle.executions(
+                world["executions"], job_number=None if job is None else str(job), **query
+            )
+            found = store.list_job_executions(**query) if job is None else store.get_job_executions(job, **query)
+            assert found == expected, (job, query)
+
+
+@pytest.mark.parametrize("is_forced", [False, True], ids=["chosen", "forced"])
+def test_what_a_reader_remembers_stays_exact_while_others_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_forced: bool
+) -> None:
+    """One reader lives through every change; another opens late; both agree with a scan of a fresh dump."""
+    world = skewed.world(7, count=600)
+    path = tmp_path / "jobs.db"
+    jobstore.load(path, world)
+    if is_forced:
+        force_rare_paths(monkeypatch, 1)
+    source = random.Random(7)
+    names = [job["name"] for job in world["jobs"]]
+    with jobstore.open(path) as early, jobstore.Recorder(path) as recorder:
+        for turn in range(40):
+            change(source, recorder, names, turn)
+            history: list[dict[str, Any]] = list(jobstore.dump(path)["executions"])
+            with jobstore.open(path) as late:
+                for _ in range(QUERIES // 500):
+                    query = random_query(source)
+                    expected = oracle.executions(history, **query)
+                    assert early.list_job_executions(**query) == expected, (turn, query)
+                    assert late.list_job_executions(**query) == expected, (turn, query)
+
+
+def change(source: random.Random, recorder: jobstore.Recorder, names: list[str], turn: int) -> None:
+    """One of the things a scheduler does."""
+    name = source.choice(names)
+    at = oracle.utc(random_instant(source))
+    what = turn % 5
+    if what == 0:
+        recorder.finish(recorder.enqueue(name, at=at), source.choice(["FAILURE", "TIMEOUT"]), at=at)
+    elif what == 1:
+        execution_id = recorder.enqueue(name, trace_id="t3", worker_id="worker-new", at=at)
+        recorder.start(execution_id, at=at)
+        recorder.finish(execution_id, "SUCCESS", result={"n": turn}, duration_ms=turn, at=at)
+    elif what == 2:
+        new = f"sync_renamed_{turn}"
+        recorder.rename_job(name, new)
+        names[names.index(name)] = new
+        recorder.start(recorder.enqueue(new, at=at), at=at)
+    elif what == 3:
+        recorder.prune(before=at, keep_last=3)
+    else:
+        recorder.remove_job(name)
+        names.remove(name)
