@@ -284,6 +284,8 @@ def execution_from_document(document: Any) -> Execution:  # noqa: ANN401 - whate
         checked_duration(duration, -LARGEST_DURATION_MS)
     result, parameters = get("result"), get("parameters_snapshot")
     number, job_number, name = get("id"), get("job_id"), get("job_name")
+    if name is not None and type(name) is not str:
+        name = checked_name(name, "job_name")
     return Execution(
         None if number is None else checked_number(number, "id"),
         None if job_number is None else checked_number(job_number, "job_id"),

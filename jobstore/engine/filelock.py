@@ -86,14 +86,16 @@ class FileLock:
                 return
 
 
-def check_file_system(folder: Path) -> None:
-    """Raises for a network file system, where locks and shared memory do not hold what SQLite needs.
+def check_folder(folder: Path) -> None:
+    """Raises for a folder that is not there, or on a network file system: locks and shared memory fail there.
 
     Best effort: Linux tells, elsewhere nothing is refused.
 
     Raises:
-        StoreUnreadable: it is one.
+        StoreUnreadable: a store cannot be kept there.
     """
+    if not folder.is_dir():
+        raise StoreUnreadable(f"There is no folder {folder}; make it first")
     kind = _file_system(os.path.realpath(folder))
     if kind in _NETWORK_FILE_SYSTEMS:
         raise StoreUnreadable(f"{folder} is on a network file system ({kind}); keep a job store on a local disk")

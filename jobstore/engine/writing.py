@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jobstore.engine.connection import check_is_file, check_is_store, driver_errors
-from jobstore.engine.filelock import FileLock, check_file_system
+from jobstore.engine.filelock import FileLock, check_folder
 from jobstore.engine.schema import APPLICATION_ID, apply_migrations
 from jobstore.errors import Conflict, NotAStore, SchemaTooOld, StoreBusy, StoreError, StoreNotFound, StoreUnreadable
 from jobstore.forking import tell_of_forks
@@ -55,7 +55,7 @@ class Writer:
         self._identity: tuple[int, int] | None = None
         self._is_closed = False
         self._is_held_for_fork = False
-        check_file_system(self._file.parent)
+        check_folder(self._file.parent)
         with self._held():
             if not os.path.lexists(self._file):
                 create_store(self._file, timezone)
