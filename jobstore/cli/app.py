@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobstore import __version__
 from jobstore.cli.command import Entry, LazyGroup
 from jobstore.cli.options import STORE_VARIABLE, TAKEN_FOR
 from jobstore.cli.screen import say, write_json, write_json_line
@@ -90,19 +91,8 @@ def commands() -> click.Group:
 
 def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if wanted:
-        click.echo(f"jobstore {version()}")
+        click.echo(f"jobstore {__version__}")
         ctx.exit()
-
-
-def version() -> str:
-    """The version that is installed."""
-    from importlib.metadata import PackageNotFoundError  # noqa: PLC0415 - slow, and rarely wanted
-    from importlib.metadata import version as installed  # noqa: PLC0415
-
-    try:
-        return installed("jobstore")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def _completion(ctx: click.Context, _param: click.Parameter, shell: str | None) -> None:

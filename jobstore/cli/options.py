@@ -30,8 +30,6 @@ _HOW = {
 FILE_HELP = f"The job store. May be left out where {STORE_VARIABLE} names one."
 TAKEN_FOR = "jobstore.taken_for"
 
-FlagOption = click.Option
-
 
 def parameter_options(operation: Operation) -> list[click.Parameter]:
     """An option for each parameter of the operation but the job, which is an argument."""
@@ -196,7 +194,7 @@ def _read(text: str) -> object:
     return Parameter("", Kind.INTEGER, "").read(text)
 
 
-def once(*decls: str, metavar: str, help: str, name: str | None = None, **more: Any) -> click.Option:  # noqa: A002, ANN401 - click's words
+def once(*decls: str, metavar: str, help: str, **more: Any) -> click.Option:  # noqa: A002, ANN401 - click's words
     """An option of text that may come once."""
 
     def single(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:
@@ -206,11 +204,9 @@ def once(*decls: str, metavar: str, help: str, name: str | None = None, **more: 
             raise InvalidParameter(f"{param.opts[0]} was given twice; give it once")
         return values[0] if values else None
 
-    return click.Option(
-        [*decls, *([name] if name else [])], multiple=True, metavar=metavar, help=help, callback=single, **more
-    )
+    return click.Option(decls, multiple=True, metavar=metavar, help=help, callback=single, **more)
 
 
-def flag(name: str, help: str, **more: Any) -> click.Option:  # noqa: A002, ANN401 - click's words
+def flag(option: str, help: str, name: str | None = None) -> click.Option:  # noqa: A002 - click's word
     """A switch; giving it twice says nothing new."""
-    return click.Option([name], is_flag=True, help=help, **more)
+    return click.Option([option, *([name] if name else [])], is_flag=True, help=help)

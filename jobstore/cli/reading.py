@@ -215,12 +215,9 @@ def stats_question(job: str | None, **given: Any) -> Question:  # noqa: ANN401 -
 
 def showing(*, many: bool) -> list[click.Parameter]:
     """The options that say how an answer is shown."""
-    lines = flag("--jsonl", "Print a document a line: all that match, or --limit of them.")
-    lines.name = "as_jsonl"
-    document = flag("--json", "Print the document itself, as the API returns it (an error too).")
-    document.name = "as_json"
+    lines = flag("--jsonl", "Print a document a line: all that match, or --limit of them.", "as_jsonl")
     return [
-        document,
+        flag("--json", "Print the document itself, as the API returns it (an error too).", "as_json"),
         *([lines] if many else []),
         click.Option(["--utc/--local"], default=False, help="Show times in UTC, or in this machine's zone (the default)."),
         once(WATCH, metavar="[SECONDS]", help="Draw again every SECONDS (2 if left out) until Ctrl-C."),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from jobstore.instants import instant_us
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import tzinfo
 
     from rich.text import Text
@@ -100,20 +103,49 @@ def rendered(lines: Iterable[Text | str], *, colour: bool) -> str:
 
 
 def write_json(document: object) -> None:
-    """A document to stdout as people read JSON, in UTF-8 whatever the locale."""
-    _write_bytes(json.dumps(document, ensure_ascii=False, indent=2))
+    """A document to stdout as people read JSON."""
+    stdout_in_utf8().write(f"{json.dumps(document, ensure_ascii=False, indent=2)}\n")
     sys.stdout.flush()
 
 
 def write_json_line(document: object) -> None:
     """A document to stdout on a line of its own; the caller flushes."""
-    _write_bytes(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+    stdout_in_utf8().write(f"{json.dumps(document, ensure_ascii=False, separators=(',', ':'))}\n")
 
 
-def _write_bytes(text: str) -> None:
-    sys.stdout.flush()
-    # What no file should hold, half a surrogate pair, still comes out as JSON that can be read back.
-    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")
+def stdout_in_utf8() -> TextIO:
+    """Stdout for data: UTF-8 and line feeds, whatever the locale.
+
+    Half a surrogate pair, which no file should hold, comes out as ``\\udc80``: in JSON that can be read back.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
+    return sys.stdout
+
+
+@contextmanager
+def output(target: str | None) -> Iterator[TextIO]:
+    """Where data goes: stdout, or a file that is there whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if target is None or target == "-":
+        yield stdout_in_utf8()
+        sys.stdout.flush()
+        return
+    path = Path(target)
+    if path.exists() and not path.is_file():  # a device or a named pipe
+        with path.open("w", encoding="utf-8", newline="") as out:
+            yield out
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("x", encoding="utf-8", newline="") as out:
+            yield out
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def say(message: str) -> None:

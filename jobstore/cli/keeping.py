@@ -1,0 +1,178 @@
+"""``load``, ``dump`` and ``export``: whole stores and histories in and out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from jobstore.cli.command import Command
+from jobstore.cli.options import FileArgument, JobArgument, flag, once, pairs, parameter_options, store_path, two_places
+from jobstore.cli.phrases import count
+from jobstore.cli.progress import Tally, progress
+from jobstore.cli.screen import output, say
+from jobstore.errors import InvalidParameter, shown
+from jobstore.params import GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS, from_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+    from typing import TextIO
+
+PAGING = frozenset({"limit", "offset", "order_by", "order_desc"})
+"""Parameters of a list that mean nothing to a stream."""
+STDIN = "-"
+FORMS = ("jsonl", "csv")
+NEXT_LIST = '\n],\n"executions":['
+
+
+def _load(file: str | None, source: str | None) -> None:
+    path, given = two_places(file, source, "SOURCE", required=True, is_path=True)
+    from jobstore.fixtures import load_file  # noqa: PLC0415 - writers are heavy
+
+    with progress(f"Loading {path}") as tally:
+        load_file(path, _source(given or STDIN), progress=tally)
+    say(f"jobstore: loaded {count(tally.done, 'document')} into {path} in {tally.seconds:.1f} s")
+
+
+def _source(given: str) -> str | IO[bytes]:
+    return sys.stdin.buffer if given == STDIN else given
+
+
+def _dump(file: str | None, out: str | None, as_jsonl: bool) -> None:
+    path = store_path(file)
+    from jobstore.fixtures import dump_lines  # noqa: PLC0415 - writers are heavy
+
+    total = _records(path)
+    with progress(f"Dumping {path}", total, quiet=_to_this_terminal(out)) as tally, output(out) as stream:
+        if as_jsonl:
+            _write_lines(stream, dump_lines(path), tally)
+        else:
+            _write_document(stream, dump_lines(path), tally)
+    _tell_written(tally.done, "document", out)
+
+
+def _records(path: Path) -> int:
+    from jobstore.store import open as open_store  # noqa: PLC0415 - a refusal needs no store
+
+    with open_store(path) as store:
+        pages: tuple[Any, ...] = (store.list_jobs(limit=1), store.list_job_executions(limit=1))
+        return 1 + sum(page["pagination"]["total"] for page in pages)
+
+
+def _write_lines(stream: TextIO, lines: Iterable[dict[str, Any]], tally: Tally) -> None:
+    for line in lines:
+        stream.write(f"{_compact(line)}\n")
+        tally(1)
+
+
+def _write_document(stream: TextIO, lines: Iterable[dict[str, Any]], tally: Tally) -> None:
+    """The document of `jobstore.dump`, written while it is read, so that a large store needs no memory.
+
+    The lines come in order: what the store knows, its jobs, its executions.
+    """
+    rest = iter(lines)
+    store = next(rest)["store"]
+    stream.write("{" + "".join(f"{_compact(key)}:{_compact(value)},\n" for key, value in store.items()))
+    stream.write('"jobs":[')
+    between, listed = "\n", "job"
+    for line in rest:
+        ((kind, document),) = line.items()
+        if kind != listed:
+            stream.write(NEXT_LIST)
+            between, listed = "\n", kind
+        stream.write(f"{between}{_compact(document)}")
+        between = ",\n"
+        tally(1)
+    stream.write(f"{NEXT_LIST if listed == 'job' else ''}\n]}}\n")
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _to_this_terminal(out: str | None) -> bool:
+    """Whether the data itself scrolls over the terminal that a bar would be drawn on."""
+    return out in {None, "-"} and sys.stdout.isatty()
+
+
+def _tell_written(number: int, noun: str, out: str | None) -> None:
+    if out not in {None, "-"}:
+        say(f"jobstore: wrote {count(number, noun)} to {out}")
+
+
+def _export(file: str | None, job: str | None, form: str | None, out: str | None, **given: Any) -> None:  # noqa: ANN401 - click's words
+    path, name = two_places(file, job, "JOB")
+    operation = LIST_JOB_EXECUTIONS if name is None else GET_JOB_EXECUTIONS
+    filters = from_text(operation, pairs(operation, given) + ([] if name is None else [("job_id", name)]))
+    chosen = _form(form)
+    from jobstore.retention import export as export_executions  # noqa: PLC0415 - a refusal needs no store
+    from jobstore.store import open as open_store  # noqa: PLC0415
+
+    with open_store(path) as store:
+        total = getattr(store, operation.name)(**filters, limit=1)["pagination"]["total"]
+        with progress(f"Exporting {path}", total, quiet=_to_this_terminal(out)) as tally, output(out) as stream:
+            export_executions(store, stream, form=chosen, progress=tally, **filters)
+    _tell_written(tally.done, "execution", out)
+
+
+def _form(text: str | None) -> str:
+    if text not in {None, *FORMS}:
+        raise InvalidParameter(f"--format must be jsonl or csv; received {shown(text)}")
+    return text or FORMS[0]
+
+
+def filter_options() -> list[click.Parameter]:
+    """The options of a list that choose, without those that page and sort."""
+    return [option for option in parameter_options(LIST_JOB_EXECUTIONS) if option.name not in PAGING]
+
+
+OUT_HELP = "Write to this file (whole or not at all) instead of stdout."
+
+load = Command(
+    "load",
+    callback=_load,
+    help="Make a store at FILE from SOURCE: a JSON document as 'dump' writes it, or JSON lines.\n\nAll or nothing. A "
+    "FILE that is there already is refused.",
+    params=[
+        FileArgument("The store to make. May be left out where JOBSTORE_DB names one."),
+        click.Argument(["source"], required=False, metavar="SOURCE", type=click.Path(), help="A file, or - for stdin."),
+    ],
+    examples=[
+        ("jobstore load new.db jobs.json", ""),
+        ("jobstore dump old.db --jsonl | jobstore load new.db -", "copy a store"),
+    ],
+)
+dump = Command(
+    "dump",
+    callback=_dump,
+    help="Write a whole store out: its jobs, its executions, and what else 'load' needs to make it again.",
+    params=[
+        FileArgument(),
+        once("-o", "--output", "out", metavar="OUT", help=OUT_HELP, type=click.Path()),
+        flag("--jsonl", "One line for each job and execution, instead of one document.", name="as_jsonl"),
+    ],
+    examples=[
+        ("jobstore dump jobs.db -o jobs.json", ""),
+        ("jobstore dump jobs.db --jsonl | gzip > jobs.jsonl.gz", "a large store"),
+    ],
+)
+export = Command(
+    "export",
+    callback=_export,
+    help="Write executions, oldest first, as JSON lines or CSV: all, or those that the filters choose.",
+    params=[
+        FileArgument(),
+        JobArgument("[JOB]", "Only executions of this job, by its name or number."),
+        once("--format", "form", metavar="FORM", help="jsonl (the default) or csv."),
+        once("-o", "--output", "out", metavar="OUT", help=OUT_HELP, type=click.Path()),
+        *filter_options(),
+    ],
+    examples=[
+        ("jobstore export jobs.db --before 2026-01-01 -o 2025.jsonl", "before they are pruned"),
+        ("jobstore export jobs.db sync_klines_1h --format csv", "one job, for a spreadsheet"),
+        ("jobstore export jobs.db --status FAILURE,TIMEOUT", "what went wrong"),
+    ],
+)

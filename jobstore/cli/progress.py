@@ -1,0 +1,82 @@
+"""How far long work has come: a bar on stderr for a person, silence for a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.progress import Progress
+
+
+class Tally:
+    """Counts what is done; called with the number of further records, as the library's `progress`."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self._begun = time.monotonic()
+
+    def __call__(self, further: int) -> None:
+        self.done += further
+
+    @property
+    def seconds(self) -> float:
+        """Since the work began."""
+        return time.monotonic() - self._begun
+
+
+class _Shown(Tally):
+    """One that moves a bar."""
+
+    def __init__(self, bar: Progress, total: int | None, label: str) -> None:
+        super().__init__()
+        self._bar = bar
+        self._task = bar.add_task(label, total=total)
+
+    def __call__(self, further: int) -> None:
+        super().__call__(further)
+        self._bar.advance(self._task, further)
+
+
+@contextmanager
+def progress(label: str, total: int | None = None, *, quiet: bool = False) -> Iterator[Tally]:
+    """A tally that shows itself on stderr where that is a terminal.
+
+    Args:
+        label: what is being done.
+        total: how many records there will be; None if nobody knows.
+        quiet: no bar, since the data goes to the same terminal.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield Tally()
+        return
+    with _bar(total) as bar:
+        yield _Shown(bar, total, label)
+
+
+def _bar(total: int | None) -> Progress:
+    from rich.console import Console  # noqa: PLC0415 - heavy, and only a person at a terminal needs it
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    known: tuple[ProgressColumn, ...] = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    unknown: tuple[ProgressColumn, ...] = (TextColumn("{task.completed:,}"), TimeElapsedColumn())
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        *(known if total is not None else unknown),
+        console=Console(stderr=True),
+        transient=True,
+    )
