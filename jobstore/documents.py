@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from jobstore.instants import instant_text
-from jobstore.models import STATUSES, ScheduleType
+from jobstore.models import STATUS_OF_CODE, ScheduleType
 
 if TYPE_CHECKING:
     from jobstore.engine.rows import ExecutionRow, JobRow
     from jobstore.models import ExecutionDocument, JobDocument
 
 _log = logging.getLogger("jobstore")
-_STATUS_WORDS = tuple(status.value for status in STATUSES)
+_STATUS_WORDS = tuple(status.value for status in STATUS_OF_CODE)
 DEEPEST = 64
 """Levels of nesting that a recorder writes; anything deeper was written by someone else."""
 

@@ -15,7 +15,7 @@ from jobstore.engine.writing import TIMEOUT_SECONDS, Writer
 from jobstore.errors import Conflict, InvalidRecord, JobStoreError, NotFound, shown
 from jobstore.instants import instant_us
 from jobstore.liveness import this_process
-from jobstore.models import STATUS_CODES, STATUSES, Status
+from jobstore.models import STATUS_CODES, STATUS_OF_CODE, Status
 from jobstore.records import Job, changed_job, folded_job, instant_or_now, new_job
 from jobstore.search import UNICODE_VERSION, fold
 from jobstore.values import (
@@ -589,4 +589,4 @@ def _standing(connection: sqlite3.Connection, number: int, execution_id: object)
 
 
 def _conflict(number: int, now: int, wanted: int) -> Conflict:
-    return Conflict(f"Execution {number} is already {STATUSES[now]}; it cannot become {STATUSES[wanted]}")
+    return Conflict(f"Execution {number} is already {STATUS_OF_CODE[now]}; it cannot become {STATUS_OF_CODE[wanted]}")

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from jobstore.engine.orders import GATHERED, KEYS, Request, gathered, zone_bound
-from jobstore.models import STATUSES
+from jobstore.models import STATUS_OF_CODE
 
 if TYPE_CHECKING:
     import sqlite3
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ARMS_MERGED = 24
 _JOB_NUMBER, _NAME = 0, 1
 """Where a name book's entry has them."""
-_WORDS = [status.value for status in STATUSES]
+_WORDS = [status.value for status in STATUS_OF_CODE]
 GROUPED = frozenset({"job_name", "job_id", "status"})
 
 

@@ -1,7 +1,7 @@
 """The file format: tables, constraints, counters and indexes, and the steps that bring an older file up to date.
 
 Every instant is an integer in microseconds since 1970 UTC. Flags are 0 or 1. JSON is text that SQL
-never looks into. Statuses are numbers: 0 PENDING, 1 RUNNING, 2 SUCCESS, 3 FAILURE, 4 TIMEOUT.
+never looks into. Statuses are numbers: 0 FAILURE, 1 SUCCESS, 2 TIMEOUT, 3 RUNNING, 4 PENDING.
 Days and hours are counted from 0001-01-01T00:00:00Z, so they are never negative.
 ``docs/file-format.md`` describes the same for readers of the file.
 """
@@ -208,8 +208,8 @@ CREATE INDEX execution_started ON execution (effective_us, id, name_id, status);
 CREATE INDEX execution_name_started ON execution (name_id, status, effective_us);
 -- serves: newest executions with a status
 CREATE INDEX execution_status_started ON execution (status, effective_us);
--- serves: order by duration_ms (covering), percentiles of all
-CREATE INDEX execution_duration ON execution (duration_ms, id, name_id, status);
+-- serves: order by duration_ms, percentiles of all
+CREATE INDEX execution_duration ON execution (duration_ms);
 -- serves: percentiles and order by duration_ms of one job
 CREATE INDEX execution_name_duration ON execution (name_id, duration_ms);
 -- serves: order by completed_at, created_at

@@ -28,8 +28,10 @@ def job_stats(
 ) -> StatsDocument:
     """The stats document of the executions behind `counters` (of all, or of one job)."""
     by_status = {
-        status.value: count_between(connection, Part(counters, (code,)), query.after_us, query.before_us)
-        for code, status in enumerate(STATUSES)
+        status.value: count_between(
+            connection, Part(counters, (STATUS_CODES[status],)), query.after_us, query.before_us
+        )
+        for status in STATUSES
     }
     finished = sum(by_status[status] for status in FINISHED)
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobstore.engine.orders import in_order
-from jobstore.models import STATUSES
+from jobstore.models import STATUS_OF_CODE
 
 if TYPE_CHECKING:
     import sqlite3
@@ -46,6 +46,6 @@ def page_ids_of_trace(
     )
     keyed = [(key, row_id) for row_id, name_id, status, key in rows if selection.admits(name_id, status)]
     if query.order_by == "status":
-        keyed = [(STATUSES[key].value, row_id) for key, row_id in keyed]
+        keyed = [(STATUS_OF_CODE[key].value, row_id) for key, row_id in keyed]
     ids = in_order(keyed, descending=query.order_desc)
     return len(ids), ids[query.offset : query.offset + query.limit]
