@@ -19,7 +19,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
-import httpx
 import orjson
 
 from jobstore import __version__, params
@@ -37,6 +36,11 @@ from jobstore.errors import (
 from jobstore.http.routes import ROUTES
 from jobstore.instants import instant_text, instant_us
 from jobstore.queries import Queries
+
+try:
+    import httpx
+except ImportError as error:
+    raise ImportError("jobstore.connect needs httpx: pip install 'jobstore[client]'") from error
 
 if TYPE_CHECKING:
     from types import TracebackType

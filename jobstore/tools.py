@@ -21,7 +21,6 @@ from jobstore.errors import InvalidParameter, shown
 from jobstore.words import suggestion
 
 if TYPE_CHECKING:
-    from jobstore.models import ExecutionPage, JobDocument, JobPage, StatsDocument
     from jobstore.queries import Queries
 
 __all__ = ["STYLES", "TOOLS", "Tool", "call", "definitions"]
@@ -97,7 +96,7 @@ TOOLS: Final[Mapping[str, Tool]] = MappingProxyType({tool.name: tool for tool in
 """The tools by name, in the order in which they are listed."""
 
 
-def call(store: Queries, envelope: Mapping[str, object]) -> JobPage | JobDocument | ExecutionPage | StatsDocument:
+def call(store: Queries, envelope: Mapping[str, object]) -> dict[str, Any]:
     """The document that a tool call asks for, the same as from the method of the store.
 
     The envelope has `tool` and, where there are any, `parameters`: an object of JSON values. Types are
@@ -111,8 +110,7 @@ def call(store: Queries, envelope: Mapping[str, object]) -> JobPage | JobDocumen
     """
     tool, values = _opened(envelope)
     keywords = params.from_json(tool.operation, values)
-    document: JobPage | JobDocument | ExecutionPage | StatsDocument
-    document = getattr(store, tool.operation.name)(**keywords)
+    document: dict[str, Any] = getattr(store, tool.operation.name)(**keywords)
     return document
 
 
