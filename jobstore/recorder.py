@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("jobstore")
 _T = TypeVar("_T")
 _PENDING, _RUNNING = STATUS_CODES[Status.PENDING], STATUS_CODES[Status.RUNNING]
+_OPEN: Final = frozenset({_PENDING, _RUNNING})
 
 
 class _Unset(Generic[_T]):
@@ -324,7 +325,7 @@ class Recorder:
         at_us = instant_or_now(at, self._now_us())
         with self._writer.transaction() as connection:
             standing = _standing(connection, number, execution_id)
-            if standing.status > _RUNNING:
+            if standing.status not in _OPEN:
                 raise _conflict(number, standing.status, code)
             if duration_ms is None and standing.is_started:
                 duration_ms = max(0, at_us - standing.effective_us) // 1000
