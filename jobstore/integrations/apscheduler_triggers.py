@@ -65,7 +65,7 @@ class Translation:
         return self.reason is not None
 
 
-class _NotSayable(Exception):  # noqa: N818 - it never leaves this module
+class _NotSayable(Exception):
     """The trigger has no faithful form; the message says why."""
 
 
@@ -150,8 +150,8 @@ def _expression(trigger: Any, zone: str, now: datetime, next_run_time: datetime 
 
 
 def _same_zone(timezone: object, zone: str) -> bool:
-    name = getattr(timezone, "key", None) or ("UTC" if timezone is UTC else None)
-    return bool(name == zone or (name in UTC_NAMES and zone in UTC_NAMES))
+    name = "UTC" if timezone is UTC else str(getattr(timezone, "key", ""))
+    return name == zone or (name in UTC_NAMES and zone in UTC_NAMES)
 
 
 def _refuse_other_next_run(trigger: Any, now: datetime, next_run_time: datetime | None) -> None:  # noqa: ANN401
@@ -173,7 +173,7 @@ def _values(field: Any) -> list[int]:  # noqa: ANN401
 
 
 def _is_full(name: str, values: Collection[int]) -> bool:
-    return len(values) == MAX_VALUES[name] - MIN_VALUES[name] + 1
+    return bool(len(values) == MAX_VALUES[name] - MIN_VALUES[name] + 1)
 
 
 def _day_fields(day: Any, day_of_week: Any) -> tuple[str, str]:  # noqa: ANN401

@@ -1,0 +1,312 @@
+"""APScheduler 3.11 mirrored: its jobs and every run of them, recorded as they happen.
+
+>>> from apscheduler.schedulers.background import BackgroundScheduler
+>>> import jobstore, tempfile
+>>> from jobstore.integrations import apscheduler
+>>> recorder = jobstore.Recorder(f"{tempfile.mkdtemp()}/jobs.db")
+>>> scheduler = BackgroundScheduler(timezone="UTC")
+>>> mirror = apscheduler.mirror(scheduler, recorder)
+>>> _ = scheduler.add_job(print, "cron", hour=3, id="nightly")
+
+What is recorded, and what APScheduler leaves open, is told in ``docs/integrations.md``. APScheduler's
+own *job stores* are where it keeps its schedules; they have nothing to do with this package.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import weakref
+from collections import Counter
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from apscheduler import events
+
+from jobstore.errors import Conflict, InvalidParameter, JobStoreError, NotFound, shown
+from jobstore.integrations.apscheduler_runs import Runs, attach, copy_of, detach
+from jobstore.integrations.apscheduler_triggers import translate, trigger_words
+from jobstore.integrations.journal import Journal
+from jobstore.integrations.names import job_name
+from jobstore.integrations.outcomes import bounded, kept_result
+from jobstore.store import open as open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from jobstore.recorder import Recorder
+
+    Word = str | Callable[[Any], str]
+
+FLUSH_SECONDS = 10.0
+_DESCRIPTION_CHARACTERS = 2000
+_log = logging.getLogger("jobstore.integrations")
+_mirrored: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def mirror(
+    scheduler: Any,  # noqa: ANN401 - APScheduler has no types
+    recorder: Recorder,
+    *,
+    category: Word = "scheduled",
+    job_type: Word = "apscheduler",
+    parameters: Callable[[Any], object] | None = None,
+    removed: Literal["disable", "remove"] = "disable",
+) -> Mirror:
+    """Records a scheduler's jobs and all their runs from now on, whether it runs already or not.
+
+    Nothing of it raises into the scheduler or makes it wait; what cannot be recorded is told to the log
+    ``jobstore.integrations``.
+
+    Args:
+        scheduler: any APScheduler 3 scheduler.
+        recorder: of the store to record in. Cron jobs become cron jobs where the store is in the
+            scheduler's time zone (``Recorder(path, timezone="Europe/Berlin")``), else external ones.
+        category: each job's category; or a callable that is given the APScheduler job and returns it.
+        job_type: each job's type, likewise.
+        parameters: given the APScheduler job, returns the JSON value that is recorded as its parameters;
+            its arguments unless given. For jobs whose arguments are secret.
+        removed: what becomes of a job that the scheduler removes, one whose only run is over included:
+            it is disabled, or removed from the store (its executions stay either way).
+
+    Raises:
+        Conflict: the scheduler is mirrored already.
+        InvalidParameter: `removed` is something else.
+        StoreError: the store cannot be read.
+    """
+    if removed not in ("disable", "remove"):
+        raise InvalidParameter(f"removed must be 'disable' or 'remove'; received {shown(removed)}")
+    if scheduler in _mirrored:
+        raise Conflict("This scheduler is mirrored already; close that mirror first")
+    with open_store(recorder.path) as store:
+        zone = store.timezone
+    describe = _Description(zone, category, job_type, parameters or call_arguments)
+    made = Mirror(scheduler, Journal(recorder), describe, removes=removed == "remove")
+    _mirrored.add(scheduler)
+    return made
+
+
+def call_arguments(job: Any) -> object:  # noqa: ANN401
+    """The arguments of a job: its keywords, with positional ones under ``args``; null where there are none."""
+    arguments = {**({"args": list(job.args)} if job.args else {}), **job.kwargs}
+    return kept_result(arguments) if arguments else None
+
+
+class _Description:
+    """How an APScheduler job reads as a job of the store."""
+
+    def __init__(self, zone: str, category: Word, job_type: Word, parameters: Callable[[Any], object]) -> None:
+        self._zone, self._category, self._job_type, self._parameters = zone, category, job_type, parameters
+
+    def fields(self, job: Any, now: datetime) -> dict[str, Any]:  # noqa: ANN401
+        """The arguments of `Recorder.save_job` but the name."""
+        next_run_time = getattr(job, "next_run_time", None)
+        translation = translate(job.trigger, self._zone, now=now, next_run_time=next_run_time)
+        description = str(job.name)
+        if translation.reason is not None:
+            description = f"{description}: {trigger_words(job.trigger)}; external, for {translation.reason}"
+        if job_name(job.id) != job.id:
+            description = f"{description} (id {job.id!r})"
+        return {
+            "job_type": _word(self._job_type, job),
+            "job_category": _word(self._category, job),
+            "schedule": translation.schedule,
+            "interval_seconds": translation.interval_seconds,
+            "anchor_at": translation.anchor_at,
+            "next_run_at": next_run_time if translation.external else None,
+            "description": bounded(description, _DESCRIPTION_CHARACTERS),
+            "parameters": self._parameters(job),
+            "max_instances": getattr(job, "max_instances", 1),
+            "enabled": next_run_time is not None,
+        }
+
+
+def _word(word: Word, job: Any) -> str:  # noqa: ANN401
+    return word if isinstance(word, str) else word(job)
+
+
+class Mirror:
+    """What `mirror` returns. A context manager; it need not be closed before the program ends."""
+
+    def __init__(self, scheduler: Any, journal: Journal, describe: _Description, *, removes: bool) -> None:  # noqa: ANN401
+        self._scheduler, self._journal, self._describe, self._removes = scheduler, journal, describe, removes
+        self._lock = threading.Lock()
+        self._aliases: dict[str, str | None] = {}
+        self._saved: dict[str, dict[str, Any]] = {}
+        self._under_way: Counter[str] = Counter()
+        self._removing: set[str] = set()
+        scheduler.add_listener(self._hear)
+        for executor in list(scheduler._executors.values()):  # noqa: SLF001 - there is no public list
+            attach(executor, self._runs_of)
+        if scheduler.running:
+            self._save_all()
+
+    def __enter__(self) -> Mirror:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the mirroring; runs under way are recorded to their end. Returns when all is on the disk."""
+        self._scheduler.remove_listener(self._hear)
+        for executor in list(self._scheduler._executors.values()):  # noqa: SLF001
+            detach(executor)
+        _mirrored.discard(self._scheduler)
+        self.flush()
+
+    def flush(self, seconds: float = FLUSH_SECONDS) -> bool:
+        """Waits until all that has happened is on the disk; False when the time is up before."""
+        return self._journal.flush(seconds)
+
+    # --- what the scheduler tells
+
+    def _hear(self, event: Any) -> None:  # noqa: ANN401
+        hears = _HEARD.get(event.code)
+        if hears is None:
+            return
+        try:
+            hears(self, event)
+        except Exception:  # noqa: BLE001 - nothing may reach the scheduler
+            _log.exception("An event of the scheduler is not recorded, by a defect of the mirror")
+
+    def _executor_added(self, event: Any) -> None:  # noqa: ANN401
+        attach(self._scheduler._lookup_executor(event.alias), self._runs_of)  # noqa: SLF001
+
+    def _job_saved(self, event: Any) -> None:  # noqa: ANN401
+        job = self._scheduler.get_job(event.job_id, event.jobstore)
+        if job is not None:
+            self._save(job, event.jobstore)
+
+    def _job_removed(self, event: Any) -> None:  # noqa: ANN401
+        self._retire(event.job_id)
+
+    def _job_due(self, event: Any) -> None:  # noqa: ANN401
+        """Runs were submitted or refused: the next run of an external schedule has moved."""
+        if event.code == events.EVENT_JOB_MAX_INSTANCES:
+            self._record_refused(event)
+        if _is_external(self._saved.get(event.job_id)):
+            self._job_saved(event)
+
+    def _record_refused(self, event: Any) -> None:  # noqa: ANN401
+        job = self._scheduler.get_job(event.job_id, event.jobstore)
+        instances = "as many as max_instances allows" if job is None else f"max_instances is {job.max_instances}"
+        runs = self._runs(event.job_id, job, event.scheduled_run_times, None)
+        runs.close(f"Refused: runs of this job are still under way, and {instances}")
+
+    def _jobs_added(self, event: Any) -> None:  # noqa: ANN401
+        if self._scheduler.running:
+            self._save_all(event.alias)
+
+    def _jobs_gone(self, event: Any) -> None:  # noqa: ANN401
+        for job_id, alias in list(self._aliases.items()):
+            if event.alias in (None, alias):
+                self._retire(job_id)
+
+    def _shut_down(self, _event: Any) -> None:  # noqa: ANN401
+        if not self.flush():
+            _log.warning("The scheduler is shut down; some of its runs are not recorded yet")
+
+    # --- jobs
+
+    def _save_all(self, alias: str | None = None) -> None:
+        for job in self._scheduler.get_jobs(alias):
+            self._save(job, job._jobstore_alias)  # noqa: SLF001
+
+    def _save(self, job: Any, alias: str | None) -> None:  # noqa: ANN401
+        """Records the job as it is now; what it means is worked out later, in the journal's thread."""
+        with self._lock:
+            self._removing.discard(job.id)
+            self._aliases[job.id] = alias
+        self._journal.put(partial(self._write, copy_of(job), datetime.now(UTC)))
+
+    def _write(self, job: Any, now: datetime, recorder: Recorder) -> None:  # noqa: ANN401
+        fields = self._describe.fields(job, now)
+        if fields != self._saved.get(job.id):
+            recorder.save_job(job_name(job.id), **fields)
+            self._saved[job.id] = fields
+
+    def _retire(self, job_id: str) -> None:
+        """A job is gone; with `removes` it goes once none of its runs is under way."""
+        with self._lock:
+            self._aliases.pop(job_id, None)
+            if self._removes and self._under_way[job_id]:
+                self._removing.add(job_id)
+                return
+        self._journal.put(partial(self._write_retired, job_id))
+
+    def _write_retired(self, job_id: str, recorder: Recorder) -> None:
+        fields = self._saved.pop(job_id, None)
+        if self._removes:
+            _remove(recorder, job_name(job_id))
+        elif fields is not None:
+            recorder.save_job(job_name(job_id), **{**fields, "next_run_at": None, "enabled": False})
+
+    # --- runs
+
+    def _runs_of(self, job: Any, run_times: list[datetime]) -> Runs:  # noqa: ANN401
+        with self._lock:
+            self._under_way[job.id] += 1
+        worker_id = f"{socket.gethostname()}/{job.executor}"
+        return self._runs(job.id, copy_of(job), run_times, worker_id, ended=partial(self._runs_ended, job.id))
+
+    def _runs(
+        self,
+        job_id: str,
+        job: Any,  # noqa: ANN401
+        run_times: list[datetime],
+        worker_id: str | None,
+        ended: Callable[[], None] = lambda: None,
+    ) -> Runs:
+        define = partial(self._define, job_id, job)
+        return Runs(run_times, self._journal, job_name(job_id), worker_id=worker_id, define=define, ended=ended)
+
+    def _define(self, job_id: str, job: Any, recorder: Recorder) -> None:  # noqa: ANN401
+        """The job of a run is not in the store: its definition was refused, or somebody removed it."""
+        if job is None:
+            raise NotFound(f"Job not found: {job_name(job_id)}")
+        recorder.save_job(job_name(job_id), **self._describe.fields(job, datetime.now(UTC)))
+
+    def _runs_ended(self, job_id: str) -> None:
+        with self._lock:
+            self._under_way[job_id] -= 1
+            if self._under_way[job_id] > 0:
+                return
+            del self._under_way[job_id]
+            if job_id not in self._removing:
+                return
+            self._removing.discard(job_id)
+        self._journal.put(partial(self._write_retired, job_id))
+
+
+def _is_external(fields: dict[str, Any] | None) -> bool:
+    return fields is None or (fields["schedule"] is None and fields["interval_seconds"] is None)
+
+
+def _remove(recorder: Recorder, name: str) -> None:
+    try:
+        recorder.remove_job(name)
+    except NotFound:
+        pass
+    except JobStoreError as error:
+        _log.warning("The job %s is not removed: %s", name, error)
+
+
+_HEARD: dict[int, Callable[[Mirror, Any], None]] = {
+    events.EVENT_EXECUTOR_ADDED: Mirror._executor_added,  # noqa: SLF001 - the table of this class
+    events.EVENT_JOB_ADDED: Mirror._job_saved,  # noqa: SLF001
+    events.EVENT_JOB_MODIFIED: Mirror._job_saved,  # noqa: SLF001
+    events.EVENT_JOB_REMOVED: Mirror._job_removed,  # noqa: SLF001
+    events.EVENT_JOB_SUBMITTED: Mirror._job_due,  # noqa: SLF001
+    events.EVENT_JOB_MAX_INSTANCES: Mirror._job_due,  # noqa: SLF001
+    events.EVENT_SCHEDULER_STARTED: Mirror._jobs_added,  # noqa: SLF001
+    events.EVENT_JOBSTORE_ADDED: Mirror._jobs_added,  # noqa: SLF001
+    events.EVENT_JOBSTORE_REMOVED: Mirror._jobs_gone,  # noqa: SLF001
+    events.EVENT_ALL_JOBS_REMOVED: Mirror._jobs_gone,  # noqa: SLF001
+    events.EVENT_SCHEDULER_SHUTDOWN: Mirror._shut_down,  # noqa: SLF001
+}

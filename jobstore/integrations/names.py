@@ -1,0 +1,56 @@
+"""From another scheduler's ids to job names and back.
+
+An id that is a good job name is its own name. In others, what the rule of names refuses is written
+as its UTF-8 bytes in the manner of URLs (``reports/daily`` is ``reports%2Fdaily``, ``42`` is ``%342``);
+so is a ``%`` that could be mistaken for such a byte. An id that is too long then is cut and ends in
+``%~`` and a digest: different ids have different names always, and all but those have a way back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from jobstore.errors import InvalidRecord
+from jobstore.values import NAME_CHARACTERS, checked_name
+
+_REFUSED = re.compile("%(?=[0-9A-F]{2}|~)|[/\x00-\x1f\x7f-\x9f\ud800-\udfff]|^\\s+|\\s+$")
+_ESCAPED = re.compile("(?:%[0-9A-F]{2})+")
+_EMPTY = "%"
+_CUT = "%~"
+_DIGEST_CHARACTERS = 16
+
+
+def job_name(identity: str) -> str:
+    """The job name of an id.
+
+    >>> job_name("sync_klines_1h"), job_name("reports/daily"), job_name("42"), job_name("50%"), job_name("%2F")
+    ('sync_klines_1h', 'reports%2Fdaily', '%342', '50%', '%252F')
+    """
+    if identity in ("", _EMPTY):
+        return _percent(_EMPTY) if identity else _EMPTY
+    name = _REFUSED.sub(lambda match: _percent(match[0]), identity)
+    if len(name) > NAME_CHARACTERS:
+        digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_CHARACTERS]
+        return name[: NAME_CHARACTERS - len(_CUT) - _DIGEST_CHARACTERS] + _CUT + digest
+    try:
+        return checked_name(name)
+    except InvalidRecord:  # a whole that is refused: digits alone, a reserved word
+        return _percent(name[0]) + name[1:]
+
+
+def identity_of(name: str) -> str | None:
+    """The id whose job name this is; ``None`` where it was cut.
+
+    >>> identity_of("reports%2Fdaily"), identity_of("50%")
+    ('reports/daily', '50%')
+    """
+    if _CUT in name:
+        return None
+    if name == _EMPTY:
+        return ""
+    return _ESCAPED.sub(lambda match: bytes.fromhex(match[0].replace("%", "")).decode("utf-8", "surrogatepass"), name)
+
+
+def _percent(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass"))
