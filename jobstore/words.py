@@ -117,12 +117,12 @@ def suggestion(word: str, known: tuple[str, ...]) -> str | None:
     from difflib import get_close_matches  # noqa: PLC0415  # only a refusal needs it
 
     by_folded = {fold(name): name for name in known}
-    near = get_close_matches(fold(word).replace("-", "_"), by_folded, n=1)
+    near = get_close_matches(fold(word), by_folded, n=1)
     return by_folded[near[0]] if near else None
 
 
 _NEAR_CHARACTERS: Final = 60
-"""Nothing longer is a slip of the pen, and comparing costs the square of the length."""
+"""Nothing longer is a slip of the pen, and a hostile word need not be compared."""
 
 
 # Text to values.
@@ -163,14 +163,14 @@ def _check_integer(parameter: Parameter, value: object, came: object) -> int:
     low, high = parameter.minimum, parameter.maximum
     if isinstance(value, int) and not isinstance(value, bool) and (low or 0) <= value <= (high or LARGEST):
         return int(value)
-    remedy = "; give the number without quotes" if value is came and _reads_as(parameter, value) else ""
+    remedy = "; give the number without quotes" if _reads_as(parameter, value) else ""
     raise _refusal(parameter, f"an integer from {low or 0} to {high or LARGEST}", came, remedy)
 
 
 def _check_flag(parameter: Parameter, value: object, came: object) -> bool:
     if isinstance(value, bool):
         return value
-    remedy = "; give it without quotes" if value is came and _reads_as(parameter, value) else ""
+    remedy = "; give it without quotes" if _reads_as(parameter, value) else ""
     raise _refusal(parameter, "true or false", came, remedy)
 
 

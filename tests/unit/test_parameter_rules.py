@@ -291,6 +291,8 @@ def test_nothing_else_is_a_status(value):
     [
         ("failure", "did you mean 'FAILURE'?"),
         ("failed", "did you mean 'FAILURE'?"),
+        ("失败", "did you mean 'FAILURE'?"),
+        ("ok", "did you mean 'SUCCESS'?"),
         ("SUCCES", "did you mean 'SUCCESS'?"),
         (["RUNNING", "TIMED_OUT"], "received 'TIMED_OUT'; did you mean 'TIMEOUT'?"),
         ("SUCCESS,FAILURE", "give several as a list"),

@@ -44,6 +44,10 @@ def test_a_blank_term_is_empty(term):
     assert normalise_term(term) == ""
 
 
+def test_a_blank_that_folding_makes_belongs_to_the_term():
+    assert normalise_term(" \u00a8x ") == " \u0308x"
+
+
 def test_a_blank_inside_a_term_stays():
     assert normalise_term(" timed  out ") == "timed  out"
 
