@@ -14,29 +14,33 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio
-import anyio.to_thread
-from mcp.server.lowlevel import Server
-from mcp.server.stdio import stdio_server
-from mcp.shared.message import SessionMessage
-from mcp.types import (
-    INVALID_REQUEST,
-    PARSE_ERROR,
-    CallToolResult,
-    ErrorData,
-    JSONRPCError,
-    JSONRPCNotification,
-    JSONRPCRequest,
-    JSONRPCResponse,
-    ListToolsResult,
-    TextContent,
-    Tool,
-)
 from pydantic import ValidationError
 
 from jobstore import __version__, tools
 from jobstore.errors import InternalError, JobStoreError, ResponseTooLarge, StoreBusy, StoreError
 from jobstore.store import open as open_store
+
+try:
+    import anyio
+    import anyio.to_thread
+    from mcp.server.lowlevel import Server
+    from mcp.server.stdio import stdio_server
+    from mcp.shared.message import SessionMessage
+    from mcp.types import (
+        INVALID_REQUEST,
+        PARSE_ERROR,
+        CallToolResult,
+        ErrorData,
+        JSONRPCError,
+        JSONRPCNotification,
+        JSONRPCRequest,
+        JSONRPCResponse,
+        ListToolsResult,
+        TextContent,
+        Tool,
+    )
+except ImportError as error:
+    raise ImportError("jobstore.mcp needs the MCP SDK: pip install 'jobstore[mcp]'") from error
 
 if TYPE_CHECKING:
     import os
@@ -183,7 +187,7 @@ async def _serve(server: Server[Any]) -> None:
     try:
         await _serve_stdio(server)
     except* (BrokenPipeError, anyio.BrokenResourceError):
-        _log.warning("The host closed the pipe before it had all answers")
+        _log.warning("The host hung up before it had all answers")
 
 
 async def _serve_stdio(server: Server[Any]) -> None:

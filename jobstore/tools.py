@@ -11,7 +11,6 @@ a call is checked by the same tables, so a model is told exactly the rules that 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -168,7 +167,8 @@ def definitions(style: str = "jsonschema", *, strict: bool = False) -> list[dict
         raise InvalidParameter(f"Unknown style {shown(style)}{_meant(style, STYLES)}")
     if strict and style not in _STRICT_SHAPES:
         raise InvalidParameter(f"The style {style} has no strict mode; it exists for {', '.join(_STRICT_SHAPES)}")
-    return [deepcopy((_STRICT_SHAPES if strict else _SHAPES)[style](tool)) for tool in _TABLE]
+    made = _STRICT_SHAPES[style] if strict else shape
+    return [made(tool) for tool in _TABLE]
 
 
 Schema = dict[str, Any]

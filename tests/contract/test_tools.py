@@ -5,7 +5,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]  # brought by the mcp SDK; its stubs are a package of their own
 import pytest
 
 import jobstore
