@@ -142,7 +142,7 @@ _AFTER = Parameter(
     "after",
     Kind.INSTANT,
     "Only executions that started at this time or later (one that waits counts by its creation). "
-    "RFC 3339, or a date for its 00:00 UTC. A window makes the numbers easier to read; it is not needed for speed.",
+    "RFC 3339, or a date for its 00:00 UTC.",
     example="2026-01-01T00:00:00Z",
 )
 _BEFORE = Parameter(
