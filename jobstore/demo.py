@@ -109,11 +109,11 @@ PLANS: tuple[Plan, ...] = (
         20 * MINUTE, schedule="20 */2 * * *", typical_ms=33_000, failing=0.02,
     ),
     Plan(
-        "sync_symbols_month_end", "symbol", "sync", "每月最后一个交易日更新交易对（由交易日历触发）", 30 * DAY,
+        "sync_symbols_index", "symbol", "sync", "指数成分更新，由交易日历触发", 30 * DAY,
         parameters=_ALL, timeout_seconds=None, typical_ms=74_000, failing=0,
     ),
     Plan(
-        "monitor_orderbook_depth", "orderbook", "monitor", "Compare order books with the exchanges' checksums; flaky",
+        "monitor_orderbooks", "orderbook", "monitor", "Compare order books with the exchanges' checksums; flaky",
         10 * MINUTE, 3 * MINUTE, schedule="3-59/10 * * * *", timeout_seconds=60, typical_ms=2_600, failing=0.06,
         errors=GAP_ERRORS,
     ),
@@ -123,28 +123,29 @@ PLANS: tuple[Plan, ...] = (
         typical_ms=900, failing=0.01, errors=("3 klines of ETH-USDT 1m are missing on GIO", *ERRORS),
     ),
     Plan(
-        "monitor_balance_drift", "balance", "monitor", "余额偏差监控", HOUR, 45 * MINUTE, schedule="45 * * * *",
+        "monitor_balances", "balance", "monitor", "余额偏差监控", HOUR, 45 * MINUTE, schedule="45 * * * *",
         timeout_seconds=120, typical_ms=5_400, silent_days=3,
     ),
     Plan(
-        "monitor_ticker_delay", "ticker", "monitor", "Added today: alert when tickers fall behind", 7 * DAY, 6 * HOUR,
+        "monitor_tickers", "ticker", "monitor", "Added today: alert when tickers fall behind", 7 * DAY, 6 * HOUR,
         schedule="0 6 * * 1", timeout_seconds=30, never_ran=True,
     ),
     Plan(
-        "backfill_fills_history", "fill", "backfill", "历史成交回填，每 6 小时一批", 6 * HOUR, interval_seconds=6 * HOUR,
+        "backfill_fills", "fill", "backfill", "历史成交回填，每 6 小时一批", 6 * HOUR, interval_seconds=6 * HOUR,
         parameters=(("days_per_run", 30),), timeout_seconds=2 * HOUR, typical_ms=1_500_000, spread=0.3, failing=0.03,
         runs_now=True,
     ),
     Plan(
-        "backfill_transfers_2024", "transfer", "backfill", "Done; switched off", DAY, 2 * HOUR, schedule="0 2 * * *",
-        parameters=(("year", 2024),), timeout_seconds=HOUR, enabled=False, typical_ms=940_000, silent_days=12,
+        "backfill_transfers", "transfer", "backfill", "Transfers of 2024; done, so switched off", DAY, 2 * HOUR,
+        schedule="0 2 * * *", parameters=(("year", 2024),), timeout_seconds=HOUR, enabled=False, typical_ms=940_000,
+        silent_days=12,
     ),
     Plan(
         "cleanup_orderbooks", "orderbook", "cleanup", "Delete order book snapshots older than 30 days", DAY, 3 * HOUR,
         schedule="0 3 * * *", parameters=(("keep_days", 30),), timeout_seconds=HOUR, typical_ms=412_000, failing=0,
     ),
     Plan(
-        "cleanup_orders_stale", "order", "cleanup", "清理一周前的失效订单", 7 * DAY, 6 * DAY + 4 * HOUR, schedule="0 4 * * 0",
+        "cleanup_orders", "order", "cleanup", "清理一周前的失效订单", 7 * DAY, 6 * DAY + 4 * HOUR, schedule="0 4 * * 0",
         parameters=(("keep_days", 7),), timeout_seconds=HOUR, typical_ms=88_000, failing=0,
     ),
 )  # fmt: skip
@@ -293,7 +294,9 @@ def _job(plan: Plan, history: list[dict[str, Any]], now_us: int) -> dict[str, An
         "max_instances": 1,
         "enabled": plan.enabled,
         "last_run_at": instant_text(last_us),
-        "next_run_at": instant_text((now_us // day_us + 6) * day_us + 16 * HOUR * MICROSECONDS) if is_external else None,
+        "next_run_at": instant_text((now_us // day_us + 6) * day_us + 16 * HOUR * MICROSECONDS)
+        if is_external
+        else None,
         "created_at": instant_text(created_us),
         "updated_at": instant_text(last_us or created_us),
         "anchor_at": instant_text(history[-1]["created_us"]) if plan.interval_seconds else None,

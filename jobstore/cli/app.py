@@ -25,10 +25,10 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
         "Look",
         (
-            Entry("demo", "Make a store of believable jobs and show what can be asked of it.", "jobstore.cli.trial", "demo"),
+            Entry("demo", "Make a believable store and show what can be asked of it.", "jobstore.cli.trial", "demo"),
             Entry("jobs", "List the jobs: what runs, when, and when next.", "jobstore.cli.reading", "jobs"),
             Entry("job", "Show one job.", "jobstore.cli.reading", "job"),
-            Entry("executions", "List what ran, newest first, of all jobs or of one.", "jobstore.cli.reading", "executions"),
+            Entry("executions", "List what ran, newest first.", "jobstore.cli.reading", "executions"),
             Entry("stats", "Count runs by status, with success rate and durations.", "jobstore.cli.reading", "stats"),
         ),
     ),
@@ -128,7 +128,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _be_lenient() -> None:
-    """A locale without Chinese shows ``\\u4e2d``, and never stops an answer."""
+    """A locale without Chinese shows an escape instead, and never stops an answer."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

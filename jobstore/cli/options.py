@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 STORE_VARIABLE = "JOBSTORE_DB"
 OPPOSITES = {"order_desc": "order-asc", "enabled": "disabled"}
 """The option that says ``false``, in words of its own."""
-_METAVARS = {Kind.INTEGER: "N", Kind.INSTANT: "TIME", Kind.TERM: "TEXT", Kind.STATUSES: "STATUS,…", Kind.CHOICE: "FIELD"}
+_METAVARS = {
+    Kind.INTEGER: "N",
+    Kind.INSTANT: "TIME",
+    Kind.TERM: "TEXT",
+    Kind.STATUSES: "STATUS,…",
+    Kind.CHOICE: "FIELD",
+}
 _HOW = {
     Kind.INSTANT: "RFC 3339, or a date for its 00:00 UTC.",
     Kind.STATUSES: "One of PENDING, RUNNING, SUCCESS, FAILURE, TIMEOUT, or several with commas between.",
@@ -185,8 +191,10 @@ def ascii_integer(text: str | None, name: str, least: int) -> int | None:
     Raises:
         InvalidParameter: it is anything but ASCII digits, too small, or over 2**63 - 1.
     """
-    return None if text is None else Parameter(name, Kind.INTEGER, "", minimum=least, maximum=2**63 - 1).check(
-        _read(text), text
+    return (
+        None
+        if text is None
+        else Parameter(name, Kind.INTEGER, "", minimum=least, maximum=2**63 - 1).check(_read(text), text)
     )
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
+SECOND_MS = 1_000
 WEEKDAYS = ("Sundays", "Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 _WEEKDAY_NAMES = {name[:3].lower(): number for number, name in enumerate(WEEKDAYS[:7])}
 _ALIASES = {
@@ -31,10 +32,10 @@ _JOINERS = frozenset("\u200c\u200d")
 
 
 def plain(text: str) -> str:
-    """Text that a terminal cannot obey: one line, controls and invisible marks written out.
+    r"""Text that a terminal cannot obey: one line, controls and invisible marks written out.
 
-    >>> plain("first\\nsecond \\x1b[31mred")
-    'first second \\\\x1b[31mred'
+    >>> plain("first\nsecond \x1b[31mred")
+    'first second \\x1b[31mred'
     """
     return "".join(_shown(char) for char in " ".join(text.split()))
 
@@ -92,26 +93,36 @@ def every(seconds: int) -> str:
     >>> every(300), every(90), every(86_400), every(3_600), every(5_400)
     ('every 5 min', 'every 90 s', 'every day', 'every hour', 'every 90 min')
     """
-    for unit, one, many in ((DAY, "day", "days"), (HOUR, "hour", "h"), (MINUTE, "minute", "min"), (1, "second", "s")):
-        if seconds % unit == 0:
-            break
-    number = seconds // unit
-    return f"every {one}" if number == 1 else f"every {number:,} {many}"
+    one = {DAY: "day", HOUR: "hour", MINUTE: "minute", 1: "second"}.get(seconds)
+    return f"every {one or length(seconds)}"
+
+
+def length(seconds: int) -> str:
+    """A number of seconds, exactly, in the largest unit that divides it.
+
+    >>> length(300), length(90), length(86_400)
+    ('5 min', '90 s', '1 day')
+    """
+    if seconds % DAY == 0:
+        return count(seconds // DAY, "day")
+    if seconds % HOUR == 0:
+        return f"{seconds // HOUR:,} h"
+    return f"{seconds // MINUTE:,} min" if seconds % MINUTE == 0 else f"{seconds:,} s"
 
 
 def took(milliseconds: int) -> str:
     """A duration in three figures or so.
 
     >>> took(0), took(850), took(1_234), took(150_000), took(3_900_000), took(180_000_000)
-    ('0 ms', '850 ms', '1.2 s', '2m30s', '1h05m', '2d02h')
+    ('0ms', '850ms', '1.2s', '2m30s', '1h05m', '2d02h')
     """
     if milliseconds < 0:
         return f"-{took(-milliseconds)}"
-    if milliseconds < 1_000:
-        return f"{milliseconds} ms"
-    seconds = milliseconds // 1_000
+    if milliseconds < SECOND_MS:
+        return f"{milliseconds}ms"
+    seconds = milliseconds // SECOND_MS
     if seconds < MINUTE:
-        return f"{milliseconds // 100 / 10:.1f} s"
+        return f"{milliseconds // 100 / 10:.1f}s"
     if seconds < HOUR:
         return f"{seconds // MINUTE}m{seconds % MINUTE:02d}s"
     if seconds < DAY:

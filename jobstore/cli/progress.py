@@ -21,6 +21,7 @@ class Tally:
         self._begun = time.monotonic()
 
     def __call__(self, further: int) -> None:
+        """So many records more are done."""
         self.done += further
 
     @property

@@ -92,12 +92,12 @@ def answer(path: Path, asked: Question, shown: Mapping[str, Any]) -> None:
 
 
 def show(store: JobStore, asked: Question, screen: Screen) -> None:
-    """The table; under a table in a pipe the line about the page goes to stderr."""
+    """The table and the line about the page; in a pipe that goes to stderr, where there is more than is shown."""
     drawn, footer = _answered(store, asked, screen)
     if screen.is_terminal:
         drawn += _footer(footer)
     write_lines(drawn, colour=screen.colour)
-    if footer and not screen.is_terminal:
+    if not screen.is_terminal and (";" in footer or not drawn):
         say(f"jobstore: {footer}")
 
 
@@ -219,7 +219,7 @@ def showing(*, many: bool) -> list[click.Parameter]:
     return [
         flag("--json", "Print the document itself, as the API returns it (an error too).", "as_json"),
         *([lines] if many else []),
-        click.Option(["--utc/--local"], default=False, help="Show times in UTC, or in this machine's zone (the default)."),
+        click.Option(["--utc/--local"], default=False, help="Times in UTC, or in this machine's zone (the default)."),
         once(WATCH, metavar="[SECONDS]", help="Draw again every SECONDS (2 if left out) until Ctrl-C."),
     ]  # fmt: skip
 
@@ -247,8 +247,10 @@ def _stats(file: str | None, job: str | None, **given: Any) -> None:  # noqa: AN
 jobs = Command(
     "jobs",
     callback=_jobs,
-    help="List the jobs: what runs, when, and when next.\n\nSTATE says how the latest run of a job ended, or that it is "
-    "running, late (its time passed more than five minutes ago and nothing started), off, or new (it never ran).",
+    help="""List the jobs: what runs, when, and when next.
+
+    STATE says how the latest run of a job ended, or that it is running, late (its time passed more than five minutes
+    ago and nothing started), off, or new (it never ran).""",
     params=[FileArgument(), *parameter_options(LIST_JOBS), *showing(many=True)],
     examples=[
         ("jobstore jobs jobs.db", "all jobs, by name"),
@@ -276,8 +278,9 @@ job = Command(
 executions = Command(
     "executions",
     callback=_executions,
-    help="List what ran, newest first, of all jobs or of one.\n\nWith JOBSTORE_DB set, a lone argument is JOB; one with a "
-    "'/' in it is FILE.",
+    help="""List what ran, newest first, of all jobs or of one.
+
+    With JOBSTORE_DB set, a lone argument is JOB; one with a '/' in it is FILE.""",
     params=[
         FileArgument(),
         JobArgument("[JOB]", "Only executions of this job, by its name or number."),

@@ -116,7 +116,7 @@ def write_json_line(document: object) -> None:
 def stdout_in_utf8() -> TextIO:
     """Stdout for data: UTF-8 and line feeds, whatever the locale.
 
-    Half a surrogate pair, which no file should hold, comes out as ``\\udc80``: in JSON that can be read back.
+    Half a surrogate pair, which no file should hold, comes out as an escape that JSON reads back.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")

@@ -1,7 +1,7 @@
 """Tables as lines of text that fit a width, or, with no width, are written out in full.
 
-What does not fit goes in three steps: columns that may be cut are cut down to their least, then columns
-leave by rank (a cell marked `beneath` moves to a line of its own under its row), then the rest is cut.
+What does not fit goes in three steps: columns that may leave are cut down to their least, then they leave by
+rank (a cell marked `beneath` moves to a line of its own under its row), then the columns that stay are cut.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Column:
     Attributes:
         right: numbers and distances stand at the right.
         rank: 0 stays; of the others the highest leaves first.
-        least: cells that must be left of it before it may stay; 0 is never cut while others can leave.
+        least: cells that are left of it when it is cut; 0 is cut only when nothing else helps.
         most: cells that it takes at most on a screen; 0 is all it needs.
     """
 
@@ -58,7 +58,8 @@ def lines(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int 
     found = [head]
     for row in rows:
         found.append(_line(columns, row, widths))
-        found += [_beneath(cell, width) for cell, room in zip(row, widths, strict=True) if cell.beneath and not room]
+        hidden = (cell for cell, room in zip(row, widths, strict=True) if cell.beneath and not room)
+        found += [_beneath(cell, widths[0] + GAP, width) for cell in hidden]
     return found
 
 
@@ -84,7 +85,7 @@ def fitted(columns: Sequence[Column], natural: Sequence[int], width: int) -> lis
         over = _total(widths) - width
         if over <= 0:
             return widths
-        cut = _cut(columns, widths, over)
+        cut = _cut(columns, widths, over, staying=not leaving)
         if _total(cut) <= width:
             return cut
         if not leaving:
@@ -97,11 +98,11 @@ def _total(widths: Sequence[int]) -> int:
     return sum(shown) + GAP * (len(shown) - 1)
 
 
-def _cut(columns: Sequence[Column], widths: Sequence[int], over: int) -> list[int]:
-    """Takes from the columns that may be cut, the last to leave giving last."""
+def _cut(columns: Sequence[Column], widths: Sequence[int], over: int, *, staying: bool) -> list[int]:
+    """Takes from the columns that may be cut, the first to leave giving first, those that stay only at the end."""
     cut = list(widths)
     for at in sorted(range(len(cut)), key=lambda at: -columns[at].rank):
-        if columns[at].least and cut[at]:
+        if columns[at].least and cut[at] and (columns[at].rank or staying):
             given = max(0, min(over, cut[at] - columns[at].least))
             cut[at] -= given
             over -= given
@@ -139,5 +140,6 @@ def cut_text(cell: Cell, width: int) -> Text:
     return text
 
 
-def _beneath(cell: Cell, width: int | None) -> Text:
-    return Text.assemble("    ", cut_text(cell, max(NARROWEST, (width or 0) - 4)))
+def _beneath(cell: Cell, indent: int, width: int | None) -> Text:
+    """Under the second column, where the eye goes on from the row."""
+    return Text.assemble(" " * indent, cut_text(cell, max(NARROWEST, (width or 0) - indent)))

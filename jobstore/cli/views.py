@@ -1,4 +1,4 @@
-"""Documents as lines for people: what the tables of jobs and executions show, and the cards of one job and of numbers."""
+"""Documents as lines for people: the tables of jobs and of executions, the cards of one job and of numbers."""
 
 from __future__ import annotations
 
@@ -213,7 +213,9 @@ def _took(execution: ExecutionDocument, start_us: int | None, now_us: int) -> Ce
 def outcome(execution: ExecutionDocument) -> Cell:
     """The error, which is worth a line of its own where there is no column for it; else the result."""
     if execution["error"]:
-        return Cell(plain(execution["error"]), STATUS_STYLES[execution["status"]][1].removeprefix("bold "), beneath=True)
+        return Cell(
+            plain(execution["error"]), STATUS_STYLES[execution["status"]][1].removeprefix("bold "), beneath=True
+        )
     return Cell("" if execution["result"] is None else brief_json(execution["result"]), "dim")
 
 
@@ -266,7 +268,6 @@ def job_card(row: JobRow, stats: StatsDocument, screen: Screen) -> list[Text]:
 
 def _job_facts(row: JobRow, stats: StatsDocument, screen: Screen) -> list[tuple[str, str]]:
     job = row.job
-    timeout = job["timeout_seconds"]
     return [
         ("type", f"{plain(job['job_type'])} / {plain(job['job_category'])}"),
         ("schedule", _schedule_in_full(row)),
@@ -274,16 +275,17 @@ def _job_facts(row: JobRow, stats: StatsDocument, screen: Screen) -> list[tuple[
         ("last run", _when(job["last_run_at"], screen)),
         ("runs", _runs(stats)),
         ("took", _durations(stats)),
-        ("limits", f"{'no timeout' if timeout is None else f'timeout {_length(timeout)}'}, "
-                   f"{phrases.count(job['max_instances'], 'instance')} at once"),
+        ("limits", _limits(job)),
         ("parameters", "-" if job["parameters"] is None else plain(json.dumps(job["parameters"], ensure_ascii=False))),
         ("created", _when(job["created_at"], screen)),
         ("updated", _when(job["updated_at"], screen)),
     ]  # fmt: skip
 
 
-def _length(seconds: int) -> str:
-    return phrases.every(seconds).removeprefix("every ") if seconds > 1 else "1 s"
+def _limits(job: JobDocument) -> str:
+    timeout = job["timeout_seconds"]
+    least = "no timeout" if timeout is None else f"timeout {phrases.length(timeout)}"
+    return f"{least}, {phrases.count(job['max_instances'], 'instance')} at once"
 
 
 def _schedule_in_full(row: JobRow) -> str:
@@ -306,8 +308,9 @@ def _durations(stats: StatsDocument) -> str:
     spent = stats["duration_ms"]
     if spent["average"] is None:
         return "-"
-    figures = [("average", round(spent["average"])), *((name, spent[name]) for name in ("p50", "p95", "max"))]  # type: ignore[literal-required]
-    return " · ".join(f"{name} {phrases.took(value)}" for name, value in figures)
+    figures = (round(spent["average"]), spent["p50"], spent["p95"], spent["max"])
+    named = zip(("average", "p50", "p95", "max"), figures, strict=True)
+    return " · ".join(f"{name} {phrases.took(value)}" for name, value in named if value is not None)
 
 
 # Numbers.

@@ -1,0 +1,290 @@
+"""``serve``, ``mcp``, ``token``, ``openapi`` and ``metrics``: the doors for programs."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobstore.cli.command import Command, Entry, LazyGroup
+from jobstore.cli.options import FileArgument, ascii_integer, flag, once, store_path, two_places
+from jobstore.cli.screen import current_screen, say, stdout_in_utf8, write_json, write_lines
+from jobstore.errors import InvalidParameter
+from jobstore.words import Kind, Parameter
+
+TOKENS_VARIABLE = "JOBSTORE_TOKENS"
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
+
+
+def tokens_path(store: Path, given: str | None) -> Path:
+    """The token file: where told, or beside the store.
+
+    >>> tokens_path(Path("data/jobs.db"), None).as_posix()
+    'data/jobs.db.tokens'
+    """
+    return Path(given) if given else store.with_name(f"{store.name}.tokens")
+
+
+def needs(extra: str, *modules: str) -> None:
+    """Refuses where an extra is not installed, with the line that installs it."""
+    if not all(find_spec(module) for module in modules):
+        raise InvalidParameter(f"This needs more than was installed: pip install 'jobstore[{extra}]'")
+
+
+# serve
+
+
+def _serve(file: str | None, host: str | None, port: str | None, tokens_file: str | None, open_access: bool) -> None:
+    path = store_path(file)
+    number = ascii_integer(port, "--port", 0)
+    needs("http", "falcon", "waitress")
+    who, told = admitted(path, tokens_file, open_access=open_access)
+    from jobstore.serve import serve as serve_store  # noqa: PLC0415 - the door's libraries are heavy
+
+    _log_to_stderr()
+
+    def ready(url: str) -> None:
+        say(f"jobstore: serving {path} at {url} ({told}); Ctrl-C ends it")
+        header = "" if open_access else '-H "Authorization: Bearer $TOKEN" '
+        say(f"  curl {header}'{url}/api/v1/jobs?search=kline'")
+
+    port_number = DEFAULT_PORT if number is None else number
+    serve_store(path, host=host or DEFAULT_HOST, port=port_number, ready=ready, **who)
+
+
+def admitted(store: Path, tokens_file: str | None, *, open_access: bool) -> tuple[dict[str, Any], str]:
+    """Who is let in, as keywords for `jobstore.serve.serve`, and in words.
+
+    Of a token file that was named, the variable, and the token file beside the store, the first one counts.
+
+    Raises:
+        InvalidParameter: nobody could be let in, or it is both open and kept.
+    """
+    variable = os.environ.get(TOKENS_VARIABLE)
+    if open_access:
+        if tokens_file or variable:
+            kept = "--tokens-file" if tokens_file else TOKENS_VARIABLE
+            raise InvalidParameter(f"--open lets everybody in and {kept} does not; leave one of them out")
+        return {"open_access": True}, "open to everybody on this machine"
+    from jobstore import tokens  # noqa: PLC0415 - beside its only use
+
+    if variable and not tokens_file:
+        return {"tokens": tokens.parse_variable(variable)}, f"tokens from {TOKENS_VARIABLE}"
+    path = tokens_path(store, tokens_file)
+    if not tokens_file and not path.exists():
+        raise InvalidParameter(
+            f"serve lets nobody in without tokens: make one with 'jobstore token create {store}', "
+            f"set {TOKENS_VARIABLE}, or say --open to let everybody on this machine in"
+        )
+    return {"authenticate": tokens.load(path)}, f"tokens from {path}"
+
+
+def _log_to_stderr() -> None:
+    import logging  # noqa: PLC0415 - only a server has a log
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+
+
+# mcp, openapi, metrics
+
+
+def _mcp(file: str | None) -> None:
+    path = store_path(file)
+    needs("mcp", "mcp")
+    from jobstore.mcp import run as run_server  # noqa: PLC0415 - the door's libraries are heavy
+
+    run_server(path)
+
+
+def _openapi() -> None:
+    needs("http", "falcon")
+    from jobstore.openapi import document  # noqa: PLC0415 - pydantic is heavy
+
+    write_json(document())
+
+
+def _metrics(file: str | None, max_jobs: str | None) -> None:
+    path = store_path(file)
+    most = ascii_integer(max_jobs, "--max-jobs", 0)
+    from jobstore.metrics import MAX_JOBS  # noqa: PLC0415 - beside its only use
+    from jobstore.metrics import metrics as numbers  # noqa: PLC0415
+    from jobstore.store import open as open_store  # noqa: PLC0415 - a refusal needs no store
+
+    with open_store(path) as store:
+        stdout_in_utf8().write(numbers(store, max_jobs=MAX_JOBS if most is None else most))
+
+
+# token
+
+
+def _token_create(
+    file: str | None, label: str | None, permission: tuple[str, ...], expires: str | None, tokens_file: str | None
+) -> None:
+    from jobstore import tokens  # noqa: PLC0415 - beside its only use
+
+    path = tokens_path(store_path(file), tokens_file)
+    now = datetime.now(UTC)
+    text = tokens.create(
+        path,
+        label=label if label is not None else f"made {now:%Y-%m-%d %H:%M:%S.%f}",
+        permissions=permission or (tokens.READ_JOBS,),
+        expires_at=None if expires is None else _moment(expires),
+    )
+    stdout_in_utf8().write(f"{text}\n")
+    say(f"jobstore: this is the only time the token is shown; its digest is kept in {path}")
+
+
+def _moment(text: str) -> datetime:
+    from jobstore.instants import instant_datetime  # noqa: PLC0415 - beside its only use
+
+    return instant_datetime(Parameter("--expires", Kind.INSTANT, "").check(text, text))
+
+
+def _token_list(file: str | None, tokens_file: str | None, as_json: bool) -> None:
+    from jobstore import tokens  # noqa: PLC0415 - beside its only use
+
+    records = tokens.list_(tokens_path(store_path(file), tokens_file))
+    if as_json:
+        public = [record.as_json() for record in records]
+        write_json([{key: value for key, value in each.items() if key != "sha256"} for each in public])
+        return
+    _show_tokens(records)
+
+
+def _show_tokens(records: list[Any]) -> None:
+    from jobstore.cli.phrases import plain  # noqa: PLC0415 - what is drawn needs rich; JSON does not
+    from jobstore.cli.tables import Cell, Column, lines  # noqa: PLC0415
+
+    def row(record: Any) -> list[Cell]:  # noqa: ANN401 - a TokenRecord
+        expires = "never" if record.expires_at is None else f"{record.expires_at:%Y-%m-%d %H:%M:%SZ}"
+        words = (
+            record.id,
+            record.label,
+            " ".join(sorted(record.permissions)),
+            f"{record.created_at:%Y-%m-%d}",
+            expires,
+        )
+        return [Cell(plain(word)) for word in words]
+
+    screen = current_screen(utc=True)
+    columns = [Column(title) for title in ("ID", "LABEL", "PERMISSIONS", "CREATED", "EXPIRES (UTC)")]
+    write_lines(lines(columns, [row(record) for record in records], screen.width), colour=screen.colour)
+
+
+def _token_revoke(file: str | None, token: str | None, tokens_file: str | None) -> None:
+    from jobstore import tokens  # noqa: PLC0415 - beside its only use
+
+    path, wanted = two_places(file, token, "TOKEN", required=True, is_path=True)
+    gone = tokens.revoke(tokens_path(path, tokens_file), wanted or "")
+    say(f"jobstore: revoked {gone.id} ({gone.label}); a running server refuses it from its next request on")
+
+
+# The commands.
+
+
+def _tokens_file_option() -> click.Option:
+    return once("--tokens-file", metavar="PATH", help="The token file, if it is not FILE.tokens.", type=click.Path())
+
+
+serve = Command(
+    "serve",
+    callback=_serve,
+    help="""Answer over HTTP until Ctrl-C or SIGTERM.
+
+    Who is let in: the tokens in --tokens-file, else those in JOBSTORE_TOKENS (TOKEN,TOKEN), else those in FILE.tokens,
+    which 'jobstore token create' makes. Without any it does not start, unless it is told to be --open.""",
+    params=[
+        FileArgument(),
+        once("--host", metavar="HOST", help=f"The address to listen on.  [default: {DEFAULT_HOST}]"),
+        once("--port", metavar="PORT", help=f"The port; 0 takes a free one.  [default: {DEFAULT_PORT}]"),
+        _tokens_file_option(),
+        flag("--open", "Let everybody in who is on this machine; needs no token.", "open_access"),
+    ],
+    examples=[
+        ("jobstore serve jobs.db --open", "for yourself"),
+        ("jobstore token create jobs.db > token", "once"),
+        ("jobstore serve jobs.db --host 0.0.0.0", "for those who have a token"),
+    ],
+)
+mcp = Command(
+    "mcp",
+    callback=_mcp,
+    help="""Answer an AI tool over the Model Context Protocol, on stdin and stdout.
+
+    It has five tools that read and none that writes.""",
+    params=[FileArgument()],
+    examples=[
+        ("jobstore mcp /var/lib/jobs.db", "the command to give to the AI program"),
+        ("claude mcp add jobs -- jobstore mcp /var/lib/jobs.db", "for example"),
+    ],
+)
+openapi = Command(
+    "openapi",
+    callback=_openapi,
+    help="Print the OpenAPI 3.1 document of the HTTP API; 'serve' has it at /openapi.json.",
+    examples=[("jobstore openapi > openapi.json", "")],
+)
+metrics = Command(
+    "metrics",
+    callback=_metrics,
+    help="Print the store's numbers in Prometheus' text format, for a textfile collector.",
+    params=[
+        FileArgument(),
+        once("--max-jobs", metavar="N", help="Jobs that get series of their own.  [default: 500]"),
+    ],
+    examples=[("jobstore metrics jobs.db > jobs.prom.$$ && mv jobs.prom.$$ jobs.prom", "from cron")],
+)
+_token_create_command = Command(
+    "create",
+    callback=_token_create,
+    help="Make a token and print it, this once.",
+    params=[
+        FileArgument(),
+        once("--label", metavar="LABEL", help="What you call it.  [default: the time]"),
+        click.Option(["--permission"], multiple=True, metavar="WORD", help="May come again.  [default: read:jobs]"),
+        once("--expires", metavar="TIME", help="When it ends: RFC 3339 or a date.  [default: never]"),
+        _tokens_file_option(),
+    ],
+    examples=[
+        ("jobstore token create jobs.db --label laptop", ""),
+        ("TOKEN=$(jobstore token create jobs.db --expires 2027-01-01)", ""),
+    ],
+)
+_token_list_command = Command(
+    "list",
+    callback=_token_list,
+    help="List the tokens, without the tokens themselves.",
+    params=[FileArgument(), _tokens_file_option(), flag("--json", "Print them as JSON.", "as_json")],
+    examples=[("jobstore token list jobs.db", "")],
+)
+_token_revoke_command = Command(
+    "revoke",
+    callback=_token_revoke,
+    help="Take a token back; a running server refuses it from its next request on.",
+    params=[
+        FileArgument(),
+        click.Argument(["token"], required=False, metavar="TOKEN", help="The id or label that 'list' shows."),
+        _tokens_file_option(),
+    ],
+    examples=[("jobstore token revoke jobs.db laptop", "")],
+)
+token = LazyGroup(
+    [
+        (
+            "Commands",
+            [
+                Entry("create", "Make a token and print it, this once.", __name__, "_token_create_command"),
+                Entry("list", "List the tokens, without the tokens themselves.", __name__, "_token_list_command"),
+                Entry("revoke", "Take a token back.", __name__, "_token_revoke_command"),
+            ],
+        ),
+    ],
+    name="token",
+    help="""Create, list and revoke the tokens that 'serve' lets in.
+
+    They are kept as digests in FILE.tokens, beside the store, or where --tokens-file says.""",
+)

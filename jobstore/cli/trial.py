@@ -1,0 +1,172 @@
+"""``demo``: a store to look at, what the four queries say about it, and where to go on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobstore.cli.command import Command
+from jobstore.cli.options import FileArgument, ascii_integer, flag, once
+from jobstore.cli.screen import current_screen, write_lines
+from jobstore.errors import Conflict
+from jobstore.instants import instant_us
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.text import Text
+
+    from jobstore.cli.reading import Question
+    from jobstore.cli.screen import Screen
+    from jobstore.store import JobStore
+
+NAME = "jobstore-demo"
+MOST_FILES = 1_000
+PIPED_CELLS = 100
+"""The width where nobody looks: this page is for reading, also in a log."""
+
+
+def _demo(file: str | None, seed: str | None, utc: bool) -> None:
+    number = ascii_integer(seed, "--seed", 0)
+    screen = current_screen(utc=utc)
+    path = build(file, number, screen.now_us)
+    from jobstore.store import open as open_store  # noqa: PLC0415 - beside its only use
+
+    with open_store(path) as store:
+        # Building took a moment, and the store should not look older than it is.
+        shown = replace(screen, width=screen.width or PIPED_CELLS, now_us=instant_us(datetime.now(UTC)))
+        write_lines(tour(store, path, shown), colour=screen.colour)
+
+
+def build(file: str | None, seed: int | None, now_us: int) -> Path:
+    """Makes the store, where told or at the first free name, and returns its path.
+
+    Raises:
+        Conflict: there is a file at the path that was told.
+    """
+    from jobstore import demo as data  # noqa: PLC0415 - beside its only use
+    from jobstore.cli.progress import progress  # noqa: PLC0415
+    from jobstore.fixtures import load  # noqa: PLC0415 - writers are heavy
+
+    with progress("Making four weeks of history") as tally:
+        document = data.document(now_us, data.SEED if seed is None else seed)
+        for path in [Path(file)] if file else free_paths():
+            try:
+                load(path, document, progress=tally)
+            except Conflict:
+                if file:
+                    raise
+            else:
+                return path
+    raise Conflict(f"There are {MOST_FILES} files named {NAME}*.db here; remove some, or name another FILE")
+
+
+def free_paths() -> Iterator[Path]:
+    """Names in this folder (or, where that cannot be written, in a new one) that are not taken yet."""
+    folder = Path() if os.access(".", os.W_OK) else Path(tempfile.mkdtemp(prefix=f"{NAME}-"))
+    for number in range(1, MOST_FILES + 1):
+        path = folder / (f"{NAME}.db" if number == 1 else f"{NAME}-{number}.db")
+        if not os.path.lexists(path):
+            yield path
+
+
+# What is shown.
+
+
+def tour(store: JobStore, path: Path, screen: Screen) -> list[Text]:
+    """The answers to the four queries, each under the command that gives it, and what to try next."""
+    from rich.text import Text  # noqa: PLC0415 - what is drawn needs rich
+
+    from jobstore.cli import reading  # noqa: PLC0415 - beside its only use
+
+    file, program = shlex.quote(str(path)), called_as()
+    executions = store.list_job_executions(limit=1)["pagination"]["total"]
+    jobs = store.list_jobs(limit=1)["pagination"]["total"]
+    lines = [Text.assemble((f"{jobs} jobs and {executions:,} runs of the last four weeks are in ", ""), (file, "bold"))]
+    steps: list[tuple[str, str, Question]] = [
+        ("Which jobs are there, and when do they run next?", f"jobs {file}", reading.jobs_question()),
+        ("What is this job?", f"job {file} sync_klines_1h", reading.job_question("sync_klines_1h")),
+        ("What ran last?", f"executions {file} --limit 6", reading.executions_question(None, limit=("6",))),
+        (
+            "What failed, and why?",
+            f"executions {file} monitor_orderbooks --search failed --limit 4",
+            reading.executions_question("monitor_orderbooks", search=("failed",), limit=("4",)),
+        ),
+    ]
+    for title, command, question in steps:
+        document = question.ask(store)
+        lines += ["", *_caption(title, f"{program} {command}", document)]  # type: ignore[list-item]
+        lines += question.draw(store, document, screen)
+    return [*lines, Text(), *_next(f"{program} ", file)]
+
+
+def _caption(title: str, command: str, document: object) -> list[Text]:
+    from rich.text import Text  # noqa: PLC0415 - what is drawn needs rich
+
+    said = ""
+    if isinstance(document, dict) and document.get("pagination", {}).get("has_next"):
+        said = f"  {len(document['data'])} of {document['pagination']['total']:,}"
+    return [
+        Text.assemble((title, "bold"), (said, "dim")),
+        Text.assemble(("$ ", "dim"), (command, "cyan")),
+    ]
+
+
+def _next(program: str, file: str) -> list[Text]:
+    from rich.text import Text  # noqa: PLC0415 - what is drawn needs rich
+
+    following = [
+        (f"{program}executions {file} --search failed", "all that failed"),
+        (f"{program}stats {file}", "how reliable it all is"),
+        (f"{program}jobs {file} --watch", "keep looking"),
+        (f"{program}serve {file} --open", "the same over HTTP; then"),
+        ("curl 'http://127.0.0.1:8000/api/v1/jobs?search=kline'", ""),
+        (f"{program}mcp {file}", "for an AI program"),
+        (f"{program}--help", "the rest"),
+    ]
+    width = max(len(command) for command, _ in following)
+    head = Text("Try next", "bold")
+    padded = [(each.ljust(width) if why else each, f"  {why}" if why else "") for each, why in following]
+    return [head, *(Text.assemble(("$ ", "dim"), (each, "cyan"), why) for each, why in padded)]
+
+
+def called_as() -> str:
+    """How this program is called again: by its name where the shell finds it, else as it was called now."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(_short(Path(sys.executable)))} -m jobstore"
+    found = shutil.which("jobstore")
+    if called.name != "jobstore" or (found and called.exists() and Path(found).samefile(called)):
+        return "jobstore"
+    return shlex.quote(_short(called))
+
+
+def _short(path: Path) -> str:
+    """The path from here where that is shorter, and callable: with a ``/`` in it."""
+    found = shutil.which(path.name)
+    if found and Path(found) == path:
+        return path.name
+    relative = os.path.relpath(path)
+    return relative if "/" in relative and len(relative) < len(str(path)) else str(path)
+
+
+demo = Command(
+    "demo",
+    callback=_demo,
+    help=f"""Make a store of believable jobs with four weeks of history, and show what can be asked of it.
+
+    Without FILE it is {NAME}.db in this folder, or the next name that is free. No file is ever written over.""",
+    params=[
+        FileArgument("Where to make it."),
+        once("--seed", metavar="N", help="Another history."),
+        flag("--utc", "Show times in UTC instead of this machine's zone."),
+    ],
+    examples=[("jobstore demo", ""), ("jobstore demo my-demo.db --utc", "")],
+)
