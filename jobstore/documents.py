@@ -88,7 +88,12 @@ def json_value(text: str) -> Any:  # noqa: ANN401 - JSON is any value
         value = orjson.loads(text)
     except (orjson.JSONDecodeError, RecursionError):
         return _marked(text)
-    return _marked(text) if text.count("[") + text.count("{") > DEEPEST and _depth(value) > DEEPEST else value
+    return _marked(text) if len(text) > 2 * DEEPEST and _depth_bound(text) > DEEPEST < _depth(value) else value
+
+
+def _depth_bound(text: str) -> int:
+    """No value nests deeper than it has opening brackets."""
+    return text.count("[") + text.count("{")
 
 
 def _marked(text: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ import orjson
 from jobstore.documents import execution_document, job_document
 from jobstore.engine.connection import driver_errors, open_reader
 from jobstore.engine.filelock import FileLock, check_folder
-from jobstore.engine.rows import EXECUTION_SELECT, JOB_SELECT, ExecutionRow, JobRow
+from jobstore.engine.rows import EXECUTION_SELECT, JOB_SELECT, JobRow
 from jobstore.engine.writing import TIMEOUT_SECONDS, lock_path, move_into_place, real_path, remove_store
 from jobstore.errors import Conflict, InvalidRecord
 from jobstore.instants import instant_text
@@ -119,7 +119,7 @@ def dump_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
             for row in connection.execute(f"{JOB_SELECT}ORDER BY number"):
                 yield {"job": _job_line(JobRow._make(row))}
             for row in connection.execute(f"{EXECUTION_SELECT}ORDER BY e.id"):
-                yield {"execution": execution_document(ExecutionRow._make(row))}
+                yield {"execution": execution_document(row)}
         finally:
             connection.close()
 

@@ -49,16 +49,17 @@ def instant_text(us: int | None) -> str | None:
     """
     if us is None:
         return None
-    second, fraction = divmod(us, MICROSECONDS)
-    day, rest = divmod(second, 86_400)
-    minute, sec = divmod(rest, 60)
-    hour, minute = divmod(minute, 60)
+    minute, rest = divmod(us, 60_000_000)
+    second, fraction = divmod(rest, MICROSECONDS)
     if fraction:
-        return f"{_day_text(day)}T{hour:02d}:{minute:02d}:{sec:02d}.{fraction:06d}Z"
-    return f"{_day_text(day)}T{hour:02d}:{minute:02d}:{sec:02d}Z"
+        return f"{_minute_text(minute)}{_SECONDS[second]}.{fraction:06d}Z"
+    return f"{_minute_text(minute)}{_SECONDS[second]}Z"
 
 
-@lru_cache(maxsize=1024)
-def _day_text(day: int) -> str:
-    """A page has a hundred instants and few days."""
-    return (EPOCH + timedelta(days=day)).date().isoformat()
+_SECONDS = tuple(f"{second:02d}" for second in range(60))
+
+
+@lru_cache(maxsize=8192)
+def _minute_text(minute: int) -> str:
+    """The text up to the minute: a page has a hundred instants, and most share theirs with another."""
+    return f"{EPOCH + timedelta(minutes=minute):%Y-%m-%dT%H:%M:}".rjust(17, "0")

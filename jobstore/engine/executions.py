@@ -8,7 +8,7 @@ from jobstore.documents import execution_document
 from jobstore.engine.groups import GROUPED, page_ids_grouped
 from jobstore.engine.orders import Request, page_ids_by
 from jobstore.engine.rows import fetch_executions
-from jobstore.engine.selection import find_job, select_all, select_of_job
+from jobstore.engine.selection import find_job_number, select_all, select_of_job
 from jobstore.engine.started import page_ids
 from jobstore.engine.traces import page_ids_of_trace
 from jobstore.engine.window import count_between
@@ -32,8 +32,8 @@ def list_executions_of_job(
     connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, job_ref: JobRef
 ) -> ExecutionPage:
     """A page of the history of one job, under all the names it had."""
-    job = find_job(connection, job_ref)
-    return _page(connection, memory, query, select_of_job(connection, memory, query, job.number))
+    number = find_job_number(connection, job_ref)
+    return _page(connection, memory, query, select_of_job(connection, memory, query, number))
 
 
 def _page(

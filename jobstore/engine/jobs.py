@@ -8,7 +8,7 @@ from jobstore.documents import job_document
 from jobstore.engine.fires import unit_of
 from jobstore.engine.jobbook import MOVING, order_sql
 from jobstore.engine.rows import fetch_jobs
-from jobstore.engine.selection import find_job
+from jobstore.engine.selection import find_job_number
 from jobstore.models import pagination
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _moving_numbers(connection: sqlite3.Connection, query: JobsQuery, among: set
 
 def get_job(connection: sqlite3.Connection, memory: Memory, job_ref: JobRef, now_us: int) -> JobDocument:
     """One job: one or two row lookups."""
-    row = find_job(connection, job_ref)
+    (row,) = fetch_jobs(connection, [find_job_number(connection, job_ref)])
     return job_document(row, next_run_us(memory, row, now_us))
 
 

@@ -11,23 +11,11 @@ if TYPE_CHECKING:
 KEYS_PER_STATEMENT = 500
 
 
-class ExecutionRow(NamedTuple):
-    """An execution as stored, its names in words again."""
-
-    id: int
-    job_number: int
-    job_name: str
-    status: int
-    effective_us: int
-    is_started: int
-    created_us: int
-    completed_us: int | None
-    duration_ms: int | None
-    worker: str | None
-    parameters: str | None
-    trace_id: str | None
-    result: str | None
-    error: str | None
+ExecutionRow = tuple[
+    int, int, str, int, int, int, int, int | None, int | None, str | None, str | None, str | None, str | None,
+    str | None,
+]  # fmt: skip
+"""An execution as `EXECUTION_SELECT` reads it: a plain tuple, as the driver makes it, since pages are made of these."""
 
 
 class JobRow(NamedTuple):
@@ -53,13 +41,13 @@ class JobRow(NamedTuple):
 
 EXECUTION_SELECT = """
 SELECT e.id, n.job_number, n.name, e.status, e.effective_us, e.is_started, e.created_us, e.completed_us,
-       e.duration_ms, w.name, coalesce(p.parameters, e.parameters), e.trace_id, e.result, e.error
+       e.duration_ms, w.name AS worker, coalesce(p.parameters, e.parameters), e.trace_id, e.result, e.error
 FROM execution AS e
 JOIN job_name AS n ON n.name_id = e.name_id
 LEFT JOIN worker AS w ON w.worker_id = e.worker_id
 LEFT JOIN parameter_set AS p ON p.parameter_set_id = e.parameter_set_id
 """
-"""Columns in the order of `ExecutionRow`."""
+"""Columns in the order of `ExecutionRow`; the names of job and worker in words again."""
 
 JOB_SELECT = """
 SELECT number, name, job_type, job_category, description, schedule, interval_seconds, parameters,
@@ -74,7 +62,7 @@ def fetch_executions(connection: sqlite3.Connection, ids: Sequence[int]) -> list
     found: dict[int, ExecutionRow] = {}
     for some in _chunks(ids):
         rows = connection.execute(f"{EXECUTION_SELECT}WHERE e.id IN ({_marks(some)})", some)
-        found.update((row[0], ExecutionRow._make(row)) for row in rows)
+        found.update([(row[0], row) for row in rows])
     return [found[key] for key in ids]
 
 
@@ -83,20 +71,16 @@ def fetch_jobs(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[J
     found: dict[int, JobRow] = {}
     for some in _chunks(numbers):
         rows = connection.execute(f"{JOB_SELECT}WHERE number IN ({_marks(some)})", some)
-        found.update((row[0], JobRow._make(row)) for row in rows)
+        found.update([(row[0], JobRow._make(row)) for row in rows])
     return [found[key] for key in numbers]
 
 
-def fetch_job_by_name(connection: sqlite3.Connection, name: str) -> JobRow | None:
-    """The job of exactly this name."""
-    row = connection.execute(f"{JOB_SELECT}WHERE name = ?", (name,)).fetchone()
-    return None if row is None else JobRow._make(row)
-
-
-def fetch_job_by_number(connection: sqlite3.Connection, number: int) -> JobRow | None:
-    """The job of this number."""
-    row = connection.execute(f"{JOB_SELECT}WHERE number = ?", (number,)).fetchone()
-    return None if row is None else JobRow._make(row)
+def fetch_job_number(connection: sqlite3.Connection, name: str, number: int | None) -> int | None:
+    """The number of the job of exactly this name, else this number if there is such a job; one or two index entries."""
+    row = connection.execute("SELECT number FROM job WHERE name = ?", (name,)).fetchone()
+    if row is None and number is not None:
+        row = connection.execute("SELECT number FROM job WHERE number = ?", (number,)).fetchone()
+    return None if row is None else row[0]
 
 
 def _chunks(keys: Sequence[int]) -> Iterable[Sequence[int]]:

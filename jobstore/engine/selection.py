@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobstore.engine.rows import fetch_job_by_name, fetch_job_by_number
+from jobstore.engine.rows import fetch_job_number
 from jobstore.errors import NotFound
 from jobstore.models import STATUS_CODES
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from jobstore.engine.counters import Counters
     from jobstore.engine.memory import Memory
-    from jobstore.engine.rows import JobRow
     from jobstore.models import Status
     from jobstore.params import ExecutionsQuery, JobRef
 
@@ -61,18 +60,16 @@ class Selection:
         return any(status in part.statuses and (part.names is None or name_id in part.names) for part in self.parts)
 
 
-def find_job(connection: sqlite3.Connection, job_ref: JobRef) -> JobRow:
-    """The job that a caller means: by exact name first, then by number; one or two row lookups.
+def find_job_number(connection: sqlite3.Connection, job_ref: JobRef) -> int:
+    """The number of the job that a caller means: by exact name first, then by number; one or two index entries.
 
     Raises:
         NotFound: there is no such job.
     """
-    row = fetch_job_by_name(connection, job_ref.name)
-    if row is None and job_ref.number is not None:
-        row = fetch_job_by_number(connection, job_ref.number)
-    if row is None:
+    number = fetch_job_number(connection, job_ref.name, job_ref.number)
+    if number is None:
         raise NotFound(f"Job not found: {job_ref.name}")
-    return row
+    return number
 
 
 def select_all(connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery) -> Selection:

@@ -81,12 +81,10 @@ def page_ids(
     arms = _arms(selection)
     if arms is not None and len(arms) <= ARMS_MERGED:
         return walk_merged(connection, arms, wanted)
-    density = selection.total / everything
-    entries = (wanted.skip + take) / density
+    entries = (wanted.skip + take) * everything // selection.total
     if arms is not None and len(arms) * (ARM_COST + min(wanted.skip + take, selection.total // len(arms))) < entries:
         return walk_arms(connection, arms, wanted)
-    budget = max(LEAST_BUDGET, int(PATIENCE * entries))
-    found = walk_filtered(connection, selection, wanted, budget)
+    found = walk_filtered(connection, selection, wanted, entries)
     return hop_hours(connection, selection, wanted) if found is None else found
 
 
@@ -174,11 +172,13 @@ def walk_arms(connection: sqlite3.Connection, arms: list[Arm], wanted: Slice) ->
     return [row_id for _, row_id in islice(merged, wanted.skip, most)]
 
 
-def walk_filtered(connection: sqlite3.Connection, selection: Selection, wanted: Slice, budget: int) -> list[int] | None:
+def walk_filtered(
+    connection: sqlite3.Connection, selection: Selection, wanted: Slice, expected: int
+) -> list[int] | None:
     """All executions in order, those not selected left out: (skip + take) / density entries of a covering index.
 
     Returns:
-        None when the budget of entries is spent first: the selection is rare just here.
+        None when some times the `expected` entries are spent first: the selection is rare just here.
     """
     cursor = connection.execute(
         f"""
@@ -187,20 +187,16 @@ def walk_filtered(connection: sqlite3.Connection, selection: Selection, wanted: 
         """,
         (wanted.bound_us,),
     )
-    return _filtered(cursor, selection, wanted.skip, wanted.take, budget)
-
-
-def _filtered(cursor: sqlite3.Cursor, selection: Selection, skip: int, take: int, budget: int) -> list[int] | None:
     found: list[int] = []
-    enough = skip + take
-    while budget > 0:
-        chunk = cursor.fetchmany(CHUNK)
-        if not chunk:
-            break
+    enough = wanted.skip + wanted.take
+    budget = max(LEAST_BUDGET, PATIENCE * expected)
+    size = min(CHUNK, expected + CHUNK // 8)
+    while budget > 0 and (chunk := cursor.fetchmany(size)):
         budget -= len(chunk)
         found += admitted(chunk, selection)
         if len(found) >= enough:
-            return found[skip:enough]
+            return found[wanted.skip : enough]
+        size = min(CHUNK, size // 4 + CHUNK // 16)
     return None
 
 
