@@ -43,13 +43,15 @@ def day_begins_us(day: int) -> int:
 class Counters:
     """The counters of a set of names (``names=None``: of all executions)."""
 
-    __slots__ = ("_cumulated", "_days", "_hours", "_total", "names")
+    __slots__ = ("_cumulated", "_days", "_hours", "_mask", "_masked", "_total", "names")
 
     def __init__(self, names: set[int] | None, total: list[int]) -> None:
         self.names = names
         self._total = total
         self._days: dict[int, list[int]] | None = None
         self._hours: dict[int, dict[int, list[int]]] = {}
+        self._mask = b""
+        self._masked = -1
         self._cumulated: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
 
     @property
@@ -97,6 +99,20 @@ class Counters:
                 self._hours.clear()
             found = self._hours[day] = _gathered(_hour_rows(connection, self.names, day))
         return found
+
+    def mask(self) -> bytes:
+        """A byte for each name_id from 1 on, 1 where it is one of the names.
+
+        In SQL ``substr(mask, name_id, 1) = x'01'`` tells a name of thousands in a tenth of a microsecond, several
+        times quicker than an IN over as many values, which builds a tree of them for each statement.
+        """
+        names = self.names or set()
+        if self._masked != len(names):
+            mask = bytearray(max(names, default=0))
+            for name_id in names:
+                mask[name_id - 1] = 1
+            self._mask, self._masked = bytes(mask), len(names)
+        return self._mask
 
     def apply(self, hour: int, status: int, runs: int) -> None:
         """Takes in one difference from the change log."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jobstore.documents import execution_document
 from jobstore.engine.groups import GROUPED, page_ids_grouped
 from jobstore.engine.orders import Request, page_ids_by
-from jobstore.engine.rows import fetch_executions
+from jobstore.engine.rows import KeyQuery, fetch_executions, fetch_executions_of
 from jobstore.engine.selection import find_job_number, select_all, select_of_job
 from jobstore.engine.started import page_ids
 from jobstore.engine.traces import page_ids_of_trace
@@ -39,12 +39,15 @@ def list_executions_of_job(
 def _page(
     connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, selection: Selection
 ) -> ExecutionPage:
+    ids: list[int] | KeyQuery = []
     if query.trace_id is not None:
         total, ids = page_ids_of_trace(connection, selection, query, query.trace_id)
     else:
         total = _count(connection, selection, query)
-        ids = _page_ids(connection, memory, query, selection, total) if query.offset < total else []
-    data = [execution_document(row) for row in fetch_executions(connection, ids)]
+        if query.offset < total:
+            ids = _page_ids(connection, memory, query, selection, total)
+    rows = fetch_executions_of(connection, ids) if isinstance(ids, KeyQuery) else fetch_executions(connection, ids)
+    data = [execution_document(row) for row in rows]
     return {"data": data, "pagination": pagination(total, query.limit, query.offset, len(data))}
 
 
@@ -56,7 +59,7 @@ def _count(connection: sqlite3.Connection, selection: Selection, query: Executio
 
 def _page_ids(
     connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, selection: Selection, total: int
-) -> list[int]:
+) -> list[int] | KeyQuery:
     take = min(query.limit, total - query.offset)
     everything = sum(memory.all(connection).counts)
     if query.order_by == "started_at":

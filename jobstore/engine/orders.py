@@ -6,19 +6,18 @@ gathered through the index that knows the selection; ``docs/engine.md`` says wha
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobstore.engine.counters import day_begins_us
 from jobstore.engine.schema import DAY_US
 from jobstore.engine.selection import ALL_STATUSES
-from jobstore.engine.started import CHUNK, FARTHEST_US
+from jobstore.engine.started import FARTHEST_US, LEAST_BUDGET
 from jobstore.engine.window import days_of
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from jobstore.engine.selection import Part, Selection
 
@@ -120,7 +119,7 @@ def _ids(connection: sqlite3.Connection, key: Key, request: Request, *, nulls_fi
     if request.total <= min(GATHERED, expected):
         return gather(connection, key, request, nulls_first=nulls_first)
     if expected <= WALKED:
-        found = walk_filtered(connection, segments, request, min(WALKED, PATIENCE * expected + CHUNK))
+        found = walk_filtered(connection, segments[0], request, min(WALKED, PATIENCE * expected + LEAST_BUDGET))
         if found is not None:
             return found
     if request.total <= GATHERED_LATE:
@@ -200,7 +199,7 @@ def _taken(
     segments: list[Segment],
     request: Request,
     condition: str,
-    values: tuple[int | str, ...],
+    values: Sequence[int | bytes],
 ) -> list[int]:
     found: list[int] = []
     skip, take = request.offset, request.take
@@ -219,58 +218,31 @@ def _taken(
     return found
 
 
-def _condition(request: Request) -> tuple[str, tuple[int | str, ...]]:
+def _condition(request: Request) -> tuple[str, list[int | bytes]]:
     """The selection and the window in SQL."""
-    clauses: list[str] = []
-    values: list[int | str] = []
-    for part in request.selection.parts:
-        clause = f"status IN ({','.join(map(str, part.statuses))})"
-        if part.names is not None:
-            clause += " AND name_id IN (SELECT value FROM json_each(?))"
-            values.append(json.dumps(sorted(part.names)))
-        clauses.append(f"({clause})")
-    sql = f"({' OR '.join(clauses)})"
+    sql, masks = request.selection.condition()
+    values: list[int | bytes] = [*masks]
     if request.after_us is not None:
         sql += " AND effective_us >= ?"
         values.append(request.after_us)
     if request.before_us is not None:
         sql += " AND effective_us <= ?"
         values.append(request.before_us)
-    return sql, tuple(values)
+    return sql, values
 
 
-def walk_filtered(
-    connection: sqlite3.Connection, segments: list[Segment], request: Request, budget: int
-) -> list[int] | None:
-    """The order's index with a filter: (offset + take) / density entries; None when the budget is spent first."""
-    columns = "execution.id, name_id, status"
-    if request.after_us is not None or request.before_us is not None:
-        columns += ", effective_us"
-    found: list[int] = []
-    enough = request.offset + request.take
-    for segment in segments:
-        cursor = connection.execute(segment.select(columns), segment.values)
-        while chunk := cursor.fetchmany(min(CHUNK, budget)):
-            budget -= len(chunk)
-            found += _admitted(chunk, request)
-            if len(found) >= enough:
-                return found[request.offset : enough]
-            if budget <= 0:
-                return None
-    return found[request.offset : enough]
+def walk_filtered(connection: sqlite3.Connection, segment: Segment, request: Request, budget: int) -> list[int] | None:
+    """The order's index with a filter: (offset + take) / density entries and, where it is not covering, rows.
 
-
-def _admitted(rows: list[tuple[int, ...]], request: Request) -> Iterator[int]:
-    admits = request.selection.admits
-    if len(rows[0]) == 3:  # noqa: PLR2004 - id, name, status: no window
-        return (row_id for row_id, name_id, status in rows if admits(name_id, status))
-    after_us = -FARTHEST_US if request.after_us is None else request.after_us
-    before_us = FARTHEST_US if request.before_us is None else request.before_us
-    return (
-        row_id
-        for row_id, name_id, status, effective_us in rows
-        if after_us <= effective_us <= before_us and admits(name_id, status)
-    )
+    Returns:
+        None when the budget of entries, or the executions that have the key, are spent first.
+    """
+    condition, values = _condition(request)
+    keys = segment.select("execution.id AS id, name_id, status, effective_us")
+    sql = f"SELECT id FROM ({keys} LIMIT ?) WHERE {condition} LIMIT ? OFFSET ?"
+    rows = connection.execute(sql, (*segment.values, budget, *values, request.take, request.offset))
+    ids = [row_id for (row_id,) in rows]
+    return ids if len(ids) == request.take else None
 
 
 def gather(connection: sqlite3.Connection, key: Key, request: Request, *, nulls_first: bool) -> list[int]:

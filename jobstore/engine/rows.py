@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 - a named tuple looks its types up
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 KEYS_PER_STATEMENT = 500
 
@@ -39,14 +40,15 @@ class JobRow(NamedTuple):
     updated_us: int
 
 
-EXECUTION_SELECT = """
+_EXECUTION_COLUMNS = """
 SELECT e.id, n.job_number, n.name, e.status, e.effective_us, e.is_started, e.created_us, e.completed_us,
-       e.duration_ms, w.name AS worker, coalesce(p.parameters, e.parameters), e.trace_id, e.result, e.error
-FROM execution AS e
-JOIN job_name AS n ON n.name_id = e.name_id
+       e.duration_ms, w.name AS worker, coalesce(p.parameters, e.parameters), e.trace_id, e.result, e.error"""
+_EXECUTION_WORDS = """
+CROSS JOIN job_name AS n ON n.name_id = e.name_id
 LEFT JOIN worker AS w ON w.worker_id = e.worker_id
 LEFT JOIN parameter_set AS p ON p.parameter_set_id = e.parameter_set_id
 """
+EXECUTION_SELECT = f"{_EXECUTION_COLUMNS} FROM execution AS e {_EXECUTION_WORDS}"
 """Columns in the order of `ExecutionRow`; the names of job and worker in words again."""
 
 JOB_SELECT = """
@@ -64,6 +66,22 @@ def fetch_executions(connection: sqlite3.Connection, ids: Sequence[int]) -> list
         rows = connection.execute(f"{EXECUTION_SELECT}WHERE e.id IN ({_marks(some)})", some)
         found.update([(row[0], row) for row in rows])
     return [found[key] for key in ids]
+
+
+class KeyQuery(NamedTuple):
+    """A statement that yields the column ``id`` of a page in order, for paths that know it will not come up short."""
+
+    sql: str
+    values: Sequence[int | str | bytes]
+
+
+def fetch_executions_of(connection: sqlite3.Connection, keys: KeyQuery) -> list[ExecutionRow]:
+    """The executions that a statement names, in its order, in one statement: CROSS JOIN keeps the keys outermost."""
+    sql = (
+        f"{_EXECUTION_COLUMNS} FROM ({keys.sql}) AS page CROSS JOIN execution AS e ON e.id = page.id {_EXECUTION_WORDS}"
+    )
+    rows: list[ExecutionRow] = connection.execute(sql, keys.values).fetchall()
+    return rows
 
 
 def fetch_jobs(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[JobRow]:

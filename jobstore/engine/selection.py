@@ -43,6 +43,15 @@ class Part:
         """Executions in the part, over all time."""
         return self.counters.total(self.statuses)
 
+    def condition(self) -> tuple[str, list[bytes]]:
+        """The part in SQL over the columns ``name_id`` and ``status``, and the values it binds."""
+        clauses = []
+        if self.names is not None:
+            clauses.append("substr(?, name_id, 1) = x'01'")
+        if self.statuses != ALL_STATUSES:
+            clauses.append(f"status IN ({','.join(map(str, self.statuses))})")
+        return " AND ".join(clauses) or "TRUE", [] if self.names is None else [self.counters.mask()]
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -58,6 +67,15 @@ class Selection:
     def admits(self, name_id: int, status: int) -> bool:
         """Whether an execution of this name and status is selected."""
         return any(status in part.statuses and (part.names is None or name_id in part.names) for part in self.parts)
+
+    def condition(self) -> tuple[str, list[bytes]]:
+        """The selection in SQL over the columns ``name_id`` and ``status``, and the values it binds."""
+        clauses, values = [], []
+        for part in self.parts:
+            clause, bound = part.condition()
+            clauses.append(f"({clause})")
+            values += bound
+        return f"({' OR '.join(clauses)})", values
 
 
 def find_job_number(connection: sqlite3.Connection, job_ref: JobRef) -> int:

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import HOURS_A_DAY, hour_begins_us, hour_of
+from jobstore.engine.rows import KeyQuery
 from jobstore.engine.schema import HOUR_US
 from jobstore.engine.selection import ALL_STATUSES
 from jobstore.engine.window import count_before, days_of, find_hour, hour_total
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
 
-    from jobstore.engine.selection import Part, Selection
+    from jobstore.engine.selection import Selection
 
 SKIPPED_FREELY = 256
 """A smaller offset is walked; a larger one is found by counters."""
@@ -32,7 +33,6 @@ ARM_COST = 20
 PATIENCE = 4
 """A walk may take so many times the entries that an even spread would need, then it hops."""
 LEAST_BUDGET = 2_000
-CHUNK = 512
 FARTHEST_US = 2**62
 
 
@@ -67,7 +67,7 @@ def page_ids(
     descending: bool,
     offset: int,
     take: int,
-) -> list[int]:
+) -> list[int] | KeyQuery:
     """The ids at ``offset`` to ``offset + take`` of a selection within a window; the caller knows they exist.
 
     `everything` is the number of all executions, by which the density of the selection is known.
@@ -80,11 +80,11 @@ def page_ids(
         wanted = _found_by_counters(connection, selection, wanted)
     arms = _arms(selection)
     if arms is not None and len(arms) <= ARMS_MERGED:
-        return walk_merged(connection, arms, wanted)
+        return walk_merged(arms, wanted)
     entries = (wanted.skip + take) * everything // selection.total
     if arms is not None and len(arms) * (ARM_COST + min(wanted.skip + take, selection.total // len(arms))) < entries:
         return walk_arms(connection, arms, wanted)
-    found = walk_filtered(connection, selection, wanted, entries)
+    found = walk_filtered(connection, selection, wanted, max(LEAST_BUDGET, PATIENCE * entries))
     return hop_hours(connection, selection, wanted) if found is None else found
 
 
@@ -150,15 +150,12 @@ def _arm_values(arm: Arm, wanted: Slice) -> tuple[int, ...]:
     return (name_id, status, wanted.bound_us)
 
 
-def walk_merged(connection: sqlite3.Connection, arms: list[Arm], wanted: Slice) -> list[int]:
+def walk_merged(arms: list[Arm], wanted: Slice) -> KeyQuery:
     """Few index ranges, merged by SQLite: one entry for each row skipped or taken, one more for each range."""
     sql = " UNION ALL ".join([_arm_sql(arm, wanted) for arm in arms])
+    order = f"ORDER BY effective_us {wanted.direction}, id {wanted.direction} LIMIT ? OFFSET ?"
     values = [value for arm in arms for value in _arm_values(arm, wanted)]
-    rows = connection.execute(
-        f"{sql} ORDER BY effective_us {wanted.direction}, id {wanted.direction} LIMIT ? OFFSET ?",
-        (*values, wanted.take, wanted.skip),
-    )
-    return [row[1] for row in rows]
+    return KeyQuery(f"{sql} {order}", (*values, wanted.take, wanted.skip))
 
 
 def walk_arms(connection: sqlite3.Connection, arms: list[Arm], wanted: Slice) -> list[int]:
@@ -172,49 +169,23 @@ def walk_arms(connection: sqlite3.Connection, arms: list[Arm], wanted: Slice) ->
     return [row_id for _, row_id in islice(merged, wanted.skip, most)]
 
 
-def walk_filtered(
-    connection: sqlite3.Connection, selection: Selection, wanted: Slice, expected: int
-) -> list[int] | None:
+def walk_filtered(connection: sqlite3.Connection, selection: Selection, wanted: Slice, budget: int) -> list[int] | None:
     """All executions in order, those not selected left out: (skip + take) / density entries of a covering index.
 
     Returns:
-        None when some times the `expected` entries are spent first: the selection is rare just here.
+        None when the budget of entries is spent first: the selection is rare just here.
     """
-    cursor = connection.execute(
-        f"""
+    condition, values = selection.condition()
+    sql = f"""
+    SELECT id FROM (
         SELECT id, name_id, status FROM execution INDEXED BY execution_started
-        WHERE effective_us {wanted.comparison} ? ORDER BY effective_us {wanted.direction}, id {wanted.direction}
-        """,
-        (wanted.bound_us,),
-    )
-    found: list[int] = []
-    enough = wanted.skip + wanted.take
-    budget = max(LEAST_BUDGET, PATIENCE * expected)
-    size = min(CHUNK, expected + CHUNK // 8)
-    while budget > 0 and (chunk := cursor.fetchmany(size)):
-        budget -= len(chunk)
-        found += admitted(chunk, selection)
-        if len(found) >= enough:
-            return found[wanted.skip : enough]
-        size = min(CHUNK, size // 4 + CHUNK // 16)
-    return None
-
-
-def admitted(rows: list[tuple[int, int, int]], selection: Selection) -> list[int]:
-    """The ids of those rows (id, name, status) that are selected."""
-    whole: list[int] = []
-    by_name: list[Part] = []
-    for part in selection.parts:
-        if part.names is None:
-            whole += part.statuses
-        else:
-            by_name.append(part)
-    if not by_name:
-        return [row_id for row_id, _, status in rows if status in whole]
-    names, statuses = by_name[0].names or set(), by_name[0].statuses
-    if statuses == ALL_STATUSES:
-        return [row_id for row_id, name_id, _ in rows if name_id in names]
-    return [row_id for row_id, name_id, status in rows if status in whole or (name_id in names and status in statuses)]
+        WHERE effective_us {wanted.comparison} ?
+        ORDER BY effective_us {wanted.direction}, id {wanted.direction} LIMIT ?
+    ) WHERE {condition} LIMIT ? OFFSET ?
+    """
+    rows = connection.execute(sql, (wanted.bound_us, budget, *values, wanted.take, wanted.skip))
+    ids = [row_id for (row_id,) in rows]
+    return ids if len(ids) == wanted.take else None
 
 
 def hop_hours(connection: sqlite3.Connection, selection: Selection, wanted: Slice) -> list[int]:
@@ -254,12 +225,10 @@ def _hours_in_order(connection: sqlite3.Connection, selection: Selection, wanted
 def _hour_ids(
     connection: sqlite3.Connection, selection: Selection, low_us: int, high_us: int, wanted: Slice
 ) -> list[int]:
-    rows = connection.execute(
-        f"""
-        SELECT id, name_id, status FROM execution INDEXED BY execution_started
-        WHERE effective_us >= ? AND effective_us < ?
-        ORDER BY effective_us {wanted.direction}, id {wanted.direction}
-        """,
-        (low_us, high_us),
-    ).fetchall()
-    return admitted(rows, selection)
+    condition, values = selection.condition()
+    sql = f"""
+    SELECT id FROM execution INDEXED BY execution_started
+    WHERE effective_us >= ? AND effective_us < ? AND {condition}
+    ORDER BY effective_us {wanted.direction}, id {wanted.direction}
+    """
+    return [row_id for (row_id,) in connection.execute(sql, (low_us, high_us, *values))]

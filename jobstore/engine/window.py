@@ -58,15 +58,12 @@ def count_range(connection: sqlite3.Connection, part: Part, begins_us: int, ends
         return _count_all(connection, part, begins_us, ends_us)
     if len(part.names) <= FEW_NAMES:
         return _count_few(connection, part, begins_us, ends_us)
-    names, statuses = part.names, part.statuses
-    rows = connection.execute(
-        """
-        SELECT name_id, status FROM execution INDEXED BY execution_started
-        WHERE effective_us >= ? AND effective_us < ?
-        """,
-        (begins_us, ends_us),
-    ).fetchall()
-    return sum([1 for name_id, status in rows if name_id in names and status in statuses])
+    condition, values = part.condition()
+    sql = f"""
+    SELECT count(*) FROM execution INDEXED BY execution_started
+    WHERE effective_us >= ? AND effective_us < ? AND {condition}
+    """
+    return _one_number(connection, sql, (begins_us, ends_us, *values))
 
 
 def _count_all(connection: sqlite3.Connection, part: Part, begins_us: int, ends_us: int) -> int:
@@ -92,7 +89,7 @@ def _count_few(connection: sqlite3.Connection, part: Part, begins_us: int | None
     return _one_number(connection, sql, (*names, ends_us) if begins_us is None else (*names, ends_us, begins_us))
 
 
-def _one_number(connection: sqlite3.Connection, sql: str, values: tuple[int, ...]) -> int:
+def _one_number(connection: sqlite3.Connection, sql: str, values: tuple[int | bytes, ...]) -> int:
     number: int = connection.execute(sql, values).fetchone()[0]
     return number
 

@@ -48,17 +48,17 @@ class Writer:
         """
         self.path = Path(path)
         self._timeout_seconds = timeout_seconds
-        self._file = real_path(self.path)
+        self.file = real_path(self.path)
         self._lock = threading.Lock()
-        self._file_lock = FileLock(lock_path(self._file), timeout_seconds)
+        self._file_lock = FileLock(lock_path(self.file), timeout_seconds)
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._is_closed = False
         self._is_held_for_fork = False
-        check_folder(self._file.parent)
+        check_folder(self.file.parent)
         with self._held():
-            if not os.path.lexists(self._file):
-                create_store(self._file, timezone)
+            if not os.path.lexists(self.file):
+                create_store(self.file, timezone)
             self._connect()
         tell_of_forks(self)
 
@@ -130,7 +130,7 @@ class Writer:
     def _current(self) -> sqlite3.Connection:
         """The connection, opened again if there is none or another file has taken the path."""
         try:
-            found = os.stat(self._file)  # noqa: PTH116 - on the hot path
+            found = os.stat(self.file)  # noqa: PTH116 - on the hot path
         except FileNotFoundError:
             raise StoreNotFound(f"{self.path} has been removed while it was recorded to; put it back") from None
         if self._connection is not None and self._identity == (found.st_dev, found.st_ino):
@@ -139,16 +139,16 @@ class Writer:
         return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        check_is_file(self._file)
-        _check_links(self._file)
-        _check_header(self._file)
-        connection = _open(self._file, "rw", self._timeout_seconds)
+        check_is_file(self.file)
+        _check_links(self.file)
+        _check_header(self.file)
+        connection = _open(self.file, "rw", self._timeout_seconds)
         try:
             _prepare(connection, self.path)
         except BaseException:
             connection.close()
             raise
-        found = self._file.stat()
+        found = self.file.stat()
         self._identity = (found.st_dev, found.st_ino)
         self._connection = connection
         return connection
