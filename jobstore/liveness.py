@@ -51,7 +51,7 @@ def is_gone(owner: Owner) -> bool:
     if state is None:
         return False
     code, started = state
-    return code in _ZOMBIES or (owner.process_started != 0 and started != owner.process_started)
+    return code in _ZOMBIES or owner.process_started not in {0, started}
 
 
 def _is_there(pid: int) -> bool:

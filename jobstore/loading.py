@@ -155,7 +155,7 @@ class Loader:
         rows, place = [], 0
         name_keys, workers, sets = self._keys_by_reference, self._workers, self._sets
         try:
-            for place, document in chunk:
+            for place, document in chunk:  # noqa: B007 - the error names the place
                 (
                     number, job_number, name, status, effective_us, is_started, created_us, completed_us,
                     duration_ms, worker, parameters, trace_id, result, error,

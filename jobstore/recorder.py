@@ -8,38 +8,53 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
+from jobstore.engine.reserve import keep_reserve
 from jobstore.engine.rows import JOB_SELECT, JobRow
 from jobstore.engine.writing import TIMEOUT_SECONDS, Writer
-from jobstore.errors import Conflict, InvalidRecord, JobStoreError, NotFound, shown
+from jobstore.errors import Conflict, InvalidParameter, InvalidRecord, JobStoreError
 from jobstore.instants import instant_us
-from jobstore.liveness import this_process
-from jobstore.models import STATUS_CODES, STATUS_OF_CODE, Status
-from jobstore.records import Job, changed_job, folded_job, instant_or_now, new_job
-from jobstore.search import UNICODE_VERSION, fold
+from jobstore.models import Status
+from jobstore.pruning import Chooser, Keeper, Retention, count_prunable, prune, prune_emergency, rules
+from jobstore.recording import (
+    OPEN,
+    PENDING,
+    RUNNING,
+    Entry,
+    check_settings,
+    close_interrupted,
+    conflict,
+    end_execution,
+    execution_number,
+    insert_execution,
+    insert_job,
+    job_number_of,
+    note_start,
+    standing_of,
+    start_execution,
+    update_job,
+)
+from jobstore.records import folded_job, instant_or_now, new_job
 from jobstore.values import (
-    LARGEST_ID,
+    LARGEST_SECONDS,
     bounded_error,
     checked_duration,
     checked_end,
+    checked_integer,
     checked_label,
     checked_name,
     json_text,
-    refuse,
 )
 
 if TYPE_CHECKING:
     import os
-    import sqlite3
     from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import TracebackType
 
 _log = logging.getLogger("jobstore")
 _T = TypeVar("_T")
-_PENDING, _RUNNING = STATUS_CODES[Status.PENDING], STATUS_CODES[Status.RUNNING]
-_OPEN: Final = frozenset({_PENDING, _RUNNING})
 
 
 class _Unset(Generic[_T]):
@@ -73,14 +88,6 @@ class Run:
         return f"Run({self.execution_id!r})"
 
 
-class _Standing(NamedTuple):
-    """An execution, as far as its next state depends on it."""
-
-    status: int
-    effective_us: int
-    is_started: int
-
-
 class Recorder:
     """Writes jobs and their runs into the store at `path`, and makes the file if there is none.
 
@@ -94,6 +101,7 @@ class Recorder:
         timezone: str | None = None,
         clock: Callable[[], datetime] | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
+        retention: Retention | None = None,
     ) -> None:
         """Opens the store, or makes it.
 
@@ -103,6 +111,7 @@ class Recorder:
                 unless given, and what the file says for one that is there.
             clock: returns an aware datetime; every "now" comes from it.
             timeout_seconds: how long a call waits for other writers before it raises `StoreBusy`.
+            retention: what `finish` prunes now and then; nothing unless given.
 
         Raises:
             Conflict: the file has another zone.
@@ -113,7 +122,9 @@ class Recorder:
         self._writer = Writer(path, timezone=_checked_zone(timezone), timeout_seconds=timeout_seconds)
         try:
             with self._writer.transaction() as connection:
-                _check_settings(connection, self._writer.path, timezone)
+                check_settings(connection, self._writer.path, timezone)
+            keep_reserve(self._writer.file)
+            self._keeper = None if retention is None else Keeper(retention, self._writer, self._clock)
         except BaseException:
             self._writer.close()
             raise
@@ -126,7 +137,7 @@ class Recorder:
     def __repr__(self) -> str:
         return f"Recorder({str(self.path)!r})"
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -149,7 +160,7 @@ class Recorder:
         schedule: str | _Unset[None] | None = _NONE,
         interval_seconds: int | _Unset[None] | None = _NONE,
         description: str | _Unset[None] | None = _NONE,
-        parameters: Any | _Unset[None] = _NONE,
+        parameters: Any | _Unset[None] = _NONE,  # noqa: ANN401 - JSON is any value
         timeout_seconds: int | _Unset[None] | None = _NONE,
         max_instances: int | _Unset[int] = _ONE,
         enabled: bool | _Unset[bool] = _TRUE,
@@ -191,7 +202,7 @@ class Recorder:
             if row is None:
                 insert_job(connection, None, new_job(name, definition, now_us))
             else:
-                _update_job(connection, JobRow._make(row), definition, now_us)
+                update_job(connection, JobRow._make(row), definition, now_us)
 
     def rename_job(self, old: str, new: str) -> None:
         """Gives a job another name; it keeps its number and so its history, which keeps the name of its time.
@@ -204,7 +215,7 @@ class Recorder:
         new = checked_name(new, "new")
         now_us = self._now_us()
         with self._writer.transaction() as connection:
-            number = _job_number(connection, old)
+            number = job_number_of(connection, old)
             if old == new:
                 return
             if connection.execute("SELECT 1 FROM job WHERE name = ?", (new,)).fetchone():
@@ -224,7 +235,7 @@ class Recorder:
             NotFound: there is no job of that name.
         """
         with self._writer.transaction() as connection:
-            connection.execute("DELETE FROM job WHERE number = ?", (_job_number(connection, name),))
+            connection.execute("DELETE FROM job WHERE number = ?", (job_number_of(connection, name),))
 
     # --- executions
 
@@ -252,7 +263,7 @@ class Recorder:
         """
         entry = self._entry(trace_id, worker_id, parameters, at)
         with self._writer.transaction() as connection:
-            return str(_insert_execution(connection, name, entry))
+            return str(insert_execution(connection, name, entry))
 
     def start(
         self,
@@ -275,23 +286,14 @@ class Recorder:
             Conflict: it has started or ended already.
             InvalidRecord: a value breaks its rule.
         """
-        number = _execution_number(execution_id)
+        number = execution_number(execution_id)
         worker_id, trace_id = checked_label(worker_id, "worker_id"), checked_label(trace_id, "trace_id")
         at_us = instant_or_now(at, self._now_us())
         with self._writer.transaction() as connection:
-            standing = _standing(connection, number, execution_id)
-            if standing.status != _PENDING:
-                raise _conflict(number, standing.status, _RUNNING)
-            connection.execute(
-                """
-                UPDATE execution
-                SET status = ?, is_started = 1, effective_us = ?, worker_id = coalesce(?, worker_id),
-                    trace_id = coalesce(?, trace_id)
-                WHERE id = ?
-                """,
-                (_RUNNING, at_us, _worker_key(connection, worker_id), trace_id, number),
-            )
-            _note_start(connection, number, at_us)
+            standing = standing_of(connection, number, execution_id)
+            if standing.status != PENDING:
+                raise conflict(number, standing.status, RUNNING)
+            start_execution(connection, number, at_us, worker_id, trace_id)
 
     def finish(
         self,
@@ -319,21 +321,18 @@ class Recorder:
             Conflict: it has ended already.
             InvalidRecord: a value breaks its rule.
         """
-        number, code = _execution_number(execution_id), checked_end(status)
+        number, code = execution_number(execution_id), checked_end(status)
         stored, error = json_text(result, "result"), bounded_error(error)
         duration_ms = checked_duration(duration_ms)
         at_us = instant_or_now(at, self._now_us())
         with self._writer.transaction() as connection:
-            standing = _standing(connection, number, execution_id)
-            if standing.status not in _OPEN:
-                raise _conflict(number, standing.status, code)
+            standing = standing_of(connection, number, execution_id)
+            if standing.status not in OPEN:
+                raise conflict(number, standing.status, code)
             if duration_ms is None and standing.is_started:
                 duration_ms = max(0, at_us - standing.effective_us) // 1000
-            connection.execute(
-                "UPDATE execution SET status = ?, completed_us = ?, duration_ms = ?, result = ?, error = ? WHERE id = ?",
-                (code, at_us, duration_ms, stored, error, number),
-            )
-            connection.execute("DELETE FROM running WHERE execution_id = ?", (number,))
+            end_execution(connection, number, code, at_us, duration_ms, stored, error)
+        self._prune_if_due()
 
     @contextmanager
     def run(
@@ -356,8 +355,8 @@ class Recorder:
         """
         entry = self._entry(trace_id, worker_id, parameters, None)
         with self._writer.transaction() as connection:
-            number = _insert_execution(connection, name, entry._replace(status=_RUNNING, is_started=1))
-            _note_start(connection, number, entry.at_us)
+            number = insert_execution(connection, name, entry._replace(status=RUNNING, is_started=1))
+            note_start(connection, number, entry.at_us)
         run = Run(str(number))
         try:
             yield run
@@ -370,6 +369,68 @@ class Recorder:
             self._finish_failed(run, error)
             raise
 
+    # --- upkeep
+
+    def prune(
+        self,
+        *,
+        before: datetime | str | None = None,
+        keep_last: int | None = None,
+        keep_failures_before: datetime | str | None = None,
+        archive: str | os.PathLike[str] | None = None,
+        dry_run: bool = False,
+        emergency: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Removes finished executions and returns how many; those that wait or run stay.
+
+        It works in short batches, oldest first, so that recording goes on.
+
+        Args:
+            before: those go whose effective start is earlier; of any age unless given.
+            keep_last: none of the newest so many of each job go.
+            keep_failures_before: failures and time-outs go only when earlier than this.
+            archive: a file that gets the documents first, as JSON lines. After a crash nothing is lost, and the
+                next prune with an archive ends what this one began.
+            dry_run: counts what would go and changes nothing.
+            emergency: the disk is full: gives up the reserve beside the store and works in its room, without an
+                archive. With neither `before` nor `keep_last` nothing but the reserve goes.
+            progress: is called with the number of executions that went, after each batch.
+
+        Raises:
+            InvalidParameter: a bound breaks its rule, or there is neither `before` nor `keep_last`.
+            Conflict: another prune writes to the archive.
+            StoreError: store or archive cannot be written.
+        """
+        if emergency and archive is not None:
+            raise InvalidParameter("archive needs room that an emergency prune does not have; leave one of them out")
+        is_bounded = not (emergency and before is None and keep_last is None)
+        bounds = rules(before, keep_last, keep_failures_before) if is_bounded else None
+        if dry_run:
+            return 0 if bounds is None else count_prunable(self.path, bounds)
+        if emergency or bounds is None:
+            return prune_emergency(self._writer, bounds, progress)
+        gone, _ = prune(self._writer, Chooser(bounds), archive=archive, progress=progress)
+        return gone
+
+    def close_interrupted(self, *, grace_seconds: int = 60) -> int:
+        """Ends executions that nobody will finish, and returns how many.
+
+        FAILURE where the process that started it is gone; TIMEOUT where it ran past its job's time-out and the
+        grace. The reason is in ``error``. A process on another host is never held to be gone.
+
+        Raises:
+            InvalidRecord: `grace_seconds` is no integer from 0 to a hundred years.
+        """
+        checked_integer(grace_seconds, "grace_seconds", 0, LARGEST_SECONDS)
+        now_us = self._now_us()
+        with self._writer.transaction() as connection:
+            return close_interrupted(connection, now_us, grace_seconds)
+
+    def _prune_if_due(self) -> None:
+        if self._keeper is not None:
+            self._keeper.prune_if_due()
+
     def _finish_failed(self, run: Run, error: BaseException) -> None:
         """Records the failure if it can; the exception of the job is worth more than ours."""
         try:
@@ -378,10 +439,10 @@ class Recorder:
             _log.warning("execution %s failed, and the store could not record it: %s", run.execution_id, ours)
             error.add_note(f"jobstore could not record this failure: {ours}")
 
-    def _entry(self, trace_id: object, worker_id: object, parameters: object, at: object) -> _Entry:
+    def _entry(self, trace_id: object, worker_id: object, parameters: object, at: object) -> Entry:
         at_us = instant_or_now(at, self._now_us())
-        return _Entry(
-            _PENDING, 0, at_us, checked_label(worker_id, "worker_id"), checked_label(trace_id, "trace_id"),
+        return Entry(
+            PENDING, 0, at_us, checked_label(worker_id, "worker_id"), checked_label(trace_id, "trace_id"),
             json_text(parameters, "parameters"),
         )  # fmt: skip
 
@@ -392,54 +453,8 @@ class Recorder:
             raise InvalidRecord(f"the clock must return an aware datetime: {error}") from None
 
 
-class _Entry(NamedTuple):
-    """A new execution, before its names are looked up."""
-
-    status: int
-    is_started: int
-    at_us: int
-    worker_id: str | None
-    trace_id: str | None
-    parameters: str | None
-
-
 def _system_clock() -> datetime:
     return datetime.now(UTC)
-
-
-def _checked_zone(timezone: str | None) -> str:
-    if timezone is None or timezone == "UTC":
-        return "UTC"
-    from jobstore.schedule import check_timezone  # noqa: PLC0415 - croniter is heavy
-
-    return check_timezone(timezone)
-
-
-def _check_settings(connection: sqlite3.Connection, path: Path, timezone: str | None) -> None:
-    """The zone must be the file's; texts folded with another Unicode version are folded again."""
-    settings = dict(connection.execute("SELECT key, value FROM setting"))
-    if timezone is not None and settings.get("timezone") != timezone:
-        raise Conflict(
-            f"{path} has the time zone {settings.get('timezone')}, not {timezone}; leave timezone out to keep it"
-        )
-    if settings.get("unicode_version") != UNICODE_VERSION:
-        _fold_again(connection)
-
-
-def _fold_again(connection: sqlite3.Connection) -> None:
-    jobs = connection.execute("SELECT name, job_type, job_category, number FROM job").fetchall()
-    connection.executemany(
-        "UPDATE job SET folded = ?1 WHERE number = ?2 AND folded <> ?1",
-        [(folded_job(*words), number) for *words, number in jobs],
-    )
-    names = connection.execute("SELECT name, name_id FROM job_name").fetchall()
-    connection.executemany(
-        "UPDATE job_name SET folded = ?1 WHERE name_id = ?2 AND folded <> ?1",
-        [(fold(name), key) for name, key in names],
-    )
-    connection.execute(
-        "INSERT INTO setting VALUES ('unicode_version', ?1) ON CONFLICT DO UPDATE SET value = ?1", (UNICODE_VERSION,)
-    )
 
 
 def _described(error: BaseException) -> str:
@@ -451,143 +466,9 @@ def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-# --- statements -----------------------------------------------------------------------------------
+def _checked_zone(timezone: str | None) -> str:
+    if timezone is None or timezone == "UTC":
+        return "UTC"
+    from jobstore.schedule import check_timezone  # noqa: PLC0415 - croniter is heavy
 
-_INSERT_JOB = f"INSERT INTO job (number, {', '.join(Job._fields)}) VALUES ({', '.join('?' * (len(Job._fields) + 1))})"
-_UPDATE_JOB = f"UPDATE job SET {', '.join(f'{column} = ?' for column in Job._fields)} WHERE number = ?"
-
-
-def insert_job(connection: sqlite3.Connection, number: int | None, job: Job) -> None:
-    """Adds a job under a number, or under the next one that was never given."""
-    connection.execute(_INSERT_JOB, (number, *job))
-
-
-def _update_job(connection: sqlite3.Connection, row: JobRow, definition: dict[str, Any], now_us: int) -> None:
-    """Writes what has changed; nothing if nothing has."""
-    old = Job(
-        row.name, row.job_type, row.job_category, folded_job(row.name, row.job_type, row.job_category),
-        row.description, row.schedule, row.interval_seconds, row.parameters, row.timeout_seconds,
-        row.max_instances, row.enabled, row.anchor_us, row.next_run_us, row.last_run_us, row.created_us,
-        row.updated_us,
-    )  # fmt: skip
-    new = changed_job(old, definition, now_us)
-    if new is not old:
-        connection.execute(_UPDATE_JOB, (*new, row.number))
-
-
-def _job_number(connection: sqlite3.Connection, name: object) -> int:
-    found = connection.execute("SELECT number FROM job WHERE name = ?", (_asked_name(name),)).fetchone()
-    if found is None:
-        raise _no_job(name)
-    return int(found[0])
-
-
-def _asked_name(name: object) -> str:
-    """A name to look for: what could be no job's name is simply not there."""
-    try:
-        return checked_name(name)
-    except InvalidRecord:
-        if isinstance(name, str):
-            raise _no_job(name) from None
-        raise
-
-
-def _no_job(name: object) -> NotFound:
-    text = str(name).encode("utf-8", "backslashreplace").decode()
-    return NotFound(f"Job not found: {text if len(text) <= 200 else shown(name)}")
-
-
-def _insert_execution(connection: sqlite3.Connection, name: str, entry: _Entry) -> int:
-    """Adds an execution of the job, with the job's parameters unless it brings its own."""
-    found = connection.execute("SELECT number, parameters FROM job WHERE name = ?", (_asked_name(name),)).fetchone()
-    if found is None:
-        raise _no_job(name)
-    job_number, own_parameters = found
-    set_id, parameters = _parameters_key(connection, own_parameters, entry.parameters)
-    inserted = connection.execute(
-        """
-        INSERT INTO execution (
-            name_id, status, effective_us, is_started, created_us, worker_id, parameter_set_id, parameters, trace_id
-        ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-        """,
-        (
-            _name_key(connection, job_number, name), entry.status, entry.at_us, entry.is_started, entry.at_us,
-            _worker_key(connection, entry.worker_id), set_id, parameters, entry.trace_id,
-        ),
-    )  # fmt: skip
-    return int(inserted.lastrowid or 0)
-
-
-def _parameters_key(
-    connection: sqlite3.Connection, own: str | None, given: str | None
-) -> tuple[int | None, str | None]:
-    """Where the snapshot is kept: the job's own in the dictionary, another only if it is there already."""
-    text = own if given is None else given
-    if text is None:
-        return None, None
-    found = connection.execute("SELECT parameter_set_id FROM parameter_set WHERE parameters = ?", (text,)).fetchone()
-    if found is not None:
-        return int(found[0]), None
-    if text != own:
-        return None, text
-    return connection.execute("INSERT INTO parameter_set (parameters) VALUES (?)", (text,)).lastrowid, None
-
-
-def _name_key(connection: sqlite3.Connection, job_number: int, name: str) -> int:
-    found = connection.execute(
-        "SELECT name_id FROM job_name WHERE job_number = ? AND name = ?", (job_number, name)
-    ).fetchone()
-    if found is not None:
-        return int(found[0])
-    added = connection.execute(
-        "INSERT INTO job_name (job_number, name, folded) VALUES (?, ?, ?)", (job_number, name, fold(name))
-    )
-    return int(added.lastrowid or 0)
-
-
-def _worker_key(connection: sqlite3.Connection, worker: str | None) -> int | None:
-    if worker is None:
-        return None
-    found = connection.execute("SELECT worker_id FROM worker WHERE name = ?", (worker,)).fetchone()
-    if found is not None:
-        return int(found[0])
-    return connection.execute("INSERT INTO worker (name) VALUES (?)", (worker,)).lastrowid
-
-
-def _note_start(connection: sqlite3.Connection, number: int, at_us: int) -> None:
-    """Keeps who runs it, and moves the job's last run and update."""
-    connection.execute("INSERT INTO running VALUES (?, ?, ?, ?, ?)", (number, *this_process()))
-    connection.execute(
-        """
-        UPDATE job SET last_run_us = max(coalesce(last_run_us, ?1), ?1), updated_us = max(updated_us, ?1)
-        WHERE number = (SELECT n.job_number FROM execution AS e JOIN job_name AS n USING (name_id) WHERE e.id = ?2)
-        """,
-        (at_us, number),
-    )
-
-
-def _execution_number(execution_id: str | int) -> int:
-    """The number in an id; text that is none names no execution."""
-    if type(execution_id) is int:
-        number = execution_id
-    elif isinstance(execution_id, str):
-        canonical = execution_id.isascii() and execution_id.isdecimal() and len(execution_id) < 20
-        number = int(execution_id) if canonical else 0
-    else:
-        refuse("execution_id", "the id that enqueue returned", execution_id)
-    if not 1 <= number <= LARGEST_ID * 2 - 1:
-        raise NotFound(f"Execution not found: {shown(execution_id)}")
-    return number
-
-
-def _standing(connection: sqlite3.Connection, number: int, execution_id: object) -> _Standing:
-    found = connection.execute(
-        "SELECT status, effective_us, is_started FROM execution WHERE id = ?", (number,)
-    ).fetchone()
-    if found is None:
-        raise NotFound(f"Execution not found: {execution_id}")
-    return _Standing._make(found)
-
-
-def _conflict(number: int, now: int, wanted: int) -> Conflict:
-    return Conflict(f"Execution {number} is already {STATUS_OF_CODE[now]}; it cannot become {STATUS_OF_CODE[wanted]}")
+    return check_timezone(timezone)

@@ -244,7 +244,7 @@ def checked_instant(value: object, field: str) -> int:
             return _parsed_instant(value)
         if isinstance(value, datetime):
             return instant_us(value)
-    except (ValueError, OverflowError):
+    except (ArithmeticError, NotImplementedError, TypeError, ValueError):  # what a tzinfo may raise
         pass
     if isinstance(value, datetime):
         refuse(field, "a datetime with a time zone, in the years 1 to 9999", value)
