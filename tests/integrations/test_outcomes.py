@@ -1,0 +1,141 @@
+"""Results and errors of anybody's callables, bounded and always JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import UserDict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobstore.integrations.outcomes import RESULT_BYTES, error_text, kept_result, traceback_result
+from jobstore.values import json_text
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Rude:
+    def __repr__(self):
+        raise RuntimeError("no")
+
+    def __str__(self):
+        raise RuntimeError("no")
+
+
+class RudeError(Exception):
+    __str__ = Rude.__str__
+    __repr__ = Rude.__repr__
+
+
+class RudeDict(dict[str, int]):
+    def items(self):
+        raise RuntimeError("no")
+
+
+DEEP: list[object] = []
+for _ in range(100):
+    DEEP = [DEEP]
+CIRCULAR: list[object] = []
+CIRCULAR.append(CIRCULAR)
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (None, None),
+        ({"processed": 500, "of": [1, 2.5, None, True, "每"]}, {"processed": 500, "of": [1, 2.5, None, True, "每"]}),
+        (3, {"value": 3}),
+        ("done", {"value": "done"}),
+        ([1, 2], {"value": [1, 2]}),
+        ((1, 2), {"value": [1, 2]}),
+        (True, {"value": True}),
+        (b"\xff", {"repr": "b'\\xff'"}),
+        (Point(1), {"repr": "Point(x=1)"}),
+        (datetime(2026, 1, 15, tzinfo=UTC), {"repr": "datetime.datetime(2026, 1, 15, 0, 0, tzinfo=datetime.timezone.utc)"}),
+        ({1: 2}, {"repr": "{1: 2}"}),
+        (float("nan"), {"repr": "nan"}),
+        (2**70, {"repr": str(2**70)}),
+        ("half \ud800", {"repr": "'half \\ud800'"}),
+        (Rude(), {"repr": "<Rude>"}),
+        (UserDict(a=1), {"repr": "{'a': 1}"}),
+        (CIRCULAR, {"repr": "[[...]]"}),
+        (DEEP, {"repr": repr(DEEP)}),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_a_result_is_a_json_object_or_null(value, kept):
+    assert kept_result(value) == kept
+
+
+def test_a_result_is_a_copy():
+    value = {"list": [1]}
+    kept = kept_result(value)
+    value["list"].append(2)
+    assert kept == {"list": [1]}
+
+
+def test_a_large_result_is_cut_and_says_how_large_it_was():
+    kept = kept_result({"rows": "x" * RESULT_BYTES})
+    assert kept["bytes"] == RESULT_BYTES + len('{"rows":""}')
+    assert kept["cut"].startswith('{"rows":"xxx')
+    assert len(kept["cut"]) == 1000
+    assert len(kept_result(object() for _ in range(3))["repr"]) < 1000
+    assert kept_result("x" * 70_000)["repr"].endswith("…")
+
+
+def test_a_mapping_that_raises_is_no_more_than_its_repr():
+    assert kept_result(RudeDict(a=1)) in ({"a": 1}, {"repr": "{'a': 1}"})
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(), st.lists))
+def test_whatever_a_callable_returns_can_be_written(value):
+    json_text(kept_result(value), "result")
+
+
+def test_an_error_is_its_type_and_message():
+    assert error_text(ValueError("no such pair")) == "ValueError: no such pair"
+    assert error_text(ValueError()) == "ValueError"
+    assert error_text(SystemExit(3)) == "SystemExit: 3"
+    assert error_text(RudeError()) == "RudeError: (its message cannot be made)"
+    assert error_text(ValueError("\ud800")) == "ValueError: \\ud800"
+    assert len(error_text(ValueError("x" * 5000))) == 2000
+
+
+def deep(level):
+    if level == 0:
+        raise ValueError("at the bottom")
+    deep(level - 1)
+
+
+def raised(call, *arguments):
+    try:
+        call(*arguments)
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_a_traceback_keeps_its_end_and_leaves_the_outermost_frames_out():
+    kept = traceback_result(raised(deep, 100))["traceback"]
+    assert kept.endswith("ValueError: at the bottom\n")
+    assert len(kept) <= 4000
+    error = raised(deep, 1)
+    assert "in raised" in traceback_result(error)["traceback"]
+    assert "in raised" not in traceback_result(error, skipped_frames=1)["traceback"]
+    assert "in deep" in traceback_result(error, skipped_frames=1)["traceback"]
+
+
+def rude():
+    raise RudeError
+
+
+def test_the_traceback_of_an_exception_that_cannot_be_told_is_its_type():
+    kept = traceback_result(raised(rude))
+    assert "RudeError" in kept["traceback"]
+    json.dumps(kept)
