@@ -6,6 +6,7 @@ the same text, and a generated client or a fuzzer finds no difference.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
@@ -54,6 +55,10 @@ def document(server_url: str = "/") -> Json:
     >>> sorted(document()["paths"])[:2]
     ['/api/v1/jobs', '/api/v1/jobs/executions']
     """
+    return deepcopy(_document(server_url))
+
+
+def _document(server_url: str) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {
@@ -175,7 +180,7 @@ def _schema(parameter: Parameter, *, in_path: bool) -> Json:
 
 
 _JOB_IN_QUERY: Final[Json] = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[^\\u0000]+$"}
-_JOB_IN_PATH: Final[Json] = {**_JOB_IN_QUERY, "pattern": "^[^\\u0000/]+$", "not": {"enum": ["executions", ".", ".."]}}
+_JOB_IN_PATH: Final[Json] = {**_JOB_IN_QUERY, "pattern": "^(?!(?:executions|\\.{1,2})$)[^\\u0000/]+$"}
 """A name has no slash, and `executions` is the list over all jobs."""
 
 _LEAP_YEAR = "[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00"

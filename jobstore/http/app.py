@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ from jobstore.http.routes import ALLOW, DOCUMENT, HEALTH, ROUTES, Route
 from jobstore.params import from_text
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Collection, Mapping
 
     from jobstore.http.gate import Authenticate
@@ -74,6 +74,8 @@ class Source:
     """The store, opened when it is first needed; a store that is not there may come later."""
 
     def __init__(self, store: JobStore | str | os.PathLike[str]) -> None:
+        if not isinstance(store, stores.JobStore | str | os.PathLike):
+            raise InvalidParameter("store must be a JobStore or the path of one")
         self._given = store
         self._opened = store if isinstance(store, stores.JobStore) else None
         self._lock = threading.Lock()

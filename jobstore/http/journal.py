@@ -28,7 +28,7 @@ _TOO_SHORT_TO_STRIKE = 3
 def request_id(environ: dict[str, Any]) -> str:
     """The caller's ``X-Request-Id`` where it is well formed (and not the token itself), else a new one."""
     given: str | None = environ.get("HTTP_X_REQUEST_ID")
-    if given is None or not _REQUEST_ID.fullmatch(given) or given in environ.get("HTTP_AUTHORIZATION", ""):
+    if given is None or not _REQUEST_ID.fullmatch(given) or given in environ.get("HTTP_AUTHORIZATION", "").split():
         return uuid4().hex
     return given
 

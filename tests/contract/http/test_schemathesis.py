@@ -1,0 +1,47 @@
+"""What the OpenAPI document promises, asked of the app by a generator of requests, good and bad.
+
+Left out is only what no schema can say: a window whose ends are crossed, and a time that its offset takes out of
+the years 1 to 9999.
+"""
+
+import os
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+
+from jobstore import examples, load
+from jobstore.http.routes import DOCUMENT, HEALTH, ROUTES
+from jobstore.wsgi import create_app
+
+EXAMPLES = int(os.environ.get("JOBSTORE_SCHEMATHESIS_EXAMPLES", "200"))
+UNSAYABLE = (b"after must not be later than before", b"must be a moment that exists, in the years 1 to 9999")
+HEADERS = {"Authorization": "Bearer s3cret", "Accept-Encoding": "identity"}
+PATHS = [*(route.template for route in ROUTES), HEALTH, DOCUMENT]
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    path = tmp_path_factory.mktemp("api") / "jobs.db"
+    load(path, {"jobs": examples.JOB_PAGE["data"], "executions": examples.EXECUTION_PAGE["data"]})
+    return schemathesis.openapi.from_wsgi(DOCUMENT, create_app(path, tokens={"s3cret": {"read:jobs"}}))
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
+@pytest.mark.parametrize("path", PATHS)
+def test_no_request_finds_a_difference_between_the_document_and_the_app(api, path, mode):
+    operation = api[path]["GET"]
+    if mode.is_negative and not operation.query and not operation.path_parameters:
+        return
+
+    @given(case=operation.as_strategy(generation_mode=mode))
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    def check(case):
+        response = case.call(headers=HEADERS)
+        excluded = []
+        if any(words in response.content for words in UNSAYABLE):
+            excluded.append(schemathesis.checks.positive_data_acceptance)
+        case.validate_response(response, excluded_checks=excluded, headers=HEADERS)
+
+    check()
