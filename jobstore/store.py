@@ -14,7 +14,7 @@ from jobstore.engine.connection import driver_errors, open_reader
 from jobstore.engine.fires import Fires
 from jobstore.engine.memory import Memory
 from jobstore.engine.selection import find_job_number
-from jobstore.errors import JobStoreError, StoreUnreadable
+from jobstore.errors import JobStoreError, StoreCorrupt, StoreUnreadable
 from jobstore.forking import tell_of_forks
 from jobstore.instants import instant_us
 from jobstore.queries import Queries
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     Clock = Callable[[], datetime]
 
 _T = TypeVar("_T")
+_INCONSISTENT = (LookupError, TypeError, ValueError, ArithmeticError)
+"""What an index, a counter or a column leads to that says another thing than the rows."""
 
 
 def system_clock() -> datetime:
@@ -161,6 +163,11 @@ class JobStore(Queries):
             return query(connection, self._memory)
         except JobStoreError:
             raise
+        except _INCONSISTENT as error:
+            self._memory = Memory(self._fires)
+            raise StoreCorrupt(
+                f"{self.path} contradicts itself; run 'jobstore check' on it and restore a backup"
+            ) from error
         except BaseException:
             self._memory = Memory(self._fires)  # it may have been brought forward by half
             raise

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterable, Iterator
 
+Sums = tuple[list[int], list[int]]
+"""Periods in order, and executions up to the end of each."""
+
 HOURS_A_DAY = 24
 DAYS_REMEMBERED = 64
 """Days whose hours are remembered; a deep page needs one, a window two."""
@@ -43,7 +46,7 @@ def day_begins_us(day: int) -> int:
 class Counters:
     """The counters of a set of names (``names=None``: of all executions)."""
 
-    __slots__ = ("_cumulated", "_days", "_hours", "_mask", "_masked", "_total", "names")
+    __slots__ = ("_days", "_hours", "_mask", "_masked", "_sums", "_total", "names")
 
     def __init__(self, names: set[int] | None, total: list[int]) -> None:
         self.names = names
@@ -52,7 +55,7 @@ class Counters:
         self._hours: dict[int, dict[int, list[int]]] = {}
         self._mask = b""
         self._masked = -1
-        self._cumulated: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
+        self._sums: dict[tuple[tuple[int, ...], int | None], Sums] = {}
 
     @property
     def counts(self) -> list[int]:
@@ -70,25 +73,31 @@ class Counters:
             self._days = _gathered(_day_rows(connection, self.names))
         return self._days
 
-    def before_day(self, connection: sqlite3.Connection, statuses: tuple[int, ...], day: int) -> int:
-        """Executions with one of the statuses whose effective start lies before a day."""
-        days, cumulated = self._day_sums(connection, statuses)
-        found = bisect_left(days, day)
-        return cumulated[found - 1] if found else 0
+    def before_hour(self, connection: sqlite3.Connection, statuses: tuple[int, ...], hour: int) -> int:
+        """Executions with one of the statuses whose effective start lies before an hour."""
+        day = hour // HOURS_A_DAY
+        before = _before(self._day_sums(connection, statuses), day)
+        if hour % HOURS_A_DAY:
+            before += _before(self._hour_sums(connection, statuses, day), hour)
+        return before
 
-    def day_at(self, connection: sqlite3.Connection, statuses: tuple[int, ...], position: int) -> int:
-        """The day of the execution at a position (from 0, oldest first) among those with one of the statuses."""
-        days, cumulated = self._day_sums(connection, statuses)
-        return days[bisect_right(cumulated, position)]
+    def hour_at(self, connection: sqlite3.Connection, statuses: tuple[int, ...], position: int) -> int:
+        """The hour of the execution at a position (from 0, oldest first) among those with one of the statuses."""
+        sums = self._day_sums(connection, statuses)
+        day = sums[0][bisect_right(sums[1], position)]
+        hours, cumulated = self._hour_sums(connection, statuses, day)
+        return hours[bisect_right(cumulated, position - _before(sums, day))]
 
-    def _day_sums(self, connection: sqlite3.Connection, statuses: tuple[int, ...]) -> tuple[list[int], list[int]]:
-        """Days in order, and executions up to the end of each."""
-        found = self._cumulated.get(statuses)
+    def _day_sums(self, connection: sqlite3.Connection, statuses: tuple[int, ...]) -> Sums:
+        found = self._sums.get((statuses, None))
         if found is None:
-            counts = self.days(connection)
-            days = sorted(counts)
-            sums = accumulate([sum([counts[day][status] for status in statuses]) for day in days])
-            found = self._cumulated[statuses] = (days, list(sums))
+            found = self._sums[statuses, None] = _summed(self.days(connection), statuses)
+        return found
+
+    def _hour_sums(self, connection: sqlite3.Connection, statuses: tuple[int, ...], day: int) -> Sums:
+        found = self._sums.get((statuses, day))
+        if found is None:
+            found = self._sums[statuses, day] = _summed(self.hours(connection, day), statuses)
         return found
 
     def hours(self, connection: sqlite3.Connection, day: int) -> dict[int, list[int]]:
@@ -97,6 +106,7 @@ class Counters:
         if found is None:
             if len(self._hours) >= DAYS_REMEMBERED:
                 self._hours.clear()
+                self._sums.clear()
             found = self._hours[day] = _gathered(_hour_rows(connection, self.names, day))
         return found
 
@@ -117,8 +127,8 @@ class Counters:
     def apply(self, hour: int, status: int, runs: int) -> None:
         """Takes in one difference from the change log."""
         self._total[status] += runs
+        self._sums.clear()
         if self._days is not None:
-            self._cumulated.clear()
             self._days.setdefault(hour // HOURS_A_DAY, [0] * 5)[status] += runs
         hours = self._hours.get(hour // HOURS_A_DAY)
         if hours is not None:
@@ -134,6 +144,16 @@ def counters_of_all(connection: sqlite3.Connection) -> Counters:
     for status, runs in rows:
         total[status] = runs
     return Counters(None, total)
+
+
+def _summed(counts: dict[int, list[int]], statuses: tuple[int, ...]) -> Sums:
+    periods = sorted(counts)
+    return periods, list(accumulate([sum([counts[period][status] for status in statuses]) for period in periods]))
+
+
+def _before(sums: Sums, period: int) -> int:
+    found = bisect_left(sums[0], period)
+    return sums[1][found - 1] if found else 0
 
 
 def _gathered(rows: Iterator[tuple[int, int, int]]) -> dict[int, list[int]]:

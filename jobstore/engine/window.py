@@ -5,6 +5,7 @@ Both bounds of a window are inclusive (the seed's ``after`` and ``before``).
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import FEW_NAMES, HOURS_A_DAY, hour_begins_us, hour_of
@@ -31,13 +32,8 @@ def count_before(connection: sqlite3.Connection, part: Part, us: int) -> int:
     if part.names is not None and len(part.names) <= FEW_NAMES and part.total <= COUNTED_DIRECTLY:
         return _count_few(connection, part, None, us)
     hour = hour_of(us)
-    counted = part.counters.before_day(connection, part.statuses, hour // HOURS_A_DAY)
-    if us == hour_begins_us(hour - hour % HOURS_A_DAY):
-        return counted
-    for other, counts in part.counters.hours(connection, hour // HOURS_A_DAY).items():
-        if other < hour:
-            counted += sum([counts[status] for status in part.statuses])
-    return counted + _count_in_hour(connection, part, hour, us)
+    counted = part.counters.before_hour(connection, part.statuses, hour)
+    return counted if us == hour_begins_us(hour) else counted + _count_in_hour(connection, part, hour, us)
 
 
 def _count_in_hour(connection: sqlite3.Connection, part: Part, hour: int, us: int) -> int:
@@ -45,7 +41,7 @@ def _count_in_hour(connection: sqlite3.Connection, part: Part, hour: int, us: in
     begins_us = hour_begins_us(hour)
     counts = part.counters.hours(connection, hour // HOURS_A_DAY).get(hour)
     whole = sum([counts[status] for status in part.statuses]) if counts else 0
-    if us == begins_us or not whole:
+    if not whole:
         return 0
     if us - begins_us <= HOUR_US // 2:
         return count_range(connection, part, begins_us, us)
@@ -99,29 +95,34 @@ def find_hour(connection: sqlite3.Connection, selection: Selection, position: in
 
     Returns:
         The hour, and how many executions of the selection start before it. Costs a search in the
-        counters by day, then one pass over the 24 hours of that day.
+        counters by day and by hour; for two parts, in those of all days and of one.
     """
-    day = _find_day(connection, selection, position)
-    before = sum(part.counters.before_day(connection, part.statuses, day) for part in selection.parts)
-    for hour in range(day * HOURS_A_DAY, (day + 1) * HOURS_A_DAY):
-        within = hour_total(connection, selection, hour)
-        if position < before + within:
-            return hour, before
-        before += within
-    raise AssertionError("the counters by day and by hour disagree; run 'jobstore check'")
+    hour = _find_hour(connection, selection, position)
+    return hour, _before_hour(connection, selection, hour)
 
 
-def _find_day(connection: sqlite3.Connection, selection: Selection, position: int) -> int:
+def _find_hour(connection: sqlite3.Connection, selection: Selection, position: int) -> int:
     parts = selection.parts
     if len(parts) == 1:
-        return parts[0].counters.day_at(connection, parts[0].statuses, position)
+        return parts[0].counters.hour_at(connection, parts[0].statuses, position)
     days = [day for part in parts for day in part.counters.days(connection)]
-    low, high = min(days), max(days)
-    while low < high:
-        middle = (low + high + 1) // 2
-        before = sum([part.counters.before_day(connection, part.statuses, middle) for part in parts])
-        low, high = (middle, high) if before <= position else (low, middle - 1)
-    return low
+    day = _last_not_beyond(connection, selection, position, range(min(days), max(days) + 1), HOURS_A_DAY)
+    return _last_not_beyond(connection, selection, position, range(day * HOURS_A_DAY, (day + 1) * HOURS_A_DAY), 1)
+
+
+def _last_not_beyond(
+    connection: sqlite3.Connection, selection: Selection, position: int, periods: range, hours: int
+) -> int:
+    """The last of some periods (of so many hours) before which no more than `position` executions start."""
+    return (
+        bisect_right(periods, position, key=lambda period: _before_hour(connection, selection, period * hours))
+        - 1
+        + periods[0]
+    )
+
+
+def _before_hour(connection: sqlite3.Connection, selection: Selection, hour: int) -> int:
+    return sum([part.counters.before_hour(connection, part.statuses, hour) for part in selection.parts])
 
 
 def hour_total(connection: sqlite3.Connection, selection: Selection, hour: int) -> int:
