@@ -78,6 +78,18 @@ def build_store(path: Path, size: int, tick: Callable[[int], None] | None = None
     jobstore.load(path, {"jobs": fleet.documents(jobs), "executions": executions}, progress=tick)
 
 
+def many_jobs(folder: Path, count: int) -> tuple[Path, Path]:
+    """Our store and the naive one with so many jobs and no execution; a build of seconds."""
+    home = folder / "jobs"
+    home.mkdir(parents=True, exist_ok=True)
+    ours, naive = home / "jobstore.db", home / "naive.db"
+    remove(ours)
+    remove(naive)
+    build_store(ours, 0, jobs=count)
+    peers.build(naive, fleet.documents(count), ())
+    return ours, naive
+
+
 def _build(home: Path, name: str, size: int, progress: Progress) -> dict[str, Any]:
     path = home / f"{name}.db"
     remove(path)

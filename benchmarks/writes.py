@@ -111,7 +111,7 @@ def foreign_commits(dataset: Dataset, settings: Settings) -> Line:
     return Line("executions", "name search, dense, a commit before each", dataset.label, [figure], detail)
 
 
-def bulk_load() -> Line:
+def bulk_load(label: str) -> Line:
     """A hundred thousand executions from memory into a new store, ours against naive, several times in rotation."""
     executions = list(islice(history.documents(LOADED), LOADED))
     with tempfile.TemporaryDirectory() as folder:
@@ -130,7 +130,7 @@ def bulk_load() -> Line:
     series = found["jobstore"]
     figure = Figure(1 / series.ratio, "x naive", at_least=0.5)
     detail = {"milliseconds": {"jobstore": series.milliseconds, "naive": found[FLOOR].milliseconds}}
-    return Line(PART, "bulk load of 100k", "100k", [figure], detail)
+    return Line(PART, "bulk load of 100k from memory", label, [figure], detail)
 
 
 def built(dataset: Dataset) -> Iterator[Line]:

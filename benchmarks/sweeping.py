@@ -1,0 +1,116 @@
+"""The rest of the promise: every order over every filter, at the first page and deep, in one line each.
+
+No combination may fall off a cliff. Where a tenth of the rows or more match, a page may cost ten floors;
+where fewer do, SQLite may take so many steps as 25,000 entries of an index need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.cases import Case, sweep
+from benchmarks.measure import FLOOR, in_rotation
+from benchmarks.queries import Asking, answer, check_equal
+from benchmarks.results import Figure, Line
+from benchmarks.subjects import page_ids
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator
+
+    from benchmarks.queries import Bench
+
+PART = "every order and filter"
+DENSE_SHARE = 0.1
+STEPS_PER_ENTRY = 6
+"""What SQLite's machine does to pass over one entry of a covering index: three columns, a row, the next."""
+ENTRIES = 25_000
+STEP = 100
+ROUNDS = 5
+WORST_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one combination cost."""
+
+    name: str
+    share: float
+    ratio: float
+    steps: int
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether a tenth of all rows match."""
+        return self.share >= DENSE_SHARE
+
+
+class Steps:
+    """Counts the steps that SQLite's machine takes on a connection, by the hundred."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.count = 0
+
+    def __enter__(self) -> Steps:
+        self.count = 0
+        self._connection.set_progress_handler(self._tick, STEP)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.set_progress_handler(None, STEP)
+
+    def _tick(self) -> int:
+        self.count += STEP
+        return 0
+
+
+def run(bench: Bench, tick: Callable[[], object] = lambda: None, *, compared: bool) -> Iterator[Line]:
+    """Two lines: the worst of the dense combinations in floors, and of the others in entries touched."""
+    found = []
+    for case in sweep():
+        found.append(measure(bench, case, compared=compared))
+        tick()
+    dense = sorted((one for one in found if one.is_dense), key=lambda one: -one.ratio)
+    sparse = sorted((one for one in found if not one.is_dense), key=lambda one: -one.steps)
+    label = bench.dataset.label
+    yield _line(f"worst of {len(dense)} that match a tenth or more", label, Figure(dense[0].ratio, "F", 10), dense)
+    entries = Figure(sparse[0].steps / STEPS_PER_ENTRY, "entries", ENTRIES)
+    yield _line(f"worst of {len(sparse)} that match less", label, entries, sparse)
+    slow = max(sparse, key=lambda one: one.ratio)
+    yield _line("slowest of these", label, Figure(slow.ratio, "F"), sorted(sparse, key=lambda one: -one.ratio))
+
+
+def measure(bench: Bench, case: Case, *, compared: bool = False) -> Swept:
+    """One combination: a few rounds of one variant, and the steps of a further call."""
+    query = case.query(0)
+    total = answer(bench.store, case, {**query, "limit": 1})["pagination"]["total"]
+    if case.deep:
+        query["offset"] = total * 9 // 10
+    page = answer(bench.store, case, query)
+    if compared:
+        for name, peer in bench.peers.items():
+            check_equal(case, name, page, answer(peer, case, query))
+    ids = page_ids(page)
+    asking = Asking(bench.store, case, [query])
+    candidates: dict[str, Callable[[int], object]] = {
+        FLOOR: lambda _: bench.floor.executions(ids),
+        "jobstore": lambda _: asking(0),
+    }
+    found = in_rotation(candidates, rounds=ROUNDS, budget_seconds=0.1)
+    return Swept(case.name, total / bench.dataset.size, found["jobstore"].ratio, steps_of(bench.store, case, query))
+
+
+def steps_of(store: Any, case: Case, query: dict[str, Any]) -> int:  # noqa: ANN401 - an open store
+    """SQLite's steps for a query that was asked before."""
+    with Steps(store._connection) as steps:  # noqa: SLF001 - no query has a reason to offer this
+        answer(store, case, query)
+    return steps.count
+
+
+def _line(name: str, label: str, figure: Figure, found: list[Swept]) -> Line:
+    worst = [
+        {"name": one.name, "share": one.share, "ratio": one.ratio, "steps": one.steps} for one in found[:WORST_SHOWN]
+    ]
+    return Line(PART, f"{name}: {found[0].name}", label, [figure], {"worst": worst, "combinations": len(found)})
