@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -159,28 +160,24 @@ def _misread(ctx: click.Context) -> str:
 
 def _quiet(code: int) -> int:
     """Nobody reads what is left in the buffer, so it must not be written when Python ends."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _silence(sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
     return code
-
-
-def _silence(descriptor: int) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)
 
 
 def _refused(error: JobStoreError | click.ClickException | OSError, arguments: Sequence[str]) -> int:
     code, message, hint = described(error)
-    try:
-        if wants_json(arguments):
+    if wants_json(arguments):
+        with suppress(OSError):  # the disk under stdout may be what the error is about
             _envelope({"error": {"code": code, "message": message}}, lines="--jsonl" in arguments)
+    with suppress(OSError):
         say(f"jobstore: {message} [{code}]{hint}")
-    except OSError:  # the place for messages is gone as well
-        _quiet(exit_code(error))
-    return exit_code(error)
+    return _quiet(exit_code(error))
 
 
 def _envelope(envelope: dict[str, object], *, lines: bool) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
+MONTH_DAYS, YEAR_DAYS = 30.44, 365.25
 SECOND_MS = 1_000
 WEEKDAYS = ("Sundays", "Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 _WEEKDAY_NAMES = {name[:3].lower(): number for number, name in enumerate(WEEKDAYS[:7])}
@@ -63,8 +64,8 @@ def count(number: int, noun: str) -> str:
 def span(seconds: float) -> str:
     """A length of time in its largest whole unit.
 
-    >>> span(12), span(125), span(7_200), span(86_400), span(10 * 86_400)
-    ('12 s', '2 min', '2 h', '1 day', '10 days')
+    >>> span(12), span(125), span(7_200), span(86_400), span(10 * 86_400), span(300 * 86_400), span(800 * 86_400)
+    ('12 s', '2 min', '2 h', '1 day', '10 days', '9 months', '2 years')
     """
     if seconds < MINUTE:
         return f"{int(seconds)} s"
@@ -72,7 +73,10 @@ def span(seconds: float) -> str:
         return f"{int(seconds // MINUTE)} min"
     if seconds < DAY:
         return f"{int(seconds // HOUR)} h"
-    return count(int(seconds // DAY), "day")
+    days = int(seconds // DAY)
+    if days < 2 * MONTH_DAYS:
+        return count(days, "day")
+    return count(int(days / MONTH_DAYS), "month") if days < 2 * YEAR_DAYS else count(int(days / YEAR_DAYS), "year")
 
 
 def distance(us: int, now_us: int) -> str:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -149,7 +149,8 @@ def output(target: str | None) -> Iterator[TextIO]:
 
 
 def say(message: str) -> None:
-    """A message to stderr; data alone goes to stdout."""
-    sys.stdout.flush()
+    """A message to stderr; data alone goes to stdout, and what was said there stands before the message."""
+    with suppress(OSError):
+        sys.stdout.flush()
     sys.stderr.write(f"{message}\n")
     sys.stderr.flush()

@@ -140,6 +140,13 @@ def cut_text(cell: Cell, width: int) -> Text:
     return text
 
 
+def cut_lines(lines: list[Text], width: int | None) -> list[Text]:
+    """The lines, none wider than the screen; the same lines where nobody looks."""
+    for line in lines if width is not None else ():
+        line.truncate(width, overflow="ellipsis")
+    return lines
+
+
 def _beneath(cell: Cell, indent: int, width: int | None) -> Text:
     """Under the second column, where the eye goes on from the row."""
     return Text.assemble(" " * indent, cut_text(cell, max(NARROWEST, (width or 0) - indent)))

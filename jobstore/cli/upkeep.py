@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,22 +19,14 @@ CHECK_FAILED = 1
 
 
 def _prune(
-    file: str | None,
-    before: str | None,
-    keep_last: str | None,
-    keep_failures_before: str | None,
-    archive: str | None,
-    dry_run: bool,
-    emergency: bool,
+    file: str | None, keep_last: str | None, archive: str | None, dry_run: bool, emergency: bool, **bounds: str | None
 ) -> None:
     path = store_path(file)
     keep = ascii_integer(keep_last, "--keep-last", 0)
-    if before is None and keep is None and not emergency:
-        raise click.UsageError("Say what may go: --before TIME, --keep-last N, or both.", click.get_current_context())
     total = _executions(path)
     from jobstore.recorder import Recorder  # noqa: PLC0415 - writers are heavy
 
-    rules = {"before": before, "keep_last": keep, "keep_failures_before": keep_failures_before}
+    rules: dict[str, Any] = {**bounds, "keep_last": keep, "emergency": emergency}
     with Recorder(path) as recorder:
         going = recorder.prune(**rules, dry_run=True)
         if dry_run:
@@ -94,7 +86,7 @@ prune = Command(
         ),
         once("--archive", metavar="OUT", help="First write what goes to this file, as JSON lines.", type=click.Path()),
         flag("--dry-run", "Say what would go, and change nothing."),
-        flag("--emergency", "The disk is full: give up the reserve file beside the store first."),
+        flag("--emergency", "The disk is full: give up the reserve beside the store and work in its room."),
     ],
     examples=[
         ("jobstore prune jobs.db --before \"$(date -d '90 days ago' +%F)\" --keep-last 20", "from cron"),

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from jobstore.cli import phrases
 from jobstore.cli.phrases import plain
-from jobstore.cli.tables import Cell, Column, cut_text, lines
+from jobstore.cli.tables import Cell, Column, cut_lines, lines
 from jobstore.instants import MICROSECONDS
 from jobstore.models import STATUSES, ExecutionDocument, JobDocument, Pagination, StatsDocument, Status
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 LATE_SECONDS = 300
 """A job is late when nothing has started this long after its time."""
 ABSENT = Cell("-", "dim")
-BAR_CELLS = 30
+BAR_CELLS = 40
+SHARE_CELLS = 36
+"""What stands before a bar."""
 
 STATUS_STYLES = {
     "SUCCESS": ("✓", "green"),
@@ -165,11 +167,11 @@ def execution_lines(executions: Sequence[ExecutionDocument], screen: Screen, *, 
         *([] if of_one_job else [Column("JOB", least=12, most=34)]),
         Column("STATUS"),
         Column(f"STARTED ({phrases.zone_name(screen.zone, screen.now_us)})"),
-        Column("AGO", right=True),
+        Column("AGO", right=True, rank=1),
         Column("TOOK", right=True),
         Column("WORKER", rank=7, most=20),
         Column("TRACE", rank=8, most=36),
-        Column("ERROR OR RESULT", rank=6, least=36),
+        Column("ERROR OR RESULT", rank=6, least=40),
     ]
     rows = [_execution(each, screen) for each in executions]
     return lines(columns, [[*row[:1], *row[2:]] for row in rows] if of_one_job else rows, screen.width)
@@ -257,13 +259,12 @@ def job_card(row: JobRow, stats: StatsDocument, screen: Screen) -> list[Text]:
     state = marked(job_state(row, screen.now_us), STATE_STYLES, screen)
     head = Text.assemble((plain(job["name"]), "bold"), "  ", (state.text, state.style))
     found = [head, *([Text(plain(job["description"]), "dim")] if job["description"] else []), Text()]
-    facts = _job_facts(row, stats, screen)
+    return cut_lines(found + _facts(_job_facts(row, stats, screen)), screen.width)
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> list[Text]:
     width = max(len(name) for name, _ in facts)
-    room = None if screen.width is None else max(20, screen.width - width - 4)
-    for name, value in facts:
-        cell = Text(value) if room is None else cut_text(Cell(value), room)
-        found.append(Text.assemble("  ", (name.ljust(width), "dim"), "  ", cell))
-    return found
+    return [Text.assemble("  ", (name.ljust(width), "dim"), "  ", value) for name, value in facts]
 
 
 def _job_facts(row: JobRow, stats: StatsDocument, screen: Screen) -> list[tuple[str, str]]:
@@ -329,7 +330,7 @@ def stats_card(stats: StatsDocument, screen: Screen) -> list[Text]:
         ("last success", _when(stats["last_success_at"], screen)),
         ("last failure", _when(stats["last_failure_at"], screen)),
     ]
-    return [*found, Text(), *(Text.assemble("  ", (name.ljust(12), "dim"), "  ", value) for name, value in facts)]
+    return cut_lines([*found, Text(), *_facts(facts)], screen.width)
 
 
 def _whose(stats: StatsDocument) -> str:
@@ -345,10 +346,10 @@ def _window(stats: StatsDocument, screen: Screen) -> str:
 def _share(status: str, runs: int, total: int, screen: Screen) -> Text:
     share = runs / total if total else 0.0
     mark = marked(status, STATUS_STYLES, screen)
-    bar = "█" * (max(1, round(share * BAR_CELLS)) if runs else 0) if screen.marks else ""
-    return Text.assemble(
-        "  ", (mark.text.ljust(9), mark.style), f"  {runs:>11,}  {share * 100:>5.1f} %  ", (bar, mark.style)
-    )
+    room = min(BAR_CELLS, (screen.width or 0) - SHARE_CELLS)
+    bar = "█" * max(1, round(share * room)) if runs and screen.marks and room > 0 else ""
+    line = Text.assemble("  ", (mark.text.ljust(9), mark.style), f"  {runs:>11,}  {share * 100:>5.1f} %")
+    return line.append(f"  {bar}", mark.style) if bar else line
 
 
 # Common.

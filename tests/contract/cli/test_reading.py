@@ -1,0 +1,190 @@
+"""What jobs, job, executions and stats print: documents, lines, tables for programs; and their exit codes."""
+
+import json
+import re
+
+import pytest
+
+import jobstore
+
+FROZEN = {"next_run_at"}
+
+
+def without_clock(document):
+    """A document without what moves while the test runs."""
+    if isinstance(document, dict):
+        return {key: without_clock(value) for key, value in document.items() if key not in FROZEN}
+    return [without_clock(each) for each in document] if isinstance(document, list) else document
+
+
+@pytest.mark.parametrize(
+    ("words", "method", "keywords"),
+    [
+        (("jobs",), "list_jobs", {}),
+        (("jobs", "--search", "kline", "--limit", "1"), "list_jobs", {"search": "kline", "limit": 1}),
+        (("jobs", "--order-by", "schedule", "--order-desc"), "list_jobs", {"order_by": "schedule", "order_desc": True}),
+        (("jobs", "--disabled", "--job-category", "cleanup"), "list_jobs", {"enabled": False, "job_category": "cleanup"}),
+        (("jobs", "--enabled", "--job-type", "symbol"), "list_jobs", {"enabled": True, "job_type": "symbol"}),
+        (("executions",), "list_job_executions", {}),
+        (("executions", "--search", "失败"), "list_job_executions", {"search": "失败"}),
+        (("executions", "--offset", "60", "--order-asc"), "list_job_executions", {"offset": 60, "order_desc": False}),
+        (
+            ("executions", "--status", "FAILURE,TIMEOUT", "--after", "2026-01-15"),
+            "list_job_executions",
+            {"status": ["FAILURE", "TIMEOUT"], "after": "2026-01-15"},
+        ),
+        (("executions", "--trace-id", "trace-3"), "list_job_executions", {"trace_id": "trace-3"}),
+    ],
+)  # fmt: skip
+def test_json_is_the_document_that_python_gets(cli, store, words, method, keywords):
+    answer = cli(words[0], store, *words[1:], "--json")
+    with jobstore.open(store) as datahub:
+        wanted = getattr(datahub, method)(**keywords)
+    assert (answer.code, answer.err) == (0, "")
+    assert without_clock(answer.json) == without_clock(wanted)
+    assert list(answer.json["data"][0]) == list(wanted["data"][0])
+
+
+@pytest.mark.parametrize("ref", ["同步交易对", "2"])
+def test_json_of_a_job_is_the_bare_document(cli, store, ref):
+    answer = cli("job", store, ref, "--json")
+    assert answer.json["name"] == "同步交易对"
+    assert "同步所有交易所的交易对" in answer.out
+
+
+def test_json_of_one_job_s_executions_and_stats_are_its_own(cli, store):
+    page = cli("executions", store, "sync_klines_1h", "--json").json
+    assert [each["id"] for each in page["data"]] == ["3", "1"]
+    assert cli("stats", store, "1", "--json").json["by_status"]["TIMEOUT"] == 1
+    assert cli("stats", store, "--json").json["runs"] == 65
+
+
+def test_lines_are_all_that_match_unless_limited(cli, store, monkeypatch):
+    monkeypatch.setattr("jobstore.cli.reading.LARGEST_PAGE", 7)
+    ids = [json.loads(line)["id"] for line in cli("executions", store, "--jsonl").lines]
+    with jobstore.open(store) as datahub:
+        assert ids == [each["id"] for each in datahub.list_job_executions(limit=1000)["data"]]
+    assert len(cli("executions", store, "--jsonl", "--limit", "5").lines) == 5
+    assert len(cli("executions", store, "--jsonl", "--offset", "60").lines) == 5
+    assert len(cli("executions", store, "--jsonl", "--search", "timed out").lines) == 1
+
+
+def test_lines_give_no_run_twice_when_another_starts_between_two_pages(store):
+    from jobstore.cli import reading
+
+    class Growing:
+        pages = [["3", "2"], ["2", "1"]]
+
+        def list_job_executions(self, *, limit, offset):
+            return {"data": [{"id": each} for each in self.pages[bool(offset)]], "pagination": {"has_next": not offset}}
+
+    asked = reading.executions_question(None)
+    assert [each["id"] for each in reading.documents(Growing(), asked)] == ["3", "2", "1"]
+
+
+@pytest.mark.parametrize("form", ["--json", "--jsonl"])
+def test_an_error_is_the_envelope_on_stdout_and_a_message_on_stderr(cli, store, form):
+    answer = cli("executions", store, "invalid_job_name", form)
+    assert answer.code == 1
+    assert answer.json == {"error": {"code": "NOT_FOUND", "message": "Job not found: invalid_job_name"}}
+    assert answer.err == "jobstore: Job not found: invalid_job_name [NOT_FOUND]\n"
+    if form == "--jsonl":
+        assert len(answer.lines) == 1
+
+
+def test_without_json_an_error_leaves_stdout_empty(cli, store):
+    answer = cli("job", store, "invalid_job_name")
+    assert (answer.code, answer.out) == (1, "")
+
+
+def foreign(path):
+    import sqlite3
+
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE t (a)")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (lambda path: None, "STORE_NOT_FOUND"),
+        (lambda path: path.mkdir(), "NOT_A_STORE"),
+        (lambda path: path.write_bytes(b""), "NOT_A_STORE"),
+        (lambda path: path.write_bytes(b"x" * 5000), "NOT_A_STORE"),
+        (foreign, "NOT_A_STORE"),
+    ],
+)
+@pytest.mark.parametrize("command", ["jobs", "executions", "stats", "dump", "export", "metrics", "prune", "check"])
+def test_a_file_that_is_no_store_is_told_with_code_3_and_left_as_it_was(cli, tmp_path, make, code, command):
+    path = tmp_path / "some.db"
+    make(path)
+    before = path.read_bytes() if path.is_file() else None
+    answer = cli(command, path, *(["--before", "2026-01-01"] if command == "prune" else []))
+    assert answer.code == 3
+    assert answer.err.rstrip().endswith(f"[{code}]")
+    assert "Traceback" not in answer.err
+    assert (path.read_bytes() if path.is_file() else None) == before
+
+
+# Tables in a pipe.
+
+
+def test_a_table_in_a_pipe_is_plain_aligned_and_whole(cli, store):
+    answer = cli("executions", store, "--status", "FAILURE", "--utc")
+    assert answer.lines == [
+        "ID  JOB         STATUS   STARTED               TOOK  WORKER     TRACE    ERROR_OR_RESULT",
+        "2   同步交易对  FAILURE  2026-01-15T08:01:00Z  1.5s  worker-01  trace-2  "
+        "交易所返回错误：\\x1b[31m请求过于频繁 second line",
+    ]
+
+
+def test_text_from_the_store_cannot_reach_the_terminal_s_controls(cli, store):
+    for words in (("executions", store), ("jobs", store), ("job", store, "2"), ("export", store, "--format", "jsonl")):
+        assert "\x1b" not in cli(*words).out
+
+
+def test_times_are_this_machine_s_unless_utc_is_asked_for(cli, store):
+    assert "2026-01-15T13:46:00+05:45" in cli("executions", store, "--status", "FAILURE").out
+    assert "2026-01-15T08:01:00Z" in cli("executions", store, "--status", "FAILURE", "--utc").out
+    assert "2026-01-15 14:45:00 UTC+05:45  (" in cli("job", store, "1").out
+    assert "2026-01-15 09:00:00 UTC  (" in cli("job", store, "1", "--utc").out
+
+
+def test_a_page_that_is_not_all_says_so_on_stderr(cli, store):
+    assert cli("executions", store).err == "jobstore: rows 1-50 of 65; next: --offset 50\n"
+    assert cli("executions", store, "--offset", "50").err == ""
+    assert cli("executions", store, "--offset", "99").err == "jobstore: no rows from --offset 99 on; there are 65\n"
+    nothing = cli("jobs", store, "--search", "nothing")
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "jobstore: no jobs match\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [("sync_klines_1h", "late"), ("同步交易对", "late"), ("poll", "waiting"), ("switched_off", "off")],
+)
+def test_the_state_of_a_job_is_a_word(cli, store, name, state):
+    row = next(line for line in cli("jobs", store).lines if line.startswith(name))
+    assert row.split()[1] == state
+
+
+def test_schedules_are_shown_as_they_are(cli, store):
+    said = cli("jobs", store).out
+    assert "30 2 * * 1" in said
+    assert "every 5 min" in said
+    assert "30 2 * * 1  (Mondays at 02:30, Asia/Shanghai)" in cli("job", store, "2").out
+
+
+def test_a_job_s_card_has_its_numbers(cli, store):
+    said = cli("job", store, "sync_klines_1h").out
+    assert "2: 1 SUCCESS, 1 TIMEOUT" in said
+    assert "average 1.5s" in said
+    assert "timeout 5 min, 1 instance at once" in said
+
+
+def test_stats_count_by_status(cli, store):
+    said = cli("stats", store).out
+    assert re.search(r"FAILURE +1 +1\.5 %", said)
+    assert re.search(r"runs +65\n", said)
+    assert re.search(r"success rate +96\.83 % of the finished", said)
+    assert "all jobs  from 2026-01-16 00:00:00 UTC" in cli("stats", store, "--after", "2026-01-16", "--utc").lines[0]
