@@ -1,0 +1,638 @@
+"""A real APScheduler beside a store: what it does is there, and it does not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import pickle
+import sqlite3
+import threading
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from apscheduler import events
+from apscheduler.executors.base import BaseExecutor, run_job
+from apscheduler.executors.debug import DebugExecutor
+from apscheduler.executors.pool import ProcessPoolExecutor, ThreadPoolExecutor
+from apscheduler.job import Job
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.schedulers.background import BackgroundScheduler
+
+import jobstore
+from jobstore.errors import Conflict, InvalidParameter
+from jobstore.integrations import apscheduler
+
+DEADLINE_SECONDS = 30
+FAR = datetime(2090, 1, 1, tzinfo=UTC)
+
+logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
+
+
+def until(condition, seconds=DEADLINE_SECONDS):
+    """Waits for something to become true, and fails when it does not."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "this did not come true in time"
+        time.sleep(0.01)
+    return found
+
+
+class Bench:
+    """A store, its recorder and a scheduler, and what a reader sees."""
+
+    def __init__(self, path, **options):
+        self.recorder = jobstore.Recorder(path / "jobs.db")
+        self.store = jobstore.open(path / "jobs.db")
+        self.scheduler = BackgroundScheduler(timezone="UTC", **options)
+        self.mirrors: list[Any] = []
+
+    def mirror(self, scheduler=None, **options):
+        made = apscheduler.mirror(scheduler or self.scheduler, self.recorder, **options)
+        self.mirrors.append(made)
+        return made
+
+    def flushed(self):
+        assert all(made.flush() for made in self.mirrors)
+
+    def jobs(self):
+        self.flushed()
+        return {job["name"]: job for job in self.store.list_jobs(limit=1000)["data"]}
+
+    def executions(self, name=None):
+        self.flushed()
+        query = partial(self.store.list_job_executions, limit=1000, order_by="id", order_desc=False)
+        return [each for each in query()["data"] if name in (None, each["job_name"])]
+
+    def ended(self, count, name=None):
+        """The executions, once so many have ended."""
+
+        def found():
+            ends = [each for each in self.executions(name) if each["completed_at"]]
+            return ends if len(ends) >= count else None
+
+        return until(found)
+
+    def close(self):
+        if self.scheduler.running:
+            self.scheduler.shutdown()
+        for made in self.mirrors:
+            made.close()
+        self.recorder.close()
+        self.store.close()
+
+
+@pytest.fixture
+def bench(tmp_path):
+    made = Bench(tmp_path)
+    yield made
+    made.close()
+
+
+@contextmanager
+def bench_with(path, **options):
+    made = Bench(path, **options)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def add(value: int = 1, *, to: int = 1):
+    return {"sum": value + to}
+
+
+def fail():
+    raise ValueError("no such pair")
+
+
+# --- jobs ---------------------------------------------------------------------------------------
+
+
+def test_jobs_of_a_scheduler_that_has_not_started_are_recorded_when_it_starts(bench):
+    bench.scheduler.add_job(add, "cron", hour=3, id="before")
+    bench.mirror()
+    bench.scheduler.add_job(add, "cron", hour=4, id="after")
+    bench.scheduler.start(paused=True)
+    assert {name: job["schedule"] for name, job in bench.jobs().items()} == {
+        "before": "0 3 * * *",
+        "after": "0 4 * * *",
+    }
+
+
+def test_jobs_that_a_running_scheduler_has_already_are_recorded_at_once(bench):
+    bench.scheduler.start(paused=True)
+    bench.scheduler.add_job(add, "cron", hour=3, id="there")
+    bench.scheduler.add_job(add, "interval", minutes=5, id="paused", next_run_time=None)
+    bench.mirror()
+    jobs = bench.jobs()
+    assert (jobs["there"]["enabled"], jobs["paused"]["enabled"]) == (True, False)
+    assert jobs["there"]["next_run_at"] == jobstore.instants.instant_text(
+        jobstore.instants.instant_us(bench.scheduler.get_job("there").next_run_time)
+    )
+    assert jobs["paused"]["next_run_at"] is None
+
+
+def test_a_job_reads_as_its_definition(bench):
+    bench.mirror(category="sync", job_type=lambda job: job.id.split("_")[1])
+    bench.scheduler.start(paused=True)
+    bench.scheduler.add_job(
+        add, "interval", [5], {"to": 7}, id="sync_klines", name="Sync klines", minutes=10, max_instances=3
+    )
+    job = bench.jobs()["sync_klines"]
+    assert {key: job[key] for key in ("job_type", "job_category", "description", "parameters", "max_instances")} == {
+        "job_type": "klines",
+        "job_category": "sync",
+        "description": "Sync klines",
+        "parameters": {"args": [5], "to": 7},
+        "max_instances": 3,
+    }
+    assert (job["schedule_type"], job["interval_seconds"], job["timeout_seconds"]) == ("interval", 600, None)
+
+
+def test_arguments_that_are_secret_need_not_be_recorded(bench):
+    bench.mirror(parameters=lambda job: {"user": job.kwargs["user"]})
+    bench.scheduler.start(paused=True)
+    bench.scheduler.add_job(dict, kwargs={"user": "ann", "password": "s3cret"}, id="job", trigger="cron", hour=1)
+    assert bench.jobs()["job"]["parameters"] == {"user": "ann"}
+
+
+def test_an_external_job_tells_the_triggers_words_the_reason_and_its_next_run(bench):
+    bench.mirror()
+    bench.scheduler.start(paused=True)
+    bench.scheduler.add_job(add, "cron", week="*/2", hour=3, id="job", name="Every other week")
+    job = bench.jobs()["job"]
+    assert (job["schedule_type"], job["schedule"]) == ("external", None)
+    assert job["description"].startswith("Every other week: CronTrigger (week='*/2', hour='3'")
+    assert job["description"].endswith("external, for cron has no field for the week")
+    assert job["next_run_at"] == f"{bench.scheduler.get_job('job').next_run_time:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_the_next_run_of_an_external_job_moves_with_each_run(bench):
+    bench.mirror()
+    bench.scheduler.start()
+    bench.scheduler.add_job(add, "cron", second="*", id="each_second")
+    bench.ended(2)
+    bench.scheduler.pause()
+    time.sleep(0.05)
+    bench.flushed()
+    with sqlite3.connect(bench.recorder.path) as connection:
+        (next_run_us,) = connection.execute("SELECT next_run_us FROM job").fetchone()
+    connection.close()
+    assert next_run_us == jobstore.instants.instant_us(bench.scheduler.get_job("each_second").next_run_time)
+
+
+def test_changes_of_a_job_are_followed(bench):
+    bench.mirror()
+    bench.scheduler.start(paused=True)
+    job = bench.scheduler.add_job(add, "cron", hour=3, id="job", name="old")
+    job.modify(name="new", max_instances=2)
+    assert (bench.jobs()["job"]["description"], bench.jobs()["job"]["max_instances"]) == ("new", 2)
+    job.reschedule("interval", minutes=2)
+    assert (bench.jobs()["job"]["schedule"], bench.jobs()["job"]["interval_seconds"]) == (None, 120)
+    job.reschedule("date", run_date=FAR)
+    assert (bench.jobs()["job"]["schedule_type"], bench.jobs()["job"]["next_run_at"]) == (
+        "external", "2090-01-01T00:00:00Z")  # fmt: skip
+    job.reschedule("cron", minute=5)
+    assert (bench.jobs()["job"]["schedule"], bench.jobs()["job"]["description"]) == ("5 * * * *", "new")
+    bench.scheduler.add_job(add, "cron", hour=9, id="job", replace_existing=True)
+    assert bench.jobs()["job"]["schedule"] == "0 9 * * *"
+
+
+def test_a_paused_job_is_disabled_until_it_is_resumed(bench):
+    bench.mirror()
+    bench.scheduler.start(paused=True)
+    job = bench.scheduler.add_job(add, "interval", minutes=5, id="job")
+    job.pause()
+    assert (bench.jobs()["job"]["enabled"], bench.jobs()["job"]["next_run_at"]) == (False, None)
+    job.resume()
+    assert bench.jobs()["job"]["enabled"]
+    assert bench.jobs()["job"]["next_run_at"] == job.next_run_time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def test_a_removed_job_is_disabled_and_keeps_its_history_under_its_name(bench):
+    bench.mirror()
+    bench.scheduler.start()
+    bench.scheduler.add_job(add, id="once")
+    bench.ended(1)
+    until(lambda: not bench.jobs()["once"]["enabled"])
+    assert bench.store.get_job_executions("once")["pagination"]["total"] == 1
+    bench.scheduler.add_job(add, id="once")
+    bench.ended(2)
+    assert bench.store.get_job_executions("once")["pagination"]["total"] == 2
+
+
+def test_a_removed_job_can_be_removed_here_too_once_its_runs_are_over(bench):
+    bench.mirror(removed="remove")
+    bench.scheduler.start()
+    gate = threading.Event()
+    bench.scheduler.add_job(gate.wait, args=[DEADLINE_SECONDS], id="once")
+    bench.scheduler.add_job(add, "cron", hour=1, id="cron")
+    until(lambda: [each["status"] for each in bench.executions()] == ["RUNNING"])
+    assert set(bench.jobs()) == {"once", "cron"}
+    bench.scheduler.remove_job("cron")
+    assert set(bench.jobs()) == {"once"}
+    gate.set()
+    until(lambda: not bench.jobs())
+    assert [each["status"] for each in bench.executions()] == ["SUCCESS"]
+
+
+def test_jobs_that_go_all_at_once_are_all_disabled(bench):
+    bench.mirror()
+    bench.scheduler.add_jobstore(MemoryJobStore(), "other")
+    bench.scheduler.start(paused=True)
+    for number in range(3):
+        bench.scheduler.add_job(add, "cron", hour=1, id=f"default{number}")
+        bench.scheduler.add_job(add, "cron", hour=1, id=f"other{number}", jobstore="other")
+    bench.scheduler.remove_jobstore("other")
+    assert {name for name, job in bench.jobs().items() if job["enabled"]} == {"default0", "default1", "default2"}
+    bench.scheduler.remove_all_jobs()
+    assert not any(job["enabled"] for job in bench.jobs().values())
+
+
+def test_ids_that_are_no_names_are_written_as_names(bench):
+    bench.mirror()
+    bench.scheduler.start()
+    for job_id in ("reports/daily", "42", "x" * 300):
+        bench.scheduler.add_job(add, id=job_id)
+    bench.ended(3)
+    assert {"reports%2Fdaily", "%342"} < set(bench.jobs())
+    assert "(id 'reports/daily')" in bench.jobs()["reports%2Fdaily"]["description"]
+
+
+class PicklingJobStore(MemoryJobStore):  # type: ignore[misc]
+    """As APScheduler's job stores in databases: jobs go in and come out pickled."""
+
+    def __init__(self):
+        super().__init__()
+        self.pickled: dict[str, bytes] = {}
+
+    def _keep(self, job):
+        self.pickled[job.id] = pickle.dumps(job.__getstate__())
+
+    def _restored(self, job):
+        made = Job.__new__(Job)
+        made.__setstate__(pickle.loads(self.pickled[job.id]))
+        made._scheduler, made._jobstore_alias = self._scheduler, self._alias
+        return made
+
+    def shutdown(self):
+        """What is in a database stays."""
+
+    def add_job(self, job):
+        self._keep(job)
+        super().add_job(job)
+
+    def update_job(self, job):
+        self._keep(job)
+        super().update_job(job)
+
+    def get_due_jobs(self, now):
+        return [self._restored(job) for job in super().get_due_jobs(now)]
+
+
+def test_jobs_of_a_persistent_job_store_stay_picklable_and_are_found_at_the_start(bench):
+    kept = PicklingJobStore()
+    before = BackgroundScheduler(timezone="UTC", jobstores={"default": kept})
+    before.start(paused=True)
+    before.add_job(json.loads, args=["[1]"], trigger="interval", seconds=1, id="job")
+    before.shutdown()
+    bench.scheduler.add_jobstore(kept)
+    bench.mirror()
+    bench.scheduler.start()
+    assert set(bench.jobs()) == {"job"}
+    assert bench.ended(2)[0]["result"] == {"value": [1]}
+    assert pickle.loads(kept.pickled["job"])["func"] == "json:loads"
+
+
+def test_a_job_whose_words_the_store_refuses_is_told_to_the_log(bench, caplog):
+    bench.mirror(job_type=lambda _job: "", category=lambda job: job.nothing)
+    bench.scheduler.start()
+    bench.scheduler.add_job(add, id="job")
+    until(lambda: "Not recorded" in caplog.text)
+    assert bench.jobs() == {}
+
+
+# --- runs ---------------------------------------------------------------------------------------
+
+
+def test_a_run_is_recorded_with_its_times_and_its_return_value(bench):
+    bench.mirror()
+    bench.scheduler.start()
+    before = datetime.now(UTC)
+    bench.scheduler.add_job(time.sleep, args=[0.2], id="slow")
+    bench.scheduler.add_job(add, args=[2], id="fast")
+    slow, fast = bench.ended(1, "slow")[0], bench.ended(1, "fast")[0]
+    assert (slow["status"], slow["result"], slow["error"]) == ("SUCCESS", None, None)
+    assert 200 <= slow["duration_ms"] < 2000
+    assert fast["result"] == {"sum": 3}
+    assert fast["parameters_snapshot"] == {"args": [2]}
+    assert fast["worker_id"].endswith("/default")
+    created, started, completed = (
+        datetime.fromisoformat(slow[f"{what}_at"]) for what in ("created", "started", "completed")
+    )
+    assert before <= created <= started <= completed <= datetime.now(UTC)
+
+
+def test_a_failing_run_is_recorded_with_its_error_and_traceback(bench):
+    bench.mirror()
+    bench.scheduler.start()
+    bench.scheduler.add_job(fail, id="job")
+    (found,) = bench.ended(1)
+    assert (found["status"], found["error"]) == ("FAILURE", "ValueError: no such pair")
+    trace = found["result"]["traceback"]
+    assert "in fail" in trace
+    assert "apscheduler_runs" not in trace
+
+
+def test_a_job_that_exits_has_failed(bench):
+    bench.mirror()
+    bench.scheduler.start()
+    bench.scheduler.add_job(partial(os.sys.exit, 3), id="job")  # type: ignore[attr-defined]
+    assert bench.ended(1)[0]["error"] == "SystemExit: 3"
+
+
+def test_a_run_is_running_before_its_callable_is_called(bench):
+    bench.mirror()
+    bench.scheduler.start()
+
+    def look():
+        return [each["status"] for each in bench.store.list_job_executions()["data"]]
+
+    bench.scheduler.add_job(look, id="job")
+    assert bench.ended(1)[0]["result"] == {"value": ["RUNNING"]}
+
+
+def test_the_end_is_on_the_disk_before_the_scheduler_tells_of_it(bench):
+    bench.mirror()
+    seen: list[Any] = []
+
+    def listen(event):
+        seen.append(
+            (event.code, type(event.job_id), event.job_id, event.retval, bench.store.list_job_executions()["data"])
+        )
+
+    bench.scheduler.add_listener(listen, events.EVENT_JOB_EXECUTED)
+    bench.scheduler.start()
+    bench.scheduler.add_job(add, id="job")
+    ((code, kind, job_id, retval, data),) = until(lambda: seen)
+    assert (code, kind, job_id, retval) == (events.EVENT_JOB_EXECUTED, str, "job", {"sum": 2})
+    assert [each["status"] for each in data] == ["SUCCESS"]
+
+
+def test_a_refused_run_is_a_failure_at_its_scheduled_time(bench):
+    bench.mirror()
+    bench.scheduler.start()
+    gate = threading.Event()
+    bench.scheduler.add_job(gate.wait, "cron", args=[DEADLINE_SECONDS], second="*", id="job")
+    refused = bench.ended(2)
+    gate.set()
+    for found in refused[:2]:
+        assert (found["status"], found["started_at"], found["duration_ms"]) == ("FAILURE", None, None)
+        assert found["created_at"] == found["completed_at"]
+        assert "." not in found["created_at"]
+        assert found["error"] == "Refused: runs of this job are still under way, and max_instances is 1"
+    assert bench.executions()[0]["started_at"] is not None
+
+
+def test_a_missed_run_is_a_failure_at_its_scheduled_time(tmp_path):
+    with bench_with(tmp_path, executors={"default": ThreadPoolExecutor(1)}) as bench:
+        bench.mirror()
+        bench.scheduler.start()
+        due = datetime.now(UTC) + timedelta(seconds=0.2)
+        bench.scheduler.add_job(time.sleep, args=[1.6], id="long")
+        bench.scheduler.add_job(add, run_date=due, misfire_grace_time=1, id="job")
+        (found,) = bench.ended(1, "job")
+        assert (found["status"], found["started_at"]) == ("FAILURE", None)
+        assert found["created_at"] == found["completed_at"] == due.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        assert found["error"].startswith("Missed: it could not start in time, 1.")
+
+
+def test_run_times_that_are_not_coalesced_are_runs_of_their_own(tmp_path):
+    with bench_with(tmp_path, job_defaults={"coalesce": False, "misfire_grace_time": 60}) as bench:
+        bench.mirror()
+        bench.scheduler.start()
+        begun = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=90, microseconds=1)
+        bench.scheduler.add_job(add, "interval", seconds=20, id="job", next_run_time=begun)
+        found = bench.ended(5)
+        assert [each["status"] for each in found] == ["FAILURE", "FAILURE", "SUCCESS", "SUCCESS", "SUCCESS"]
+        created = [datetime.fromisoformat(each["created_at"]) for each in found]
+        assert created == [begun + timedelta(seconds=20 * number) for number in range(5)]
+        assert [each["error"][:6] for each in found[:2]] == ["Missed", "Missed"]
+
+
+def test_each_executor_is_recorded_also_one_that_comes_later(bench):
+    bench.scheduler.add_executor(ThreadPoolExecutor(2), "first")
+    bench.mirror()
+    bench.scheduler.start()
+    bench.scheduler.add_executor(ThreadPoolExecutor(2), "second")
+    bench.scheduler.add_executor(DebugExecutor(), "debug")
+    for alias in ("default", "first", "second", "debug"):
+        bench.scheduler.add_job(add, id=alias, executor=alias)
+    found = bench.ended(4)
+    assert sorted(each["worker_id"].partition("/")[2] for each in found) == ["debug", "default", "first", "second"]
+    assert {each["status"] for each in found} == {"SUCCESS"}
+
+
+def test_runs_in_other_processes_are_recorded_from_outside(tmp_path):
+    with bench_with(tmp_path, executors={"default": ProcessPoolExecutor(1)}) as bench:
+        bench.mirror()
+        bench.scheduler.start()
+        bench.scheduler.add_job(json.loads, args=["[1]"], id="good")
+        bench.scheduler.add_job(json.loads, args=["["], id="bad")
+        good, bad = bench.ended(1, "good")[0], bench.ended(1, "bad")[0]
+        assert (good["status"], good["result"]) == ("SUCCESS", {"value": [1]})
+        assert bad["error"].startswith("JSONDecodeError: Expecting value")
+        assert "raw_decode" in bad["result"]["traceback"]
+        assert all(each["started_at"] and each["duration_ms"] is not None for each in (good, bad))
+        bench.scheduler.add_job(os._exit, args=[1], id="crash")
+        (crash,) = bench.ended(1, "crash")
+        assert (crash["status"], crash["error"][:27]) == ("FAILURE", "Its process gave no answer:")
+        bench.scheduler.add_job(threading.Lock().acquire, id="unpicklable", trigger="date")
+        assert bench.ended(1, "unpicklable")[0]["status"] == "FAILURE"
+
+
+class Elsewhere(BaseExecutor):  # type: ignore[misc]
+    """Somebody's own executor, of which nothing is known."""
+
+    def _do_submit_job(self, job, run_times):
+        assert type(run_times) is list
+        copy = pickle.loads(pickle.dumps(job))
+        assert type(copy.id) is str
+        self._run_job_success(job.id, run_job(copy, job._jobstore_alias, run_times, self._logger.name))
+
+
+def test_an_executor_that_is_not_known_gets_the_real_job(tmp_path):
+    with bench_with(tmp_path, executors={"default": Elsewhere()}) as bench:
+        bench.mirror()
+        bench.scheduler.start()
+        bench.scheduler.add_job(json.loads, args=["[1]"], id="job")
+        assert bench.ended(1)[0]["result"] == {"value": [1]}
+
+
+def test_a_run_that_the_executor_refuses_is_a_failure_with_the_reason(bench):
+    bench.mirror()
+    bench.scheduler.start()
+    bench.scheduler._executors["default"]._pool.shutdown()
+    bench.scheduler.add_job(add, id="job")
+    (found,) = bench.ended(1)
+    assert (found["status"], found["started_at"]) == ("FAILURE", None)
+    assert found["error"].startswith("Not run: the executor refused it: RuntimeError: cannot schedule new futures")
+
+
+# --- coroutines ---------------------------------------------------------------------------------
+
+
+async def good_coroutine():
+    await asyncio.sleep(0.1)
+    return {"n": 1}
+
+
+async def bad_coroutine():
+    await asyncio.sleep(0)
+    raise ValueError("no such pair")
+
+
+async def long_coroutine():
+    await asyncio.sleep(1000)
+
+
+def test_coroutines_are_recorded_where_they_are_awaited(bench):
+    async def program():
+        scheduler = AsyncIOScheduler(timezone="UTC")
+        mirror = bench.mirror(scheduler)
+        scheduler.start()
+        scheduler.add_job(good_coroutine, id="good")
+        scheduler.add_job(bad_coroutine, id="bad")
+        scheduler.add_job(partial(long_coroutine), id="long")
+        scheduler.add_job(add, id="plain")
+        await asyncio.to_thread(bench.ended, 3)
+        await asyncio.to_thread(until, lambda: bench.executions("long"))
+        scheduler.shutdown()
+        await asyncio.sleep(0.2)
+        mirror.close()
+
+    asyncio.run(asyncio.wait_for(program(), DEADLINE_SECONDS))
+    found = {each["job_name"]: each for each in bench.executions()}
+    assert len(bench.executions()) == 4
+    assert {name: each["status"] for name, each in found.items()} == {
+        "good": "SUCCESS", "bad": "FAILURE", "long": "FAILURE", "plain": "SUCCESS"}  # fmt: skip
+    assert found["good"]["result"] == {"n": 1}
+    assert found["good"]["duration_ms"] >= 100
+    assert found["bad"]["error"] == "ValueError: no such pair"
+    assert found["long"]["error"] == "CancelledError"
+
+
+def test_a_coroutine_that_is_cancelled_before_it_began_is_a_failure(bench):
+    async def program():
+        scheduler = AsyncIOScheduler(timezone="UTC")
+        bench.mirror(scheduler)
+        scheduler.start()
+        scheduler.add_job(good_coroutine, "date", id="job", run_date=FAR)
+        job = scheduler.get_job("job")
+        executor = scheduler._executors["default"]
+        executor.submit_job(job, [FAR])
+        executor.shutdown()
+        await asyncio.sleep(0.1)
+        scheduler.shutdown()
+        await asyncio.sleep(0.1)
+
+    asyncio.run(program())
+    (found,) = bench.executions()
+    assert (found["status"], found["started_at"], found["error"]) == ("FAILURE", None, "Not run: CancelledError")
+
+
+# --- the mirror itself ----------------------------------------------------------------------------
+
+
+def test_a_scheduler_is_mirrored_once_at_a_time(bench):
+    first = bench.mirror()
+    with pytest.raises(Conflict, match="mirrored already"):
+        bench.mirror()
+    first.close()
+    bench.mirror()
+    bench.scheduler.start()
+    bench.scheduler.add_job(add, id="job")
+    assert len(bench.ended(1)) == 1
+
+
+def test_a_word_that_is_not_known_is_refused(bench):
+    with pytest.raises(InvalidParameter, match="'disable' or 'remove'"):
+        bench.mirror(removed="forget")
+
+
+def test_after_it_is_closed_nothing_more_is_recorded_but_the_end_of_what_began(bench):
+    gate, mirror = threading.Event(), bench.mirror()
+    bench.scheduler.start()
+    bench.scheduler.add_job(gate.wait, args=[DEADLINE_SECONDS], id="long")
+    until(lambda: bench.executions("long"))
+    mirror.close()
+    done = threading.Event()
+    bench.scheduler.add_job(done.set, id="unseen")
+    assert done.wait(DEADLINE_SECONDS)
+    gate.set()
+    assert bench.ended(1)[0]["job_name"] == "long"
+    assert set(bench.jobs()) == {"long"}
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_shutdown_loses_nothing(bench, wait):
+    bench.mirror()
+    bench.scheduler.start()
+    gate = threading.Event()
+    for number in range(12):  # two more than there are threads
+        bench.scheduler.add_job(gate.wait, args=[DEADLINE_SECONDS], id=f"job{number}", misfire_grace_time=60)
+    until(lambda: len(bench.executions()) == 10)
+    if wait:
+        threading.Timer(0.2, gate.set).start()
+    bench.scheduler.shutdown(wait=wait)
+    gate.set()
+    assert [each["status"] for each in bench.ended(12)] == ["SUCCESS"] * 12
+
+
+def test_a_store_that_is_busy_keeps_neither_the_scheduler_nor_a_run_and_gets_all_of_it_later(bench):
+    bench.mirror()
+    bench.recorder._writer._timeout_seconds = 0.1
+    lock = sqlite3.connect(bench.recorder.path, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    ran: list[float] = []
+    bench.scheduler.start()
+    bench.scheduler.add_job(lambda: ran.append(time.monotonic()), "interval", seconds=1, id="job", max_instances=5)
+    until(lambda: len(ran) == 2)
+    assert bench.store.list_job_executions()["data"] == []
+    lock.execute("ROLLBACK")
+    lock.close()
+    bench.scheduler.shutdown()
+    found = bench.ended(len(ran))
+    assert [each["status"] for each in found] == ["SUCCESS"] * len(ran)
+    assert all(each["duration_ms"] < 5000 for each in found)
+    assert 0.8 < ran[1] - ran[0] < 3.5
+
+
+def test_nothing_reaches_the_scheduler_when_the_store_is_gone(bench, caplog):
+    bench.mirror()
+    bench.recorder.close()
+    seen: list[Any] = []
+    bench.scheduler.add_listener(seen.append, events.EVENT_JOB_EXECUTED | events.EVENT_JOB_ERROR)
+    bench.scheduler.start()
+    bench.scheduler.add_job(add, id="good")
+    bench.scheduler.add_job(fail, id="bad")
+    until(lambda: len(seen) == 2)
+    assert {event.job_id: event.retval for event in seen} == {"good": {"sum": 2}, "bad": None}
+    assert "is closed" in caplog.text
+
+
+def test_a_job_that_was_removed_from_the_store_comes_back_with_its_next_run(bench):
+    bench.mirror()
+    bench.scheduler.start()
+    bench.scheduler.add_job(add, "cron", second="*", id="job")
+    bench.ended(1)
+    bench.recorder.remove_job("job")
+    number = until(lambda: "job" in bench.jobs() and bench.executions()[-1]["job_id"])
+    assert number == "2"
