@@ -62,7 +62,7 @@ class Fires:
         if now_us < self._now_us or len(self._times) > TIMES_REMEMBERED:
             self._times.clear()  # the clock was set back: a remembered time may not be the first
         self._now_us = now_us
-        known = self._times.get(unit, 0)
+        known = self._times.get(unit, now_us)
         if known is None or known > now_us:
             return known
         found = self._times[unit] = self._computed(unit, now_us)
