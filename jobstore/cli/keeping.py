@@ -59,13 +59,13 @@ def _records(path: Path) -> int:
 
     with open_store(path) as store:
         pages: tuple[Any, ...] = (store.list_jobs(limit=1), store.list_job_executions(limit=1))
-        return 1 + sum(page["pagination"]["total"] for page in pages)
+        return sum(page["pagination"]["total"] for page in pages)
 
 
 def _write_lines(stream: TextIO, lines: Iterable[dict[str, Any]], tally: Tally) -> None:
     for line in lines:
         stream.write(f"{_compact(line)}\n")
-        tally(1)
+        tally("store" not in line)
 
 
 def _write_document(stream: TextIO, lines: Iterable[dict[str, Any]], tally: Tally) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobstore.params import Kind, Operation, Parameter
+from jobstore.words import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -185,16 +186,16 @@ def _context() -> click.Context | None:
     return click.get_current_context(silent=True)
 
 
-def ascii_integer(text: str | None, name: str, least: int) -> int | None:
+def ascii_integer(text: str | None, name: str, least: int, most: int = LARGEST) -> int | None:
     """An option that is a whole number and no parameter of a query, by the same rule.
 
     Raises:
-        InvalidParameter: it is anything but ASCII digits, too small, or over 2**63 - 1.
+        InvalidParameter: it is anything but ASCII digits, too small or too large.
     """
     return (
         None
         if text is None
-        else Parameter(name, Kind.INTEGER, "", minimum=least, maximum=2**63 - 1).check(_read(text), text)
+        else Parameter(name, Kind.INTEGER, "", minimum=least, maximum=most).check(_read(text), text)
     )
 
 

@@ -12,6 +12,9 @@ from jobstore.cli.command import Command
 from jobstore.cli.options import STORE_VARIABLE, ascii_integer, once
 from jobstore.errors import InvalidParameter
 
+COMMAND_WORDS = "jobstore.command"
+NO_COMMAND = "COMMAND is missing: put it after '--'."
+
 
 class _ExecCommand(Command):
     """One that takes what follows ``--`` as it is, and insists on the ``--``."""
@@ -19,8 +22,13 @@ class _ExecCommand(Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Ours are the words before ``--``; an option of the command is never taken for one of ours."""
         at = args.index("--") if "--" in args else len(args)
-        ctx.meta["jobstore.command"] = tuple(args[at + 1 :])
-        return super().parse_args(ctx, args[:at])
+        ctx.meta[COMMAND_WORDS] = tuple(args[at + 1 :])
+        try:
+            return super().parse_args(ctx, args[:at])
+        except click.UsageError:
+            if at == len(args):  # the words that made no sense are the command's
+                raise click.UsageError(NO_COMMAND, ctx) from None
+            raise
 
 
 def _exec(
@@ -33,11 +41,11 @@ def _exec(
     job_type: str | None,
 ) -> int:
     ctx = click.get_current_context()
-    command = ctx.meta["jobstore.command"]
+    command = ctx.meta[COMMAND_WORDS]
     if file is None or job is None:
         raise click.UsageError(f"FILE and JOB are both needed here, also where {STORE_VARIABLE} is set.", ctx)
     if not command:
-        raise click.UsageError("COMMAND is missing: put it after '--'.", ctx)
+        raise click.UsageError(NO_COMMAND, ctx)
     if schedule is not None and interval is not None:
         raise click.UsageError("--schedule and --interval exclude each other; give one.", ctx)
     interval_seconds = ascii_integer(interval, "--interval", 1)

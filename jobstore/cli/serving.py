@@ -17,7 +17,7 @@ from jobstore.errors import InvalidParameter
 from jobstore.words import Kind, Parameter
 
 TOKENS_VARIABLE = "JOBSTORE_TOKENS"
-DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
+DEFAULT_HOST, DEFAULT_PORT, LARGEST_PORT = "127.0.0.1", 8000, 65_535
 
 
 def tokens_path(store: Path, given: str | None) -> Path:
@@ -40,7 +40,7 @@ def needs(extra: str, *modules: str) -> None:
 
 def _serve(file: str | None, host: str | None, port: str | None, tokens_file: str | None, open_access: bool) -> None:
     path = store_path(file)
-    number = ascii_integer(port, "--port", 0)
+    number = ascii_integer(port, "--port", 0, LARGEST_PORT)
     needs("http", "falcon", "waitress")
     who, told = admitted(path, tokens_file, open_access=open_access)
     from jobstore.serve import serve as serve_store  # noqa: PLC0415 - the door's libraries are heavy

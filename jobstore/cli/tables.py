@@ -142,8 +142,9 @@ def cut_text(cell: Cell, width: int) -> Text:
 
 def cut_lines(lines: list[Text], width: int | None) -> list[Text]:
     """The lines, none wider than the screen; the same lines where nobody looks."""
-    for line in lines if width is not None else ():
-        line.truncate(width, overflow="ellipsis")
+    if width is not None:
+        for line in lines:
+            line.truncate(width, overflow="ellipsis")
     return lines
 
 

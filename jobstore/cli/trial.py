@@ -126,14 +126,14 @@ def _next(program: str, file: str) -> list[Text]:
         (f"{program}executions {file} --search failed", "all that failed"),
         (f"{program}stats {file}", "how reliable it all is"),
         (f"{program}jobs {file} --watch", "keep looking"),
-        (f"{program}serve {file} --open", "the same over HTTP; then"),
+        (f"{program}serve {file} --open", "the same over HTTP, then"),
         ("curl 'http://127.0.0.1:8000/api/v1/jobs?search=kline'", ""),
         (f"{program}mcp {file}", "for an AI program"),
         (f"{program}--help", "the rest"),
     ]
     width = max(len(command) for command, _ in following)
     head = Text("Try next", "bold")
-    padded = [(each.ljust(width) if why else each, f"  {why}" if why else "") for each, why in following]
+    padded = [(each.ljust(width) if why else each, f"  # {why}" if why else "") for each, why in following]
     return [head, *(Text.assemble(("$ ", "dim"), (each, "cyan"), why) for each, why in padded)]
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import select
-import signal
 import struct
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import jobstore
 from jobstore.cli.app import run
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[3]
@@ -63,7 +63,7 @@ WORLD: dict[str, Any] = {
         job("同步交易对", job_type="symbol", schedule="30 2 * * 1", description="同步所有交易所的交易对，每周一次"),
         job("poll", schedule_type="interval", schedule=None, interval_seconds=300, job_category="monitor"),
         job("switched_off", enabled=False, job_category="cleanup"),
-    ],  # fmt: skip
+    ],
     "executions": [
         execution(1, 1, "sync_klines_1h", "SUCCESS", 0),
         execution(2, 2, "同步交易对", "FAILURE", 1, error="交易所返回错误：\x1b[31m请求过于频繁\nsecond line"),

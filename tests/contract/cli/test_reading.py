@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ import jobstore
 FROZEN = {"next_run_at"}
 
 
-def without_clock(document):
+def without_clock(document: Any) -> Any:
     """A document without what moves while the test runs."""
     if isinstance(document, dict):
         return {key: without_clock(value) for key, value in document.items() if key not in FROZEN}
@@ -73,13 +74,14 @@ def test_lines_give_no_run_twice_when_another_starts_between_two_pages(store):
     from jobstore.cli import reading
 
     class Growing:
-        pages = [["3", "2"], ["2", "1"]]
-
         def list_job_executions(self, *, limit, offset):
-            return {"data": [{"id": each} for each in self.pages[bool(offset)]], "pagination": {"has_next": not offset}}
+            ids = ("2", "1") if offset else ("3", "2")
+            return {"data": [{"id": each} for each in ids], "pagination": {"has_next": not offset}}
+
+    growing: Any = Growing()
 
     asked = reading.executions_question(None)
-    assert [each["id"] for each in reading.documents(Growing(), asked)] == ["3", "2", "1"]
+    assert [each["id"] for each in reading.documents(growing, asked)] == ["3", "2", "1"]
 
 
 @pytest.mark.parametrize("form", ["--json", "--jsonl"])
@@ -134,8 +136,7 @@ def test_a_table_in_a_pipe_is_plain_aligned_and_whole(cli, store):
     answer = cli("executions", store, "--status", "FAILURE", "--utc")
     assert answer.lines == [
         "ID  JOB         STATUS   STARTED               TOOK  WORKER     TRACE    ERROR_OR_RESULT",
-        "2   同步交易对  FAILURE  2026-01-15T08:01:00Z  1.5s  worker-01  trace-2  "
-        "交易所返回错误：\\x1b[31m请求过于频繁 second line",
+        r"2   同步交易对  FAILURE  2026-01-15T08:01:00Z  1.5s  worker-01  trace-2  交易所返回错误：\x1b[31m请求过于频繁 second line",
     ]
 
 

@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -14,7 +16,7 @@ from .conftest import DEADLINE_SECONDS, command, environment
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def shown(terminal):
+def shown(terminal: Any) -> list[str]:
     assert terminal.end() == 0, terminal.text
     return ANSI.sub("", terminal.text).splitlines()
 
@@ -30,7 +32,7 @@ def test_no_line_is_wider_than_the_terminal(terminal, store, columns, words):
 def test_columns_stand_under_each_other_with_chinese_names_too(terminal, store):
     lines = shown(terminal("jobs", store, columns=80))
     rows = [line for line in lines[1:] if line and not line.startswith("4 jobs")]
-    starts = {cell_len(row[: re.search(r"[!○…▶✓✗·]", row).start()]) for row in rows}
+    starts = {cell_len(re.split(r"[!○…▶✓✗·]", row)[0]) for row in rows}
     assert len(starts) == 1
 
 
@@ -136,6 +138,7 @@ def test_watch_in_a_pipe_writes_one_drawing_after_the_other(store):
     with subprocess.Popen(
         command("stats", store, "--watch=0.1"), stdout=subprocess.PIPE, text=True, env=environment()
     ) as watching:
+        assert watching.stdout is not None
         seen = 0
         while seen < 2:
             seen += watching.stdout.readline().startswith("all jobs")
@@ -178,7 +181,7 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(store):
             check=False,
         )
         os.close(writer)
-        assert (done.returncode, done.stderr) in {(141, b"")}, words
+        assert (done.returncode, done.stderr) == (141, b""), words
 
 
 def test_nowhere_to_say_an_error_is_no_traceback(store):
@@ -191,9 +194,9 @@ def test_nowhere_to_say_an_error_is_no_traceback(store):
     assert done.returncode == 1
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_under_stdout_is_told(store):
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             command("jobs", store, "--json"), stdout=full, stderr=subprocess.PIPE, env=environment(), check=False
         )
@@ -223,7 +226,7 @@ def test_the_list_of_commands_loads_no_heavy_library(process):
 
 
 def test_help_comes_at_once(process):
-    def took():
+    def took() -> float:
         begun = time.perf_counter()
         assert process("--help").code == 0
         return time.perf_counter() - begun

@@ -1,0 +1,233 @@
+"""load, dump, export, prune, check and backup."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+
+import jobstore
+from jobstore.fixtures import dump
+
+PROGRESS = re.compile(r"\x1b\[")
+
+
+@pytest.fixture
+def own(store, tmp_path):
+    """A store that may be changed."""
+    path = tmp_path / "own.db"
+    jobstore.load(path, dump(store))
+    return path
+
+
+@pytest.mark.parametrize("form", [(), ("--jsonl",)])
+def test_what_is_dumped_loads_into_the_same_store(cli, store, tmp_path, form):
+    out, path = tmp_path / "jobs.json", tmp_path / "again.db"
+    dumped = cli("dump", store, *form, "-o", out)
+    assert (dumped.code, dumped.out) == (0, "")
+    assert dumped.err == f"jobstore: wrote 69 documents to {out}\n"
+    loaded = cli("load", path, out)
+    assert (loaded.code, loaded.out) == (0, "")
+    assert re.fullmatch(rf"jobstore: loaded 69 documents into {re.escape(str(path))} in [0-9.]+ s\n", loaded.err)
+    assert dump(path) == dump(store)
+
+
+def test_a_dumped_document_is_what_python_dumps(cli, store):
+    assert cli("dump", store).json == dump(store)
+
+
+@pytest.mark.parametrize(
+    "world", [{"jobs": [], "executions": []}, {"jobs": [], "executions": [{"job_name": "gone", "status": "PENDING"}]}]
+)
+def test_a_store_without_jobs_dumps_too(cli, tmp_path, world):
+    path = tmp_path / "few.db"
+    world = {"jobs": [], "executions": world["executions"] and [
+        {
+            "id": "1", "job_id": "1", "job_name": "gone", "status": "PENDING", "started_at": None, "completed_at": None,
+            "duration_ms": None, "result": None, "error": None, "trace_id": None, "worker_id": None,
+            "parameters_snapshot": None, "created_at": "2026-01-01T00:00:00Z",
+        }
+    ]}  # fmt: skip
+    jobstore.load(path, world)
+    assert cli("dump", path).json == dump(path)
+
+
+def test_a_store_is_copied_through_a_pipe(process, store, tmp_path):
+    lines = process("dump", store, "--jsonl").out
+    assert process("load", tmp_path / "copy.db", "-", stdin=lines).code == 0
+    assert dump(tmp_path / "copy.db") == dump(store)
+
+
+def test_a_store_that_is_there_is_not_loaded_over(cli, own, tmp_path):
+    (tmp_path / "jobs.json").write_text('{"jobs": [], "executions": []}')
+    before = own.read_bytes()
+    answer = cli("load", own, tmp_path / "jobs.json")
+    assert answer.code == 2
+    assert answer.err.endswith("[CONFLICT]\n")
+    assert own.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"jobs": [{}], "executions": []}', '{"job": {}}\n{"job": {}}'])
+def test_what_is_no_store_is_refused_and_leaves_nothing(cli, tmp_path, text):
+    (tmp_path / "in.json").write_text(text)
+    answer = cli("load", tmp_path / "new.db", tmp_path / "in.json")
+    assert answer.code == 2
+    assert answer.err.endswith("[INVALID_RECORD]\n")
+    assert [each.name for each in tmp_path.iterdir() if each.suffix != ".lock"] == ["in.json"]
+
+
+def test_a_source_that_is_not_there_is_told(cli, tmp_path):
+    answer = cli("load", tmp_path / "new.db", tmp_path / "nothing.json")
+    assert answer.code in {2, 3}
+    assert "nothing.json" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_file_is_written_whole_or_not_at_all(cli, store, tmp_path, monkeypatch):
+    out = tmp_path / "out.json"
+    out.write_text("before")
+
+    def broken(_path):
+        yield {"store": {"timezone": "UTC"}}
+        raise OSError(28, "No space left on device", "out.json")
+
+    monkeypatch.setattr("jobstore.fixtures.dump_lines", broken)
+    answer = cli("dump", store, "-o", out)
+    assert (answer.code, answer.err) == (3, "jobstore: No space left on device: out.json [STORE_UNREADABLE]\n")
+    assert out.read_text() == "before"
+    assert [each.name for each in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_folder_that_is_not_there_is_told(cli, store, tmp_path):
+    answer = cli("dump", store, "-o", tmp_path / "no" / "out.json")
+    assert answer.code == 3
+    assert "No such file or directory" in answer.err
+
+
+def test_a_bar_is_drawn_on_a_terminal_and_removed(terminal, store, tmp_path):
+    one = terminal("load", "new.db", "jobs.json")
+    assert one.end() != 0  # there is no such source: the bar does not hide why
+    assert "jobs.json" in one.text
+    jobs = tmp_path / "jobs.json"
+    jobs.write_text(json.dumps(dump(store)))
+    one = terminal("load", "new.db", "jobs.json")
+    assert one.end() == 0
+    assert "Loading new.db" in one.text
+    assert one.text.splitlines()[-1].endswith("s")
+
+
+# export
+
+
+def test_exported_lines_are_the_documents_oldest_first(cli, store):
+    lines = [json.loads(line) for line in cli("export", store).lines]
+    with jobstore.open(store) as datahub:
+        wanted = datahub.list_job_executions(limit=1000, order_desc=False)["data"]
+    assert lines == wanted
+
+
+def test_an_export_takes_the_filters_of_the_list(cli, store):
+    def ids(*words: str) -> list[str]:
+        return [json.loads(line)["id"] for line in cli("export", store, *words).lines]
+
+    assert ids("--search", "failed") == ["2"]
+    assert ids("sync_klines_1h") == ["1", "3"]
+    assert ids("1", "--status", "TIMEOUT") == ["3"]
+    assert ids("--trace-id", "trace-4") == ["4"]
+    assert ids("--after", "2026-01-15T09:00:00Z") == ["3", "4", "5"]
+    assert cli("export", store, "nobody").code == 1
+    assert cli("export", store, "--limit", "3").code == 2
+    assert cli("export", store, "--format", "xml").code == 2
+
+
+def test_an_export_as_csv_has_a_heading_and_every_field(cli, store, tmp_path):
+    out = tmp_path / "runs.csv"
+    answer = cli("export", store, "--format", "csv", "-o", out)
+    assert answer.err == f"jobstore: wrote 65 executions to {out}\n"
+    rows = list(csv.DictReader(io.StringIO(out.read_text(encoding="utf-8"), newline="")))
+    assert len(rows) == 65
+    assert next(row for row in rows if row["id"] == "2")["job_name"] == "同步交易对"
+
+
+# prune
+
+
+def test_pruning_says_how_many_went(cli, own):
+    answer = cli("prune", own, "--keep-last", "10")
+    assert (answer.code, answer.out) == (0, "")
+    assert answer.err == "jobstore: removed 52 executions of 65\n"
+    assert cli("executions", own, "--json").json["pagination"]["total"] == 13
+
+
+def test_a_dry_run_says_what_would_go_and_changes_nothing(cli, own):
+    answer = cli("prune", own, "--before", "2026-01-15T08:30:00Z", "--dry-run")
+    assert answer.err == "jobstore: would remove 32 executions of 65; nothing was changed\n"
+    assert cli("executions", own, "--json").json["pagination"]["total"] == 65
+
+
+def test_what_is_pruned_is_archived_first(cli, own, tmp_path):
+    archive = tmp_path / "old.jsonl"
+    answer = cli("prune", own, "--before", "2026-01-15T08:30:00Z", "--archive", archive)
+    assert answer.err == f"jobstore: removed 32 executions of 65, archived in {archive}\n"
+    assert len(archive.read_text(encoding="utf-8").splitlines()) == 32
+
+
+def test_failures_may_be_kept_for_longer(cli, own):
+    words = ("--before", "2026-01-16", "--keep-failures-before", "2026-01-01", "--dry-run")
+    assert "would remove 61 executions" in cli("prune", own, *words).err
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--before", "20260101"), ("--keep-last", "１"), ("--keep-last", "-1"), ("--before", "now")]
+)
+def test_pruning_refuses_what_says_too_little_or_nothing(cli, own, words):
+    answer = cli("prune", own, *words)
+    assert answer.code == 2
+    assert cli("executions", own, "--json").json["pagination"]["total"] == 65
+
+
+def test_an_emergency_without_bounds_gives_up_the_reserve_alone(cli, own):
+    assert cli("prune", own, "--emergency").code == 0
+    assert cli("executions", own, "--json").json["pagination"]["total"] == 65
+
+
+def test_pruning_makes_no_store(cli, tmp_path):
+    assert cli("prune", tmp_path / "none.db", "--keep-last", "1").code == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+# check and backup
+
+
+def test_a_sound_store_passes_the_check(cli, own):
+    answer = cli("check", own)
+    assert (answer.code, answer.out, answer.err) == (0, "", f"jobstore: {own} is sound\n")
+
+
+def test_a_store_whose_counters_are_wrong_fails_the_check(cli, own):
+    import sqlite3
+
+    connection = sqlite3.connect(own)
+    connection.execute("UPDATE name_tally SET runs = runs + 1")
+    connection.commit()
+    connection.close()
+    answer = cli("check", own)
+    assert answer.code == 1
+    assert answer.out
+    assert "problem" in answer.err
+
+
+def test_a_backup_is_the_same_store(cli, own, tmp_path):
+    target = tmp_path / "copy.db"
+    answer = cli("backup", own, target)
+    assert (answer.code, answer.out) == (0, "")
+    assert answer.err.startswith(f"jobstore: copied {own} to {target} in ")
+    assert dump(target) == dump(own)
+
+
+def test_a_backup_goes_over_no_file(cli, own, tmp_path):
+    target = tmp_path / "there.txt"
+    target.write_text("mine")
+    assert cli("backup", own, target).code in {2, 3}
+    assert target.read_text() == "mine"
