@@ -5,7 +5,7 @@ else out for two minutes, and one that sends a byte now and then is never closed
 
 - a request must be complete `REQUEST_SECONDS` after its first byte, however it trickles in;
 - a connection without a request is closed after `IDLE_SECONDS`, one whose peer stopped reading after
-  `STALLED_SECONDS` (after one second where a thread waits for it);
+  `STALLED_SECONDS`; no thread ever waits for a peer;
 - at `MAX_CONNECTIONS` a new one takes the place of the one that was served the longest ago, so that whoever asks
   quickly is always let in.
 """
@@ -16,6 +16,7 @@ import contextlib
 import ipaddress
 import signal
 import socket
+import struct
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -49,6 +50,7 @@ MAX_REQUEST_BODY_BYTES: Final = 64 * 1024
 """Nothing here takes a body; a small one is read, to be answered with 405."""
 SHUTDOWN_SECONDS: Final = 0.5
 _BACKLOG: Final = 1024
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 def serve(
@@ -198,8 +200,21 @@ class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         return bool(super().received(data))
 
     def service(self) -> None:
+        """Answer one request, in a thread.
+
+        With several at once, the first is answered and the connection closed (RFC 9112, section 9.3.2, allows
+        it): for the others, a thread would have to wait until the peer has read what came before.
+        """
+        if len(self.requests) > 1:
+            self.requests[0].headers["CONNECTION"] = "close"
         super().service()
         self.served_at = time.time()
+
+    def drop(self) -> None:
+        """Close at once: an orderly end would wait behind what the peer does not read."""
+        with contextlib.suppress(OSError):
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self.handle_close()
 
     @property
     def is_waited_for(self) -> bool:
@@ -210,8 +225,7 @@ class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         """Whether the peer has taken too long."""
         silent = now - self.last_activity
         if self.total_outbufs_len:
-            holds_a_thread = len(self.requests) > 1 and self.total_outbufs_len > self.adj.outbuf_high_watermark
-            return bool(silent > (1 if holds_a_thread else STALLED_SECONDS))
+            return bool(silent > STALLED_SECONDS)
         if self.requests:
             return False
         return bool(silent > IDLE_SECONDS or (self.request is not None and now - self.began_at > REQUEST_SECONDS))
@@ -226,7 +240,7 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
         """Called by waitress once a second. What it does itself, to mark a channel, waits for peers to read."""
         for connection in list(self.active_channels.values()):
             if connection.is_overdue(now):
-                connection.handle_close()
+                connection.drop()
 
     def handle_accept(self) -> None:
         if len(self.active_channels) >= MAX_CONNECTIONS:
@@ -236,7 +250,7 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
     def _make_room(self) -> None:
         waited_for = [each for each in self.active_channels.values() if each.is_waited_for]
         if waited_for:
-            min(waited_for, key=lambda each: each.served_at).handle_close()
+            min(waited_for, key=lambda each: each.served_at).drop()
 
 
 @contextlib.contextmanager
