@@ -134,7 +134,7 @@ def fleet(count: int = 10_000) -> tuple[FleetJob, ...]:
 
     >>> jobs = fleet()
     >>> len(jobs), sum(DENSE in job.name for job in jobs), sum(SPARSE in job.name for job in jobs)
-    (10000, 3000, 3)
+    (10000, 2997, 3)
     """
     ranked = [(cadence, rank) for cadence in CADENCES for rank in range(cadence.share * count // 10_000)]
     ranked.sort(key=lambda pair: _hash(pair[0].period * 1_000_003 + pair[1]))

@@ -163,12 +163,12 @@ class HandWritten:
             run(f"SELECT status, count(*) FROM executions WHERE true{where} GROUP BY status", values).fetchall()
         )
         timed = f"FROM executions WHERE duration_ms IS NOT NULL{where}"
-        count, average, longest = run(
-            f"SELECT count(*), avg(duration_ms), max(duration_ms) {timed}", values
-        ).fetchone()
+        count, average, longest = run(f"SELECT count(*), avg(duration_ms), max(duration_ms) {timed}", values).fetchone()
         ranks = {"p50": -(-count // 2), "p95": -(-count * 95 // 100)}
         quantiles = {
-            name: run(f"SELECT duration_ms {timed} ORDER BY duration_ms LIMIT 1 OFFSET ?", (*values, rank - 1)).fetchone()[0]
+            name: run(
+                f"SELECT duration_ms {timed} ORDER BY duration_ms LIMIT 1 OFFSET ?", (*values, rank - 1)
+            ).fetchone()[0]
             for name, rank in ranks.items()
         }
         return {

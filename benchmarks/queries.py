@@ -71,7 +71,7 @@ class Bench:
 
     def measure(self, case: Case) -> Line:
         """One case: its variants answered, then all candidates in rotation, then their answers compared."""
-        queries = [self._placed(case, number) for number in range(VARIANTS)]
+        queries = [self.placed(case, number) for number in range(VARIANTS)]
         ids = [page_ids(answer(self.store, case, query)) for query in queries]
         return self._rotate(case, queries, lambda number: self.floor.executions(ids[number % VARIANTS]))
 
@@ -94,7 +94,7 @@ class Bench:
                 check_equal(case, name, asking["jobstore"].page(number), page)
         return self._line(case, found, asking["jobstore"].page(0))
 
-    def _placed(self, case: Case, number: int) -> dict[str, Any]:
+    def placed(self, case: Case, number: int) -> dict[str, Any]:
         """The keywords of a variant, with the offset of a deep page."""
         query = case.query(number)
         if case.deep:

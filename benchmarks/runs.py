@@ -29,7 +29,13 @@ class Run:
     """What was asked for on the command line."""
 
     def __init__(
-        self, data: Path, sizes: tuple[str, ...], parts: tuple[str, ...], settings: Settings, console: Console, match: str
+        self,
+        data: Path,
+        sizes: tuple[str, ...],
+        parts: tuple[str, ...],
+        settings: Settings,
+        console: Console,
+        match: str,
     ) -> None:
         self.data = data
         self.sizes = sizes

@@ -28,7 +28,7 @@ STEPS_PER_ENTRY = 6
 ENTRIES = 25_000
 STEP = 100
 ROUNDS = 5
-WORST_SHOWN = 5
+WORST_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,12 @@ THEIRS = "/careful/executions.json?_sort_desc=started_at&_size=50&_shape=objects
 CLIENTS = 4
 LOAD_SECONDS = 3.0
 START_SECONDS = 60.0
-DATASETTE_SETTINGS = {"sql_time_limit_ms": 60_000, "cache_size_kb": 65_536, "num_sql_threads": 3, "suggest_facets": "off"}
+DATASETTE_SETTINGS = {
+    "sql_time_limit_ms": 60_000,
+    "cache_size_kb": 65_536,
+    "num_sql_threads": 3,
+    "suggest_facets": "off",
+}
 
 SERVE = """
 import sys
@@ -89,7 +94,9 @@ def through_servers(dataset: Dataset, settings: Settings) -> Iterator[Line]:
         ]
         yield Line(PART, "page of 50 through serve", dataset.label, figures, {"milliseconds": milliseconds})
         rates = {"jobstore": requests_a_second(ours, OURS), "datasette": requests_a_second(theirs, THEIRS)}
-        yield Line(PART, f"requests a second through serve, {CLIENTS} clients", dataset.label, _rate_figures(rates), rates)
+        yield Line(
+            PART, f"requests a second through serve, {CLIENTS} clients", dataset.label, _rate_figures(rates), rates
+        )
 
 
 def _rate_figures(rates: dict[str, float]) -> list[Figure]:

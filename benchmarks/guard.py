@@ -1,0 +1,194 @@
+"""The regression check: fails when an index, a counter or an access path is lost, on a noisy machine too.
+
+Three things are held against bounds, none of them a time by itself:
+
+- the ratio of each measured query to the floor, generously (a lost index costs a factor of a hundred);
+- the steps SQLite's machine takes for it, against those for the known rows: the same on every machine,
+  and the same in a history ten times as long;
+- the plans of the statements that run: none walks the table of executions, none sorts it.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import datasets
+from benchmarks.cases import CASES, Case, ordered_cases
+from benchmarks.datasets import Dataset
+from benchmarks.queries import Bench, Settings, answer
+from benchmarks.subjects import page_ids
+from benchmarks.sweeping import ENTRIES, STEPS_PER_ENTRY, Steps, steps_of
+from jobstore.errors import JobStoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rich.console import Console
+
+SMALL, LARGE = 10_000, 100_000
+ROUNDS = 15
+MOST_RATIO = 4.0
+"""Times the goal of a query: what noise never reaches, and a lost index always exceeds."""
+MOST_STEPS = 12.0
+"""Times the steps of the floor; the queries take two to five."""
+MOST_MORE_STEPS = 3.0
+"""Times the steps in a tenth of the history."""
+FORBIDDEN = (
+    (re.compile(r"^SCAN (execution|e)$"), "walks the table of executions"),
+    (re.compile(r"^SCAN (execution|e) USING INTEGER PRIMARY KEY"), "walks the table of executions"),
+    (re.compile(r"AUTOMATIC .*INDEX"), "makes an index of its own"),
+    (re.compile(r"^USE TEMP B-TREE FOR (ORDER BY|DISTINCT)$"), "sorts what it found"),
+)
+WALK = re.compile(r"^SCAN (execution|e)\b")
+COUNTS = re.compile(r"(?i)\bcount\s*\(")
+IN_ORDER_OF_ID = re.compile(r"ORDER BY id (ASC|DESC)\s+LIMIT \d+ OFFSET \d+\s*$")
+"""The table itself is in order of id: walking it for a page is no scan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with which query."""
+
+    query: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.query}: {self.text}"
+
+
+def check(console: Console) -> list[Problem]:
+    """Builds two small stores and checks everything on them."""
+    with tempfile.TemporaryDirectory() as folder:
+        console.print(f"building stores of {SMALL:,} and {LARGE:,} executions")
+        small, large = store_of(Path(folder), SMALL), store_of(Path(folder), LARGE)
+        console.print("steps, plans, ratios")
+        problems = [
+            *step_problems(large),
+            *growth_problems(small, large),
+            *plan_problems(large),
+            *ratio_problems(large),
+        ]
+    console.print(f"{len(problems)} problems")
+    return problems
+
+
+def store_of(folder: Path, size: int) -> Dataset:
+    """A store of this size, without peers."""
+    home = folder / str(size)
+    home.mkdir()
+    datasets.build_store(home / "jobstore.db", size)
+    return Dataset(f"{size:,}", size, home, {})
+
+
+def ratio_problems(dataset: Dataset) -> Iterator[Problem]:
+    """Queries that cost far more floors than their goal."""
+    bench = Bench(dataset, Settings(ROUNDS, 0.2), peers=False)
+    for case in CASES:
+        ratio = bench.measure(case).figures[0].value
+        if ratio > MOST_RATIO * (case.most or 1):
+            yield Problem(case.name, f"{ratio:.1f} floors; its goal is {case.most}")
+    bench.close()
+
+
+def step_problems(dataset: Dataset, cases: Iterable[Case] = ()) -> Iterator[Problem]:
+    """Queries for which SQLite takes many more steps than for the known rows, and those that break off."""
+    bench = Bench(dataset, Settings(), peers=False)
+    for case in cases or (*CASES, *ordered_cases()):
+        try:
+            most = _most_steps(bench, case)
+            taken = _steps(bench, case)
+        except JobStoreError as error:
+            yield Problem(case.name, f"{error.code}: {error}")
+            continue
+        if taken > most:
+            yield Problem(case.name, f"{taken:,} steps; {most:,.0f} are allowed")
+    bench.close()
+
+
+def growth_problems(small: Dataset, large: Dataset) -> Iterator[Problem]:
+    """Queries that take more steps in ten times the history."""
+    benches = [Bench(dataset, Settings(), peers=False) for dataset in (small, large)]
+    for case in CASES:
+        before, after = (_steps(bench, case) for bench in benches)
+        floor = _floor_steps(benches[1], case)
+        if after > max(before, floor) * MOST_MORE_STEPS:
+            yield Problem(case.name, f"{before:,} steps at {small.label} executions, {after:,} at {large.label}")
+    for bench in benches:
+        bench.close()
+
+
+def plan_problems(dataset: Dataset) -> Iterator[Problem]:
+    """Statements over executions whose plan walks, counts or sorts the table."""
+    connection = sqlite3.connect(dataset.path("jobstore"))
+    for name, statements in statements_run(dataset):
+        for statement in statements:
+            for text in faults_of(connection, statement):
+                yield Problem(name, f"{text}: {' '.join(statement.split())[:300]}")
+    connection.close()
+
+
+def faults_of(connection: sqlite3.Connection, statement: str) -> list[str]:
+    """What is wrong with the plan of a statement."""
+    if IN_ORDER_OF_ID.search(statement):
+        return []
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+    found = [f"{meaning} ({step})" for step in plan for pattern, meaning in FORBIDDEN if pattern.search(step)]
+    if COUNTS.search(statement) and any(WALK.search(step) for step in plan):
+        found.append("counts the executions one by one")
+    return found
+
+
+def statements_run(dataset: Dataset) -> Iterator[tuple[str, list[str]]]:
+    """Each measured query with the statements that it sends to SQLite when it is first asked."""
+    for case in (*CASES, *ordered_cases()):
+        bench = Bench(dataset, Settings(), peers=False)
+        query = bench.placed(case, 0)
+        seen: list[str] = []
+        connection = bench.store._connection  # noqa: SLF001 - no query has a reason to offer this
+        connection.set_trace_callback(seen.append)
+        answer(bench.store, case, query)
+        connection.set_trace_callback(None)
+        bench.close()
+        yield case.name, [statement for statement in seen if re.search(r"\bexecution\b", statement)]
+
+
+def index_names(path: Path) -> list[str]:
+    """The indexes over executions that the file format has."""
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'execution' AND sql IS NOT NULL"
+        ).fetchall()
+    connection.close()
+    return sorted(name for (name,) in rows)
+
+
+def drop_index(path: Path, name: str) -> None:
+    """Takes an index out of a store, as a careless migration would."""
+    connection = sqlite3.connect(path)
+    connection.execute(f'DROP INDEX "{name}"')
+    connection.commit()
+    connection.close()
+
+
+def _most_steps(bench: Bench, case: Case) -> float:
+    """A named query may take a few floors; any other as many steps as 25,000 entries of an index."""
+    return MOST_STEPS * _floor_steps(bench, case) if case.most is not None else ENTRIES * STEPS_PER_ENTRY
+
+
+def _floor_steps(bench: Bench, case: Case) -> int:
+    ids = page_ids(answer(bench.store, case, bench.placed(case, 0)))
+    with Steps(bench.floor.connection) as steps:
+        bench.floor.executions(ids)
+    return max(steps.count, 1_700)
+
+
+def _steps(bench: Bench, case: Case) -> int:
+    """The steps of a query that was asked before."""
+    query = bench.placed(case, 0)
+    answer(bench.store, case, query)
+    return steps_of(bench.store, case, query)

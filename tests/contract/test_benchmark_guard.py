@@ -1,0 +1,179 @@
+"""The guard of the benchmark: no lost index, counter or access path gets past it, and its data is what it says."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+from collections import Counter
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from benchmarks import fleet, guard, history, peers
+from benchmarks.cases import CASES
+from benchmarks.datasets import Dataset
+from benchmarks.queries import Bench, Settings, answer, check_equal
+from benchmarks.sweeping import Steps
+from jobstore.engine import schema
+
+INDEXES = re.findall(r"CREATE INDEX (\w+)", schema.EXECUTION_INDEXES)
+SAMPLE = 20_000
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Dataset]:
+    """A small store and one with ten times the history."""
+    folder = tmp_path_factory.mktemp("guard")
+    return guard.store_of(folder, guard.SMALL), guard.store_of(folder, guard.LARGE)
+
+
+@pytest.fixture(scope="module")
+def sample() -> list[dict[str, object]]:
+    return list(history.documents(SAMPLE))
+
+
+def mutilated(dataset: Dataset, folder, *statements: str) -> Dataset:
+    """A copy of a store in which something was changed by hand."""
+    shutil.copyfile(dataset.path("jobstore"), folder / "jobstore.db")
+    connection = sqlite3.connect(folder / "jobstore.db")
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+    return replace(dataset, folder=folder)
+
+
+def test_every_query_takes_few_more_steps_than_its_known_rows(stores):
+    assert list(guard.step_problems(stores[1])) == []
+
+
+def test_ten_times_the_history_takes_no_more_steps(stores):
+    assert list(guard.growth_problems(*stores)) == []
+
+
+def test_no_statement_walks_counts_or_sorts_the_table_of_executions(stores):
+    assert list(guard.plan_problems(stores[0])) == []
+
+
+def test_every_query_costs_a_few_floors(stores):
+    assert list(guard.ratio_problems(stores[1])) == []
+
+
+def test_the_guard_knows_every_index_of_the_file_format(stores):
+    assert guard.index_names(stores[0].path("jobstore")) == sorted(INDEXES)
+
+
+@pytest.mark.parametrize("name", INDEXES)
+def test_a_lost_index_is_noticed(name, stores, tmp_path):
+    lost = mutilated(stores[0], tmp_path, f"DROP INDEX {name}")
+    assert list(guard.step_problems(lost)) != []
+
+
+def test_an_index_that_lost_its_columns_is_noticed_by_the_steps_alone(stores, tmp_path):
+    name = "execution_status_started"
+    emptied = mutilated(stores[1], tmp_path, f"DROP INDEX {name}", f"CREATE INDEX {name} ON execution (status)")
+    problems = [str(problem) for problem in guard.step_problems(emptied)]
+    assert any("steps" in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("statement", "fault"),
+    [
+        ("SELECT id FROM execution WHERE error = 'x'", "walks the table"),
+        ("SELECT id FROM execution INDEXED BY execution_status_started WHERE status = 3 ORDER BY error", "sorts"),
+        ("SELECT count(*) FROM execution", "counts the executions"),
+        (
+            "SELECT e.id FROM execution AS e JOIN job_name AS n ON n.name_id = e.id WHERE e.error = 'x'",
+            "walks the table",
+        ),
+    ],
+)
+def test_a_careless_statement_is_noticed_by_its_plan(statement, fault, stores):
+    connection = sqlite3.connect(stores[0].path("jobstore"))
+    faults = guard.faults_of(connection, statement)
+    connection.close()
+    assert any(fault in found for found in faults), faults
+
+
+def test_a_walk_in_order_of_id_is_no_scan(stores):
+    connection = sqlite3.connect(stores[0].path("jobstore"))
+    assert guard.faults_of(connection, "SELECT id FROM execution ORDER BY id DESC LIMIT 50 OFFSET 0") == []
+    connection.close()
+
+
+def test_steps_are_counted_for_one_connection_and_end_with_the_block(stores):
+    connection = sqlite3.connect(stores[0].path("jobstore"))
+    with Steps(connection) as steps:
+        connection.execute("SELECT max(duration_ms + 1) FROM execution").fetchall()
+    counted = steps.count
+    connection.execute("SELECT max(duration_ms + 1) FROM execution").fetchall()
+    connection.close()
+    assert counted >= 2 * guard.SMALL
+    assert steps.count == counted
+
+
+def test_hand_written_queries_give_the_same_pages(tmp_path, stores):
+    path = tmp_path / "naive.db"
+    peers.build(path, fleet.documents(), history.documents(guard.SMALL))
+    bench = Bench(stores[0], Settings(), peers=False)
+    for careful in (False, True):
+        peer = peers.HandWritten(path, careful=careful)
+        for case in CASES:
+            query = bench.placed(case, 0)
+            check_equal(case, "peer", answer(bench.store, case, query), answer(peer, case, query))
+        peer.connection.close()
+    bench.close()
+
+
+def test_the_fleet_has_the_shares_it_promises():
+    jobs = fleet.fleet()
+    documents = [job.document() for job in jobs]
+    assert Counter(job.cadence.period for job in jobs) == {1: 50, 10: 200, 60: 300, 1440: 9450}
+    assert len({job["schedule"] for job in documents} - {None}) == 431
+    assert sum(job["schedule"] is None for job in documents) == pytest.approx(2000, abs=50)
+    assert sum(fleet.DENSE in job.name for job in jobs) == pytest.approx(3000, abs=10)
+    assert sum(fleet.SPARSE in job.name for job in jobs) == 3
+    assert sum(fleet.FAILED in job.name.casefold() for job in jobs) == 5
+
+
+def test_the_history_has_the_shares_it_promises(sample):
+    by_status = Counter(document["status"] for document in sample)
+    starts = [str(document["started_at"] or document["created_at"]) for document in sample]
+    names = Counter(document["job_name"] for document in sample)
+    share = {status: count / SAMPLE for status, count in by_status.items()}
+    assert share["SUCCESS"] == pytest.approx(0.92, abs=0.01)
+    assert share["FAILURE"] == pytest.approx(0.05, abs=0.01)
+    assert share["TIMEOUT"] == pytest.approx(0.02, abs=0.005)
+    assert set(share) == {"SUCCESS", "FAILURE", "TIMEOUT", "RUNNING", "PENDING"}
+    assert sum(start.endswith(":00Z") for start in starts) / SAMPLE == pytest.approx(0.2, abs=0.02)
+    assert sum(count for name, count in names.items() if fleet.DENSE in str(name)) / SAMPLE == pytest.approx(
+        0.25, abs=0.02
+    )
+    assert 100 < sum(len(orjson.dumps(document["result"])) for document in sample) / SAMPLE < 170
+    assert 120 < sum(len(orjson.dumps(document["parameters_snapshot"])) for document in sample) / SAMPLE < 170
+
+
+def test_ids_are_nearly_but_not_exactly_in_order_of_time():
+    starts = [document["started_at"] or document["created_at"] for document in history.documents(guard.LARGE)]
+    inversions = sum(earlier > later for earlier, later in zip(starts, starts[1:], strict=False))
+    assert 0.01 < inversions / guard.LARGE < 0.2
+    assert starts[0][:10] == "2026-08-03"
+    assert starts[-1][:10] == "2026-10-31"
+
+
+def test_the_dead_job_ends_two_months_before_the_others(sample):
+    runs = {name: [d["created_at"] for d in sample if d["job_name"] == name] for name in (fleet.DEAD, fleet.SUCCESSOR)}
+    assert max(runs[fleet.DEAD]) < "2026-09-02"
+    assert min(runs[fleet.SUCCESSOR]) >= "2026-09-02"
+
+
+def test_the_same_size_is_the_same_history_each_time(sample):
+    assert list(history.documents(SAMPLE)) == sample
+
+
+def test_trace_ids_are_32_hexadecimal_digits_and_never_come_twice(sample):
+    traces = {document["trace_id"] for document in sample}
+    assert len(traces) == SAMPLE
+    assert all(re.fullmatch(r"[0-9a-f]{32}", str(trace)) for trace in traces)
