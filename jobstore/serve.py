@@ -50,6 +50,7 @@ MAX_REQUEST_BODY_BYTES: Final = 64 * 1024
 """Nothing here takes a body; a small one is read, to be answered with 405."""
 SHUTDOWN_SECONDS: Final = 0.5
 _BACKLOG: Final = 1024
+_LARGEST_PORT: Final = 65_535
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
@@ -160,12 +161,13 @@ class Server:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= _LARGEST_PORT:
+        raise InvalidParameter(f"port must be an integer from 0 to {_LARGEST_PORT}; received {port}")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server((str(address[0]), port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "the port must be 0 to 65535"
-        raise InvalidParameter(f"Cannot listen on {host}, port {port}: {reason}") from None
+    except OSError as error:
+        raise InvalidParameter(f"Cannot listen on {host}, port {port}: {error.strerror}") from None
 
 
 def _adjustments(threads: int) -> Adjustments:

@@ -1,0 +1,142 @@
+"""`jobstore.serve.serve`: what it refuses to start with, and what it does once it runs."""
+
+import contextlib
+import json
+import logging
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from jobstore import tokens
+from jobstore.errors import InvalidParameter, StoreNotFound
+from jobstore.serve import Server, is_loopback, serve
+from jobstore.wsgi import create_app
+
+GOOD = {"s3cret": {"read:jobs"}}
+
+
+def never(_url: str) -> None:
+    pytest.fail("it listened")
+
+
+def test_without_tokens_it_does_not_start(seed_path):
+    with pytest.raises(InvalidParameter, match="exactly one of tokens=, authenticate= and open_access=True"):
+        serve(seed_path, port=0, ready=never)
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.168.1.5", "example.com", "", "127.0.0.1.example.com", "::ffff:10.0.0.1"]
+)
+def test_open_to_all_it_listens_on_loopback_only(seed_path, host):
+    with pytest.raises(InvalidParameter, match=r"listen on 127\.0\.0\.1"):
+        serve(seed_path, host=host, port=0, open_access=True, ready=never)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "::1"])
+def test_what_loopback_is(host):
+    assert is_loopback(host)
+
+
+def test_with_tokens_and_open_at_once_it_does_not_start(seed_path):
+    with pytest.raises(InvalidParameter, match="exactly one"):
+        serve(seed_path, port=0, tokens=GOOD, open_access=True, ready=never)
+
+
+def test_a_store_that_is_not_there_is_told_at_the_start(tmp_path):
+    with pytest.raises(StoreNotFound):
+        serve(tmp_path / "nowhere.db", port=0, tokens=GOOD, ready=never)
+
+
+def test_a_port_that_is_taken_is_told_with_its_number(seed_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(InvalidParameter, match=f"Cannot listen on 127.0.0.1, port {port}: Address already in use"):
+            serve(seed_path, port=port, tokens=GOOD, ready=never)
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("127.0.0.1", 65536), ("127.0.0.1", -1), ("no such host.invalid", 0), ("203.0.113.7", 0)]
+)
+def test_an_address_that_cannot_be_had_is_told(seed_path, host, port):
+    with pytest.raises(InvalidParameter, match="Cannot listen on|port must be"):
+        serve(seed_path, host=host, port=port, tokens=GOOD, ready=never)
+
+
+@contextlib.contextmanager
+def serving(app: Any, host: str = "127.0.0.1") -> Iterator[str]:
+    server = Server(app, host=host, port=0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
+def status_of(url: str, token: str | None = None) -> int:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_a_token_that_is_revoked_is_refused_by_the_running_server(seed_path, tmp_path):
+    path = tmp_path / "jobs.db.tokens"
+    token = tokens.create(path, label="web")
+    with serving(create_app(seed_path, authenticate=tokens.load(path))) as url:
+        assert status_of(f"{url}/api/v1/jobs", token) == 200
+        later = tokens.create(path, label="later")
+        assert status_of(f"{url}/api/v1/jobs", later) == 200
+        tokens.revoke(path, "web")
+        assert status_of(f"{url}/api/v1/jobs", token) == 401
+        assert status_of(f"{url}/api/v1/jobs", later) == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1"])
+def test_the_address_it_tells_is_the_one_to_ask(seed_path, host):
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError:
+        pytest.skip(f"this machine has no {host}")
+    with serving(create_app(seed_path, open_access=True), host) as url:
+        assert status_of(f"{url}/api/v1/jobs") == 200
+
+
+def test_serve_in_a_thread_runs_and_tells_its_address(seed_path):
+    """No signal can reach it there, so this one runs until the process ends."""
+    listening = threading.Event()
+    urls = []
+
+    def ready(url: str) -> None:
+        urls.append(url)
+        listening.set()
+
+    keywords = {"port": 0, "open_access": True, "ready": ready}
+    threading.Thread(target=serve, args=(seed_path,), kwargs=keywords, daemon=True).start()
+    assert listening.wait(10)
+    with urllib.request.urlopen(f"{urls[0]}/api/v1/jobs", timeout=10) as response:
+        assert json.load(response)["pagination"]["total"] == 2
+
+
+def test_no_log_of_the_server_has_a_token(seed_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    with serving(create_app(seed_path, tokens=GOOD)) as url:
+        assert status_of(f"{url}/api/v1/jobs", "s3cret") == 200
+        assert status_of(f"{url}/api/v1/jobs", "unknown-token") == 401
+        host, _, port = url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=5) as peer:
+            peer.send(b"GET /api/v1/jobs HTTP/1.1\r\nAuthorization: Bearer s3cret\r\nBroken\r\n\r\n")
+            assert b"400" in peer.recv(1000)
+    assert "GET /api/v1/jobs 200" in caplog.text
+    assert "s3cret" not in caplog.text
+    assert "unknown-token" not in caplog.text
