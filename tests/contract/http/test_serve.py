@@ -63,7 +63,7 @@ def test_a_port_that_is_taken_is_told_with_its_number(seed_path):
     ("host", "port"), [("127.0.0.1", 65536), ("127.0.0.1", -1), ("no such host.invalid", 0), ("203.0.113.7", 0)]
 )
 def test_an_address_that_cannot_be_had_is_told(seed_path, host, port):
-    with pytest.raises(InvalidParameter, match="Cannot listen on|port must be"):
+    with pytest.raises(InvalidParameter, match=r"Cannot listen on|port must be"):
         serve(seed_path, host=host, port=port, tokens=GOOD, ready=never)
 
 
