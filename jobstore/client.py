@@ -220,7 +220,7 @@ def _target(operation: params.Operation, values: Mapping[str, object]) -> str:
         for parameter in operation.parameters
         if parameter.name not in route.path_parameters and values[parameter.name] is not parameter.default
     }
-    return f"{path}?{urlencode(given, quote_via=quote)}" if given else path
+    return f"{path}?{urlencode(given)}" if given else path
 
 
 def _check(operation: params.Operation, values: Mapping[str, object]) -> None:
