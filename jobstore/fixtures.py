@@ -21,7 +21,14 @@ from jobstore.documents import execution_document, job_document
 from jobstore.engine.connection import driver_errors, open_reader
 from jobstore.engine.filelock import FileLock, check_folder
 from jobstore.engine.rows import EXECUTION_SELECT, JOB_SELECT, JobRow
-from jobstore.engine.writing import TIMEOUT_SECONDS, lock_path, move_into_place, real_path, remove_store
+from jobstore.engine.writing import (
+    TIMEOUT_SECONDS,
+    lock_path,
+    move_into_place,
+    real_path,
+    refuse_left_over,
+    remove_store,
+)
 from jobstore.errors import Conflict, InvalidRecord
 from jobstore.instants import instant_text
 from jobstore.loading import STORE_KEYS, Loader
@@ -240,3 +247,4 @@ def _publish(making: Path, file: Path) -> None:
 def _refuse_taken(file: Path) -> None:
     if os.path.lexists(file):
         raise Conflict(f"There is a file at {file} already; load into a path that is free, or remove it first")
+    refuse_left_over(file)

@@ -100,7 +100,7 @@ def new_job(name: str, definition: Mapping[str, object], now_us: int) -> Job:
 
 
 def changed_job(old: Job, definition: Mapping[str, object], now_us: int) -> Job:
-    """The row after an update: what `definition` does not give stays; equal to `old` if nothing changes.
+    """The row after an update: what `definition` does not give stays; `old` itself if nothing changes.
 
     Raises:
         InvalidRecord: a value breaks its rule, or belongs to another kind of schedule.
@@ -109,7 +109,7 @@ def changed_job(old: Job, definition: Mapping[str, object], now_us: int) -> Job:
     columns = {name: _JOB_COLUMNS[name](value) for name, value in definition.items() if name not in _TIMING}
     new = old._replace(**columns, **_timing(old, definition))
     new = new._replace(folded=folded_job(new.name, new.job_type, new.job_category))
-    return new if new == old else new._replace(updated_us=now_us)
+    return old if new == old else new._replace(updated_us=now_us)
 
 
 _TIMING: Final = frozenset({"schedule", "interval_seconds", "anchor_at", "next_run_at"})

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jobstore.engine.connection import driver_errors, open_reader
-from jobstore.engine.writing import real_path, remove_store, sync_path
+from jobstore.engine.writing import real_path, refuse_left_over, remove_store, sync_path
 from jobstore.errors import Conflict, StoreCorrupt, StoreUnreadable
 from jobstore.inspection import problems_of
 
@@ -75,6 +75,7 @@ def backup(path: str | os.PathLike[str], target: str | os.PathLike[str], *, prog
     file, copy = Path(path), real_path(Path(target))
     if os.path.lexists(copy):
         raise _taken(copy)
+    refuse_left_over(copy)
     if not copy.parent.is_dir():
         raise StoreUnreadable(f"There is no folder {copy.parent}; make it first")
     making = copy.with_name(f".{copy.name}.{secrets.token_hex(4)}.backup")

@@ -29,7 +29,7 @@ WAL_KEPT_BYTES: Final = 64 * 1024 * 1024
 FORK_TIMEOUT_SECONDS: Final = 5.0
 
 _abandoned: list[sqlite3.Connection] = []
-"""Connections that crossed a fork after all: to close one would release locks that are the parent's."""
+"""Connections that crossed a fork after all, or whose file lost its name to another one."""
 
 
 class Writer:
@@ -111,9 +111,7 @@ class Writer:
         """Nothing of the parent's is used, nor closed but the lock file, which holds no lock of ours."""
         self._lock = threading.Lock()
         self._file_lock.close()
-        if self._connection is not None:
-            _abandoned.append(self._connection)
-            self._connection = None
+        self._abandon()
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -133,9 +131,11 @@ class Writer:
             found = os.stat(self.file)  # noqa: PTH116 - on the hot path
         except FileNotFoundError:
             raise StoreNotFound(f"{self.path} has been removed while it was recorded to; put it back") from None
-        if self._connection is not None and self._identity == (found.st_dev, found.st_ino):
-            return self._connection
-        self._disconnect()
+        if self._connection is not None:
+            if self._identity == (found.st_dev, found.st_ino):
+                return self._connection
+            self._abandon()
+            refuse_left_over(self.file)
         return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
@@ -157,6 +157,12 @@ class Writer:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+    def _abandon(self) -> None:
+        """Leaves the connection open and unused: closing it could release locks, or remove files, of others."""
+        if self._connection is not None:
+            _abandoned.append(self._connection)
+            self._connection = None
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         """Undoes what is open; a connection that cannot is given up."""
@@ -185,8 +191,24 @@ def lock_path(file: Path) -> Path:
     return file.with_name(f"{file.name}.lock")
 
 
+def refuse_left_over(file: Path) -> None:
+    """Raises where the log of another store lies beside a path: SQLite would play it into a file of that name.
+
+    Raises:
+        StoreUnreadable: there is such a log.
+    """
+    for suffix in ("-wal", "-journal"):
+        log = file.with_name(f"{file.name}{suffix}")
+        with suppress(FileNotFoundError):
+            if log.stat().st_size:
+                raise StoreUnreadable(
+                    f"{log} belongs to a file that is not at {file} any longer; put that file back, or remove the log"
+                )
+
+
 def create_store(file: Path, timezone: str) -> None:
     """Makes an empty store at `file`, whole or not at all; the caller holds the lock and saw no file there."""
+    refuse_left_over(file)
     making = file.with_name(f".{file.name}.new")
     remove_store(making)  # of a process that died in here
     connection = _open(making, "rwc", TIMEOUT_SECONDS)

@@ -1,0 +1,582 @@
+"""The scheduler's side: what each call of a Recorder does to the file, as a reader sees it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sqlite3
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import jobstore
+from jobstore import upkeep
+from jobstore.engine.schema import APPLICATION_ID
+from jobstore.errors import (
+    Conflict,
+    InvalidRecord,
+    InvalidSchedule,
+    NotAStore,
+    NotFound,
+    SchemaTooNew,
+    StoreBusy,
+    StoreNotFound,
+    StoreUnreadable,
+)
+from jobstore.recorder import Recorder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+START = datetime(2026, 1, 15, 8, tzinfo=UTC)
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, **span: float) -> None:
+        self.now += timedelta(**span)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "jobs.db"
+
+
+@pytest.fixture
+def recorder(path, clock):
+    with Recorder(path, clock=clock) as made:
+        made.save_job("a", job_type="kline", job_category="sync", schedule="0 * * * *", parameters={"x": 1})
+        yield made
+
+
+@pytest.fixture
+def store(recorder, path, clock):
+    with jobstore.open(path, clock=clock) as opened:
+        yield opened
+
+
+def only(page: Any) -> Any:
+    (document,) = page["data"]
+    return document
+
+
+def by_id(store: jobstore.JobStore, number: str) -> Any:
+    return next(document for document in store.list_job_executions()["data"] if document["id"] == number)
+
+
+def text(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+# --- the file
+
+
+def test_a_recorder_makes_a_whole_file_and_nothing_else_stays(path):
+    with Recorder(path):
+        assert path.stat().st_size > 0
+    with jobstore.open(path) as store:
+        assert store.timezone == "UTC"
+    assert {entry.name.replace("-shm", "").replace("-wal", "") for entry in path.parent.iterdir()} == {
+        "jobs.db", "jobs.db.lock",
+    }  # fmt: skip
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_the_zone_of_a_file_is_given_once(path):
+    Recorder(path, timezone="Europe/Berlin").close()
+    Recorder(path).close()
+    Recorder(path, timezone="Europe/Berlin").close()
+    with pytest.raises(Conflict, match="has the time zone Europe/Berlin, not UTC"):
+        Recorder(path, timezone="UTC")
+    with jobstore.open(path) as store:
+        assert store.timezone == "Europe/Berlin"
+
+
+def test_an_unknown_zone_makes_no_file(path):
+    with pytest.raises(InvalidRecord, match="timezone must be"):
+        Recorder(path, timezone="Europe/Nowhere")
+    assert not path.exists()
+
+
+def test_a_file_that_is_no_store_is_refused_and_untouched(tmp_path):
+    text_file, empty, database = tmp_path / "text", tmp_path / "empty", tmp_path / "database"
+    text_file.write_text("hello " * 1000)
+    empty.touch()
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    for file in (text_file, empty, database):
+        before = file.read_bytes()
+        with pytest.raises(NotAStore):
+            Recorder(file)
+        assert file.read_bytes() == before
+        assert not (tmp_path / f"{file.name}-shm").exists()
+    with pytest.raises(NotAStore, match="not a regular file"):
+        Recorder(tmp_path)
+
+
+def test_a_newer_file_is_refused_and_untouched(path):
+    Recorder(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(SchemaTooNew):
+        Recorder(path)
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(StoreUnreadable, match="no folder"):
+        Recorder(tmp_path / "no" / "jobs.db")
+    with pytest.raises(StoreNotFound, match="NUL"):
+        Recorder("a\0b")
+
+
+def test_a_file_with_two_names_is_refused(path):
+    Recorder(path).close()
+    os.link(path, path.with_name("other.db"))
+    with pytest.raises(StoreUnreadable, match="hard links"):
+        Recorder(path)
+
+
+def test_a_symbolic_link_leads_to_the_one_file_and_its_one_lock(path):
+    link = path.with_name("link.db")
+    link.symlink_to(path.name)
+    with Recorder(link) as recorder:
+        recorder.save_job("a", job_type="t", job_category="c")
+        assert path.exists()
+        assert not path.with_name("link.db.lock").exists()
+    with jobstore.open(path) as store:
+        assert store.get_job("a")["name"] == "a"
+
+
+def moved(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(f"{path.name}{suffix}").rename(path.with_name(f"moved.db{suffix}"))
+
+
+OTHER = {"jobs": [{"name": "b", "job_type": "t", "job_category": "c"}]}
+
+
+def test_a_file_that_is_removed_or_replaced_meanwhile_is_noticed(path, recorder):
+    recorder.enqueue("a")
+    moved(path)
+    with pytest.raises(StoreNotFound, match="removed"):
+        recorder.enqueue("a")
+    jobstore.load(path, OTHER)
+    recorder.enqueue("b")
+    with pytest.raises(NotFound):
+        recorder.enqueue("a")
+    assert upkeep.check(path) == upkeep.check(path.with_name("moved.db")) == []
+
+
+def test_the_log_of_a_file_that_was_moved_is_not_played_into_another(path, recorder):
+    path.rename(path.with_name("moved.db"))
+    for make in (lambda: jobstore.load(path, OTHER), lambda: Recorder(path)):
+        with pytest.raises(StoreUnreadable, match=r"jobs.db-wal belongs to a file that is not at"):
+            make()
+    jobstore.load(path.with_name("other.db"), OTHER)
+    path.with_name("other.db").rename(path)
+    with pytest.raises(StoreUnreadable, match=r"jobs.db-wal belongs"):
+        recorder.enqueue("a")
+
+
+def test_many_recorders_may_make_the_file_at_once(path):
+    failed = []
+
+    def make(name):
+        try:
+            with Recorder(path) as recorder:
+                recorder.save_job(name, job_type="t", job_category="c")
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=make, args=(f"job {number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    with jobstore.open(path) as store:
+        assert store.list_jobs()["pagination"]["total"] == 8
+
+
+def test_what_a_crash_left_of_a_file_in_the_making_is_no_obstacle(path):
+    path.with_name(".jobs.db.new").write_bytes(b"half a store")
+    Recorder(path).close()
+    assert upkeep.check(path) == []
+
+
+def test_names_folded_with_another_unicode_are_folded_again(path, recorder):
+    recorder.enqueue("a")
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE setting SET value = '1.0' WHERE key = 'unicode_version'")
+        connection.execute("UPDATE job SET folded = '?'")
+        connection.execute("UPDATE job_name SET folded = '?'")
+    connection.close()
+    Recorder(path).close()
+    assert upkeep.check(path) == []
+
+
+def test_a_closed_recorder_says_so(path):
+    recorder = Recorder(path)
+    recorder.close()
+    recorder.close()
+    with pytest.raises(Conflict, match="is closed"):
+        recorder.enqueue("a")
+
+
+def test_a_writer_that_stays_too_long_makes_others_busy(path):
+    with Recorder(path) as recorder, Recorder(path, timeout_seconds=0.05) as other:
+        with recorder._writer.transaction(), pytest.raises(StoreBusy):
+            other.save_job("a", job_type="t", job_category="c")
+        other.save_job("a", job_type="t", job_category="c")
+
+
+def test_a_foreign_writer_that_takes_no_lock_of_ours_makes_busy_too(path):
+    with Recorder(path, timeout_seconds=0.05) as recorder:
+        foreign = sqlite3.connect(path, isolation_level=None)
+        foreign.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreBusy):
+            recorder.save_job("a", job_type="t", job_category="c")
+        foreign.execute("ROLLBACK")
+        foreign.close()
+        recorder.save_job("a", job_type="t", job_category="c")
+
+
+def test_a_naive_clock_is_refused(path):
+    with Recorder(path, clock=lambda: datetime(2026, 1, 1)) as recorder, pytest.raises(InvalidRecord, match="clock"):
+        recorder.save_job("a", job_type="t", job_category="c")
+
+
+# --- jobs
+
+
+def test_the_signature_of_save_job_reads_as_the_documentation():
+    shown = str(inspect.signature(Recorder.save_job))
+    for part in ("schedule: ", " = None", "max_instances: ", " = 1", "enabled: ", " = True"):
+        assert part in shown
+
+
+def test_a_job_is_saved_with_all_it_was_given(recorder, store):
+    recorder.save_job(
+        "b", job_type="symbol", job_category="sync", interval_seconds=60, description="d", parameters=[1],
+        timeout_seconds=5, max_instances=2, enabled=False, anchor_at=START,
+    )  # fmt: skip
+    assert store.get_job("b") == {
+        "id": "b", "job_type": "symbol", "name": "b", "job_category": "sync", "description": "d",
+        "schedule_type": "interval", "schedule": None, "interval_seconds": 60, "parameters": [1],
+        "timeout_seconds": 5, "max_instances": 2, "enabled": False, "last_run_at": None, "next_run_at": None,
+        "created_at": text(START), "updated_at": text(START),
+    }  # fmt: skip
+
+
+def test_an_update_leaves_what_is_not_given_as_it_is(recorder, store, clock):
+    recorder.save_job("a", job_type="kline", job_category="sync", enabled=False, max_instances=4, description="d")
+    clock.move(hours=1)
+    recorder.save_job("a", job_type="order", job_category="sync")
+    job = store.get_job("a")
+    assert (job["job_type"], job["enabled"], job["max_instances"], job["description"]) == ("order", False, 4, "d")
+    assert (job["schedule"], job["parameters"]) == ("0 * * * *", {"x": 1})
+    assert (job["created_at"], job["updated_at"]) == (text(START), text(clock.now))
+
+
+def test_none_clears_in_an_update(recorder, store):
+    recorder.save_job("a", job_type="kline", job_category="sync", parameters=None, schedule=None)
+    job = store.get_job("a")
+    assert (job["parameters"], job["schedule_type"]) == (None, "external")
+
+
+def test_a_save_that_changes_nothing_writes_nothing(recorder, store, clock):
+    clock.move(hours=1)
+    before = store.fresh()
+    recorder.save_job("a", job_type="kline", job_category="sync", parameters={"x": 1})
+    assert store.fresh() == before
+    assert store.get_job("a")["updated_at"] == text(START)
+
+
+def test_a_job_that_is_refused_is_not_there(recorder, store):
+    with pytest.raises(InvalidSchedule):
+        recorder.save_job("b", job_type="t", job_category="c", schedule="never")
+    with pytest.raises(InvalidRecord):
+        recorder.save_job("b/c", job_type="t", job_category="c")
+    assert store.list_jobs()["pagination"]["total"] == 1
+
+
+def test_a_renamed_job_keeps_its_number_and_its_history_the_name_of_its_time(recorder, store):
+    recorder.enqueue("a")
+    recorder.rename_job("a", "b")
+    recorder.enqueue("b")
+    assert [document["job_name"] for document in store.get_job_executions("b", order_by="id")["data"]] == ["b", "a"]
+    assert store.get_job(1)["name"] == "b"
+    assert store.list_jobs(search="B")["pagination"]["total"] == 1
+    with pytest.raises(NotFound, match=r"^Job not found: a$"):
+        store.get_job("a")
+
+
+def test_renaming_needs_a_free_name_and_a_job(recorder):
+    recorder.save_job("b", job_type="t", job_category="c")
+    with pytest.raises(Conflict, match="There is a job b already"):
+        recorder.rename_job("a", "b")
+    with pytest.raises(NotFound, match=r"^Job not found: c$"):
+        recorder.rename_job("c", "d")
+    with pytest.raises(InvalidRecord):
+        recorder.rename_job("a", "1")
+    recorder.rename_job("a", "a")
+
+
+def test_a_removed_job_leaves_its_history_and_its_number_is_not_given_again(recorder, store):
+    number = recorder.enqueue("a")
+    recorder.remove_job("a")
+    assert only(store.list_job_executions())["id"] == number
+    with pytest.raises(NotFound):
+        store.get_job("1")
+    recorder.save_job("a", job_type="t", job_category="c")
+    assert store.get_job(2)["name"] == "a"
+    assert store.get_job_executions("a")["data"] == []
+    recorder.start(number)
+    recorder.finish(number, "SUCCESS")
+    assert store.get_job("a")["last_run_at"] is None
+    with pytest.raises(NotFound, match=r"^Job not found: gone$"):
+        recorder.remove_job("gone")
+
+
+@pytest.mark.parametrize("name", ["gone", "", "a/b", "1", "\ud800", "x" * 300])
+def test_a_run_needs_a_job(recorder, name):
+    with pytest.raises(NotFound, match=r"^Job not found: "):
+        recorder.enqueue(name)
+    with pytest.raises(NotFound), recorder.run(name):
+        pytest.fail("the block was entered")
+
+
+# --- executions
+
+
+def test_a_run_goes_from_pending_over_running_to_its_end(recorder, store, clock):
+    number = recorder.enqueue("a", trace_id="t1", worker_id="w1")
+    assert isinstance(number, str)
+    waiting = {
+        "id": number, "job_id": "1", "job_name": "a", "status": "PENDING", "started_at": None, "completed_at": None,
+        "duration_ms": None, "result": None, "error": None, "trace_id": "t1", "worker_id": "w1",
+        "parameters_snapshot": {"x": 1}, "created_at": text(START),
+    }  # fmt: skip
+    assert only(store.list_job_executions()) == waiting
+    assert store.get_job("a")["last_run_at"] is None
+    clock.move(seconds=2)
+    recorder.start(number, worker_id="w2")
+    running = {**waiting, "status": "RUNNING", "started_at": text(clock.now), "worker_id": "w2"}
+    assert only(store.list_job_executions()) == running
+    assert (store.get_job("a")["last_run_at"], store.get_job("a")["updated_at"]) == (text(clock.now), text(clock.now))
+    clock.move(milliseconds=1500)
+    recorder.finish(number, "FAILURE", result={"error_message": "x"}, error="x")
+    assert only(store.list_job_executions()) == {
+        **running, "status": "FAILURE", "completed_at": text(clock.now), "duration_ms": 1500,
+        "result": {"error_message": "x"}, "error": "x",
+    }  # fmt: skip
+
+
+def test_what_happened_elsewhere_or_earlier_keeps_its_times(recorder, store, clock):
+    number = recorder.enqueue("a", at="2026-01-14T08:00:00Z", parameters={"own": True})
+    recorder.start(int(number), at=START - timedelta(hours=1))
+    recorder.finish(number, "TIMEOUT", at="2026-01-15T08:00:00+00:00", duration_ms=0)
+    document = only(store.list_job_executions())
+    assert document["created_at"] == "2026-01-14T08:00:00Z"
+    assert document["started_at"] == "2026-01-15T07:00:00Z"
+    assert document["completed_at"] == "2026-01-15T08:00:00Z"
+    assert document["duration_ms"] == 0
+    assert document["parameters_snapshot"] == {"own": True}
+
+
+def test_an_earlier_start_does_not_take_back_the_last_run(recorder, store, clock):
+    first, second = recorder.enqueue("a"), recorder.enqueue("a")
+    recorder.start(first)
+    recorder.start(second, at=START - timedelta(days=1))
+    assert store.get_job("a")["last_run_at"] == text(START)
+    assert store.get_job("a")["updated_at"] == text(START)
+
+
+def test_a_clock_that_was_set_back_gives_no_negative_duration(recorder, store, clock):
+    with recorder.run("a"):
+        clock.move(hours=-1)
+    document = only(store.list_job_executions())
+    assert (document["duration_ms"], document["completed_at"]) == (0, text(clock.now))
+
+
+def test_a_run_that_never_started_may_end(recorder, store):
+    number = recorder.enqueue("a")
+    recorder.finish(number, "FAILURE", error="refused")
+    document = only(store.list_job_executions())
+    assert (document["started_at"], document["duration_ms"]) == (None, None)
+    assert document["completed_at"] == text(START)
+    assert store.get_job("a")["last_run_at"] is None
+
+
+def test_a_state_that_cannot_follow_is_a_conflict(recorder):
+    number = recorder.enqueue("a")
+    recorder.start(number)
+    with pytest.raises(Conflict, match=rf"^Execution {number} is already RUNNING; it cannot become RUNNING$"):
+        recorder.start(number)
+    recorder.finish(number, "SUCCESS")
+    with pytest.raises(Conflict, match=rf"^Execution {number} is already SUCCESS; it cannot become RUNNING$"):
+        recorder.start(number)
+    with pytest.raises(Conflict, match=rf"^Execution {number} is already SUCCESS; it cannot become FAILURE$"):
+        recorder.finish(number, "FAILURE")
+
+
+@pytest.mark.parametrize("number", ["99", 99, "x", "", "0", -1, "1_0", "１", 2**63, "9" * 30])
+def test_an_execution_that_is_not_there_is_not_found(recorder, number):
+    recorder.enqueue("a")
+    for call in (recorder.start, lambda it: recorder.finish(it, "SUCCESS")):
+        with pytest.raises(NotFound, match=r"^Execution not found: "):
+            call(number)
+
+
+@pytest.mark.parametrize("number", [None, 1.0, True, b"1", ["1"]])
+def test_an_id_of_another_type_is_refused(recorder, number):
+    recorder.enqueue("a")
+    with pytest.raises(InvalidRecord, match="execution_id must be"):
+        recorder.start(number)
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        ({"status": "DONE"}, "status"),
+        ({"status": "RUNNING"}, "status"),
+        ({"result": float("nan")}, "result"),
+        ({"error": 5}, "error"),
+        ({"duration_ms": -1}, "duration_ms"),
+        ({"duration_ms": 1.5}, "duration_ms"),
+        ({"at": "now"}, "at"),
+        ({"at": datetime(2026, 1, 1)}, "at"),
+    ],
+)
+def test_an_end_that_breaks_a_rule_is_refused_and_changes_nothing(recorder, store, words, field):
+    number = recorder.enqueue("a")
+    with pytest.raises(InvalidRecord, match=rf"^{field} must be"):
+        recorder.finish(number, **{"status": "SUCCESS", **words})
+    assert only(store.list_job_executions())["status"] == "PENDING"
+
+
+def test_a_long_error_is_cut_and_an_odd_one_is_kept(recorder, store):
+    number = recorder.enqueue("a")
+    recorder.finish(number, "FAILURE", error="\udcff" + "x" * 100_000)
+    error = only(store.list_job_executions())["error"]
+    assert error.startswith("\\udcffxxx")
+    assert error.endswith("64 KiB")
+    assert len(error.encode()) <= 65536
+
+
+def test_a_block_is_a_run_with_its_result(recorder, store, clock):
+    with recorder.run("a", worker_id="w", trace_id="t", parameters={"own": 1}) as run:
+        assert by_id(store, run.execution_id)["status"] == "RUNNING"
+        clock.move(milliseconds=40)
+        run.result = {"processed": 500}
+    document = by_id(store, run.execution_id)
+    assert (document["status"], document["result"], document["duration_ms"]) == ("SUCCESS", {"processed": 500}, 40)
+    assert (document["worker_id"], document["trace_id"], document["parameters_snapshot"]) == ("w", "t", {"own": 1})
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("bad"), "ValueError: bad"),
+        (TimeoutError("slow"), "TimeoutError: slow"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (SystemExit(3), "SystemExit: 3"),
+        (Unprintable(), "Unprintable"),
+        (ValueError("x" * 100_000), None),
+    ],
+)
+def test_an_exception_is_a_failure_and_is_raised_again(recorder, store, error, said):
+    with pytest.raises(type(error)) as raised, recorder.run("a"):
+        raise error
+    assert raised.value is error
+    document = only(store.list_job_executions())
+    assert document["status"] == "FAILURE"
+    assert said is None or document["error"] == said
+
+
+def test_a_result_that_is_no_json_is_a_failure(recorder, store):
+    with pytest.raises(InvalidRecord, match="result must be JSON"), recorder.run("a") as run:
+        run.result = object()
+    document = only(store.list_job_executions())
+    assert (document["status"], document["result"]) == ("FAILURE", None)
+    assert document["error"].startswith("InvalidRecord: result must be JSON")
+
+
+def fail_without_the_file(path: Path) -> None:
+    path.rename(path.with_name("gone.db"))
+    raise ValueError("the job's own")
+
+
+def test_the_exception_of_the_job_is_worth_more_than_ours(path, caplog):
+    with Recorder(path) as recorder:
+        recorder.save_job("a", job_type="t", job_category="c")
+        with pytest.raises(ValueError, match="the job's own") as raised, recorder.run("a"):
+            fail_without_the_file(path)
+    assert "could not record this failure" in raised.value.__notes__[0]
+    assert "could not record it" in caplog.text
+
+
+def test_parameters_that_many_runs_share_stand_in_the_file_once(recorder, store, path):
+    for _ in range(5):
+        recorder.enqueue("a")
+        recorder.enqueue("a", parameters={"x": 1})
+        recorder.enqueue("a", parameters={"own": 1})
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM parameter_set").fetchone() == (1,)
+    connection.close()
+    snapshots = [document["parameters_snapshot"] for document in store.list_job_executions()["data"]]
+    assert snapshots.count({"x": 1}) == 10
+    assert snapshots.count({"own": 1}) == 5
+
+
+def test_several_threads_share_one_recorder(recorder, store):
+    def work():
+        for _ in range(20):
+            with recorder.run("a", worker_id=threading.current_thread().name):
+                pass
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.job_stats()["by_status"]["SUCCESS"] == 80
+
+
+def test_everything_recorded_is_sound(recorder, path):
+    for status in ("SUCCESS", "FAILURE", "TIMEOUT"):
+        number = recorder.enqueue("a", worker_id="w")
+        recorder.start(number)
+        recorder.finish(number, status)
+    recorder.enqueue("a")
+    recorder.rename_job("a", "ß")
+    with recorder.run("ß"):
+        pass
+    assert upkeep.check(path) == []
