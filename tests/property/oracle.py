@@ -6,8 +6,10 @@ No index, no counter, no integer instants: documents in, filtered, sorted and sl
 from __future__ import annotations
 
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
 Document = dict[str, Any]
 
@@ -147,3 +149,142 @@ def jobs(
 
 def utc(us: int) -> datetime:
     return datetime.fromtimestamp(0, UTC) + (datetime.resolution * us)
+
+
+def job_number(numbers: dict[str, int], reference: str | int) -> int | None:
+    """The job that a name or a number names: the exact name first, then ASCII digits."""
+    text = str(reference)
+    if text in numbers:
+        return numbers[text]
+    is_number = text.isascii() and text.isdigit() and int(text) in numbers.values()
+    return int(text) if is_number else None
+
+
+def stats(
+    history: list[Document],
+    *,
+    job_number: str | None = None,
+    before: datetime | None = None,
+    after: datetime | None = None,
+) -> Document:
+    """`job_stats`, counted and sorted as it is said."""
+    runs = [
+        document
+        for document in history
+        if (job_number is None or document["job_id"] == job_number)
+        and (after is None or effective(document) >= after)
+        and (before is None or effective(document) <= before)
+    ]
+    finished = [run for run in runs if run["status"] in {"SUCCESS", "FAILURE", "TIMEOUT"}]
+    durations = sorted(run["duration_ms"] for run in finished if run["duration_ms"] is not None)
+
+    def not_exceeded_by(percent: int) -> int | None:
+        enough = (d for d in durations if 100 * sum(other <= d for other in durations) >= percent * len(durations))
+        return next(enough, None)
+
+    def last(status: str) -> str | None:
+        starts = [run for run in runs if run["status"] == status]
+        latest = max(starts, key=effective, default=None)
+        return None if latest is None else latest["started_at"] or latest["created_at"]
+
+    succeeded = sum(run["status"] == "SUCCESS" for run in finished)
+    return {
+        "job_id": job_number,
+        "after": None if after is None else written(after),
+        "before": None if before is None else written(before),
+        "runs": len(runs),
+        "by_status": {status: sum(run["status"] == status for run in runs) for status in STATUSES},
+        "success_rate": succeeded / len(finished) if finished else None,
+        "duration_ms": {
+            "average": sum(durations) / len(durations) if durations else None,
+            "p50": not_exceeded_by(50),
+            "p95": not_exceeded_by(95),
+            "max": durations[-1] if durations else None,
+        },
+        "last_success_at": last("SUCCESS"),
+        "last_failure_at": last("FAILURE"),
+    }
+
+
+def written(at: datetime) -> str:
+    """RFC 3339 in UTC: seconds, and six digits of fraction where there is one."""
+    text = at.astimezone(UTC).isoformat(timespec="microseconds" if at.microsecond else "seconds")
+    return text.replace("+00:00", "Z")
+
+
+# --- next_run_at ------------------------------------------------------------------------------------
+
+ALIASED = {"@hourly": "0 * * * *", "@daily": "0 0 * * *"}
+END = datetime.max.replace(tzinfo=UTC)
+
+
+def next_run(job: Document, zone: str, now: datetime) -> datetime | None:
+    """When a job (with its `anchor_at`) runs next, as the rules say it."""
+    if not job["enabled"]:
+        return None
+    if job["schedule"] is not None:
+        return next_cron(job["schedule"], zone, now)
+    if job["interval_seconds"] is None:
+        announced = job["next_run_at"] and moment(job["next_run_at"])
+        return announced if announced and announced > now else None
+    anchor = moment(job["anchor_at"] or job["last_run_at"] or job["created_at"])
+    step = timedelta(seconds=job["interval_seconds"])
+    count = max(1, (now - anchor) // step + 1)
+    return anchor + count * step if count <= (END - anchor) // step else None
+
+
+@cache
+def next_cron(expression: str, zone: str, now: datetime) -> datetime | None:
+    """The first firing after now of a plain expression: every wall time of a day is tried, day after day."""
+    fields = ALIASED.get(expression, expression).split()
+    minutes, hours = (_values(field, 0, last) for field, last in zip(fields, (59, 23), strict=False))
+    is_fixed = not any(field.startswith("*") for field in fields[:2])
+    tz = ZoneInfo(zone)
+    today = now.date().toordinal()  # in UTC: elsewhere it may be the day before or after
+    for day in range(max(today - 1, 1), min(today + 800, date.max.toordinal() + 1)):
+        if not _is_day(fields, date.fromordinal(day)):
+            continue
+        walls = [datetime.combine(date.fromordinal(day), time(hour, minute)) for hour in hours for minute in minutes]
+        fires = sorted(fire for wall in walls for fire in _instants(wall, tz, is_fixed=is_fixed) if fire > now)
+        if fires:
+            return fires[0]
+    return None
+
+
+def _values(field: str, first: int, last: int) -> list[int]:
+    """The numbers of a field: lists of ``*``, ``*/n``, ``a`` and ``a-b``."""
+    found: list[int] = []
+    for part in field.split(","):
+        span, _, step = part.partition("/")
+        low, _, high = (f"{first}-{last}" if span == "*" else span).partition("-")
+        found += range(int(low), int(high or low) + 1, int(step or 1))
+    return found
+
+
+def _is_day(fields: list[str], day: date) -> bool:
+    return (
+        (fields[2] == "*" or day.day in _values(fields[2], 1, 31))
+        and (fields[3] == "*" or day.month in _values(fields[3], 1, 12))
+        and (fields[4] == "*" or day.isoweekday() % 7 in _values(fields[4], 0, 6))
+    )
+
+
+def _instants(wall: datetime, tz: ZoneInfo, *, is_fixed: bool) -> list[datetime]:
+    """When the wall shows this time: once, twice, or (in the gap of a clock set forward) never."""
+    try:
+        shown = [wall.replace(tzinfo=tz, fold=fold).astimezone(UTC) for fold in (0, 1)]
+        real = sorted({each for each in shown if each.astimezone(tz).replace(tzinfo=None) == wall})
+    except OverflowError:
+        return []
+    if not is_fixed:
+        return real
+    return real[:1] or [_end_of_gap(min(shown), max(shown), tz)]
+
+
+def _end_of_gap(low: datetime, high: datetime, tz: ZoneInfo) -> datetime:
+    """The first minute with the new offset."""
+    offset = high.astimezone(tz).utcoffset()
+    at = low
+    while at.astimezone(tz).utcoffset() != offset:
+        at += timedelta(minutes=1)
+    return at

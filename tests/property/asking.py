@@ -1,0 +1,191 @@
+"""Random queries to a world, asked of Python and of HTTP, and what the oracle says to them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jobstore
+from jobstore.models import EXECUTION_ORDERS, JOB_ORDERS
+from tests.property import oracle, worlds
+from tests.wsgi import ask, segment, target
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from tests.property.worlds import World
+
+Query = dict[str, Any]
+TERMS = (
+    None, None, "", " ", "sync", "SYNC", "Failed", "fail", "失败", " 执行超时 ", "timed out", "timed_out", "ing", "e", "%", "_",
+    "*", '"', "\\", "ß", "ss", "SS", "i", "İ", "fi", "ﬁ", "ｋ", "K", "kline\nsync", "x%", "1", "８", "\ufdfa", "é", "zzz",
+)  # fmt: skip
+PATHS = {
+    "list_jobs": "/api/v1/jobs",
+    "get_job": "/api/v1/jobs/{}",
+    "list_job_executions": "/api/v1/jobs/executions",
+    "get_job_executions": "/api/v1/jobs/{}/executions",
+    "job_stats": "/api/v1/stats",
+}
+
+
+@dataclass
+class Clock:
+    """A clock that tests set."""
+
+    now: datetime
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class Refused(Exception):  # noqa: N818 - an answer, compared like one
+    """What a door says when it refuses."""
+
+
+def in_python(store: jobstore.JobStore, operation: str, query: Query) -> Any:
+    """The document, or the code and message of the refusal."""
+    try:
+        return getattr(store, operation)(**query)
+    except jobstore.JobStoreError as error:
+        return (error.code, error.message)
+
+
+def over_http(app: Any, operation: str, query: Query) -> Any:
+    """The same from the HTTP door, as it stands in the body."""
+    pairs = [(name, text_of(value)) for name, value in query.items() if value is not None]
+    path = PATHS[operation]
+    if "{}" in path:
+        path = path.format(segment(text_of(query["job_id"])))
+        pairs = [pair for pair in pairs if pair[0] != "job_id"]
+    answer = ask(app, target(path, pairs), token=None)
+    if answer.status == 200:
+        return answer.json
+    error = answer.json["error"]
+    return (error["code"], error["message"])
+
+
+def text_of(value: Any) -> str:
+    """A value of Python's as a query string has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ",".join(value)
+    return value if isinstance(value, str) else str(value) if isinstance(value, int) else oracle.written(value)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two documents are the same JSON, the order of the fields included."""
+    return json.dumps(one) == json.dumps(other)
+
+
+# Random queries.
+
+
+def job_queries(source: random.Random, world: World) -> Iterator[Query]:
+    """Every order in both directions, with random filters."""
+    for order_by in JOB_ORDERS:
+        for order_desc in (False, True):
+            yield {
+                "search": term(source, world),
+                **page(source, len(world.jobs)),
+                "order_by": order_by,
+                "order_desc": order_desc,
+                "job_type": source.choice([None, None, None, *worlds.TYPES]),
+                "job_category": source.choice([None, None, None, *worlds.CATEGORIES]),
+                "enabled": source.choice([None, None, True, False]),
+            }
+
+
+def execution_queries(source: random.Random, world: World) -> Iterator[Query]:
+    """Every order in both directions, with random filters."""
+    for order_by in EXECUTION_ORDERS:
+        for order_desc in (False, True):
+            yield {
+                "search": term(source, world),
+                **page(source, len(world.executions)),
+                "order_by": order_by,
+                "order_desc": order_desc,
+                **window(source),
+                "status": source.choice([None, None, None, ["FAILURE"], ["TIMEOUT", "PENDING"], "SUCCESS"]),
+                "trace_id": source.choice([None, None, None, None, *worlds.TRACES]),
+            }
+
+
+def page(source: random.Random, count: int) -> Query:
+    limit = source.choice([1, 2, 5, 50, 1000])
+    return {"limit": limit, "offset": source.choice([0, 0, 1, limit, count - 1, count, count + 1, 2**63 - 1]) % 2**63}
+
+
+def term(source: random.Random, world: World) -> str | None:
+    """A fixed term, or a part of a name of the world, perhaps in another case."""
+    if source.random() < 0.6 or not world.names:
+        return source.choice(TERMS)
+    name = source.choice(world.names)
+    begin = source.randrange(len(name))
+    part = name[begin : begin + source.choice([1, 2, 3, 200])]
+    return source.choice([part, part.upper(), part.lower(), part.casefold(), part.swapcase()])[:200]
+
+
+def window(source: random.Random) -> Query:
+    bounds = [oracle.utc(worlds.moment(source)) if source.random() < 0.4 else None for _ in range(2)]
+    after, before = sorted(bounds, key=lambda at: at.timestamp()) if None not in bounds else bounds  # type: ignore[union-attr]
+    return {"after": after, "before": before}
+
+
+def job_ref(source: random.Random, world: World) -> str | int:
+    """A job's name or number, a former name, or what is neither."""
+    numbers = world.numbers
+    if numbers and source.random() < 0.7:
+        name = source.choice([*numbers])
+        return source.choice([name, name, numbers[name], str(numbers[name]), f"00{numbers[name]}"])
+    return source.choice([*worlds.NAMES, 0, 1, 999, 2**63 - 1, 2**64, "１", "+1", "-1", " ", "0", "9" * 200])
+
+
+# What the oracle says.
+
+
+def expected(world: World, operation: str, query: Query, now: datetime) -> Any:
+    """The document that the rules ask for, or the refusal."""
+    if operation == "list_jobs":
+        return oracle.jobs([job_document(world, job, now) for job in world.jobs], world.numbers, **query)
+    query = dict(query)
+    number = None
+    if (reference := query.pop("job_id", None)) is not None:
+        number = oracle.job_number(world.numbers, reference)
+        if number is None:
+            return ("NOT_FOUND", f"Job not found: {reference}")
+    if operation == "get_job":
+        return next(job_document(world, job, now) for job in world.jobs if job["number"] == number)
+    text = None if number is None else str(number)
+    if operation == "job_stats":
+        return oracle.stats(world.executions, job_number=text, **query)
+    if isinstance(query["status"], str):
+        query["status"] = [query["status"]]
+    return oracle.executions(world.executions, job_number=text, **query)
+
+
+def job_document(world: World, job: worlds.Document, now: datetime) -> worlds.Document:
+    """The sixteen fields of a job at a moment."""
+    fires = oracle.next_run(job, world.timezone, now)
+    kind = "cron" if job["schedule"] else "interval" if job["interval_seconds"] else "external"
+    return {
+        "id": job["name"],
+        "job_type": job["job_type"],
+        "name": job["name"],
+        "job_category": job["job_category"],
+        "description": job["description"],
+        "schedule_type": kind,
+        **{field: job[field] for field in FIELDS},
+        "next_run_at": None if fires is None else oracle.written(fires),
+        "created_at": job["created_at"],
+        "updated_at": job["updated_at"],
+    }
+
+
+FIELDS = (
+    "schedule", "interval_seconds", "parameters", "timeout_seconds", "max_instances", "enabled", "last_run_at",
+)  # fmt: skip

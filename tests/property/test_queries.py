@@ -1,0 +1,131 @@
+"""The five queries over random worlds: Python and HTTP against the oracle on plain lists.
+
+Each test builds 100 worlds (`JOBSTORE_WORLDS` says how many) and asks each of them 20 queries or more, every order
+in both directions among them: at least 2,000 queries for each of the five, of both doors.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+import jobstore
+from jobstore.wsgi import create_app
+from tests.property import oracle
+from tests.property.asking import (
+    Clock,
+    Query,
+    execution_queries,
+    expected,
+    in_python,
+    job_queries,
+    job_ref,
+    over_http,
+    same,
+    window,
+)
+from tests.property.test_access_paths import force_rare_paths
+from tests.property.worlds import DAY, MIN_US, World, moment, worlds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+WORLDS = int(os.environ.get("JOBSTORE_WORLDS", "100"))
+ASKED = 20
+
+many_worlds = settings(
+    max_examples=WORLDS, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+class Doors:
+    """A world as a store, asked in Python and over HTTP at moments that the test chooses."""
+
+    def __init__(self, world: World, store: jobstore.JobStore, clock: Clock) -> None:
+        self.world, self.store, self.clock = world, store, clock
+        self.app = create_app(store, open_access=True)
+
+    def check(self, operation: str, query: Query) -> None:
+        """Both doors say what the oracle says."""
+        told = expected(self.world, operation, query, self.clock.now)
+        found = in_python(self.store, operation, query)
+        asked = f"{operation} {query} at {self.clock.now} of {self.world}"
+        assert same(found, told), f"{asked}:\n{found}\n is not\n{told}"
+        assert same(over_http(self.app, operation, query), told), asked
+
+
+@contextmanager
+def opened(world: World) -> Iterator[Doors]:
+    """The world's store; in every second world thresholds are low, so that few rows take the paths of many."""
+    clock = Clock(oracle.utc(0))
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        if world.seed % 2:
+            force_rare_paths(patch, world.seed)
+        path = Path(folder) / "jobs.db"
+        jobstore.load(path, world.document)
+        with jobstore.open(path, clock=clock) as store:
+            yield Doors(world, store, clock)
+
+
+def check_all(world: World, operation: str, queries: Iterable[Query]) -> None:
+    source = random.Random(world.seed)
+    with opened(world) as doors:
+        for query in queries:
+            if source.random() < 0.3:
+                # As often back as forth; on the first day of all, half the zones' walls show the year 0.
+                doors.clock.now = oracle.utc(max(moment(source), MIN_US + 2 * DAY))
+            doors.check(operation, query)
+
+
+@many_worlds
+@given(worlds())
+def test_a_page_of_jobs_is_what_the_rules_say(world: World) -> None:
+    check_all(world, "list_jobs", job_queries(random.Random(world.seed), world))
+
+
+@many_worlds
+@given(worlds())
+def test_a_page_of_all_executions_is_what_the_rules_say(world: World) -> None:
+    check_all(world, "list_job_executions", execution_queries(random.Random(world.seed), world))
+
+
+@many_worlds
+@given(worlds())
+def test_a_page_of_one_jobs_executions_is_what_the_rules_say(world: World) -> None:
+    source = random.Random(world.seed)
+    queries = execution_queries(source, world)
+    check_all(world, "get_job_executions", ({"job_id": job_ref(source, world), **query} for query in queries))
+
+
+@many_worlds
+@given(worlds())
+def test_a_job_is_what_the_rules_say(world: World) -> None:
+    source = random.Random(world.seed)
+    check_all(world, "get_job", [{"job_id": job_ref(source, world)} for _ in range(ASKED)])
+
+
+@many_worlds
+@given(worlds())
+def test_stats_are_what_the_rules_say(world: World) -> None:
+    source = random.Random(world.seed)
+    refs: list[Any] = [None if source.random() < 0.4 else job_ref(source, world) for _ in range(ASKED)]
+    check_all(world, "job_stats", [{"job_id": ref, **window(source)} for ref in refs])
+
+
+@many_worlds
+@given(worlds())
+def test_a_dump_loads_into_the_same_store(world: World) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        one, other = Path(folder) / "one.db", Path(folder) / "other.db"
+        jobstore.load(one, world.document)
+        dumped = jobstore.dump(one)
+        jobstore.load(other, dumped)
+        assert same(jobstore.dump(other), dumped)
+        assert same(dumped["executions"], sorted(world.executions, key=lambda run: int(run["id"])))
