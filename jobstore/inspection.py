@@ -126,9 +126,9 @@ def _json(what: str, field: str, text: str | None) -> Iterator[str]:
 
 def _executions(connection: sqlite3.Connection, progress: Progress | None) -> Iterator[str]:
     """One pass over the rows: their texts, and the counters that depend on durations and bounds."""
-    hours: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
+    hours: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     names: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
-    zones: dict[int, list[int | None]] = {}
+    zones: dict[tuple[int, int], list[int | None]] = {}
     rows = connection.execute(
         """
         SELECT id, name_id, status, effective_us, created_us, completed_us, duration_ms, parameters, result, trace_id,
@@ -144,7 +144,9 @@ def _executions(connection: sqlite3.Connection, progress: Progress | None) -> It
             if duration_ms is not None:
                 tally[1] += 1
                 tally[2] += duration_ms
-        _widen(zones, (effective_us - MIN_US) // DAY_US, number, created_us, completed_us)
+        hours[(effective_us - MIN_US) // HOUR_US, status][3] += completed_us is not None
+        for zone in ((SPAN_DAY, (effective_us - MIN_US) // DAY_US), (SPAN_HOUR, (effective_us - MIN_US) // HOUR_US)):
+            _widen(zones, zone, number, created_us, completed_us)
         if any(text is not None for text in texts):
             yield from _texts(number, *texts)
         if progress is not None and done % TOLD_EVERY == 0:
@@ -153,7 +155,10 @@ def _executions(connection: sqlite3.Connection, progress: Progress | None) -> It
         progress(done % TOLD_EVERY)
     yield from _period_counters(connection, hours)
     yield from _compared(
-        "name_tally", connection.execute("SELECT name_id, status, runs, timed, duration_ms FROM name_tally"), names
+        "name_tally",
+        connection.execute("SELECT name_id, status, runs, timed, duration_ms FROM name_tally"),
+        names,
+        keys=2,
     )
     yield from _zones(connection, zones)
 
@@ -167,33 +172,40 @@ def _texts(number: int, parameters: str | None, result: str | None, *plain: str 
 
 def _period_counters(connection: sqlite3.Connection, hours: dict[tuple[int, int], list[int]]) -> Iterator[str]:
     """The three spans are sums of the hours."""
-    expected: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
+    expected: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for (hour, status), counts in hours.items():
         for span, period in ((SPAN_HOUR, hour), (SPAN_DAY, hour // 24), (SPAN_ALL, 0)):
             tally = expected[span, period, status]
             for position, count in enumerate(counts):
                 tally[position] += count
-    rows = connection.execute("SELECT span, period, status, runs, timed, duration_ms FROM period_tally")
-    yield from _compared("period_tally", rows, expected)
+    rows = connection.execute("SELECT span, period, status, runs, timed, duration_ms, completed FROM period_tally")
+    yield from _compared("period_tally", rows, expected, keys=3)
 
 
-def _compared(table: str, rows: Iterable[tuple[int, ...]], expected: dict[Any, list[int]]) -> Iterator[str]:
+def _compared(
+    table: str, rows: Iterable[tuple[int, ...]], expected: dict[Any, list[int]], *, keys: int
+) -> Iterator[str]:
     """The counters that are not what was counted, that are missing, or that count nothing."""
     rest = dict(expected)
-    for *key, runs, timed, duration_ms in rows:
-        counted = rest.pop(tuple(key), [0, 0, 0])
-        if counted != [runs, timed, duration_ms]:
-            yield f"The counter {tuple(key)} of {table} says {[runs, timed, duration_ms]}; counted are {counted}"
+    for row in rows:
+        key, said = row[:keys], list(row[keys:])
+        counted = rest.pop(key, [0] * len(said))
+        if counted != said:
+            yield f"The counter {key} of {table} says {said}; counted are {counted}"
     for missing, counted in rest.items():
         yield f"The counter {missing} of {table} is missing; counted are {counted}"
 
 
 def _widen(
-    zones: dict[int, list[int | None]], day: int, number: int, created_us: int, completed_us: int | None
+    zones: dict[tuple[int, int], list[int | None]],
+    period: tuple[int, int],
+    number: int,
+    created_us: int,
+    completed_us: int | None,
 ) -> None:
-    zone = zones.get(day)
+    zone = zones.get(period)
     if zone is None:
-        zones[day] = [number, number, created_us, created_us, completed_us, completed_us]
+        zones[period] = [number, number, created_us, created_us, completed_us, completed_us]
         return
     for low, value in ((0, number), (2, created_us), (4, completed_us)):
         if value is not None:
@@ -202,21 +214,22 @@ def _widen(
             zone[low + 1] = value if most is None or value > most else most
 
 
-def _zones(connection: sqlite3.Connection, zones: dict[int, list[int | None]]) -> Iterator[str]:
-    """The bounds of a day may be wider than its executions, never narrower."""
+def _zones(connection: sqlite3.Connection, zones: dict[tuple[int, int], list[int | None]]) -> Iterator[str]:
+    """The bounds of a period may be wider than its executions, never narrower."""
     kept = {
-        day: bounds
-        for day, *bounds in connection.execute(
+        (span, period): bounds
+        for span, period, *bounds in connection.execute(
             """
-            SELECT day, id_low, id_high, created_low, created_high, completed_low, completed_high FROM day_zone
+            SELECT span, period, id_low, id_high, created_low, created_high, completed_low, completed_high
+            FROM period_zone
             """
         )
     }
-    for day, needed in zones.items():
-        bounds = kept.get(day, [None] * 6)
+    for zone, needed in zones.items():
+        bounds = kept.get(zone, [None] * 6)
         for low in (0, 2, 4):
             if needed[low] is not None and not _holds(bounds[low : low + 2], needed[low : low + 2]):
-                yield f"The bounds of day {day} do not hold its executions"
+                yield f"The bounds of period {zone} do not hold its executions"
                 break
 
 

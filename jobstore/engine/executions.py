@@ -11,7 +11,7 @@ from jobstore.engine.rows import KeyQuery, fetch_executions, fetch_executions_of
 from jobstore.engine.selection import find_job_number, select_all, select_of_job
 from jobstore.engine.started import page_ids
 from jobstore.engine.traces import page_ids_of_trace
-from jobstore.engine.window import count_between
+from jobstore.engine.window import count_selected
 from jobstore.models import pagination
 
 if TYPE_CHECKING:
@@ -43,18 +43,12 @@ def _page(
     if query.trace_id is not None:
         total, ids = page_ids_of_trace(connection, selection, query, query.trace_id)
     else:
-        total = _count(connection, selection, query)
+        total = count_selected(connection, selection, query.after_us, query.before_us)
         if query.offset < total:
             ids = _page_ids(connection, memory, query, selection, total)
     rows = fetch_executions_of(connection, ids) if isinstance(ids, KeyQuery) else fetch_executions(connection, ids)
     data = [execution_document(row) for row in rows]
     return {"data": data, "pagination": pagination(total, query.limit, query.offset, len(data))}
-
-
-def _count(connection: sqlite3.Connection, selection: Selection, query: ExecutionsQuery) -> int:
-    if query.after_us is None and query.before_us is None:
-        return selection.total
-    return sum([count_between(connection, part, query.after_us, query.before_us) for part in selection.parts])
 
 
 def _page_ids(

@@ -1,17 +1,19 @@
-"""Access paths for the orders with few distinct values: job_name, job_id and status, ties by id.
+"""Access paths for the orders in which ids decide: job_name, job_id and status with their ties, and id itself.
 
 The values are groups, known with their counts; a page passes over whole groups by their counts and reads
-the ids of one group from the index that has them in order.
+the ids of one group from the index that has them in order. By id there is one group.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from jobstore.engine.orders import GATHERED, KEYS, Request, gathered, zone_bound
+from jobstore.engine.counters import Counters
+from jobstore.engine.orders import GATHERED, Request, gathered
+from jobstore.engine.selection import Part, Selection
+from jobstore.engine.zones import page_ids_zoned
 from jobstore.models import STATUS_OF_CODE
 
 if TYPE_CHECKING:
@@ -21,21 +23,26 @@ if TYPE_CHECKING:
     from jobstore.engine.memory import NameBook
 
 ARMS_MERGED = 24
+PASSED = 5_000
+"""Ids that a merge may pass over before bounds by period are quicker."""
 _JOB_NUMBER, _NAME = 0, 1
 """Where a name book's entry has them."""
 _WORDS = [status.value for status in STATUS_OF_CODE]
-GROUPED = frozenset({"job_name", "job_id", "status"})
+GROUPED = frozenset({"id", "job_name", "job_id", "status"})
+
+
+Arm = tuple[int | None, int]
+"""An index range: a name (null: every name) and a status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The selected executions that share a value of the order: how many, and in which (name, status) ranges.
-
-    A null name is every name.
-    """
+    """The selected executions that share a value of the order: how many, in which ranges, as a selection."""
 
     count: int
-    arms: list[tuple[int | None, int]]
+    arms: list[Arm]
+    selection: Selection | None
+    """Null: as the ranges say."""
 
 
 def page_ids_grouped(connection: sqlite3.Connection, book: NameBook, order: str, request: Request) -> list[int]:
@@ -46,20 +53,24 @@ def page_ids_grouped(connection: sqlite3.Connection, book: NameBook, order: str,
 
 
 def _ids(connection: sqlite3.Connection, book: NameBook, order: str, request: Request) -> list[int]:
-    is_windowed = request.after_us is not None or request.before_us is not None
-    if is_windowed and request.total <= GATHERED:
+    if request.is_windowed and request.total <= GATHERED:
         return gather_groups(connection, book, order, request)
-    groups = _status_groups(request) if order == "status" else _name_groups(book, order, request)
-    if is_windowed:
-        groups = _counted_in_window(connection, groups, request)
-    return walk_groups(connection, groups, request)
+    if order == "id":
+        groups: Iterable[Group] = [Group(request.total, _all_arms(request.selection), request.selection)]
+    else:
+        groups = _status_groups(request) if order == "status" else _name_groups(book, order, request)
+        if request.is_windowed:
+            groups = _counted_in_window(connection, groups, request)
+    return walk_groups(connection, book, groups, request)
 
 
 def gather_groups(connection: sqlite3.Connection, book: NameBook, order: str, request: Request) -> list[int]:
     """Every selected id with its group, sorted: for windows that hold few."""
-    column = "status" if order == "status" else "name_id"
-    if order == "status":
-        value_of: Callable[[int], int | str] = _WORDS.__getitem__
+    column = {"id": "id", "status": "status"}.get(order, "name_id")
+    if order == "id":
+        value_of: Callable[[int], int | str] = int
+    elif order == "status":
+        value_of = _WORDS.__getitem__
     else:
         position = _NAME if order == "job_name" else _JOB_NUMBER
         value_of = lambda name_id: book.names[name_id][position]  # noqa: E731 - one of two
@@ -68,7 +79,7 @@ def gather_groups(connection: sqlite3.Connection, book: NameBook, order: str, re
     return [row_id for _, row_id in rows[request.offset : request.offset + request.take]]
 
 
-def walk_groups(connection: sqlite3.Connection, groups: Iterable[Group], request: Request) -> list[int]:
+def walk_groups(connection: sqlite3.Connection, book: NameBook, groups: Iterable[Group], request: Request) -> list[int]:
     """Whole groups passed over by their counts; then the ids of a group in order, until the page is full."""
     found: list[int] = []
     skip = request.offset
@@ -76,19 +87,29 @@ def walk_groups(connection: sqlite3.Connection, groups: Iterable[Group], request
         if group.count <= skip:
             skip -= group.count
             continue
-        found += _group_ids(connection, group, request, skip, request.take - len(found))
+        found += _group_ids(connection, book, group, request, skip, request.take - len(found))
         skip = 0
         if len(found) >= request.take:
             break
     return found
 
 
-def _group_ids(connection: sqlite3.Connection, group: Group, request: Request, skip: int, take: int) -> list[int]:
-    if len(group.arms) <= ARMS_MERGED:
+def _group_ids(
+    connection: sqlite3.Connection, book: NameBook, group: Group, request: Request, skip: int, take: int
+) -> list[int]:
+    """Few ranges near their end are merged; otherwise bounds by period say where to read."""
+    is_few = len(group.arms) <= ARMS_MERGED
+    if is_few and skip <= PASSED and not request.is_windowed:
         return _merged_ids(connection, group, request, skip, take)
-    if len({status for _, status in group.arms}) == 1:
-        return _scanned_ids(connection, group, request, skip, take)
-    return _many_ids(connection, group, request, skip, take)
+    if group.count > GATHERED:
+        selection = group.selection or _selection_of(book, group.arms)
+        within = replace(
+            request, selection=selection, total=group.count, offset=skip, take=min(take, group.count - skip)
+        )
+        found = page_ids_zoned(connection, "id", within)
+        if found is not None:
+            return found
+    return (_merged_ids if is_few else _many_ids)(connection, group, request, skip, take)
 
 
 def _merged_ids(connection: sqlite3.Connection, group: Group, request: Request, skip: int, take: int) -> list[int]:
@@ -100,7 +121,7 @@ def _merged_ids(connection: sqlite3.Connection, group: Group, request: Request, 
 
 
 def _many_ids(connection: sqlite3.Connection, group: Group, request: Request, skip: int, take: int) -> list[int]:
-    """Many ranges (a job that was renamed again and again), read one by one, each at most to the end of the page."""
+    """Many ranges, read one by one, each at most to the end of the page."""
     end = skip + take
     found: list[int] = []
     for arm in group.arms:
@@ -111,7 +132,7 @@ def _many_ids(connection: sqlite3.Connection, group: Group, request: Request, sk
     return found[skip:end]
 
 
-def _arm(arm: tuple[int | None, int], request: Request) -> tuple[str, list[int]]:
+def _arm(arm: Arm, request: Request) -> tuple[str, list[int]]:
     """The ids of one range in an index that has them in order; with a window, a row lookup for each."""
     name_id, status = arm
     window, values = _window(request)
@@ -119,20 +140,6 @@ def _arm(arm: tuple[int | None, int], request: Request) -> tuple[str, list[int]]
         return f"SELECT id FROM execution INDEXED BY execution_status WHERE status = {status}{window}", values
     sql = f"SELECT id FROM execution INDEXED BY execution_name WHERE name_id = ? AND status = {status}{window}"
     return sql, [name_id, *values]
-
-
-def _scanned_ids(connection: sqlite3.Connection, group: Group, request: Request, skip: int, take: int) -> list[int]:
-    """One status of many names: the ids with the status, filtered, from where the selection can begin."""
-    names = json.dumps([name_id for name_id, _ in group.arms])
-    window, values = _window(request)
-    bound, zone = zone_bound(connection, KEYS["id"], request)
-    sql = f"""
-    SELECT id FROM execution INDEXED BY execution_status
-    WHERE status = ? AND name_id IN (SELECT value FROM json_each(?)) {window} {f"AND {bound}" if bound else ""}
-    ORDER BY id {request.direction} LIMIT ? OFFSET ?
-    """
-    rows = connection.execute(sql, (group.arms[0][1], names, *values, *zone, take, skip))
-    return [row_id for (row_id,) in rows]
 
 
 def _window(request: Request) -> tuple[str, list[int]]:
@@ -144,41 +151,63 @@ def _window(request: Request) -> tuple[str, list[int]]:
     return sql, values
 
 
+def _all_arms(selection: Selection) -> list[Arm]:
+    """The ranges of a selection; a range that holds nothing may be among those of several names."""
+    arms: list[Arm] = []
+    for part in selection.parts:
+        present = [status for status in part.statuses if part.counters.total((status,))]
+        names: Iterable[int | None] = [None] if part.names is None else part.names
+        arms += [(name_id, status) for name_id in names for status in present]
+    return arms
+
+
 def _status_groups(request: Request) -> Iterator[Group]:
-    """The statuses in the order of their words, each with its ranges."""
+    """The statuses in the order of their words."""
     for status in sorted(range(len(_WORDS)), key=_WORDS.__getitem__, reverse=request.descending):
-        count, arms = 0, list[tuple[int | None, int]]()
-        for part in request.selection.parts:
-            if status in part.statuses:
-                count += part.counters.total((status,))
-                arms += [(None, status)] if part.names is None else [(name_id, status) for name_id in part.names]
-        if count:
-            yield Group(count, arms)
+        selection = request.selection.only([status])
+        if selection.parts:
+            yield Group(selection.total, _all_arms(selection), selection)
 
 
 def _name_groups(book: NameBook, order: str, request: Request) -> Iterator[Group]:
-    """The names, or the jobs, in order, each with its ranges and their counts."""
-    whole: set[int] = set()
-    names: set[int] | None = set()
-    by_name: set[int] = set()
-    for part in request.selection.parts:
-        if part.names is None:
-            whole, names = set(part.statuses), None
-        else:
-            by_name = set(part.statuses)
-            names = part.names if names is not None else None
-    chosen = next((part.names for part in request.selection.parts if part.names is not None), set[int]())
+    """The names, or the jobs, in order."""
+    chosen, of_chosen, of_all = _by_name(request.selection)
     position = _NAME if order == "job_name" else _JOB_NUMBER
-    for _, members in _in_order(book, position, names, descending=request.descending):
-        count, arms = 0, list[tuple[int | None, int]]()
+    for _, members in _in_order(book, position, None if of_all else chosen, descending=request.descending):
+        count, arms = 0, list[Arm]()
         for name_id in members:
             totals = book.totals[name_id]
-            for status in whole | by_name if name_id in chosen else whole:
+            for status in of_chosen if name_id in chosen else of_all:
                 if totals[status]:
                     count += totals[status]
                     arms.append((name_id, status))
         if count:
-            yield Group(count, arms)
+            yield Group(count, arms, None)
+
+
+def _by_name(selection: Selection) -> tuple[set[int], set[int], set[int]]:
+    """The names told apart, the statuses that count for them, and those that count for every name."""
+    chosen: set[int] = set()
+    of_chosen: set[int] = set()
+    of_all: set[int] = set()
+    for part in selection.parts:
+        if part.names is None:
+            of_all.update(part.statuses)
+        else:
+            chosen, of_chosen = part.names, set(part.statuses)
+    return chosen, of_chosen | of_all, of_all
+
+
+def _selection_of(book: NameBook, arms: list[Arm]) -> Selection:
+    """Ranges as a selection: names that share their statuses in one part."""
+    statuses: dict[int, list[int]] = {}
+    for name_id, status in arms:
+        if name_id is not None:
+            statuses.setdefault(name_id, []).append(status)
+    parts: dict[tuple[int, ...], set[int]] = {}
+    for name_id, own in statuses.items():
+        parts.setdefault(tuple(sorted(own)), set()).add(name_id)
+    return Selection(tuple(Part(Counters(names, book.summed(names)), own) for own, names in parts.items()))
 
 
 def _in_order(
@@ -205,4 +234,4 @@ def _counted_in_window(connection: sqlite3.Connection, groups: Iterable[Group], 
             sql, key = (by_status, (status,)) if name_id is None else (by_name, (name_id, status))
             count += connection.execute(sql, (*key, *values)).fetchone()[0]
         if count:
-            yield Group(count, group.arms)
+            yield replace(group, count=count)

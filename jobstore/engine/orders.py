@@ -1,4 +1,4 @@
-"""Access paths in every other order than the default: by another field, nulls last, ties by id.
+"""Access paths by created_at, completed_at, duration_ms, trace_id and worker_id: nulls last, ties by id.
 
 Each order has an index in which it is walked from the nearer end. Where a selection is rare its keys are
 gathered through the index that knows the selection; ``docs/engine.md`` says what each path costs.
@@ -6,20 +6,20 @@ gathered through the index that knows the selection; ``docs/engine.md`` says wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from jobstore.engine.counters import day_begins_us
-from jobstore.engine.schema import DAY_US
-from jobstore.engine.selection import ALL_STATUSES
+from jobstore.engine.schema import SPAN_ALL
+from jobstore.engine.selection import ALL_STATUSES, Selection
 from jobstore.engine.started import FARTHEST_US, LEAST_BUDGET
-from jobstore.engine.window import days_of
+from jobstore.engine.window import count_selected
+from jobstore.engine.zones import ZONED, page_ids_zoned
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Sequence
 
-    from jobstore.engine.selection import Part, Selection
+    from jobstore.engine.selection import Part
 
 GATHERED = 20_000
 """A selection of at most so many executions is gathered when a walk would be longer."""
@@ -27,6 +27,8 @@ GATHERED_LATE = 200_000
 """A walk that ran out of budget gathers a selection up to this size; beyond, it walks on to the end."""
 WALKED = 25_000
 """Index entries that a filtered walk may look at."""
+PASSED = 10_000
+"""Entries that a page without a filter may pass over, where bounds by period can spare it."""
 PATIENCE = 4
 
 
@@ -35,19 +37,18 @@ class Key:
     """A field to order by: where it is stored, and the indexes that hold it in order."""
 
     column: str
-    index: str | None
-    nullable: bool = True
+    index: str
     name_index: str | None = None
     """Starts with name_id."""
-    zone: str | None = None
-    """Columns of day_zone that bound it."""
+    present: str | None = None
+    """The counter in period_tally that says how many executions have it; null: all, or it is not counted."""
+    nullable: bool = True
 
 
 KEYS = {
-    "id": Key("id", None, nullable=False, zone="id"),
-    "created_at": Key("created_us", "execution_created", nullable=False, zone="created"),
-    "completed_at": Key("completed_us", "execution_completed", zone="completed"),
-    "duration_ms": Key("duration_ms", "execution_duration", name_index="execution_name_duration"),
+    "created_at": Key("created_us", "execution_created", nullable=False),
+    "completed_at": Key("completed_us", "execution_completed", present="completed"),
+    "duration_ms": Key("duration_ms", "execution_duration", "execution_name_duration", present="timed"),
     "trace_id": Key("trace_id", "execution_trace"),
     "worker_id": Key("worker.name", "execution_worker"),
 }
@@ -72,17 +73,23 @@ class Request:
         return self.total == self.everything
 
     @property
+    def is_windowed(self) -> bool:
+        """The starts are bounded."""
+        return self.after_us is not None or self.before_us is not None
+
+    @property
     def direction(self) -> str:
         """The order in SQL."""
         return "DESC" if self.descending else "ASC"
 
+    @property
+    def expected(self) -> int:
+        """Entries that an order evenly mixed would be walked for."""
+        return (self.offset + self.take) * self.everything // self.total
+
     def turned(self) -> Request:
         """The same stretch, counted from the other end."""
-        offset = self.total - self.offset - self.take
-        return Request(
-            self.selection, self.everything, self.total, self.after_us, self.before_us, not self.descending, offset,
-            self.take,
-        )  # fmt: skip
+        return replace(self, descending=not self.descending, offset=self.total - self.offset - self.take)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,66 +110,111 @@ class Segment:
 def page_ids_by(connection: sqlite3.Connection, order: str, request: Request) -> list[int]:
     """The ids at ``offset`` to ``offset + take`` of a selection in the order of a field, from the nearer end."""
     key = KEYS[order]
+    parted = _parted(connection, key, request)
+    if parted is not None:
+        return _page_of_two(connection, key, request, *parted)
     if request.offset > request.total - request.offset - request.take:
         return _ids(connection, key, request.turned(), nulls_first=True)[::-1]
     return _ids(connection, key, request, nulls_first=False)
 
 
+def _parted(connection: sqlite3.Connection, key: Key, request: Request) -> tuple[Selection, Selection] | None:
+    """What of a selection has the key, and what has none, where that goes by status; five counters tell."""
+    if key.present is None:
+        return None
+    rows = connection.execute(
+        f"SELECT status, runs, {key.present} FROM period_tally WHERE span = ? AND period = 0", (SPAN_ALL,)
+    ).fetchall()
+    absent = {status for status, _, present in rows if not present}
+    wanted = {status for part in request.selection.parts for status in part.statuses}
+    if any(0 < present < runs for status, runs, present in rows if status in wanted) or not absent & wanted:
+        return None
+    return request.selection.only(wanted - absent), request.selection.only(absent)
+
+
+def _page_of_two(
+    connection: sqlite3.Connection, key: Key, request: Request, present: Selection, absent: Selection
+) -> list[int]:
+    """The page where two selections follow one another: by the key, then, for want of it, by id."""
+    total = count_selected(connection, present, request.after_us, request.before_us)
+    first = replace(request, selection=present, total=total, take=max(0, min(request.take, total - request.offset)))
+    ids = page_ids_by(connection, _order_of(key), first) if first.take else []
+    rest = request.take - first.take
+    if rest:
+        last = replace(
+            request, selection=absent, total=request.total - total, offset=max(0, request.offset - total), take=rest
+        )
+        ids += page_ids_by_id(connection, last)
+    return ids
+
+
+def _order_of(key: Key) -> str:
+    return next(order for order, other in KEYS.items() if other is key)
+
+
+def page_ids_by_id(connection: sqlite3.Connection, request: Request) -> list[int]:
+    """A page in the order of ids, from the nearer end."""
+    if request.offset > request.total - request.offset - request.take:
+        return page_ids_by_id(connection, request.turned())[::-1]
+    if request.total <= GATHERED:
+        ids = sorted([row_id for _, row_id in gathered(connection, "id", request)], reverse=request.descending)
+        return ids[request.offset : request.offset + request.take]
+    found = page_ids_zoned(connection, "id", request)
+    if found is not None:
+        return found
+    return scan(connection, [Segment("execution", "", f"id {request.direction}")], request)
+
+
 def _ids(connection: sqlite3.Connection, key: Key, request: Request, *, nulls_first: bool) -> list[int]:
-    segments = _segments(connection, key, request, nulls_first=nulls_first)
-    if request.is_plain:
-        return walk_plain(connection, segments, request)
+    """Chooses the path; the request begins at the nearer end."""
+    segments = _segments(key, request.direction, nulls_first=nulls_first)
+    is_zoned = key.column in ZONED and (not key.nullable or _all_have(connection, key, request))
+    if request.is_plain and not (is_zoned and request.offset > PASSED):
+        return scan(connection, segments, request)
     among = _name_segments(key, request, nulls_first=nulls_first)
     if among is not None:
         return scan(connection, among, request)
-    expected = (request.offset + request.take) * request.everything // request.total
-    if request.total <= min(GATHERED, expected):
+    if request.total <= min(GATHERED, request.expected):
         return gather(connection, key, request, nulls_first=nulls_first)
-    if expected <= WALKED:
-        found = walk_filtered(connection, segments[0], request, min(WALKED, PATIENCE * expected + LEAST_BUDGET))
-        if found is not None:
-            return found
-    if request.total <= GATHERED_LATE:
-        return gather(connection, key, request, nulls_first=nulls_first)
-    return scan(connection, segments, request)
+    found = _walked(connection, segments[0], request)
+    if found is None and is_zoned:
+        found = page_ids_zoned(connection, key.column, request)
+    if found is None and request.total <= GATHERED_LATE:
+        found = gather(connection, key, request, nulls_first=nulls_first)
+    return scan(connection, segments, request) if found is None else found
 
 
-def _segments(connection: sqlite3.Connection, key: Key, request: Request, *, nulls_first: bool) -> list[Segment]:
-    direction = request.direction
+def _walked(connection: sqlite3.Connection, segment: Segment, request: Request) -> list[int] | None:
+    """A filtered walk, where it promises to be short."""
+    if request.expected > WALKED:
+        return None
+    return walk_filtered(connection, segment, request, min(WALKED, PATIENCE * request.expected + LEAST_BUDGET))
+
+
+def _all_have(connection: sqlite3.Connection, key: Key, request: Request) -> bool:
+    """Whether every execution with one of the request's statuses has the key."""
+    statuses = ",".join(sorted({str(status) for part in request.selection.parts for status in part.statuses}))
+    (lacking,) = connection.execute(
+        f"""
+        SELECT coalesce(sum(runs - {key.present}), 0) FROM period_tally
+        WHERE span = {SPAN_ALL} AND period = 0 AND status IN ({statuses})
+        """
+    ).fetchone()
+    return not lacking
+
+
+def _segments(key: Key, direction: str, *, nulls_first: bool) -> list[Segment]:
+    source = f"execution INDEXED BY {key.index}"
     if key.column == "worker.name":
-        source = "worker CROSS JOIN execution INDEXED BY execution_worker ON execution.worker_id = worker.worker_id"
-        present = Segment(source, "", f"worker.name {direction}, execution.id {direction}")
-        absent = Segment("execution INDEXED BY execution_worker", "worker_id IS NULL", f"id {direction}")
-        return [absent, present] if nulls_first else [present, absent]
-    source = "execution" if key.index is None else f"execution INDEXED BY {key.index}"
-    order = f"id {direction}" if key.column == "id" else f"{key.column} {direction}, id {direction}"
-    bound, values = zone_bound(connection, key, request)
+        joined = f"worker CROSS JOIN {source} ON execution.worker_id = worker.worker_id"
+        present = Segment(joined, "", f"worker.name {direction}, execution.id {direction}")
+        absent = Segment(source, "worker_id IS NULL", f"id {direction}")
+    else:
+        present = Segment(source, f"{key.column} IS NOT NULL", f"{key.column} {direction}, id {direction}")
+        absent = Segment(source, f"{key.column} IS NULL", f"id {direction}")
     if not key.nullable:
-        return [Segment(source, bound, order, values)]
-    present = Segment(source, bound or f"{key.column} IS NOT NULL", order, values)
-    absent = Segment(source, f"{key.column} IS NULL", f"id {direction}")
+        return [present]
     return [absent, present] if nulls_first else [present, absent]
-
-
-def zone_bound(connection: sqlite3.Connection, key: Key, request: Request) -> tuple[str, tuple[int, ...]]:
-    """Where a walk may begin: the farthest key of any day that holds a selected execution; one row a day."""
-    if key.zone is None or request.is_plain:
-        return "", ()
-    days = days_of(connection, request.selection)
-    side, pick = ("high", max) if request.descending else ("low", min)
-    rows = connection.execute(f"SELECT day, {key.zone}_{side} FROM day_zone")
-    values = [value for day, value in rows if value is not None and day in days and _in_window(day, request)]
-    if not values:
-        return "", ()
-    return f"{key.column} {'<=' if request.descending else '>='} ?", (pick(values),)
-
-
-def _in_window(day: int, request: Request) -> bool:
-    """Whether a day may hold an instant of the window."""
-    begins_us = day_begins_us(day)
-    return (request.before_us is None or begins_us <= request.before_us) and (
-        request.after_us is None or begins_us + DAY_US > request.after_us
-    )
 
 
 def _name_segments(key: Key, request: Request, *, nulls_first: bool) -> list[Segment] | None:
@@ -170,19 +222,12 @@ def _name_segments(key: Key, request: Request, *, nulls_first: bool) -> list[Seg
     parts = request.selection.parts
     if key.name_index is None or len(parts) != 1 or parts[0].names is None or len(parts[0].names) != 1:
         return None
-    (name_id,) = parts[0].names
-    direction = request.direction
-    source = f"execution INDEXED BY {key.name_index}"
-    present = Segment(
-        source, f"name_id = ? AND {key.column} IS NOT NULL", f"{key.column} {direction}, id {direction}", (name_id,)
-    )
-    absent = Segment(source, f"name_id = ? AND {key.column} IS NULL", f"id {direction}", (name_id,))
+    name = tuple(parts[0].names)
+    source, direction = f"execution INDEXED BY {key.name_index}", request.direction
+    order = f"{key.column} {direction}, id {direction}"
+    present = Segment(source, f"name_id = ? AND {key.column} IS NOT NULL", order, name)
+    absent = Segment(source, f"name_id = ? AND {key.column} IS NULL", f"id {direction}", name)
     return [absent, present] if nulls_first else [present, absent]
-
-
-def walk_plain(connection: sqlite3.Connection, segments: list[Segment], request: Request) -> list[int]:
-    """All executions in order: offset + take entries of the index, passed over inside SQLite."""
-    return _taken(connection, segments, request, "", ())
 
 
 def scan(connection: sqlite3.Connection, segments: list[Segment], request: Request) -> list[int]:
@@ -190,17 +235,7 @@ def scan(connection: sqlite3.Connection, segments: list[Segment], request: Reque
 
     The one path whose cost grows: with the depth of the page, and with the distance to the first match.
     """
-    condition, values = _condition(request)
-    return _taken(connection, segments, request, condition, values)
-
-
-def _taken(
-    connection: sqlite3.Connection,
-    segments: list[Segment],
-    request: Request,
-    condition: str,
-    values: Sequence[int | bytes],
-) -> list[int]:
+    condition, values = ("", ()) if request.is_plain else _condition(request)
     found: list[int] = []
     skip, take = request.offset, request.take
     for segment in segments:
@@ -218,7 +253,7 @@ def _taken(
     return found
 
 
-def _condition(request: Request) -> tuple[str, list[int | bytes]]:
+def _condition(request: Request) -> tuple[str, Sequence[int | bytes]]:
     """The selection and the window in SQL."""
     sql, masks = request.selection.condition()
     values: list[int | bytes] = [*masks]
@@ -232,7 +267,7 @@ def _condition(request: Request) -> tuple[str, list[int | bytes]]:
 
 
 def walk_filtered(connection: sqlite3.Connection, segment: Segment, request: Request, budget: int) -> list[int] | None:
-    """The order's index with a filter: (offset + take) / density entries and, where it is not covering, rows.
+    """The order's index with a filter: (offset + take) / density entries and as many rows.
 
     Returns:
         None when the budget of entries, or the executions that have the key, are spent first.
@@ -285,19 +320,11 @@ def _part_gathered(
         """
         for name_id in part.names:
             yield from connection.execute(sql, (name_id, *window))
-    elif part.statuses != ALL_STATUSES:
-        yield from connection.execute(
-            f"""
-            SELECT {column}, id FROM execution INDEXED BY execution_status_started
-            WHERE status IN ({statuses}) AND effective_us BETWEEN ? AND ?
-            """,
-            window,
-        )
-    else:
-        yield from connection.execute(
-            f"""
-            SELECT {column}, id FROM execution INDEXED BY execution_started
-            WHERE effective_us BETWEEN ? AND ?
-            """,
-            window,
-        )
+        return
+    index, condition = "execution_started", "TRUE"
+    if part.statuses != ALL_STATUSES:
+        index, condition = "execution_status_started", f"status IN ({statuses})"
+    yield from connection.execute(
+        f"SELECT {column}, id FROM execution INDEXED BY {index} WHERE {condition} AND effective_us BETWEEN ? AND ?",
+        window,
+    )

@@ -140,6 +140,7 @@ CREATE TABLE period_tally (
     runs INTEGER NOT NULL CHECK (runs >= 0),
     timed INTEGER NOT NULL CHECK (timed >= 0),  -- those that have a duration
     duration_ms INTEGER NOT NULL,               -- their sum
+    completed INTEGER NOT NULL CHECK (completed >= 0),  -- those that have a completion
     PRIMARY KEY (span, period, status)
 ) STRICT, WITHOUT ROWID;
 
@@ -171,17 +172,19 @@ CREATE TABLE name_hour_tally (
     PRIMARY KEY (hour, name_id, status)
 ) STRICT, WITHOUT ROWID;
 
--- Per day of the effective start, bounds of other keys that move with time: where a walk in their order may begin.
--- They only ever widen, so after a prune they are still bounds.
-CREATE TABLE day_zone (
-    day INTEGER PRIMARY KEY,
+-- Per day (span 1) and hour (span 2) of the effective start, bounds of the keys that move with time: which
+-- stretch of their orders a period can reach. They only ever widen, so after a prune they are still bounds.
+CREATE TABLE period_zone (
+    span INTEGER NOT NULL,
+    period INTEGER NOT NULL,
     id_low INTEGER NOT NULL,
     id_high INTEGER NOT NULL,
     created_low INTEGER NOT NULL,
     created_high INTEGER NOT NULL,
     completed_low INTEGER,
-    completed_high INTEGER
-) STRICT;
+    completed_high INTEGER,
+    PRIMARY KEY (span, period)
+) STRICT, WITHOUT ROWID;
 
 -- What changed, newest {CHANGES_KEPT}: readers keep what they remember exact by reading the rows they have not seen.
 -- Of an execution: its name, status, hour and the difference; of a job: its number.
@@ -237,16 +240,14 @@ def _day(row: str) -> str:
 def _count_in(row: str) -> str:
     """The statements that count an execution in."""
     timed, spent = f"({row}.duration_ms IS NOT NULL)", f"coalesce({row}.duration_ms, 0)"
+    counts = f"{row}.status, 1, {timed}, {spent}, ({row}.completed_us IS NOT NULL)"
+    add = "runs = runs + 1, timed = timed + excluded.timed, duration_ms = duration_ms + excluded.duration_ms"
     return f"""
     INSERT INTO period_tally VALUES
-        ({SPAN_ALL}, 0, {row}.status, 1, {timed}, {spent}),
-        ({SPAN_DAY}, {_day(row)}, {row}.status, 1, {timed}, {spent}),
-        ({SPAN_HOUR}, {_hour(row)}, {row}.status, 1, {timed}, {spent})
-    ON CONFLICT DO UPDATE SET
-        runs = runs + 1, timed = timed + excluded.timed, duration_ms = duration_ms + excluded.duration_ms;
+        ({SPAN_ALL}, 0, {counts}), ({SPAN_DAY}, {_day(row)}, {counts}), ({SPAN_HOUR}, {_hour(row)}, {counts})
+    ON CONFLICT DO UPDATE SET {add}, completed = completed + excluded.completed;
     INSERT INTO name_tally VALUES ({row}.name_id, {row}.status, 1, {timed}, {spent})
-    ON CONFLICT DO UPDATE SET
-        runs = runs + 1, timed = timed + excluded.timed, duration_ms = duration_ms + excluded.duration_ms;
+    ON CONFLICT DO UPDATE SET {add};
     INSERT INTO name_day_tally VALUES ({row}.name_id, {_day(row)}, {row}.status, 1)
     ON CONFLICT DO UPDATE SET runs = runs + 1;
     INSERT INTO name_hour_tally VALUES ({_hour(row)}, {row}.name_id, {row}.status, 1)
@@ -256,9 +257,10 @@ def _count_in(row: str) -> str:
 
 
 def _zone_of(row: str) -> str:
-    """The statement that widens the zone of an execution's day."""
-    return f"""INSERT INTO day_zone VALUES (
-        {_day(row)}, {row}.id, {row}.id, {row}.created_us, {row}.created_us, {row}.completed_us, {row}.completed_us)
+    """The statement that widens the zones of an execution's day and hour."""
+    bounds = f"{row}.id, {row}.id, {row}.created_us, {row}.created_us, {row}.completed_us, {row}.completed_us"
+    return f"""INSERT INTO period_zone VALUES
+        ({SPAN_DAY}, {_day(row)}, {bounds}), ({SPAN_HOUR}, {_hour(row)}, {bounds})
     ON CONFLICT DO UPDATE SET
         id_low = min(id_low, excluded.id_low), id_high = max(id_high, excluded.id_high),
         created_low = min(created_low, excluded.created_low),
@@ -279,7 +281,7 @@ def _count_out(row: str) -> str:
     name = f"name_id = {row}.name_id AND status = {row}.status"
     subtract = f"runs = runs - 1, timed = timed - {timed}, duration_ms = duration_ms - {spent}"
     return f"""
-    UPDATE period_tally SET {subtract} WHERE {periods};
+    UPDATE period_tally SET {subtract}, completed = completed - ({row}.completed_us IS NOT NULL) WHERE {periods};
     DELETE FROM period_tally WHERE {periods} AND runs = 0;
     UPDATE name_tally SET {subtract} WHERE {name};
     DELETE FROM name_tally WHERE {name} AND runs = 0;
@@ -297,21 +299,26 @@ INSERT INTO name_hour_tally
 INSERT INTO name_day_tally
     SELECT name_id, hour / 24, status, sum(runs) FROM name_hour_tally GROUP BY 1, 2, 3;
 INSERT INTO period_tally
-    SELECT {SPAN_HOUR}, {_hour("execution")}, status, count(*), count(duration_ms), coalesce(sum(duration_ms), 0)
+    SELECT {SPAN_HOUR}, {_hour("execution")}, status, count(*), count(duration_ms), coalesce(sum(duration_ms), 0),
+        count(completed_us)
     FROM execution GROUP BY 2, 3;
 INSERT INTO period_tally
-    SELECT {SPAN_DAY}, period / 24, status, sum(runs), sum(timed), sum(duration_ms)
+    SELECT {SPAN_DAY}, period / 24, status, sum(runs), sum(timed), sum(duration_ms), sum(completed)
     FROM period_tally WHERE span = {SPAN_HOUR} GROUP BY 2, 3;
 INSERT INTO period_tally
-    SELECT {SPAN_ALL}, 0, status, sum(runs), sum(timed), sum(duration_ms)
+    SELECT {SPAN_ALL}, 0, status, sum(runs), sum(timed), sum(duration_ms), sum(completed)
     FROM period_tally WHERE span = {SPAN_HOUR} GROUP BY 3;
 INSERT INTO name_tally
     SELECT name_id, status, count(*), count(duration_ms), coalesce(sum(duration_ms), 0)
     FROM execution GROUP BY 1, 2;
-INSERT INTO day_zone
-    SELECT {_day("execution")}, min(id), max(id), min(created_us), max(created_us), min(completed_us),
-        max(completed_us)
-    FROM execution GROUP BY 1;
+INSERT INTO period_zone
+    SELECT {SPAN_HOUR}, {_hour("execution")}, min(id), max(id), min(created_us), max(created_us),
+        min(completed_us), max(completed_us)
+    FROM execution GROUP BY 2;
+INSERT INTO period_zone
+    SELECT {SPAN_DAY}, period / 24, min(id_low), max(id_high), min(created_low), max(created_high),
+        min(completed_low), max(completed_high)
+    FROM period_zone WHERE span = {SPAN_HOUR} GROUP BY 2;
 """
 """Fills the empty counters from the executions; used after a bulk load."""
 
@@ -342,17 +349,12 @@ END;
 
 CREATE TRIGGER execution_counted_in AFTER INSERT ON execution BEGIN{_count_in("NEW")}END;
 CREATE TRIGGER execution_counted_out AFTER DELETE ON execution BEGIN{_count_out("OLD")}END;
-CREATE TRIGGER execution_counted_again AFTER UPDATE OF name_id, status, effective_us, duration_ms ON execution
+CREATE TRIGGER execution_counted_again
+AFTER UPDATE OF name_id, status, effective_us, duration_ms, completed_us, created_us ON execution
 WHEN OLD.name_id <> NEW.name_id OR OLD.status <> NEW.status OR OLD.effective_us <> NEW.effective_us
-    OR OLD.duration_ms IS NOT NEW.duration_ms
+    OR OLD.duration_ms IS NOT NEW.duration_ms OR OLD.completed_us IS NOT NEW.completed_us
+    OR OLD.created_us <> NEW.created_us
 BEGIN{_count_out("OLD")}{_count_in("NEW")}END;
-
--- Whatever moves a key without moving a counter widens its zone all the same.
-CREATE TRIGGER execution_zoned AFTER UPDATE OF created_us, completed_us ON execution
-WHEN NOT (OLD.name_id <> NEW.name_id OR OLD.status <> NEW.status OR OLD.effective_us <> NEW.effective_us
-    OR OLD.duration_ms IS NOT NEW.duration_ms)
-BEGIN
-    {_zone_of("NEW")}END;
 
 CREATE TRIGGER job_added AFTER INSERT ON job BEGIN
     INSERT INTO change (job_number) VALUES (NEW.number);

@@ -16,7 +16,7 @@ from jobstore.models import STATUS_CODES
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from jobstore.engine.counters import Counters
     from jobstore.engine.memory import Memory
@@ -63,6 +63,13 @@ class Selection:
     def total(self) -> int:
         """Executions selected, over all time."""
         return sum(part.total for part in self.parts)
+
+    def only(self, statuses: Collection[int]) -> Selection:
+        """What of it has one of some statuses."""
+        parts = [
+            Part(part.counters, tuple(status for status in part.statuses if status in statuses)) for part in self.parts
+        ]
+        return Selection(tuple(part for part in parts if part.total))
 
     def admits(self, name_id: int, status: int) -> bool:
         """Whether an execution of this name and status is selected."""

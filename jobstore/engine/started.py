@@ -16,7 +16,7 @@ from jobstore.engine.counters import HOURS_A_DAY, hour_begins_us, hour_of
 from jobstore.engine.rows import KeyQuery
 from jobstore.engine.schema import HOUR_US
 from jobstore.engine.selection import ALL_STATUSES
-from jobstore.engine.window import count_before, days_of, find_hour, hour_total
+from jobstore.engine.window import count_before, day_totals, find_hour, hour_total
 
 if TYPE_CHECKING:
     import sqlite3
@@ -214,7 +214,7 @@ def hop_hours(connection: sqlite3.Connection, selection: Selection, wanted: Slic
 
 def _hours_in_order(connection: sqlite3.Connection, selection: Selection, wanted: Slice) -> Iterator[int]:
     bound_hour = None if abs(wanted.bound_us) >= FARTHEST_US else hour_of(wanted.bound_us - wanted.descending)
-    for day in sorted(days_of(connection, selection), reverse=wanted.descending):
+    for day in sorted(day_totals(connection, selection), reverse=wanted.descending):
         hours = range(day * HOURS_A_DAY, (day + 1) * HOURS_A_DAY)
         for hour in reversed(hours) if wanted.descending else hours:
             beyond = bound_hour is not None and (hour > bound_hour if wanted.descending else hour < bound_hour)

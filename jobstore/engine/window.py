@@ -27,6 +27,15 @@ def count_between(connection: sqlite3.Connection, part: Part, after_us: int | No
     return (part.total if before_us is None else count_before(connection, part, before_us + 1)) - below
 
 
+def count_selected(
+    connection: sqlite3.Connection, selection: Selection, after_us: int | None, before_us: int | None
+) -> int:
+    """Executions of a selection inside a window."""
+    if after_us is None and before_us is None:
+        return selection.total
+    return sum([count_between(connection, part, after_us, before_us) for part in selection.parts])
+
+
 def count_before(connection: sqlite3.Connection, part: Part, us: int) -> int:
     """Executions of a part that start before an instant: two lookups, and at most half an hour of an index."""
     if part.names is not None and len(part.names) <= FEW_NAMES and part.total <= COUNTED_DIRECTLY:
@@ -135,11 +144,12 @@ def hour_total(connection: sqlite3.Connection, selection: Selection, hour: int) 
     return total
 
 
-def days_of(connection: sqlite3.Connection, selection: Selection) -> set[int]:
-    """The days on which an execution of the selection starts, and perhaps others that once had one."""
-    return {
-        day
-        for part in selection.parts
-        for day, counts in part.counters.days(connection).items()
-        if any(counts[status] for status in part.statuses)
-    }
+def day_totals(connection: sqlite3.Connection, selection: Selection) -> dict[int, int]:
+    """Executions of a selection by the day of their start, for the days that have any; no row is touched."""
+    totals: dict[int, int] = {}
+    for part in selection.parts:
+        for day, counts in part.counters.days(connection).items():
+            count = sum([counts[status] for status in part.statuses])
+            if count:
+                totals[day] = totals.get(day, 0) + count
+    return totals

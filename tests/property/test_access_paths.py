@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import jobstore
-from jobstore.engine import counters, groups, orders, started, window
+from jobstore.engine import counters, groups, orders, started, window, zones
 from jobstore.models import EXECUTION_ORDERS
 from tests.property import oracle, skewed
 
@@ -55,6 +55,9 @@ def force_rare_paths(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(orders, "GATHERED", 20)
     monkeypatch.setattr(orders, "GATHERED_LATE", 50)
     monkeypatch.setattr(orders, "WALKED", 60)
+    monkeypatch.setattr(orders, "PASSED", 3)
+    monkeypatch.setattr(groups, "PASSED", 3)
+    monkeypatch.setattr(zones, "MOST_READ", (100, 100_000)[seed % 2])
     monkeypatch.setattr(groups, "ARMS_MERGED", 3)
     monkeypatch.setattr(groups, "GATHERED", 30)
     monkeypatch.setattr(window, "COUNTED_DIRECTLY", 2)
