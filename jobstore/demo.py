@@ -109,17 +109,17 @@ PLANS: tuple[Plan, ...] = (
         20 * MINUTE, schedule="20 */2 * * *", typical_ms=33_000, failing=0.02,
     ),
     Plan(
-        "sync_symbols_index", "symbol", "sync", "指数成分更新，由交易日历触发", 30 * DAY,
+        "sync_indexes", "symbol", "sync", "指数成分更新，由交易日历触发", 30 * DAY,
         parameters=_ALL, timeout_seconds=None, typical_ms=74_000, failing=0,
     ),
     Plan(
-        "monitor_orderbooks", "orderbook", "monitor", "Compare order books with the exchanges' checksums; flaky",
-        10 * MINUTE, 3 * MINUTE, schedule="3-59/10 * * * *", timeout_seconds=60, typical_ms=2_600, failing=0.06,
+        "monitor_depth", "orderbook", "monitor", "Compare order books with the exchanges' checksums; flaky",
+        10 * MINUTE, schedule="*/10 * * * *", timeout_seconds=60, typical_ms=2_600, failing=0.06,
         errors=GAP_ERRORS,
     ),
     Plan(
-        "monitor_kline_gaps", "kline", "monitor", "Look for missing klines in office hours", 10 * MINUTE,
-        schedule="*/10 9-17 * * 1-5", weekdays=frozenset(range(5)), hours=frozenset(range(9, 18)), timeout_seconds=60,
+        "monitor_klines", "kline", "monitor", "Look for missing klines in office hours", HOUR,
+        schedule="0 9-17 * * 1-5", weekdays=frozenset(range(5)), hours=frozenset(range(9, 18)), timeout_seconds=60,
         typical_ms=900, failing=0.01, errors=("3 klines of ETH-USDT 1m are missing on GIO", *ERRORS),
     ),
     Plan(
@@ -136,12 +136,12 @@ PLANS: tuple[Plan, ...] = (
         runs_now=True,
     ),
     Plan(
-        "backfill_transfers", "transfer", "backfill", "Transfers of 2024; done, so switched off", DAY, 2 * HOUR,
+        "backfill_archive", "transfer", "backfill", "Transfers of 2024; done, so switched off", DAY, 2 * HOUR,
         schedule="0 2 * * *", parameters=(("year", 2024),), timeout_seconds=HOUR, enabled=False, typical_ms=940_000,
         silent_days=12,
     ),
     Plan(
-        "cleanup_orderbooks", "orderbook", "cleanup", "Delete order book snapshots older than 30 days", DAY, 3 * HOUR,
+        "cleanup_depth", "orderbook", "cleanup", "Delete order book snapshots older than 30 days", DAY, 3 * HOUR,
         schedule="0 3 * * *", parameters=(("keep_days", 30),), timeout_seconds=HOUR, typical_ms=412_000, failing=0,
     ),
     Plan(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 WATCH = "--watch"
+EXAMPLE_CELLS = 78
 
 
 class Entry(NamedTuple):
@@ -87,12 +88,23 @@ class Command(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The examples, under each other."""
         if self.examples:
-            width = max(len(typed) for typed, _ in self.examples)
             with formatter.section("Examples"):
-                for typed, purpose in self.examples:
-                    line = f"  {typed.ljust(width)}  # {purpose}" if purpose else f"  {typed}"
-                    formatter.write(f"{line}\n")
+                for line in example_lines(self.examples):
+                    formatter.write(f"  {line}\n")
         super().format_epilog(ctx, formatter)
+
+
+def example_lines(examples: Sequence[tuple[str, str]]) -> list[str]:
+    """What to type, what it is for beside it, or above it where that would not fit.
+
+    >>> example_lines([("jobstore jobs jobs.db", "all jobs"), ("jobstore demo", "")])
+    ['jobstore jobs jobs.db  # all jobs', 'jobstore demo']
+    """
+    width = max(len(typed) for typed, _ in examples)
+    beside = [f"{typed.ljust(width)}  # {purpose}" if purpose else typed for typed, purpose in examples]
+    if max(map(len, beside)) <= EXAMPLE_CELLS:
+        return beside
+    return [line for typed, purpose in examples for line in ((f"# {purpose}", typed) if purpose else (typed,))]
 
 
 def watch_joined(args: Sequence[str]) -> list[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 STORE_VARIABLE = "JOBSTORE_DB"
 OPPOSITES = {"order_desc": "order-asc", "enabled": "disabled"}
 """The option that says ``false``, in words of its own."""
+_ORDERS = {True: "descending", False: "ascending"}
 _METAVARS = {
     Kind.INTEGER: "N",
     Kind.INSTANT: "TIME",
@@ -69,14 +70,9 @@ def _help(parameter: Parameter) -> str:
     if parameter.kind in _HOW and "RFC 3339" not in said[0]:
         said.append(_HOW[parameter.kind])
     if parameter.default is not None:
-        said.append(f"[default: {_default(parameter)}]")
-    return "  ".join(said) if len(said) == 1 else " ".join(said)
-
-
-def _default(parameter: Parameter) -> str:
-    if parameter.kind is not Kind.FLAG:
-        return str(parameter.default)
-    return option_name(parameter).strip("-") if parameter.default else OPPOSITES[parameter.name]
+        default = _ORDERS[bool(parameter.default)] if parameter.kind is Kind.FLAG else parameter.default
+        said.append(f"[default: {default}]")
+    return " ".join(said)
 
 
 def _completed(parameter: Parameter) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]] | None:
@@ -107,8 +103,8 @@ def pairs(operation: Operation, given: Mapping[str, Any]) -> list[tuple[str, str
 class FileArgument(click.Argument):
     """FILE: not required by the parser, since `JOBSTORE_DB` may stand in for it."""
 
-    def __init__(self, help: str = FILE_HELP, *, name: str = "file") -> None:  # noqa: A002 - click's word
-        super().__init__([name], required=False, metavar="FILE", help=help, type=click.Path())
+    def __init__(self, help: str = FILE_HELP, *, metavar: str = "FILE") -> None:  # noqa: A002 - click's word
+        super().__init__(["file"], required=False, metavar=metavar, help=help, type=click.Path())
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Files; and jobs, where the variable names the file already."""

@@ -19,6 +19,11 @@ NO_COMMAND = "COMMAND is missing: put it after '--'."
 class _ExecCommand(Command):
     """One that takes what follows ``--`` as it is, and insists on the ``--``."""
 
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """FILE JOB [OPTIONS] -- COMMAND."""
+        options, *words = super().collect_usage_pieces(ctx)
+        return [*words, options, "-- COMMAND [ARG]..."]
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Ours are the words before ``--``; an option of the command is never taken for one of ours."""
         at = args.index("--") if "--" in args else len(args)
@@ -67,7 +72,6 @@ def _exec(
 exec_ = _ExecCommand(
     "exec",
     callback=_exec,
-    options_metavar="FILE JOB [OPTIONS] -- COMMAND [ARG]...",
     help="""Run COMMAND and record it as an execution of JOB.
 
     The store and the job are made if they are not there. Output and exit code pass through; past the time-out the

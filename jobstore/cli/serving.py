@@ -199,8 +199,8 @@ serve = Command(
     which 'jobstore token create' makes. Without any it does not start, unless it is told to be --open.""",
     params=[
         FileArgument(),
-        once("--host", metavar="HOST", help=f"The address to listen on.  [default: {DEFAULT_HOST}]"),
-        once("--port", metavar="PORT", help=f"The port; 0 takes a free one.  [default: {DEFAULT_PORT}]"),
+        once("--host", metavar="HOST", help=f"The address to listen on. [default: {DEFAULT_HOST}]"),
+        once("--port", metavar="PORT", help=f"The port; 0 takes a free one. [default: {DEFAULT_PORT}]"),
         _tokens_file_option(),
         flag("--open", "Let everybody in who is on this machine; needs no token.", "open_access"),
     ],
@@ -219,7 +219,6 @@ mcp = Command(
     params=[FileArgument()],
     examples=[
         ("jobstore mcp /var/lib/jobs.db", "the command to give to the AI program"),
-        ("claude mcp add jobs -- jobstore mcp /var/lib/jobs.db", "for example"),
     ],
 )
 openapi = Command(
@@ -234,7 +233,7 @@ metrics = Command(
     help="Print the store's numbers in Prometheus' text format, for a textfile collector.",
     params=[
         FileArgument(),
-        once("--max-jobs", metavar="N", help="Jobs that get series of their own.  [default: 500]"),
+        once("--max-jobs", metavar="N", help="Jobs that get series of their own. [default: 500]"),
     ],
     examples=[("jobstore metrics jobs.db > jobs.prom.$$ && mv jobs.prom.$$ jobs.prom", "from cron")],
 )
@@ -244,9 +243,9 @@ _token_create_command = Command(
     help="Make a token and print it, this once.",
     params=[
         FileArgument(),
-        once("--label", metavar="LABEL", help="What you call it.  [default: the time]"),
-        click.Option(["--permission"], multiple=True, metavar="WORD", help="May come again.  [default: read:jobs]"),
-        once("--expires", metavar="TIME", help="When it ends: RFC 3339 or a date.  [default: never]"),
+        once("--label", metavar="LABEL", help="What you call it. [default: the time]"),
+        click.Option(["--permission"], multiple=True, metavar="WORD", help="May come again. [default: read:jobs]"),
+        once("--expires", metavar="TIME", help="When it ends: RFC 3339 or a date. [default: never]"),
         _tokens_file_option(),
     ],
     examples=[

@@ -96,8 +96,8 @@ def tour(store: JobStore, path: Path, screen: Screen) -> list[Text]:
         ("What ran last?", f"executions {file} --limit 6", reading.executions_question(None, limit=("6",))),
         (
             "What failed, and why?",
-            f"executions {file} monitor_orderbooks --search failed --limit 4",
-            reading.executions_question("monitor_orderbooks", search=("failed",), limit=("4",)),
+            f"executions {file} monitor_depth --search failed --limit 4",
+            reading.executions_question("monitor_depth", search=("failed",), limit=("4",)),
         ),
     ]
     for title, command, question in steps:
@@ -164,8 +164,8 @@ demo = Command(
 
     Without FILE it is {NAME}.db in this folder, or the next name that is free. No file is ever written over.""",
     params=[
-        FileArgument("Where to make it."),
-        once("--seed", metavar="N", help="Another history."),
+        FileArgument("Where to make it.", metavar="[FILE]"),
+        once("--seed", metavar="N", help="Another number, another history."),
         flag("--utc", "Show times in UTC instead of this machine's zone."),
     ],
     examples=[("jobstore demo", ""), ("jobstore demo my-demo.db --utc", "")],

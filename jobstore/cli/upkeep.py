@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,11 +12,13 @@ from jobstore.cli.options import FileArgument, ascii_integer, flag, once, store_
 from jobstore.cli.phrases import count, plain
 from jobstore.cli.progress import progress
 from jobstore.cli.screen import say, stdout_in_utf8
+from jobstore.errors import StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 CHECK_FAILED = 1
+PAGE_BYTES = 4096
 
 
 def _prune(
@@ -46,11 +49,24 @@ def _executions(path: Path) -> int:
         return store.list_job_executions(limit=1)["pagination"]["total"]
 
 
+def _known_executions(path: Path) -> int | None:
+    """The same of a file that may be damaged."""
+    with suppress(StoreError):
+        return _executions(path)
+    return None
+
+
+def _pages(path: Path) -> int | None:
+    with suppress(OSError):
+        return path.stat().st_size // PAGE_BYTES
+    return None
+
+
 def _check(file: str | None) -> int:
     path = store_path(file)
     from jobstore.upkeep import check as find_problems  # noqa: PLC0415 - beside its only use
 
-    with progress(f"Checking {path}") as tally:
+    with progress(f"Checking {path}", _known_executions(path)) as tally:
         problems = find_problems(path, progress=tally)
     for problem in problems:
         stdout_in_utf8().write(f"{plain(problem)}\n")
@@ -65,7 +81,7 @@ def _backup(file: str | None, target: str | None) -> None:
     path, to = two_places(file, target, "TARGET", required=True, is_path=True)
     from jobstore.upkeep import backup as copy  # noqa: PLC0415 - beside its only use
 
-    with progress(f"Copying {path}") as tally:
+    with progress(f"Copying {path}", _pages(path)) as tally:
         copy(path, to or "", progress=tally)
     say(f"jobstore: copied {path} to {to} in {tally.seconds:.1f} s")
 
@@ -73,23 +89,25 @@ def _backup(file: str | None, target: str | None) -> None:
 prune = Command(
     "prune",
     callback=_prune,
-    help="""Remove finished executions: those that started before a time, those past the last N of each job, or those
-    that are both.
+    help="""Remove old executions: those that started before a time, but none of the last N of each job.
 
-    Executions that wait or run stay. Recording goes on meanwhile.""",
+    One of the two rules must be given. Executions that wait or run stay, and recording goes on meanwhile.""",
     params=[
         FileArgument(),
-        once("--before", metavar="TIME", help="Those that started before this: RFC 3339, or a date for its 00:00 UTC."),
-        once("--keep-last", metavar="N", help="None of the last N of each job."),
+        once("--before", metavar="TIME", help="What started before this goes: RFC 3339, or a date for its 00:00 UTC."),
+        once("--keep-last", metavar="N", help="Keep the last N of each job, whatever their age."),
         once(
-            "--keep-failures-before", metavar="TIME", help="FAILURE and TIMEOUT go only where they started before this."
+            "--keep-failures-before", metavar="TIME", help="Of FAILURE and TIMEOUT only what started before this goes."
         ),
         once("--archive", metavar="OUT", help="First write what goes to this file, as JSON lines.", type=click.Path()),
         flag("--dry-run", "Say what would go, and change nothing."),
         flag("--emergency", "The disk is full: give up the reserve beside the store and work in its room."),
     ],
     examples=[
-        ("jobstore prune jobs.db --before \"$(date -d '90 days ago' +%F)\" --keep-last 20", "from cron"),
+        (
+            "jobstore prune jobs.db --before \"$(date -d '90 days ago' +%F)\" --keep-last 20",
+            "from cron: three months, and twenty runs of each job",
+        ),
         ("jobstore prune jobs.db --before 2026-01-01 --archive 2025.jsonl", ""),
         ("jobstore prune jobs.db --keep-last 1000 --dry-run", ""),
     ],

@@ -67,20 +67,21 @@ def job_lines(rows: Sequence[JobRow], screen: Screen) -> list[Text]:
     """The table of jobs."""
     if not screen.is_terminal:
         return lines(_PIPED_JOB_COLUMNS, [_piped_job(row, screen) for row in rows], None)
-    return lines(_JOB_COLUMNS, [_job(row, screen) for row in rows], screen.width)
+    columns = (
+        Column("JOB", least=12, most=34),
+        Column("STATE"),
+        Column("TYPE", rank=2, most=14),
+        Column("CATEGORY", rank=3, most=14),
+        Column("SCHEDULE", most=24),
+        Column(f"WHEN ({rows[0].timezone})" if rows else "WHEN", rank=5, most=26),
+        Column("LAST RUN", right=True),
+        Column("NEXT RUN", right=True),
+        Column(f"AT ({phrases.zone_name(screen.zone, screen.now_us)})", rank=4),
+        Column("DESCRIPTION", rank=6, least=24),
+    )
+    return lines(columns, [_job(row, screen) for row in rows], screen.width)
 
 
-_JOB_COLUMNS = (
-    Column("JOB", least=12, most=34),
-    Column("STATE"),
-    Column("TYPE", rank=3, most=14),
-    Column("CATEGORY", rank=4, most=14),
-    Column("SCHEDULE", most=24),
-    Column("LAST RUN", right=True),
-    Column("NEXT RUN", right=True),
-    Column("WHEN", rank=5, most=26),
-    Column("DESCRIPTION", rank=6, least=24),
-)
 _PIPED_JOB_COLUMNS = tuple(
     Column(title) for title in ("JOB", "STATE", "TYPE", "CATEGORY", "LAST_RUN", "NEXT_RUN", "SCHEDULE", "DESCRIPTION")
 )
@@ -95,9 +96,10 @@ def _job(row: JobRow, screen: Screen) -> list[Cell]:
         Cell(plain(job["job_type"]), faint),
         Cell(plain(job["job_category"]), faint),
         Cell(schedule_text(job), faint),
+        Cell((job["schedule"] and phrases.schedule_words(job["schedule"])) or "", "dim"),
         _away(job["last_run_at"], screen, "magenta" if state == "late" else faint),
         _away(job["next_run_at"], screen, faint),
-        Cell((job["schedule"] and phrases.schedule_words(job["schedule"])) or "", "dim"),
+        _at(job["next_run_at"], screen),
         Cell(plain(job["description"] or ""), "dim"),
     ]
 
@@ -364,6 +366,11 @@ def marked(word: str, styles: Mapping[str, tuple[str, str]], screen: Screen) -> 
 def _away(text: str | None, screen: Screen, style: str) -> Cell:
     us = phrases.instant(text)
     return ABSENT if us is None else Cell(phrases.distance(us, screen.now_us), style)
+
+
+def _at(text: str | None, screen: Screen) -> Cell:
+    us = phrases.instant(text)
+    return Cell("") if us is None else Cell(phrases.clock_time(us, screen.zone, screen.now_us), "dim")
 
 
 def _when(text: str | None, screen: Screen) -> str:

@@ -87,11 +87,11 @@ def test_every_story_is_told(world):
     assert running == ["backfill_fills"]
     assert runs(world, "monitor_tickers") == []
     assert jobs["monitor_tickers"]["last_run_at"] is None
-    assert not jobs["backfill_transfers"]["enabled"]
+    assert not jobs["backfill_archive"]["enabled"]
     assert us(jobs["monitor_balances"]["last_run_at"]) < NOW_US - 3 * DAY_US
     assert {each["status"] for each in runs(world, "sync_balances")[-50:]} == {"FAILURE"}
     assert runs(world, "sync_balances")[0]["status"] == "SUCCESS"
-    flaky = [each["status"] for each in runs(world, "monitor_orderbooks")]
+    flaky = [each["status"] for each in runs(world, "monitor_depth")]
     assert 0.03 < flaky.count("FAILURE") / len(flaky) < 0.1
     assert any(each["status"] == "TIMEOUT" for each in runs(world, "sync_orders_open"))
     assert any(ord(char) > 0x4E00 for job in world["jobs"] for char in job["description"])

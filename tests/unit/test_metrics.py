@@ -115,7 +115,7 @@ def test_only_so_many_jobs_have_series(store, most):
 
 def test_a_store_with_more_jobs_than_a_page_is_paged(tmp_path):
     path = tmp_path / "many.db"
-    job = {
+    job: dict[str, object] = {
         "job_type": "kline", "job_category": "sync", "description": None, "schedule_type": "interval", "schedule": None,
         "interval_seconds": 60, "parameters": {}, "timeout_seconds": None, "max_instances": 1, "enabled": True,
         "last_run_at": None, "next_run_at": None, "created_at": "2026-01-01T00:00:00Z",

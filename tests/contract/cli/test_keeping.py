@@ -231,3 +231,23 @@ def test_a_backup_goes_over_no_file(cli, own, tmp_path):
     target.write_text("mine")
     assert cli("backup", own, target).code in {2, 3}
     assert target.read_text() == "mine"
+
+
+def test_a_damaged_store_fails_the_check_without_a_traceback(process, own):
+    size = own.stat().st_size
+    with own.open("r+b") as file:
+        file.seek(size // 2)
+        file.write(b"\xff" * 20_000)
+    answer = process("check", own)
+    assert answer.code in {1, 3}
+    assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize(
+    "words", [("check", "own.db"), ("backup", "own.db", "copy.db"), ("prune", "own.db", "--keep-last", "1")]
+)
+def test_long_work_shows_a_bar_on_a_terminal(terminal, own, words):
+    one = terminal(*words)
+    assert one.end() == 0
+    assert any(label in one.text for label in ("Checking own.db", "Copying own.db", "Pruning own.db"))
+    assert one.text.splitlines()[-1].startswith("jobstore: ") or "jobstore: " in one.text.splitlines()[-1]
