@@ -21,7 +21,7 @@ from benchmarks import datasets
 from benchmarks.cases import CASES, Case, ordered_cases
 from benchmarks.datasets import Dataset
 from benchmarks.queries import Bench, Settings, answer
-from benchmarks.subjects import page_ids
+from benchmarks.subjects import connection_of, page_ids
 from benchmarks.sweeping import ENTRIES, STEPS_PER_ENTRY, Steps, steps_of
 from jobstore.errors import JobStoreError
 
@@ -149,10 +149,9 @@ def statements_run(dataset: Dataset) -> Iterator[tuple[str, list[str]]]:
         bench = Bench(dataset, Settings(), peers=False)
         query = bench.placed(case, 0)
         seen: list[str] = []
-        connection = bench.store._connection  # noqa: SLF001 - no query has a reason to offer this
+        connection = connection_of(bench.store)
         connection.set_trace_callback(seen.append)
         answer(bench.store, case, query)
-        connection.set_trace_callback(None)
         bench.close()
         yield case.name, [statement for statement in seen if re.search(r"\bexecution\b", statement)]
 

@@ -72,7 +72,7 @@ class JobBench:
 
     def next_run(self) -> Line:
         """The next to run, while the clock moves on."""
-        query = {"order_by": "next_run_at"}
+        query: dict[str, Any] = {"order_by": "next_run_at"}
         if len(self.jobs) <= COMPARED_UP_TO:
             self._compare(query)
         known = self._known(self.still.list_jobs(**query))

@@ -141,7 +141,8 @@ class HandWritten:
 
     def list_jobs(self, *, now: datetime, search: str | None = None, order_by: str = "name") -> dict[str, Any]:
         """The first fifty; the next run of every job is computed when it is sorted by."""
-        where, values = "", ()
+        where = ""
+        values: tuple[str, ...] = ()
         if search:
             where, values = " WHERE name LIKE ?1 OR job_type LIKE ?1 OR job_category LIKE ?1", (self._pattern(search),)
         (total,) = self.connection.execute(f"SELECT count(*) FROM jobs{where}", values).fetchone()
@@ -155,7 +156,8 @@ class HandWritten:
 
     def job_stats(self, job_id: str | None = None) -> dict[str, Any]:
         """Runs by status, success rate, average, median and 95th percentile of all durations."""
-        where, values = "", ()
+        where = ""
+        values: tuple[str, ...] = ()
         if job_id is not None:
             where, values = " AND job_id = (SELECT id FROM jobs WHERE name = ?)", (job_id,)
         run = self.connection.execute

@@ -54,8 +54,8 @@ def work(number):
 workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
 for worker in workers: worker.start()
 for worker in workers: worker.join()
-lines = open("/proc/self/status").read().splitlines()
-print(json.dumps({key: int(value.split()[0]) for key, value in (l.split(":", 1) for l in lines) if key in ("VmHWM", "VmRSS")}))
+lines = [line.split(":", 1) for line in open("/proc/self/status").read().splitlines()]
+print(json.dumps({key: int(value.split()[0]) for key, value in lines if key in ("VmHWM", "VmRSS")}))
 """
 
 

@@ -8,7 +8,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks import datasets, joblists, processes, sweeping, writes
 from benchmarks.cases import CASES, sweep
-from benchmarks.datasets import Dataset
 from benchmarks.queries import Bench, Settings
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from benchmarks.datasets import Dataset
     from benchmarks.results import Line
 
 PARTS = ("queries", "sweep", "jobs", "writes", "http", "processes")

@@ -20,6 +20,7 @@ from jobstore.instants import instant_datetime
 from jobstore.models import pagination
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
@@ -34,6 +35,7 @@ class MovingClock:
         self.now = NOW
 
     def __call__(self) -> datetime:
+        """The moment, later than the one before."""
         self.now += MOVES
         return self.now
 
@@ -41,6 +43,14 @@ class MovingClock:
 def open_store(path: Path, clock: Callable[[], datetime] | None = None) -> jobstore.JobStore:
     """The store under test; its clock stands still unless one is given."""
     return jobstore.open(path, clock=clock or (lambda: NOW.astimezone(UTC)))
+
+
+def connection_of(store: jobstore.JobStore) -> sqlite3.Connection:
+    """The connection that the store's next query uses; what it does there can be watched."""
+    connection = store._connection  # noqa: SLF001 - no query has a reason to offer this
+    if connection is None:
+        raise ValueError("the store is closed")
+    return connection
 
 
 class Floor:

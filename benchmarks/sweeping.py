@@ -13,13 +13,14 @@ from benchmarks.cases import Case, sweep
 from benchmarks.measure import FLOOR, in_rotation
 from benchmarks.queries import Asking, answer, check_equal
 from benchmarks.results import Figure, Line
-from benchmarks.subjects import page_ids
+from benchmarks.subjects import connection_of, page_ids
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
 
     from benchmarks.queries import Bench
+    from jobstore import JobStore
 
 PART = "every order and filter"
 DENSE_SHARE = 0.1
@@ -102,9 +103,9 @@ def measure(bench: Bench, case: Case, *, compared: bool = False) -> Swept:
     return Swept(case.name, total / bench.dataset.size, found["jobstore"].ratio, steps_of(bench.store, case, query))
 
 
-def steps_of(store: Any, case: Case, query: dict[str, Any]) -> int:  # noqa: ANN401 - an open store
+def steps_of(store: JobStore, case: Case, query: dict[str, Any]) -> int:
     """SQLite's steps for a query that was asked before."""
-    with Steps(store._connection) as steps:  # noqa: SLF001 - no query has a reason to offer this
+    with Steps(connection_of(store)) as steps:
         answer(store, case, query)
     return steps.count
 

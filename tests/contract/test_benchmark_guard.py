@@ -7,16 +7,20 @@ import shutil
 import sqlite3
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 
 from benchmarks import fleet, guard, history, peers
 from benchmarks.cases import CASES
-from benchmarks.datasets import Dataset
 from benchmarks.queries import Bench, Settings, answer, check_equal
 from benchmarks.sweeping import Steps
 from jobstore.engine import schema
+
+if TYPE_CHECKING:
+    from benchmarks.datasets import Dataset
 
 INDEXES = re.findall(r"CREATE INDEX (\w+)", schema.EXECUTION_INDEXES)
 SAMPLE = 20_000
@@ -157,7 +161,7 @@ def test_the_history_has_the_shares_it_promises(sample):
 
 def test_ids_are_nearly_but_not_exactly_in_order_of_time():
     starts = [document["started_at"] or document["created_at"] for document in history.documents(guard.LARGE)]
-    inversions = sum(earlier > later for earlier, later in zip(starts, starts[1:], strict=False))
+    inversions = sum(earlier > later for earlier, later in pairwise(starts))
     assert 0.01 < inversions / guard.LARGE < 0.2
     assert starts[0][:10] == "2026-08-03"
     assert starts[-1][:10] == "2026-10-31"
