@@ -1,0 +1,360 @@
+"""Stores and documents for tests: what a test does not care about is filled in, and time stands still.
+
+`document` completes jobs and executions, `build` makes a store of them, `FrozenClock` is their clock. The pytest
+fixtures of `jobstore.pytest_plugin` are made of these. `jobs`, `executions`, `stores` and `job_names`
+are Hypothesis strategies, and need Hypothesis to be installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from jobstore.errors import InvalidParameter, InvalidRecord, shown
+from jobstore.instants import MICROSECONDS, instant_datetime, instant_text, instant_us
+from jobstore.models import FINISHED, KNOWN_JOB_CATEGORIES, KNOWN_JOB_TYPES, Status
+from jobstore.values import DEEPEST, NAME_CHARACTERS, checked_instant, checked_name
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+    from types import ModuleType
+
+    from hypothesis.strategies import SearchStrategy
+
+    from jobstore.store import JobStore
+
+NOW: Final = datetime(2026, 1, 15, 9, 0, tzinfo=UTC)
+"""Where a frozen clock stands unless told otherwise: the time of the seed's examples."""
+APART: Final = timedelta(minutes=1)
+"""Between two executions whose times are not given; the last one listed is the newest."""
+DURATION_MS: Final = 1500
+"""Of a finished execution, unless given."""
+
+_DEFAULT_JOB: Final = {"job_type": KNOWN_JOB_TYPES[0], "job_category": KNOWN_JOB_CATEGORIES[1]}
+_DEFAULT_SCHEDULE: Final = "0 * * * *"
+_AGE: Final = timedelta(days=14)
+_ERRORS: Final = {Status.FAILURE: "failed", Status.TIMEOUT: "timed out"}
+
+
+# --- time ---------------------------------------------------------------------------------------
+
+
+class FrozenClock:
+    """A clock for `jobstore.open` and `jobstore.Recorder` that moves when it is told to.
+
+    >>> clock = FrozenClock()
+    >>> clock.advance(minutes=5)
+    >>> clock()
+    datetime.datetime(2026, 1, 15, 9, 5, tzinfo=datetime.timezone.utc)
+    """
+
+    def __init__(self, now: datetime | str = NOW) -> None:
+        self._now = _moment(now)
+
+    def __call__(self) -> datetime:
+        """The moment, as `now`."""
+        return self._now
+
+    @property
+    def now(self) -> datetime:
+        """The moment it stands at, in UTC."""
+        return self._now
+
+    def advance(self, by: timedelta | None = None, **duration: float) -> None:
+        """Moves it by a `timedelta`, or by ``hours=``, ``seconds=`` and so on; back, if that is negative."""
+        self._now += (by or timedelta()) + timedelta(**duration)
+
+    def set(self, now: datetime | str) -> None:
+        """Moves it to a moment: an aware datetime, or text such as ``2026-01-15T08:00:00Z``."""
+        self._now = _moment(now)
+
+    def __repr__(self) -> str:
+        return f"FrozenClock({instant_text(instant_us(self._now))!r})"
+
+
+def _moment(value: datetime | str) -> datetime:
+    return instant_datetime(checked_instant(value, "now"))
+
+
+# --- documents ----------------------------------------------------------------------------------
+
+
+def document(
+    jobs: Iterable[Mapping[str, Any] | str] = (),
+    executions: Iterable[Mapping[str, Any]] = (),
+    *,
+    now: datetime | str = NOW,
+    timezone: str = "UTC",
+) -> dict[str, Any]:
+    """What `jobstore.load` takes, with everything that was left out.
+
+    A job may be a name, a document with whatever fields matter, or ``{}``: it is of type ``kline`` and
+    category ``sync``, runs every hour and is two weeks old. Its last run is the latest of its executions.
+
+    An execution needs ``job_name`` and ``status`` (``job_name`` alone is a SUCCESS, and where there is one
+    job, ``status`` alone is enough). One whose times are not given started a minute after the one before
+    it, the last a minute ago, and took 1500 ms if it has ended. A job that executions name is made where
+    it is not given; to have the history of a job that is gone, give a ``job_id``, too.
+
+    >>> made = document(executions=[{"job_name": "sync_klines_1h", "status": "FAILURE"}])
+    >>> made["jobs"][0]["name"], made["executions"][0]["started_at"], made["executions"][0]["error"]
+    ('sync_klines_1h', '2026-01-15T08:59:00Z', 'failed')
+
+    Raises:
+        InvalidRecord: a document is none, or misses what cannot be guessed.
+    """
+    moment = _moment(now)
+    given_jobs = [_job_given(job, position) for position, job in enumerate(jobs, 1)]
+    given = [dict(_mapping(execution, "an execution")) for execution in executions]
+    made = [
+        _execution(execution, given_jobs, moment - APART * (len(given) - position))
+        for position, execution in enumerate(given)
+    ]
+    known = {job["name"] for job in given_jobs}
+    implied = dict.fromkeys(each["job_name"] for each in made if "job_id" not in each and each["job_name"] not in known)
+    made_jobs = [_job(job, made, moment) for job in [*given_jobs, *({"name": name} for name in implied)]]
+    return {"timezone": timezone, "jobs": made_jobs, "executions": made}
+
+
+def build(path: str | os.PathLike[str], contents: Mapping[str, Any], clock: FrozenClock) -> JobStore:
+    """The store that `load` makes of `contents` at `path`, opened with this clock."""
+    from jobstore.fixtures import load  # noqa: PLC0415 - strategies do without it
+    from jobstore.store import JobStore  # noqa: PLC0415
+
+    load(path, contents)
+    return JobStore(path, clock=clock)
+
+
+def _mapping(value: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidRecord(f"{what} must be a document; received {shown(value)}")
+    return value
+
+
+def _job_given(job: Mapping[str, Any] | str, position: int) -> dict[str, Any]:
+    given = {"name": job} if isinstance(job, str) else dict(_mapping(job, "a job"))
+    given.setdefault("name", given.get("id", f"job_{position}"))
+    return given
+
+
+def _job(given: dict[str, Any], executions: list[dict[str, Any]], now: datetime) -> dict[str, Any]:
+    """A job with its last run taken from its history, and no schedule of ours beside one of its own."""
+    job = {**_DEFAULT_JOB, **given}
+    if not given.keys() & {"schedule", "interval_seconds", "schedule_type", "anchor_at"}:
+        job["schedule"] = _DEFAULT_SCHEDULE
+    born = job.setdefault("created_at", instant_text(instant_us(now - _AGE)))
+    starts = [
+        _us(each["started_at"]) for each in executions if each.get("started_at") and each["job_name"] == job["name"]
+    ]
+    job.setdefault("last_run_at", instant_text(max(starts, default=None)))
+    job.setdefault("updated_at", instant_text(max([_us(born), *starts])))
+    return job
+
+
+def _execution(given: dict[str, Any], jobs: list[dict[str, Any]], begins: datetime) -> dict[str, Any]:
+    """An execution with the times that its status calls for."""
+    made = {**given, "status": str(given.get("status", Status.SUCCESS)), "job_name": _job_name(given, jobs)}
+    status = made["status"]
+    made.setdefault("created_at", given.get("started_at") or instant_text(instant_us(begins)))
+    if status != Status.PENDING:
+        made.setdefault("started_at", made["created_at"])
+    if status in FINISHED:
+        _end(made)
+        made.setdefault("error", _ERRORS.get(Status(status)))
+    return made
+
+
+def _job_name(given: Mapping[str, Any], jobs: list[dict[str, Any]]) -> str:
+    if "job_name" not in given and len(jobs) != 1:
+        raise InvalidRecord(f"an execution needs job_name where there is not one job alone; received {dict(given)}")
+    return str(given["job_name"] if "job_name" in given else jobs[0]["name"])
+
+
+def _end(made: dict[str, Any]) -> None:
+    """Completion from duration or duration from completion; neither where it never started."""
+    if made["started_at"] is None:
+        made.setdefault("completed_at", made["created_at"])
+        return
+    started_us = _us(made["started_at"])
+    if made.get("completed_at") is not None:
+        made.setdefault("duration_ms", max(0, _us(made["completed_at"]) - started_us) // 1000)
+    duration_ms = made.setdefault("duration_ms", DURATION_MS)
+    made.setdefault("completed_at", instant_text(started_us + (duration_ms or 0) * 1000))
+
+
+def _us(value: Any) -> int:  # noqa: ANN401 - text or a datetime
+    return checked_instant(value, "a time")
+
+
+# --- Hypothesis ---------------------------------------------------------------------------------
+
+
+def _hypothesis() -> ModuleType:
+    """Its strategies; imported when one is asked for, since the rest of this module does without."""
+    try:
+        from hypothesis import strategies  # noqa: PLC0415
+    except ImportError as error:
+        raise ImportError(
+            "the strategies of jobstore.testing need Hypothesis; install it: pip install hypothesis"
+        ) from error
+    return strategies
+
+
+def job_names() -> SearchStrategy[str]:
+    """Every name a job may have: Chinese, blanks and percent signs inside, up to 200 characters."""
+    st = _hypothesis()
+    letters = st.one_of(
+        st.sampled_from("abcxyzABC0129_-.% ,同步线ßİ"),
+        st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="/"),
+    )
+    plain = st.builds("{}_{}".format, st.sampled_from(["sync", "backfill", "failed"]), st.integers(0, 99))
+    names: SearchStrategy[str] = st.one_of(plain, st.text(letters, min_size=1, max_size=NAME_CHARACTERS)).filter(
+        _is_name
+    )
+    return names
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return checked_name(text) == text
+    except InvalidRecord:
+        return False
+
+
+def json_values(*, max_leaves: int = 8) -> SearchStrategy[Any]:
+    """Values that a store keeps as parameters or result, null among them."""
+    st = _hypothesis()
+    text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+    leaves = st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**63), 2**64 - 1),
+        st.floats(allow_nan=False, allow_infinity=False),
+        text,
+    )
+    values: SearchStrategy[Any] = st.recursive(
+        leaves,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
+        max_leaves=max_leaves,
+    ).filter(lambda value: _depth(value) <= DEEPEST)
+    return values
+
+
+def _depth(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(_depth, value.values()), default=0)
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 1
+
+
+def jobs(names: SearchStrategy[str] | None = None) -> SearchStrategy[dict[str, Any]]:
+    """Job documents as `jobstore.load` takes them: cron, interval and external ones, on and off."""
+    st = _hypothesis()
+    return st.builds(  # type: ignore[no-any-return]  # the module is imported late
+        _job_document,
+        name=job_names() if names is None else names,
+        timing=_timings(),
+        rest=st.fixed_dictionaries(
+            {
+                "job_type": st.sampled_from([*KNOWN_JOB_TYPES, "Reconcile", "对账"]),
+                "job_category": st.sampled_from([*KNOWN_JOB_CATEGORIES, "report"]),
+                "description": st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
+                "parameters": json_values(),
+                "timeout_seconds": st.none() | st.integers(1, 86_400),
+                "max_instances": st.integers(1, 10),
+                "enabled": st.booleans(),
+                "last_run_at": st.none() | _instants(),
+            }
+        ),
+        times=st.tuples(_instants_us(), _instants_us()).map(sorted),
+    )
+
+
+def _job_document(name: str, timing: dict[str, Any], rest: dict[str, Any], times: list[int]) -> dict[str, Any]:
+    created_at, updated_at = map(instant_text, times)
+    return {"id": name, "name": name, **timing, **rest, "created_at": created_at, "updated_at": updated_at}
+
+
+def _timings() -> SearchStrategy[dict[str, Any]]:
+    """The fields that say when a job runs."""
+    st = _hypothesis()
+    minute, hour = st.sampled_from(["0", "*/5", "30", "*", "10-40/10"]), st.sampled_from(["*", "3", "*/2", "8-18"])
+    weekday = st.sampled_from(["*", "mon-fri", "0"])
+    cron = st.builds("{} {} * * {}".format, minute, hour, weekday).map(lambda text: {"schedule": text})
+    interval = st.fixed_dictionaries(
+        {"interval_seconds": st.integers(1, 10**6)}, optional={"anchor_at": st.none() | _instants()}
+    )
+    external = st.fixed_dictionaries({"schedule_type": st.just("external"), "next_run_at": st.none() | _instants()})
+    return st.one_of(cron, interval, external)  # type: ignore[no-any-return]
+
+
+def executions(names: SearchStrategy[str] | None = None) -> SearchStrategy[dict[str, Any]]:
+    """Execution documents as `jobstore.load` takes them: all statuses, each with the times it calls for."""
+    st = _hypothesis()
+    return st.builds(  # type: ignore[no-any-return]
+        _execution_document,
+        name=job_names() if names is None else names,
+        status=st.sampled_from(Status),
+        created_us=_instants_us(),
+        waited_us=st.sampled_from([0, 1, 1000]) | st.integers(0, 3600 * MICROSECONDS),
+        duration_ms=st.sampled_from([0, 1, DURATION_MS]) | st.integers(0, 10**8),
+        rest=st.fixed_dictionaries(
+            {
+                "result": json_values(),
+                "error": st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
+                "trace_id": st.none() | st.sampled_from(["abc123def456", "xyz789"]),
+                "worker_id": st.none() | st.sampled_from(["worker-01", "worker-02"]),
+                "parameters_snapshot": json_values(),
+            }
+        ),
+    )
+
+
+def _execution_document(
+    name: str, status: Status, created_us: int, waited_us: int, duration_ms: int, rest: dict[str, Any]
+) -> dict[str, Any]:
+    """The times follow from three numbers, so they are in order."""
+    is_ended = status in FINISHED
+    started_us = None if status is Status.PENDING else created_us + waited_us
+    completed_us = started_us + duration_ms * 1000 if is_ended and started_us is not None else None
+    return {
+        "job_name": name,
+        "status": status.value,
+        "created_at": instant_text(created_us),
+        "started_at": instant_text(started_us),
+        "completed_at": instant_text(completed_us),
+        "duration_ms": duration_ms if is_ended else None,
+        **rest,
+    }
+
+
+def stores(*, max_jobs: int = 5, max_executions: int = 20) -> SearchStrategy[dict[str, Any]]:
+    """Whole stores as `jobstore.load` takes them: jobs of different names, and executions of these jobs.
+
+    Raises:
+        InvalidParameter: there could be no execution, for want of a job.
+    """
+    if max_jobs < 1:
+        raise InvalidParameter(f"max_jobs must be at least 1; received {shown(max_jobs)}")
+    st = _hypothesis()
+
+    def with_executions(made: list[dict[str, Any]]) -> SearchStrategy[dict[str, Any]]:
+        names = st.sampled_from([job["name"] for job in made]) if made else st.nothing()
+        history = st.lists(executions(names), max_size=max_executions if made else 0)
+        return st.fixed_dictionaries({"jobs": st.just(made), "executions": history})  # type: ignore[no-any-return]
+
+    unique = st.lists(jobs(), max_size=max_jobs, unique_by=lambda job: job["name"])
+    return unique.flatmap(with_executions)  # type: ignore[no-any-return]
+
+
+def _instants_us() -> SearchStrategy[int]:
+    """Around the frozen clock, on full seconds as often as not."""
+    st = _hypothesis()
+    low, high = instant_us(NOW - timedelta(days=400)), instant_us(NOW + timedelta(days=40))
+    seconds = st.integers(low // MICROSECONDS, high // MICROSECONDS).map(lambda second: second * MICROSECONDS)
+    return st.one_of(seconds, st.integers(low, high))  # type: ignore[no-any-return]
+
+
+def _instants() -> SearchStrategy[str | None]:
+    return _instants_us().map(instant_text)
