@@ -289,9 +289,6 @@ class TokenFile:
             self._loaded = (current, known)
         return known(environ)
 
-    def __len__(self) -> int:
-        return len(list_(self._path))
-
     def _read(self) -> TokenTable:
         return _table_of(list_(self._path), self._clock)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import falcon
@@ -121,12 +122,12 @@ class Frontier:
         write_access(request, response.status_code, len(response.data or b""))
 
 
-class Resource:
+class Resource(ABC):
     """What may be read with GET; HEAD and OPTIONS follow from it."""
 
+    @abstractmethod
     def on_get(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
-        """Each kind of resource has its own."""
-        raise NotImplementedError
+        """Answer; each kind of resource in its own way."""
 
     def on_head(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
         """As GET; falcon keeps the headers and leaves out the body."""

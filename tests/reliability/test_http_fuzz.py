@@ -14,7 +14,7 @@ import jobstore
 from jobstore import examples
 from jobstore.wsgi import create_app
 
-EXAMPLES = int(os.environ.get("JOBSTORE_FUZZ_EXAMPLES", "800"))
+EXAMPLES = int(os.environ.get("JOBSTORE_FUZZ_EXAMPLES", "500"))
 NAMES = [
     "search",
     "limit",

@@ -1,5 +1,6 @@
 """Bearer tokens: what is accepted, what is kept, and that the text of a token shows up nowhere."""
 
+import errno
 import hmac
 import json
 import multiprocessing
@@ -312,6 +313,20 @@ def test_a_folder_that_is_not_there_or_a_folder_in_its_place_is_a_store_error(tm
         tokens.list_(tmp_path)
     with pytest.raises(StoreUnreadable):
         tokens.create(tmp_path, label="web", now=NOW)
+
+
+def test_a_disk_that_refuses_leaves_the_file_as_it_was(path, monkeypatch):
+    tokens.create(path, label="web", now=NOW)
+    before = path.read_bytes()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StoreUnreadable, match="No space left on device"):
+        tokens.create(path, label="new", now=NOW)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
 def broken_files() -> Iterator[str]:

@@ -249,6 +249,12 @@ def test_a_probe_may_add_to_the_open_paths_what_it_likes(ask):
     assert ask("/openapi.json?v=2").status == 200
 
 
+def test_the_document_names_the_prefix_it_was_asked_under(ask):
+    for number in range(12):  # more than are remembered
+        assert ask("/openapi.json", prefix=f"/p{number}").json["servers"] == [{"url": f"/p{number}"}]
+    assert ask("/openapi.json").json["servers"] == [{"url": "/"}]
+
+
 # Request ids
 
 
