@@ -17,9 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.cron.expressions import (
@@ -34,19 +32,20 @@ from apscheduler.triggers.cron.fields import MAX_VALUES, MIN_VALUES
 from apscheduler.triggers.interval import IntervalTrigger
 
 from jobstore.errors import InvalidSchedule
-from jobstore.instants import instant_us
+from jobstore.integrations.cronfields import (
+    WEEKDAYS,
+    changes_within_hours,
+    field_text,
+    keeps_clear,
+    same_zone,
+    weekday_text,
+)
 from jobstore.schedule import check_interval, check_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Etc/GMT", "Etc/UCT", "Etc/Universal", "Etc/Zulu", "GMT", "UCT", "Zulu"})
-"""Names for one and the same clock."""
-
-_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _RANGES = (AllExpression, RangeExpression, MonthRangeExpression, WeekdayRangeExpression)
-_DAY_MINUTES = 24 * 60
-_CHANGES_FORESEEN = timedelta(days=3653)
 _WORDS_LENGTH = 500
 
 
@@ -130,7 +129,7 @@ def _refuse_jitter_and_end(trigger: Any) -> None:  # noqa: ANN401
 
 def _expression(trigger: Any, zone: str, now: datetime, next_run_time: datetime | None) -> str:  # noqa: ANN401
     _refuse_jitter_and_end(trigger)
-    if not _same_zone(trigger.timezone, zone):
+    if not same_zone(_zone_name(trigger.timezone), zone):
         raise _NotSayable(f"it runs in the time zone {trigger.timezone}, the store's is {zone}")
     if trigger.start_date is not None and trigger.start_date > now:
         raise _NotSayable("it has not begun yet")
@@ -143,15 +142,24 @@ def _expression(trigger: Any, zone: str, now: datetime, next_run_time: datetime 
     minutes, hours, months = (_values(fields[name]) for name in ("minute", "hour", "month"))
     day, weekday = _day_fields(fields["day"], fields["day_of_week"])
     text = f"{_field('minute', minutes)} {_field('hour', hours)} {day} {_field('month', months)} {weekday}"
-    daily = day == weekday == "*" and _is_full("month", months)
-    _refuse_clock_changes(zone, now, minutes, hours, daily=daily)
+    if not keeps_clear(zone, now.year, minutes, hours) and not _steps_by_the_hour(text, zone, now.year):
+        raise _NotSayable(f"near a clock change in {zone} its times differ from cron's")
     _refuse_other_next_run(trigger, now, next_run_time)
     return check_schedule(text)
 
 
-def _same_zone(timezone: object, zone: str) -> bool:
-    name = "UTC" if timezone is UTC else str(getattr(timezone, "key", ""))
-    return name == zone or (name in UTC_NAMES and zone in UTC_NAMES)
+def _steps_by_the_hour(text: str, zone: str, year: int) -> bool:
+    """Whether it runs in every hour of every day: then APScheduler steps through clock changes in real time, too."""
+    minute, *others = text.split()
+    return others == ["*"] * 4 and (minute == "*" or not changes_within_hours(zone, year))
+
+
+def _field(name: str, values: list[int]) -> str:
+    return field_text(values, MIN_VALUES[name], MAX_VALUES[name])
+
+
+def _zone_name(timezone: object) -> str:
+    return "UTC" if timezone is UTC else str(getattr(timezone, "key", ""))
 
 
 def _refuse_other_next_run(trigger: Any, now: datetime, next_run_time: datetime | None) -> None:  # noqa: ANN401
@@ -178,7 +186,7 @@ def _is_full(name: str, values: Collection[int]) -> bool:
 
 def _day_fields(day: Any, day_of_week: Any) -> tuple[str, str]:  # noqa: ANN401
     """The fields for day and weekday; cron joins two restricted ones by OR, APScheduler by AND."""
-    weekdays = _weekday_field(_values(day_of_week))
+    weekdays = weekday_text([(value + 1) % 7 for value in _values(day_of_week)])
     kinds = {type(expression) for expression in day.expressions}
     if kinds == {WeekdayPositionExpression}:
         if weekdays != "*":
@@ -204,80 +212,4 @@ def _position(expression: Any) -> str:  # noqa: ANN401
     """``3rd fri`` as ``fri#3``, ``last fri`` as ``L5``."""
     weekday = (expression.weekday + 1) % 7
     nth = expression.option_num + 1
-    return f"L{weekday}" if nth == len(expression.options) else f"{_WEEKDAYS[weekday]}#{nth}"
-
-
-def _weekday_field(values: Collection[int]) -> str:
-    """Names, for the numbers differ; Sunday first, as cron counts."""
-    if _is_full("day_of_week", values):
-        return "*"
-    return _listed(sorted((value + 1) % 7 for value in values), _WEEKDAYS)
-
-
-def _field(name: str, values: list[int]) -> str:
-    """The shortest usual text for a set of values: ``*``, ``*/15``, ``8-18/2``, ``0,30``, ``1-5,10``."""
-    low, high = MIN_VALUES[name], MAX_VALUES[name]
-    if _is_full(name, values):
-        return "*"
-    step = values[1] - values[0] if len(values) > 2 else 0  # noqa: PLR2004 - two values are a list
-    if step > 1 and values == list(range(values[0], values[-1] + 1, step)):
-        full = values[0] == low and values[-1] + step > high
-        return f"*/{step}" if full else f"{values[0]}-{values[-1]}/{step}"
-    return _listed(values)
-
-
-def _listed(values: list[int], names: tuple[str, ...] | None = None) -> str:
-    """A list, three or more in a row as a range."""
-    runs: list[list[int]] = []
-    for value in values:
-        if runs and value == runs[-1][-1] + 1:
-            runs[-1].append(value)
-        else:
-            runs.append([value])
-    word = str if names is None else names.__getitem__
-    texts = [[f"{word(run[0])}-{word(run[-1])}"] if len(run) > 2 else map(word, run) for run in runs]  # noqa: PLR2004
-    return ",".join(text for run in texts for text in run)
-
-
-# --- clock changes ------------------------------------------------------------------------------
-
-
-def _refuse_clock_changes(zone: str, now: datetime, minutes: list[int], hours: list[int], *, daily: bool) -> None:
-    doubtful = _doubtful_minutes(zone, now.year)
-    within_hours = any((minute in doubtful) != (minute - minute % 60 in doubtful) for minute in range(_DAY_MINUTES))
-    if daily and _is_full("hour", hours) and (_is_full("minute", minutes) or not within_hours):
-        return
-    if any(60 * hour + minute in doubtful for hour in hours for minute in minutes):
-        raise _NotSayable(f"near a clock change in {zone} its times differ from cron's")
-
-
-@lru_cache(maxsize=32)
-def _doubtful_minutes(zone: str, year: int) -> frozenset[int]:
-    """Minutes of the day at which some clock change of the next ten years is felt; none in a zone without any.
-
-    Those that are skipped or repeated, and after clocks went forward as many at the beginning of a day.
-    """
-    doubtful: set[int] = set()
-    for before, after in _clock_changes(zone, datetime(year, 1, 1, tzinfo=UTC) - timedelta(days=1)):
-        wall_before, wall_after = instant_us(before) // 60_000_000, instant_us(after) // 60_000_000
-        low, high = sorted((wall_before, wall_after))
-        doubtful.update(minute % _DAY_MINUTES for minute in range(low, high))
-        doubtful.update(range(min(_DAY_MINUTES, wall_after - wall_before)))
-    return frozenset(doubtful)
-
-
-def _clock_changes(zone: str, since: datetime) -> list[tuple[datetime, datetime]]:
-    """The wall time of each change before it and after it, told as if it were UTC."""
-    tz = ZoneInfo(zone)
-    changes = []
-    for day in range(_CHANGES_FORESEEN // timedelta(days=1)):
-        low, high = since + timedelta(days=day), since + timedelta(days=day + 1)
-        old, new = low.astimezone(tz).utcoffset(), high.astimezone(tz).utcoffset()
-        if old is None or new is None or old == new:
-            continue
-        while high - low > timedelta(seconds=1):
-            middle = low + (high - low) / 2
-            low, high = (middle, high) if middle.astimezone(tz).utcoffset() == old else (low, middle)
-        moment = high.replace(microsecond=0)
-        changes.append((moment + old, moment + new))
-    return changes
+    return f"L{weekday}" if nth == len(expression.options) else f"{WEEKDAYS[weekday]}#{nth}"

@@ -1,0 +1,118 @@
+"""Sets of minutes, hours, days as a cron expression, and whether clock changes leave its meaning alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from jobstore.instants import MICROSECONDS, instant_us
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+"""As cron counts them."""
+UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Etc/GMT", "Etc/UCT", "Etc/Universal", "Etc/Zulu", "GMT", "UCT", "Zulu"})
+"""Names for one and the same clock."""
+
+_DAY_MINUTES = 24 * 60
+_CHANGES_FORESEEN = timedelta(days=3653)
+_RANGE_LENGTH = 3
+"""Fewer values in a row are a list."""
+
+
+def same_zone(one: str, other: str) -> bool:
+    """Whether two IANA names mean the same clock for certain.
+
+    >>> same_zone("UTC", "Etc/UTC"), same_zone("Europe/Berlin", "Europe/Paris")
+    (True, False)
+    """
+    return one == other or (one in UTC_NAMES and other in UTC_NAMES)
+
+
+def field_text(values: Sequence[int], low: int, high: int) -> str:
+    """The shortest usual text for ascending values out of `low` to `high`.
+
+    >>> [field_text(v, 0, 59) for v in (range(60), range(0, 60, 15), range(8, 19, 2), (0, 30), (1, 2, 3, 10))]
+    ['*', '*/15', '8-18/2', '0,30', '1-3,10']
+    """
+    if len(values) == high - low + 1:
+        return "*"
+    step = values[1] - values[0] if len(values) >= _RANGE_LENGTH else 0
+    if step > 1 and list(values) == list(range(values[0], values[-1] + 1, step)):
+        is_full = values[0] == low and values[-1] + step > high
+        return f"*/{step}" if is_full else f"{values[0]}-{values[-1]}/{step}"
+    return _listed(values, [str(value) for value in range(high + 1)])
+
+
+def weekday_text(values: Collection[int]) -> str:
+    """Weekdays by name, for not all count them alike; given as cron counts them, Sunday first.
+
+    >>> weekday_text([1, 2, 3, 4, 5]), weekday_text([6, 0]), weekday_text(range(7))
+    ('mon-fri', 'sun,sat', '*')
+    """
+    return "*" if len(values) == len(WEEKDAYS) else _listed(sorted(values), WEEKDAYS)
+
+
+def _listed(values: Sequence[int], words: Sequence[str]) -> str:
+    """A list, three or more in a row as a range."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    texts = [
+        [f"{words[run[0]]}-{words[run[-1]]}"] if len(run) >= _RANGE_LENGTH else [words[value] for value in run]
+        for run in runs
+    ]
+    return ",".join(text for run in texts for text in run)
+
+
+# --- clock changes ------------------------------------------------------------------------------
+
+
+def keeps_clear(zone: str, year: int, minutes: Collection[int], hours: Collection[int]) -> bool:
+    """Whether none of these times of the day is one that a clock change of the next ten years makes doubtful."""
+    doubtful = doubtful_minutes(zone, year)
+    return not (doubtful and any(60 * hour + minute in doubtful for hour in hours for minute in minutes))
+
+
+def changes_within_hours(zone: str, year: int) -> bool:
+    """Whether clocks change at, or by, other than full hours."""
+    doubtful = doubtful_minutes(zone, year)
+    return any((minute in doubtful) != (minute - minute % 60 in doubtful) for minute in range(_DAY_MINUTES))
+
+
+@lru_cache(maxsize=32)
+def doubtful_minutes(zone: str, year: int) -> frozenset[int]:
+    """Minutes of the day at which some clock change of the next ten years is felt; none in a zone without any.
+
+    Those that are skipped or repeated, and after clocks went forward as many at the beginning of a day.
+    """
+    doubtful: set[int] = set()
+    for before, after in _clock_changes(zone, datetime(year, 1, 1, tzinfo=UTC) - timedelta(days=1)):
+        wall_before, wall_after = (instant_us(wall) // (60 * MICROSECONDS) for wall in (before, after))
+        low, high = sorted((wall_before, wall_after))
+        doubtful.update(minute % _DAY_MINUTES for minute in range(low, high))
+        doubtful.update(range(min(_DAY_MINUTES, wall_after - wall_before)))
+    return frozenset(doubtful)
+
+
+def _clock_changes(zone: str, since: datetime) -> list[tuple[datetime, datetime]]:
+    """The wall time of each change before it and after it, told as if it were UTC."""
+    tz = ZoneInfo(zone)
+    changes = []
+    for day in range(_CHANGES_FORESEEN // timedelta(days=1)):
+        low, high = since + timedelta(days=day), since + timedelta(days=day + 1)
+        old, new = low.astimezone(tz).utcoffset(), high.astimezone(tz).utcoffset()
+        if old is None or new is None or old == new:
+            continue
+        while high - low > timedelta(seconds=1):
+            middle = low + (high - low) / 2
+            low, high = (middle, high) if middle.astimezone(tz).utcoffset() == old else (low, middle)
+        moment = high.replace(microsecond=0)
+        changes.append((moment + old, moment + new))
+    return changes
