@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jobstore
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from tests.property.worlds import World
 
 Query = dict[str, Any]
+QUICK_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Where a thousand stores are made and thrown away: in memory, if there is such a place; durability is not at stake."""
 TERMS = (
     None, None, "", " ", "sync", "SYNC", "Failed", "fail", "失败", " 执行超时 ", "timed out", "timed_out", "ing", "e", "%", "_",
     "*", '"', "\\", "ß", "ss", "SS", "i", "İ", "fi", "ﬁ", "ｋ", "K", "kline\nsync", "x%", "1", "８", "\ufdfa", "é", "zzz",
@@ -40,10 +43,6 @@ class Clock:
 
     def __call__(self) -> datetime:
         return self.now
-
-
-class Refused(Exception):  # noqa: N818 - an answer, compared like one
-    """What a door says when it refuses."""
 
 
 def in_python(store: jobstore.JobStore, operation: str, query: Query) -> Any:
@@ -141,8 +140,10 @@ def job_ref(source: random.Random, world: World) -> str | int:
     numbers = world.numbers
     if numbers and source.random() < 0.7:
         name = source.choice([*numbers])
-        return source.choice([name, name, numbers[name], str(numbers[name]), f"00{numbers[name]}"])
-    return source.choice([*worlds.NAMES, 0, 1, 999, 2**63 - 1, 2**64, "１", "+1", "-1", " ", "0", "9" * 200])
+        ways: list[str | int] = [name, name, numbers[name], str(numbers[name]), f"00{numbers[name]}"]
+        return source.choice(ways)
+    others: list[str | int] = [*worlds.NAMES, 0, 1, 999, 2**63 - 1, 2**64, "１", "+1", "-1", " ", "0", "9" * 200]
+    return source.choice(others)
 
 
 # What the oracle says.

@@ -34,7 +34,7 @@ def means(term: str, status: str) -> bool:
 
 
 def moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return datetime.fromisoformat(text)
 
 
 def effective(document: Document) -> datetime:

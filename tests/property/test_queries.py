@@ -17,9 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import jobstore
+from jobstore.instants import MIN_US
 from jobstore.wsgi import create_app
 from tests.property import oracle
 from tests.property.asking import (
+    QUICK_FOLDER,
     Clock,
     Query,
     execution_queries,
@@ -32,7 +34,7 @@ from tests.property.asking import (
     window,
 )
 from tests.property.test_access_paths import force_rare_paths
-from tests.property.worlds import DAY, MIN_US, World, moment, worlds
+from tests.property.worlds import DAY, World, moment, worlds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,7 +67,7 @@ class Doors:
 def opened(world: World) -> Iterator[Doors]:
     """The world's store; in every second world thresholds are low, so that few rows take the paths of many."""
     clock = Clock(oracle.utc(0))
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory(dir=QUICK_FOLDER) as folder, pytest.MonkeyPatch.context() as patch:
         if world.seed % 2:
             force_rare_paths(patch, world.seed)
         path = Path(folder) / "jobs.db"
@@ -122,7 +124,7 @@ def test_stats_are_what_the_rules_say(world: World) -> None:
 @many_worlds
 @given(worlds())
 def test_a_dump_loads_into_the_same_store(world: World) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=QUICK_FOLDER) as folder:
         one, other = Path(folder) / "one.db", Path(folder) / "other.db"
         jobstore.load(one, world.document)
         dumped = jobstore.dump(one)

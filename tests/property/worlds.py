@@ -38,7 +38,7 @@ SECOND, HOUR, DAY = 1_000_000, 3_600_000_000, 86_400_000_000
 TRACES = (None, None, "t1", "t2", "T1", "t%", "追踪", '"')
 WORKERS = (None, "worker-1", "worker-10", "worker-9", "Worker-1", "工人")
 STATUSES = ("PENDING", "RUNNING", "SUCCESS", "SUCCESS", "SUCCESS", "FAILURE", "TIMEOUT")
-VALUES = (None, {}, {"n": 1}, [], [1.5, None, True, "x"], "text", 0, {"键": {"a": [1]}}, 1e300, -0.0)
+VALUES: tuple[Any, ...] = (None, {}, {"n": 1}, [], [1.5, None, True, "x"], "text", 0, {"键": {"a": [1]}}, 1e300, -0.0)
 """JSON of every kind."""
 
 
