@@ -76,7 +76,7 @@ def brief(value: float) -> str:
     """Three figures are enough.
 
     >>> [brief(value) for value in (0.0312, 1.0, 13.26, 123.4, 12345.0)]
-    ['0.031', '1', '13.3', '123', '12,345']
+    ['0.0312', '1', '13.3', '123', '12,345']
     """
     if value >= 100 or value == int(value):
         return f"{value:,.0f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import shutil
 import sqlite3
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from benchmarks import fleet, guard, history, peers
+from benchmarks import fleet, guard, history, measure, peers, results
 from benchmarks.cases import CASES
 from benchmarks.queries import Bench, Settings, answer, check_equal
 from benchmarks.sweeping import Steps
@@ -181,3 +182,8 @@ def test_trace_ids_are_32_hexadecimal_digits_and_never_come_twice(sample):
     traces = {document["trace_id"] for document in sample}
     assert len(traces) == SAMPLE
     assert all(re.fullmatch(r"[0-9a-f]{32}", str(trace)) for trace in traces)
+
+
+@pytest.mark.parametrize("module", [fleet, history, measure, results])
+def test_the_examples_in_the_docstrings_hold(module):
+    assert doctest.testmod(module).failed == 0
