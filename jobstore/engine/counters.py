@@ -21,6 +21,8 @@ Sums = tuple[list[int], list[int]]
 """Periods in order, and executions up to the end of each."""
 
 HOURS_A_DAY = 24
+FARTHEST_US = 2**62
+"""Beyond every instant, on either side."""
 DAYS_REMEMBERED = 64
 """Days whose hours are remembered; a deep page needs one, a window two."""
 FEW_NAMES = 20

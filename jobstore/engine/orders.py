@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from jobstore.engine.counters import FARTHEST_US
 from jobstore.engine.schema import SPAN_ALL
 from jobstore.engine.selection import ALL_STATUSES, Selection
-from jobstore.engine.started import FARTHEST_US, LEAST_BUDGET
+from jobstore.engine.started import LEAST_BUDGET
 from jobstore.engine.window import count_selected
-from jobstore.engine.zones import ZONED, page_ids_zoned
+from jobstore.engine.zones import ZONED, id_bounds, page_ids_zoned
 
 if TYPE_CHECKING:
     import sqlite3
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 GATHERED = 20_000
 """A selection of at most so many executions is gathered when a walk would be longer."""
+GATHERED_ZONED = 2_000
+"""The same where bounds by period can spare most of it."""
 GATHERED_LATE = 200_000
 """A walk that ran out of budget gathers a selection up to this size; beyond, it walks on to the end."""
 WALKED = 25_000
@@ -167,14 +170,14 @@ def page_ids_by_id(connection: sqlite3.Connection, request: Request) -> list[int
 
 def _ids(connection: sqlite3.Connection, key: Key, request: Request, *, nulls_first: bool) -> list[int]:
     """Chooses the path; the request begins at the nearer end."""
-    segments = _segments(key, request.direction, nulls_first=nulls_first)
+    segments = _segments(connection, key, request, nulls_first=nulls_first)
     is_zoned = key.column in ZONED and (not key.nullable or _all_have(connection, key, request))
     if request.is_plain and not (is_zoned and request.offset > PASSED):
         return scan(connection, segments, request)
     among = _name_segments(key, request, nulls_first=nulls_first)
     if among is not None:
         return scan(connection, among, request)
-    if request.total <= min(GATHERED, request.expected):
+    if request.total <= min(GATHERED_ZONED if is_zoned else GATHERED, request.expected):
         return gather(connection, key, request, nulls_first=nulls_first)
     found = _walked(connection, segments[0], request)
     if found is None and is_zoned:
@@ -203,15 +206,18 @@ def _all_have(connection: sqlite3.Connection, key: Key, request: Request) -> boo
     return not lacking
 
 
-def _segments(key: Key, direction: str, *, nulls_first: bool) -> list[Segment]:
-    source = f"execution INDEXED BY {key.index}"
+def _segments(connection: sqlite3.Connection, key: Key, request: Request, *, nulls_first: bool) -> list[Segment]:
+    source, direction = f"execution INDEXED BY {key.index}", request.direction
+    absent = Segment(source, f"{key.column} IS NULL", f"id {direction}")
     if key.column == "worker.name":
+        # Ids move with time: within each worker the walk begins where the selection can.
+        bounds = "" if request.is_plain else "execution.id BETWEEN ? AND ?"
+        values = () if request.is_plain else id_bounds(connection, request)
         joined = f"worker CROSS JOIN {source} ON execution.worker_id = worker.worker_id"
-        present = Segment(joined, "", f"worker.name {direction}, execution.id {direction}")
+        present = Segment(joined, bounds, f"worker.name {direction}, execution.id {direction}", values)
         absent = Segment(source, "worker_id IS NULL", f"id {direction}")
     else:
         present = Segment(source, f"{key.column} IS NOT NULL", f"{key.column} {direction}, id {direction}")
-        absent = Segment(source, f"{key.column} IS NULL", f"id {direction}")
     if not key.nullable:
         return [present]
     return [absent, present] if nulls_first else [present, absent]

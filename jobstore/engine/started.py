@@ -12,7 +12,7 @@ from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from jobstore.engine.counters import HOURS_A_DAY, hour_begins_us, hour_of
+from jobstore.engine.counters import FARTHEST_US, HOURS_A_DAY, hour_begins_us, hour_of
 from jobstore.engine.rows import KeyQuery
 from jobstore.engine.schema import HOUR_US
 from jobstore.engine.selection import ALL_STATUSES
@@ -33,7 +33,6 @@ ARM_COST = 20
 PATIENCE = 4
 """A walk may take so many times the entries that an even spread would need, then it hops."""
 LEAST_BUDGET = 2_000
-FARTHEST_US = 2**62
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jobstore.engine.counters import FARTHEST_US
 from jobstore.engine.schema import SPAN_ALL
 from jobstore.engine.selection import ALL_STATUSES, Part
 from jobstore.engine.window import count_between
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 _FINISHED = tuple(sorted(STATUS_CODES[status] for status in FINISHED))
 _FINISHED_SQL = ",".join(map(str, _FINISHED))
 _SUCCESS, _FAILURE = STATUS_CODES["SUCCESS"], STATUS_CODES["FAILURE"]
-_FARTHEST_US = 2**62
 
 
 def job_stats(
@@ -109,8 +109,8 @@ def _has_odd(connection: sqlite3.Connection, counters: Counters) -> bool:
 def _gathered_durations(connection: sqlite3.Connection, counters: Counters, query: StatsQuery) -> DurationStats:
     """Every duration of the window (or of a job that was renamed), sorted: one row lookup each."""
     window = (
-        -_FARTHEST_US if query.after_us is None else query.after_us,
-        _FARTHEST_US if query.before_us is None else query.before_us,
+        -FARTHEST_US if query.after_us is None else query.after_us,
+        FARTHEST_US if query.before_us is None else query.before_us,
     )
     if counters.names is None:
         rows = connection.execute(
@@ -148,8 +148,8 @@ def _described(durations: list[int]) -> DurationStats:
 def _last(connection: sqlite3.Connection, counters: Counters, status: int, query: StatsQuery) -> str | None:
     """The latest effective start with a status in the window: one entry of an index for each name."""
     window = (
-        -_FARTHEST_US if query.after_us is None else query.after_us,
-        _FARTHEST_US if query.before_us is None else query.before_us,
+        -FARTHEST_US if query.after_us is None else query.after_us,
+        FARTHEST_US if query.before_us is None else query.before_us,
     )
     if counters.names is None:
         sql = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jobstore.engine.counters import FARTHEST_US
 from jobstore.engine.orders import in_order
 from jobstore.models import STATUS_OF_CODE
 
@@ -25,7 +26,6 @@ _KEYS = {
     "worker_id": "(SELECT worker.name FROM worker WHERE worker.worker_id = execution.worker_id)",
     "created_at": "execution.created_us",
 }
-_FARTHEST_US = 2**62
 
 
 def page_ids_of_trace(
@@ -40,8 +40,8 @@ def page_ids_of_trace(
         """,
         (
             trace_id,
-            -_FARTHEST_US if query.after_us is None else query.after_us,
-            _FARTHEST_US if query.before_us is None else query.before_us,
+            -FARTHEST_US if query.after_us is None else query.after_us,
+            FARTHEST_US if query.before_us is None else query.before_us,
         ),
     )
     keyed = [(key, row_id) for row_id, name_id, status, key in rows if selection.admits(name_id, status)]

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jobstore.engine.connection import check_is_file, check_is_store, driver_errors
-from jobstore.engine.filelock import FileLock, check_folder
+from jobstore.engine.folders import check_folder
+from jobstore.engine.gate import gate_of
 from jobstore.engine.schema import APPLICATION_ID, apply_migrations
-from jobstore.errors import Conflict, NotAStore, SchemaTooOld, StoreBusy, StoreError, StoreNotFound, StoreUnreadable
-from jobstore.forking import tell_of_forks
+from jobstore.errors import Conflict, NotAStore, SchemaTooOld, StoreNotFound, StoreUnreadable
 from jobstore.search import UNICODE_VERSION
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS: Final = 10.0
 CACHE_KIB: Final = 16 * 1024
 WAL_KEPT_BYTES: Final = 64 * 1024 * 1024
-FORK_TIMEOUT_SECONDS: Final = 5.0
 
 _abandoned: list[sqlite3.Connection] = []
 """Connections that crossed a fork after all, or whose file lost its name to another one."""
@@ -49,18 +47,16 @@ class Writer:
         self.path = Path(path)
         self._timeout_seconds = timeout_seconds
         self.file = real_path(self.path)
-        self._lock = threading.Lock()
-        self._file_lock = FileLock(lock_path(self.file), timeout_seconds)
+        self._gate = gate_of(self.file)
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._is_closed = False
-        self._is_held_for_fork = False
         check_folder(self.file.parent)
         with self._held():
             if not os.path.lexists(self.file):
                 create_store(self.file, timezone)
             self._connect()
-        tell_of_forks(self)
+            self._gate.join(self)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -92,38 +88,27 @@ class Writer:
             return
         with self._held():
             self._is_closed = True
-            self._disconnect()
-        self._file_lock.close()
+            self.disconnect()
+            self._gate.part(self)
 
-    def before_fork(self) -> None:
-        """Closes the connection; see `jobstore.forking`."""
-        self._is_held_for_fork = self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS)
-        if self._is_held_for_fork and self._connection is not None:
-            with suppress(StoreError), driver_errors(self.path), self._file_lock:
-                self._disconnect()
+    def disconnect(self) -> None:
+        """Closes the connection, and with the last one writes the log back; the next call opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
-    def after_fork_in_parent(self) -> None:
-        """Threads may connect again."""
-        if self._is_held_for_fork:
-            self._lock.release()
-
-    def after_fork_in_child(self) -> None:
-        """Nothing of the parent's is used, nor closed but the lock file, which holds no lock of ours."""
-        self._lock = threading.Lock()
-        self._file_lock.close()
-        self._abandon()
+    def abandon(self) -> None:
+        """Leaves the connection open and unused: closing it could release locks, or remove files, of others."""
+        if self._connection is not None:
+            _abandoned.append(self._connection)
+            self._connection = None
 
     @contextmanager
     def _held(self) -> Iterator[None]:
-        if not self._lock.acquire(timeout=self._timeout_seconds):
-            raise StoreBusy(f"Other threads have been writing to {self.path} for longer than the time-out; try again")
-        try:
+        with driver_errors(self.path), self._gate.passed(self._timeout_seconds):
             if self._is_closed:
                 raise Conflict(f"The recorder of {self.path} is closed; open another")
-            with driver_errors(self.path), self._file_lock:
-                yield
-        finally:
-            self._lock.release()
+            yield
 
     def _current(self) -> sqlite3.Connection:
         """The connection, opened again if there is none or another file has taken the path."""
@@ -134,7 +119,7 @@ class Writer:
         if self._connection is not None:
             if self._identity == (found.st_dev, found.st_ino):
                 return self._connection
-            self._abandon()
+            self.abandon()
             refuse_left_over(self.file)
         return self._connect()
 
@@ -153,17 +138,6 @@ class Writer:
         self._connection = connection
         return connection
 
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-    def _abandon(self) -> None:
-        """Leaves the connection open and unused: closing it could release locks, or remove files, of others."""
-        if self._connection is not None:
-            _abandoned.append(self._connection)
-            self._connection = None
-
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         """Undoes what is open; a connection that cannot is given up."""
         try:
@@ -171,7 +145,7 @@ class Writer:
                 connection.execute("ROLLBACK")
         except sqlite3.Error:
             with suppress(sqlite3.Error):
-                self._disconnect()
+                self.disconnect()
 
 
 def real_path(path: Path) -> Path:
@@ -184,11 +158,6 @@ def real_path(path: Path) -> Path:
         return Path(os.path.realpath(path))
     except ValueError:
         raise StoreNotFound("The path of the job store holds a NUL character; give the path of a file") from None
-
-
-def lock_path(file: Path) -> Path:
-    """The file that writers lock."""
-    return file.with_name(f"{file.name}.lock")
 
 
 def refuse_left_over(file: Path) -> None:

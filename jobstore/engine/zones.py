@@ -8,15 +8,16 @@ the few days that remain.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from jobstore.engine.counters import HOURS_A_DAY, day_begins_us, hour_begins_us
+from jobstore.engine.counters import FARTHEST_US, HOURS_A_DAY, day_begins_us
 from jobstore.engine.schema import DAY_US, HOUR_US, SPAN_DAY, SPAN_HOUR
 from jobstore.engine.window import count_selected, day_totals, hour_total
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from jobstore.engine.orders import Request
 
@@ -50,6 +51,14 @@ def page_ids_zoned(connection: sqlite3.Connection, column: str, request: Request
     return [row_id for _, row_id in rows[offset : offset + request.take]]
 
 
+def id_bounds(connection: sqlite3.Connection, request: Request) -> tuple[int, int]:
+    """Ids between which every selected execution lies, by the days on which any starts; a step for each day."""
+    days = list(
+        _periods(connection, replace(request, descending=False), _counted_days(connection, request), SPAN_DAY, "id")
+    )
+    return min((day.first for day in days), default=0), max((day.last for day in days), default=0)
+
+
 def _within_reach(periods: list[Period], offset: int, take: int) -> tuple[list[Period], int]:
     """The periods that can hold a row of the page, and the page's offset among their rows alone."""
     passed, top = 0, None
@@ -79,55 +88,53 @@ def _by_last(period: Period) -> int:
 
 
 def _days(connection: sqlite3.Connection, column: str, request: Request) -> list[Period]:
-    totals = day_totals(connection, request.selection)
-    counted = ((day, count, day_begins_us(day), day_begins_us(day) + DAY_US) for day, count in totals.items())
-    zones = _zones(connection, column, SPAN_DAY, min(totals, default=0), max(totals, default=0))
-    return list(_periods(connection, request, counted, zones))
+    return list(_periods(connection, request, _counted_days(connection, request), SPAN_DAY, column))
+
+
+def _counted_days(connection: sqlite3.Connection, request: Request) -> dict[int, int]:
+    """Selected executions by day, for the days that the window touches."""
+    after_us = -FARTHEST_US if request.after_us is None else request.after_us
+    before_us = FARTHEST_US if request.before_us is None else request.before_us
+    return {
+        day: total
+        for day, total in day_totals(connection, request.selection).items()
+        if day_begins_us(day) <= before_us and after_us < day_begins_us(day + 1)
+    }
 
 
 def _hours(connection: sqlite3.Connection, column: str, request: Request, days: list[Period]) -> list[Period]:
     found: list[Period] = []
     for day in days:
         first = (day.begins_us - day_begins_us(0)) // HOUR_US
-        hours = range(first, first + HOURS_A_DAY)
-        counted = (
-            (
-                hour,
-                hour_total(connection, request.selection, hour),
-                hour_begins_us(hour),
-                hour_begins_us(hour) + HOUR_US,
-            )
-            for hour in hours
-        )
-        zones = _zones(connection, column, SPAN_HOUR, hours[0], hours[-1])
-        found += _periods(connection, request, counted, zones)
+        counted = {hour: hour_total(connection, request.selection, hour) for hour in range(first, first + HOURS_A_DAY)}
+        found += _periods(connection, request, counted, SPAN_HOUR, column)
     return found
 
 
 def _periods(
-    connection: sqlite3.Connection,
-    request: Request,
-    counted: Iterable[tuple[int, int, int, int]],
-    zones: dict[int, tuple[int, int]],
+    connection: sqlite3.Connection, request: Request, counted: dict[int, int], span: int, column: str
 ) -> Iterator[Period]:
     """The periods that hold anything of the request; those that the window cuts are counted at its edge."""
-    after_us, before_us = request.after_us, request.before_us
-    for period, total, begins_us, ends_us in counted:
-        count = total
-        if not total or (after_us is not None and ends_us <= after_us):
-            continue
-        if before_us is not None and begins_us > before_us:
-            continue
-        low = after_us if after_us is not None and after_us > begins_us else None
-        high = before_us if before_us is not None and before_us < ends_us - 1 else None
-        if low is not None or high is not None:
-            count = count_selected(
-                connection, request.selection, begins_us if low is None else low, ends_us - 1 if high is None else high
-            )
-        if count:
+    zones = _zones(connection, column, span, min(counted, default=0), max(counted, default=0))
+    length_us = DAY_US if span == SPAN_DAY else HOUR_US
+    for period, total in counted.items():
+        begins_us = day_begins_us(0) + period * length_us
+        runs = _runs(connection, request, total, begins_us, begins_us + length_us) if total else 0
+        if runs:
             least, most = zones[period]
             first, last = (-most, -least) if request.descending else (least, most)
-            yield Period(first, last, count, begins_us, ends_us)
+            yield Period(first, last, runs, begins_us, begins_us + length_us)
+
+
+def _runs(connection: sqlite3.Connection, request: Request, total: int, begins_us: int, ends_us: int) -> int:
+    """Selected executions of a period that lie in the window."""
+    after_us = begins_us if request.after_us is None else max(begins_us, request.after_us)
+    before_us = ends_us - 1 if request.before_us is None else min(ends_us - 1, request.before_us)
+    if after_us > before_us:
+        return 0
+    if (after_us, before_us) == (begins_us, ends_us - 1):
+        return total
+    return count_selected(connection, request.selection, after_us, before_us)
 
 
 def _zones(connection: sqlite3.Connection, column: str, span: int, low: int, high: int) -> dict[int, tuple[int, int]]:
