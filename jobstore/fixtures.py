@@ -19,11 +19,11 @@ import orjson
 
 from jobstore.documents import execution_document, job_document
 from jobstore.engine.connection import driver_errors, open_reader
-from jobstore.engine.filelock import FileLock, check_folder
+from jobstore.engine.folders import check_folder
+from jobstore.engine.gate import gate_of
 from jobstore.engine.rows import EXECUTION_SELECT, JOB_SELECT, JobRow
 from jobstore.engine.writing import (
     TIMEOUT_SECONDS,
-    lock_path,
     move_into_place,
     real_path,
     refuse_left_over,
@@ -235,13 +235,9 @@ def _new_store(path: str | os.PathLike[str]) -> Iterator[Loader]:
 
 def _publish(making: Path, file: Path) -> None:
     """Gives the finished store its name, unless another file has taken it meanwhile."""
-    lock = FileLock(lock_path(file), TIMEOUT_SECONDS)
-    try:
-        with lock:
-            _refuse_taken(file)
-            move_into_place(making, file)
-    finally:
-        lock.close()
+    with gate_of(file).passed(TIMEOUT_SECONDS):
+        _refuse_taken(file)
+        move_into_place(making, file)
 
 
 def _refuse_taken(file: Path) -> None:

@@ -34,10 +34,16 @@ TOLD_EVERY: Final = 10_000
 _RUNNING: Final = STATUS_CODES[Status.RUNNING]
 
 
-def problems_of(connection: sqlite3.Connection, progress: Progress | None) -> Iterator[str]:
-    """All that is wrong, most basic things first."""
+def problems_of(
+    connection: sqlite3.Connection, writable: sqlite3.Connection, progress: Progress | None
+) -> Iterator[str]:
+    """All that is wrong, most basic things first.
+
+    The structure is looked at on a connection that could write: SQLite does not even read the CHECK
+    constraints of a file that is opened read-only.
+    """
     kinds = (
-        _structure(connection),
+        _structure(writable),
         _references(connection),
         _settings(connection),
         _jobs(connection),

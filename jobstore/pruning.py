@@ -39,7 +39,7 @@ LARGEST_BATCH: Final = 1000
 EMERGENCY_BATCH: Final = 20
 BATCH_SECONDS: Final = (0.02, 0.06)
 """A batch that took less than the first is followed by a larger one, more than the second by a smaller one."""
-PAUSE_SECONDS: Final = 0.006
+PAUSE_SECONDS: Final = 0.002
 """Between batches; longer than a waiting writer sleeps before it looks again."""
 SCANNED: Final = 5_000
 """Executions that one batch looks at; most of them may be kept."""

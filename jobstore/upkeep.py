@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -40,17 +41,20 @@ def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> 
     file = Path(path)
     found: list[str] = []
     try:
-        with driver_errors(file):
-            connection = open_reader(file)
-            try:
-                connection.text_factory = _kept_text
-                connection.execute("BEGIN")
-                found.extend(problems_of(connection, progress))
-            finally:
-                connection.close()
+        with driver_errors(file), closing(open_reader(file)) as connection, closing(_writable(file)) as writable:
+            connection.text_factory = _kept_text
+            connection.execute("BEGIN")
+            found.extend(problems_of(connection, writable, progress))
     except StoreCorrupt:
         found.append("The file is damaged: part of it could not be read")
     return found
+
+
+def _writable(file: Path) -> sqlite3.Connection:
+    """A connection that could write and does not; of a file that may not be written, one that reads."""
+    connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
 
 
 def _kept_text(raw: bytes) -> str:
