@@ -1,0 +1,385 @@
+"""huey 3 mirrored: its tasks as jobs, and every attempt to run one as an execution.
+
+>>> from huey import MemoryHuey
+>>> import jobstore, tempfile
+>>> from jobstore.integrations import huey as integration
+>>> recorder = jobstore.Recorder(f"{tempfile.mkdtemp()}/jobs.db")
+>>> huey = MemoryHuey(immediate=True)
+>>> mirror = integration.mirror(huey, recorder)
+>>> @huey.task()
+... def add(a, b):
+...     return a + b
+>>> _ = add(1, 2)
+>>> mirror.close()
+>>> jobstore.open(recorder.path).get_job_executions("add")["data"][0]["result"]
+{'value': 3}
+
+The mirror is made where the huey instance is, so that every process has one: the program that
+enqueues records that a task waits, the consumer that it runs and how it ended. A task's id is the
+trace id of its executions. ``docs/integrations.md`` tells which signal becomes which status.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+import threading
+from datetime import UTC, datetime
+from functools import partial
+from multiprocessing import current_process
+from typing import TYPE_CHECKING, Any
+
+from huey import signals
+from huey.exceptions import TaskTimeout
+
+from jobstore.errors import Conflict, InvalidSchedule, NotFound
+from jobstore.execute import local_timezone
+from jobstore.integrations.cronfields import field_text, keeps_clear, same_zone, weekday_text
+from jobstore.integrations.journal import Journal, wait_for
+from jobstore.integrations.names import job_name
+from jobstore.integrations.outcomes import bounded, error_text, kept_result, traceback_result
+from jobstore.models import FINISHED, Status
+from jobstore.schedule import check_schedule, fires_at_fixed_times
+from jobstore.store import open as open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from jobstore.models import ExecutionDocument
+    from jobstore.recorder import Recorder
+
+    Word = str | Callable[[Any], str]
+
+HOOK = "jobstore"
+"""Under this name the mirror stands among huey's hooks."""
+PATIENCE_SECONDS = 2.0
+"""How long a task waits for a busy store; then it goes on, and is recorded when the store can be written."""
+FLUSH_SECONDS = 10.0
+
+_DESCRIPTION_CHARACTERS = 2000
+_HUEYS_FRAMES = 2
+_log = logging.getLogger("jobstore.integrations")
+
+
+def mirror(
+    huey: Any,  # noqa: ANN401 - huey has no types
+    recorder: Recorder,
+    *,
+    category: Word = "scheduled",
+    job_type: Word = "huey",
+    parameters: Callable[[Any], object] | None = None,
+) -> Mirror:
+    """Records a huey instance's tasks and all their runs from now on.
+
+    Nothing of it raises into huey; what cannot be recorded is told to the log ``jobstore.integrations``.
+
+    Args:
+        huey: any huey instance, immediate ones included.
+        recorder: of the store to record in.
+        category: each job's category; or a callable that is given the task class and returns it.
+        job_type: each job's type, likewise.
+        parameters: given a task, returns the JSON value that is recorded as the execution's parameters; its
+            arguments unless given. For tasks whose arguments are secret.
+
+    Raises:
+        Conflict: the instance is mirrored already.
+        StoreError: the store cannot be read.
+    """
+    if HOOK in huey._post_execute:  # noqa: SLF001 - there is no public list
+        raise Conflict("This huey instance is mirrored already; close that mirror first")
+    return Mirror(huey, Journal(recorder), category, job_type, parameters or call_arguments)
+
+
+def call_arguments(task: Any) -> object:  # noqa: ANN401
+    """The arguments of a task: its keywords, with positional ones under ``args``; null where there are none."""
+    keywords = {key: value for key, value in task.kwargs.items() if value is not task}  # of a context task
+    arguments = {**({"args": list(task.args)} if task.args else {}), **keywords}
+    return kept_result(arguments) if arguments else None
+
+
+class _Attempt:
+    """A task that runs here and now: the execution that is its own, once the journal has come to it."""
+
+    def __init__(self) -> None:
+        self.execution_id: str | None = None
+
+
+class Mirror:
+    """What `mirror` returns. A context manager; it need not be closed before the program ends."""
+
+    def __init__(
+        self,
+        huey: Any,  # noqa: ANN401
+        journal: Journal,
+        category: Word,
+        job_type: Word,
+        parameters: Callable[[Any], object],
+    ) -> None:
+        self._huey, self._journal = huey, journal
+        self._category, self._job_type, self._parameters = category, job_type, parameters
+        self._store = open_store(journal.recorder.path)
+        self._attempts: dict[str, _Attempt] = {}
+        self._saved: set[type] = set()
+        huey.signal()(self._hear)
+        huey.post_execute(HOOK)(self._executed)
+        huey.on_startup(HOOK)(self._save_all)
+        self._save_all()
+
+    def __enter__(self) -> Mirror:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the mirroring. Returns when all is on the disk."""
+        self._huey.disconnect_signal(self._hear)
+        self._huey.unregister_post_execute(HOOK)
+        self._huey.unregister_on_startup(HOOK)
+        self.flush()
+        self._store.close()
+
+    def flush(self, seconds: float = FLUSH_SECONDS) -> bool:
+        """Waits until all that has happened is on the disk; False when the time is up before."""
+        return self._journal.flush(seconds)
+
+    # --- what huey tells
+
+    def _hear(self, signal: str, task: Any, *_more: object) -> None:  # noqa: ANN401
+        hears = _HEARD.get(signal)
+        if hears is None:
+            return
+        try:
+            self._save_job(type(task))
+            hears(self, task)
+        except Exception:  # noqa: BLE001 - nothing may reach huey
+            _log.exception("The task %s is not recorded, by a defect of the mirror", task.id)
+
+    def _waits(self, task: Any) -> None:  # noqa: ANN401
+        """Enqueued, or put off until its time: it is recorded before another process can come to it."""
+        call = partial(self._write_waiting, task.id, self._name(type(task)), self._parameters(task), datetime.now(UTC))
+        future = self._journal.put(call)
+        if not wait_for(future, PATIENCE_SECONDS):
+            future.cancel()
+
+    def _starts(self, task: Any) -> None:  # noqa: ANN401
+        attempt = self._attempts[task.id] = _Attempt()
+        name, parameters = self._name(type(task)), self._parameters(task)
+        worker_id = f"{socket.gethostname()}/{_worker_name()}"
+        call = partial(self._write_start, attempt, task.id, name, parameters, worker_id, datetime.now(UTC))
+        wait_for(self._journal.put(call), PATIENCE_SECONDS)
+
+    def _executed(self, task: Any, value: object, error: BaseException | None) -> None:  # noqa: ANN401
+        """The post-execute hook of huey: it alone knows what came of it."""
+        try:
+            if error is None:
+                self._ends(task, Status.SUCCESS, kept_result(value), None)
+            else:
+                status = Status.TIMEOUT if isinstance(error, TaskTimeout) else Status.FAILURE
+                self._ends(task, status, traceback_result(error, skipped_frames=_HUEYS_FRAMES), error_text(error))
+        except Exception:  # noqa: BLE001 - nothing may reach huey
+            _log.exception("The end of task %s is not recorded, by a defect of the mirror", task.id)
+
+    def _ends(self, task: Any, status: Status, result: object, error: str | None) -> None:  # noqa: ANN401
+        attempt = self._attempts.pop(task.id, None)
+        if attempt is not None:
+            call = partial(_write_end, attempt, status, result, error, datetime.now(UTC))
+            wait_for(self._journal.put(call), PATIENCE_SECONDS)
+
+    def _interrupted(self, task: Any) -> None:  # noqa: ANN401
+        self._ends(task, Status.FAILURE, None, "Interrupted: the consumer was stopped while it ran")
+
+    def _cancelled(self, task: Any) -> None:  # noqa: ANN401
+        """By a pre-execute hook, or by itself: then the post-execute hook tells more."""
+        if not _is_raised_by_task(sys.exc_info()[1]):
+            self._ends(task, Status.FAILURE, None, "Cancelled: a pre-execute hook refused it")
+
+    def _revoked(self, task: Any) -> None:  # noqa: ANN401
+        self._never_ran(task, "Revoked: it was withdrawn before it ran")
+
+    def _expired(self, task: Any) -> None:  # noqa: ANN401
+        self._never_ran(task, f"Expired: it was to run before {task.expires_resolved}")
+
+    def _never_ran(self, task: Any, reason: str) -> None:  # noqa: ANN401
+        name, at = self._name(type(task)), datetime.now(UTC)
+        self._journal.put(partial(self._write_never_ran, task.id, name, self._parameters(task), reason, at))
+
+    # --- jobs
+
+    def _save_all(self) -> None:
+        try:
+            for task_class in list(self._huey._registry._registry.values()):  # noqa: SLF001 - there is no public list
+                self._save_job(task_class)
+        except Exception:  # noqa: BLE001 - nothing may reach huey
+            _log.exception("The tasks are not recorded, by a defect of the mirror")
+
+    def _save_job(self, task_class: type) -> None:
+        if task_class not in self._saved:
+            self._saved.add(task_class)
+            self._journal.put(partial(self._write_job, task_class))
+
+    def _write_job(self, task_class: type, recorder: Recorder) -> None:
+        recorder.save_job(self._name(task_class), **self._fields(task_class))
+
+    def _fields(self, task_class: Any) -> dict[str, Any]:  # noqa: ANN401
+        description = (task_class.__doc__ or "").strip() or None
+        schedule, reason = None, None
+        if hasattr(task_class, "validate_datetime"):
+            zone = "UTC" if self._huey.utc else local_timezone()
+            schedule, reason = cron_of(task_class, zone, self._store.timezone, datetime.now(UTC).year)
+        if reason is not None:
+            description = f"{description or task_class.__name__}; external, for {reason}"
+        timeout = task_class.default_timeout
+        return {
+            "job_type": self._job_type if isinstance(self._job_type, str) else self._job_type(task_class),
+            "job_category": self._category if isinstance(self._category, str) else self._category(task_class),
+            "schedule": schedule,
+            "interval_seconds": None,
+            "description": None if description is None else bounded(description, _DESCRIPTION_CHARACTERS),
+            "timeout_seconds": max(1, round(timeout)) if timeout else None,
+        }
+
+    def _name(self, task_class: Any) -> str:  # noqa: ANN401
+        """The task's name; with its module where two tasks have the same."""
+        name = task_class.__name__
+        registered = self._huey._registry._registry.values()  # noqa: SLF001
+        if sum(each.__name__ == name for each in list(registered)) > 1:
+            name = f"{task_class.__module__}.{name}"
+        return job_name(name)
+
+    # --- in the journal's thread
+
+    def _latest(self, task_id: str) -> ExecutionDocument | None:
+        """The newest execution of a task, by whichever process it was recorded."""
+        page = self._store.list_job_executions(trace_id=task_id, limit=1, order_by="id", order_desc=True)
+        return page["data"][0] if page["data"] else None
+
+    def _waiting(self, task_id: str) -> str | None:
+        latest = self._latest(task_id)
+        return latest["id"] if latest is not None and latest["status"] == Status.PENDING else None
+
+    def _write_waiting(self, task_id: str, name: str, parameters: object, at: datetime, recorder: Recorder) -> None:
+        """One execution waits for each attempt; where the store was busy for long, that attempt may be over."""
+        latest = self._latest(task_id)
+        if latest is not None:
+            is_over = datetime.fromisoformat(latest["created_at"]) >= at
+            if is_over or latest["status"] not in FINISHED:
+                return
+        self._enqueue(recorder, task_id, name, parameters, at)
+
+    def _enqueue(self, recorder: Recorder, task_id: str, name: str, parameters: object, at: datetime) -> str:
+        words: dict[str, Any] = {"trace_id": task_id, "parameters": parameters, "at": at}
+        try:
+            return recorder.enqueue(name, **words)
+        except NotFound:  # somebody removed the job
+            recorder.save_job(name, job_type="huey", job_category="scheduled")
+            return recorder.enqueue(name, **words)
+
+    def _write_start(
+        self,
+        attempt: _Attempt,
+        task_id: str,
+        name: str,
+        parameters: object,
+        worker_id: str,
+        at: datetime,
+        recorder: Recorder,
+    ) -> None:
+        execution_id = self._waiting(task_id) or self._enqueue(recorder, task_id, name, parameters, at)
+        recorder.start(execution_id, worker_id=worker_id, at=at)
+        attempt.execution_id = execution_id
+
+    def _write_never_ran(
+        self, task_id: str, name: str, parameters: object, reason: str, at: datetime, recorder: Recorder
+    ) -> None:
+        execution_id = self._waiting(task_id) or self._enqueue(recorder, task_id, name, parameters, at)
+        recorder.finish(execution_id, Status.FAILURE, error=reason, at=at)
+
+
+def _write_end(
+    attempt: _Attempt, status: Status, result: object, error: str | None, at: datetime, recorder: Recorder
+) -> None:
+    if attempt.execution_id is not None:
+        recorder.finish(attempt.execution_id, status, result=result, error=error, at=at)
+
+
+def _worker_name() -> str:
+    """Of the thread, or of the process where each worker is one."""
+    thread = threading.current_thread()
+    return current_process().name if thread is threading.main_thread() else thread.name
+
+
+def _is_raised_by_task(error: BaseException | None) -> bool:
+    """Whether an exception came out of `Task.execute` and not out of a hook that ran before it."""
+    trace = error.__traceback__ if error is not None else None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == "_run_pre_execute":
+            return False
+        trace = trace.tb_next
+    return True
+
+
+# --- periodic tasks -----------------------------------------------------------------------------
+
+
+def cron_of(task_class: Any, zone: str, store_zone: str, year: int) -> tuple[str | None, str | None]:  # noqa: ANN401
+    """The cron expression of a periodic task, or why there is none.
+
+    huey asks a function at each minute; the one that its own `crontab` makes holds the values it lets
+    through, and joins day and weekday by AND.
+
+    Args:
+        task_class: of a periodic task.
+        zone: the zone whose wall time huey asks it about.
+        store_zone: the zone in which the store reads expressions.
+        year: clock changes are looked at from this year on.
+    """
+    fields = _crontab_fields(task_class)
+    if fields is None:
+        return None, "it asks a function of its own at each minute"
+    if not same_zone(zone, store_zone):
+        return None, f"it runs in the time zone {zone}, the store's is {store_zone}"
+    months, days, weekdays, hours, minutes = fields
+    day, weekday = field_text(days, 1, 31), weekday_text({value % 7 for value in weekdays})
+    if day != "*" and weekday != "*":
+        return None, "it joins day and weekday by AND"
+    text = f"{field_text(minutes, 0, 59)} {field_text(hours, 0, 23)} {day} {field_text(months, 1, 12)} {weekday}"
+    try:
+        expression = check_schedule(text)
+    except InvalidSchedule as error:
+        return None, str(error)
+    if fires_at_fixed_times(expression) and not keeps_clear(zone, year, minutes, hours):
+        return None, f"near a clock change in {zone} its times differ from cron's"
+    return expression, None
+
+
+def _crontab_fields(task_class: Any) -> list[list[int]] | None:  # noqa: ANN401
+    """What `huey.crontab` lets through: months, days, weekdays, hours, minutes."""
+    validate = _enclosed(task_class.validate_datetime, "validate_datetime")
+    if getattr(validate, "__qualname__", "") != "crontab.<locals>.validate_date":
+        return None
+    found: list[list[int]] | None = _enclosed(validate, "cron_settings")
+    return found
+
+
+def _enclosed(function: Any, name: str) -> Any:  # noqa: ANN401
+    """The value that a function holds under a name of the function around it."""
+    code = getattr(function, "__code__", None)
+    if code is None or name not in code.co_freevars:
+        return None
+    return function.__closure__[code.co_freevars.index(name)].cell_contents
+
+
+_HEARD: dict[str, Callable[[Mirror, Any], None]] = {
+    signals.SIGNAL_ENQUEUED: Mirror._waits,  # noqa: SLF001 - the table of this class
+    signals.SIGNAL_SCHEDULED: Mirror._waits,  # noqa: SLF001
+    signals.SIGNAL_EXECUTING: Mirror._starts,  # noqa: SLF001
+    signals.SIGNAL_INTERRUPTED: Mirror._interrupted,  # noqa: SLF001
+    signals.SIGNAL_CANCELED: Mirror._cancelled,  # noqa: SLF001
+    signals.SIGNAL_REVOKED: Mirror._revoked,  # noqa: SLF001
+    signals.SIGNAL_EXPIRED: Mirror._expired,  # noqa: SLF001
+}
