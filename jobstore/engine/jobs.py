@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from jobstore.documents import job_document
 from jobstore.engine.fires import unit_of
-from jobstore.engine.jobbook import MOVING, order_sql
+from jobstore.engine.jobbook import MOVING, numbers_by
 from jobstore.engine.rows import fetch_jobs
 from jobstore.engine.selection import find_job_number
 from jobstore.models import pagination
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 def list_jobs(connection: sqlite3.Connection, memory: Memory, query: JobsQuery, now_us: int) -> JobPage:
     """A page of jobs: match in memory, order, then one row lookup for each job on the page."""
     book = memory.jobs(connection)
-    among = book.matching(query)
-    total = len(book) if among is None else len(among)
+    among = book.matching(connection, query)
+    total = book.count if among is None else len(among)
     numbers = _page_numbers(connection, book, query, among, now_us) if query.offset < total else []
     data = [job_document(row, next_run_us(memory, row, now_us)) for row in fetch_jobs(connection, numbers)]
     return {"data": data, "pagination": pagination(total, query.limit, query.offset, len(data))}
@@ -34,27 +35,21 @@ def list_jobs(connection: sqlite3.Connection, memory: Memory, query: JobsQuery, 
 def _page_numbers(
     connection: sqlite3.Connection, book: JobBook, query: JobsQuery, among: set[int] | None, now_us: int
 ) -> list[int]:
-    end = query.offset + query.limit
     if query.order_by == "next_run_at":
-        return book.board.page(
+        return book.board(connection).page(
             among, now_us, descending=query.order_desc, offset=query.offset, take=query.limit
         )  # fmt: skip
     if query.order_by in MOVING:
-        return _moving_numbers(connection, query, among)[query.offset : end]
-    return book.ordered(connection, query, among)[query.offset : end]
+        return _moving_numbers(connection, query, among)
+    return book.ordered(connection, query, among)[query.offset : query.offset + query.limit]
 
 
 def _moving_numbers(connection: sqlite3.Connection, query: JobsQuery, among: set[int] | None) -> list[int]:
-    """Numbers from the first on, as many as the page needs, by an order that runs move."""
-    rows = connection.execute(order_sql(query.order_by, descending=query.order_desc))
-    wanted = query.offset + query.limit
-    found: list[int] = []
-    for (number,) in rows:
-        if among is None or number in among:
-            found.append(number)
-            if len(found) == wanted:
-                break
-    return found
+    """The numbers of a page by an order that runs move: a step for each job up to its end."""
+    numbers = numbers_by(connection, query.order_by, descending=query.order_desc)
+    if among is not None:
+        numbers = (number for number in numbers if number in among)
+    return list(islice(numbers, query.offset, query.offset + query.limit))
 
 
 def get_job(connection: sqlite3.Connection, memory: Memory, job_ref: JobRef, now_us: int) -> JobDocument:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -246,16 +246,21 @@ def _check_links(file: Path) -> None:
 
 
 def _check_header(file: Path) -> None:
-    """Refuses a foreign file before anything is opened that could leave a trace beside it."""
-    connection = sqlite3.connect(f"{file.as_uri()}?mode=ro&immutable=1", uri=True)
-    try:
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
+    """Refuses a foreign file before anything is opened that could leave a trace beside it.
+
+    Without the log a file that was being written back looks damaged: all but its first page is not judged here.
+    """
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+        try:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+                raise
+            return
         if application != APPLICATION_ID:
             raise NotAStore(f"{file} is a SQLite database but no job store; give the path of one")
         with suppress(SchemaTooOld):
             check_is_store(connection, file)
-    finally:
-        connection.close()
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
