@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import signal
 import socket
 import struct
@@ -99,10 +100,18 @@ def serve(
             cors_origins=cors_origins,
         )
         server = Server(app, host=host, port=port, threads=threads)
+        _log_no_queue()
         with _stopped_by_signals(server):
             if ready is not None:
                 ready(server.url)
             server.run()
+
+
+def _log_no_queue() -> None:
+    """A burst is no news to an operator, unless a level was asked for."""
+    queue = logging.getLogger("waitress.queue")
+    if queue.level == logging.NOTSET:
+        queue.setLevel(logging.ERROR)
 
 
 def is_loopback(host: str) -> bool:
