@@ -42,7 +42,7 @@ def instant_datetime(us: int) -> datetime:
 
 
 def instant_text(us: int | None) -> str | None:
-    """The RFC 3339 text of an instant; null stays null.
+    """The RFC 3339 text of an instant; null stays null, and what lies outside the years 1 to 9999 has no text.
 
     >>> instant_text(1768464000000000), instant_text(1768464000000001), instant_text(None)
     ('2026-01-15T08:00:00Z', '2026-01-15T08:00:00.000001Z', None)
@@ -51,9 +51,11 @@ def instant_text(us: int | None) -> str | None:
         return None
     minute, rest = divmod(us, 60_000_000)
     second, fraction = divmod(rest, MICROSECONDS)
-    if fraction:
-        return f"{_minute_text(minute)}{_SECONDS[second]}.{fraction:06d}Z"
-    return f"{_minute_text(minute)}{_SECONDS[second]}Z"
+    try:
+        text = _minute_text(minute)
+    except OverflowError:
+        return None
+    return f"{text}{_SECONDS[second]}.{fraction:06d}Z" if fraction else f"{text}{_SECONDS[second]}Z"
 
 
 _SECONDS = tuple(f"{second:02d}" for second in range(60))
