@@ -69,18 +69,22 @@ class Fires:
         return found
 
     def _computed(self, unit: Unit, now_us: int) -> int | None:
-        expression, interval_seconds, moment_us = unit
-        if expression is not None:
-            try:
-                return next_cron_us(expression, self._timezone, now_us)
-            except InvalidSchedule as error:
-                _log.warning("a schedule in the store cannot be computed, its next run is null: %s", error)
-                return None
-        if moment_us is None:
+        try:
+            return _first_us(unit, self._timezone, now_us)
+        except InvalidSchedule as error:
+            _log.warning("a schedule in the store cannot be computed, its next run is null: %s", error)
             return None
-        if interval_seconds is None:
-            return moment_us if moment_us > now_us else None
-        return next_interval_us(interval_seconds, moment_us, now_us)
+
+
+def _first_us(unit: Unit, timezone: str, now_us: int) -> int | None:
+    expression, interval_seconds, moment_us = unit
+    if expression is not None:
+        return next_cron_us(expression, timezone, now_us)
+    if moment_us is None:
+        return None
+    if interval_seconds is None:
+        return moment_us if moment_us > now_us else None
+    return next_interval_us(interval_seconds, moment_us, now_us)
 
 
 class Board:

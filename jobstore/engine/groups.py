@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from jobstore.engine.counters import Counters
 from jobstore.engine.orders import GATHERED, Request, gathered
 from jobstore.engine.selection import Part, Selection
-from jobstore.engine.zones import page_ids_zoned
+from jobstore.engine.window import count_selected
+from jobstore.engine.zones import key_bounds, page_ids_zoned
 from jobstore.models import STATUS_OF_CODE
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from jobstore.engine.memory import NameBook
 
 ARMS_MERGED = 24
+COUNTED_DIRECTLY = 2_000
+"""A group of so few executions is counted in its index."""
 PASSED = 5_000
 """Ids that a merge may pass over before bounds by period are quicker."""
 _JOB_NUMBER, _NAME = 0, 1
@@ -60,7 +63,7 @@ def _ids(connection: sqlite3.Connection, book: NameBook, order: str, request: Re
     else:
         groups = _status_groups(request) if order == "status" else _name_groups(book, order, request)
         if request.is_windowed:
-            groups = _counted_in_window(connection, groups, request)
+            groups = _counted_in_window(connection, book, groups, request)
     return walk_groups(connection, book, groups, request)
 
 
@@ -114,7 +117,7 @@ def _group_ids(
 
 def _merged_ids(connection: sqlite3.Connection, group: Group, request: Request, skip: int, take: int) -> list[int]:
     """Few ranges merged by SQLite: an index entry for each id skipped or taken."""
-    ranges = [_arm(arm, request) for arm in group.arms]
+    ranges = _ranges(connection, group, request)
     sql = f"{' UNION ALL '.join(sql for sql, _ in ranges)} ORDER BY id {request.direction} LIMIT ? OFFSET ?"
     bound = [value for _, values in ranges for value in values]
     return [row_id for (row_id,) in connection.execute(sql, (*bound, take, skip))]
@@ -124,22 +127,28 @@ def _many_ids(connection: sqlite3.Connection, group: Group, request: Request, sk
     """Many ranges, read one by one, each at most to the end of the page."""
     end = skip + take
     found: list[int] = []
-    for arm in group.arms:
-        sql, values = _arm(arm, request)
+    for sql, values in _ranges(connection, group, request):
         rows = connection.execute(f"{sql} ORDER BY id {request.direction} LIMIT ?", (*values, end))
         found += [row_id for (row_id,) in rows]
     found.sort(reverse=request.descending)
     return found[skip:end]
 
 
-def _arm(arm: Arm, request: Request) -> tuple[str, list[int]]:
-    """The ids of one range in an index that has them in order; with a window, a row lookup for each."""
+def _arm(arm: Arm, request: Request, bounds: tuple[int, int] | None) -> tuple[str, list[int]]:
+    """The ids of one range in an index that has them in order; with a window, from where it can begin, a row each."""
     name_id, status = arm
     window, values = _window(request)
+    if bounds is not None:
+        window, values = f"{window} AND id BETWEEN ? AND ?", [*values, *bounds]
     if name_id is None:
         return f"SELECT id FROM execution INDEXED BY execution_status WHERE status = {status}{window}", values
     sql = f"SELECT id FROM execution INDEXED BY execution_name WHERE name_id = ? AND status = {status}{window}"
     return sql, [name_id, *values]
+
+
+def _ranges(connection: sqlite3.Connection, group: Group, request: Request) -> list[tuple[str, list[int]]]:
+    bounds = key_bounds(connection, "id", request) if request.is_windowed else None
+    return [_arm(arm, request, bounds) for arm in group.arms]
 
 
 def _window(request: Request) -> tuple[str, list[int]]:
@@ -221,17 +230,17 @@ def _in_order(
     return ((value, [name_id for _, name_id in members]) for value, members in groupby(keyed, key=lambda row: row[0]))
 
 
-def _counted_in_window(connection: sqlite3.Connection, groups: Iterable[Group], request: Request) -> Iterator[Group]:
-    """The groups with their counts inside the window: a walk over an index range for each."""
+def _counted_in_window(
+    connection: sqlite3.Connection, book: NameBook, groups: Iterable[Group], request: Request
+) -> Iterator[Group]:
+    """The groups with their counts inside the window: of small ones in an index, of large ones by counters."""
     window, values = _window(request)
-    by_name = (
-        f"SELECT count(*) FROM execution INDEXED BY execution_name_started WHERE name_id = ? AND status = ?{window}"
-    )
-    by_status = f"SELECT count(*) FROM execution INDEXED BY execution_status_started WHERE status = ?{window}"
+    sql = f"SELECT count(*) FROM execution INDEXED BY execution_name_started WHERE name_id = ? AND status = ?{window}"
     for group in groups:
-        count = 0
-        for name_id, status in group.arms:
-            sql, key = (by_status, (status,)) if name_id is None else (by_name, (name_id, status))
-            count += connection.execute(sql, (*key, *values)).fetchone()[0]
+        if group.selection is not None or group.count > COUNTED_DIRECTLY:
+            selection = group.selection or _selection_of(book, group.arms)
+            count = count_selected(connection, selection, request.after_us, request.before_us)
+        else:
+            count = sum([connection.execute(sql, (*arm, *values)).fetchone()[0] for arm in group.arms])
         if count:
             yield replace(group, count=count)

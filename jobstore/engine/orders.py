@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jobstore.engine.counters import FARTHEST_US
+from jobstore.engine.rows import KeyQuery
 from jobstore.engine.schema import SPAN_ALL
 from jobstore.engine.selection import ALL_STATUSES, Selection
 from jobstore.engine.started import LEAST_BUDGET
 from jobstore.engine.window import count_selected
-from jobstore.engine.zones import ZONED, id_bounds, page_ids_zoned
+from jobstore.engine.zones import ZONED, key_bounds, page_ids_zoned
 
 if TYPE_CHECKING:
     import sqlite3
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 GATHERED = 20_000
 """A selection of at most so many executions is gathered when a walk would be longer."""
+NAMES_MERGED = 24
+"""So many names are merged in the index that begins with the name."""
 GATHERED_ZONED = 2_000
 """The same where bounds by period can spare most of it."""
 GATHERED_LATE = 200_000
@@ -46,12 +49,16 @@ class Key:
     present: str | None = None
     """The counter in period_tally that says how many executions have it; null: all, or it is not counted."""
     nullable: bool = True
+    is_covered: bool = False
+    """Whether the index holds what filters look at, so that walking all of it is quicker than reading many rows."""
 
 
 KEYS = {
     "created_at": Key("created_us", "execution_created", nullable=False),
     "completed_at": Key("completed_us", "execution_completed", present="completed"),
-    "duration_ms": Key("duration_ms", "execution_duration", "execution_name_duration", present="timed"),
+    "duration_ms": Key(
+        "duration_ms", "execution_duration", "execution_name_duration", present="timed", is_covered=True
+    ),
     "trace_id": Key("trace_id", "execution_trace"),
     "worker_id": Key("worker.name", "execution_worker"),
 }
@@ -109,10 +116,60 @@ class Segment:
         where = " AND ".join(part for part in (self.condition, condition) if part)
         return f"SELECT {columns} FROM {self.source} {f'WHERE {where}' if where else ''} ORDER BY {self.order}"
 
+    def bound(self, values: Sequence[int | bytes]) -> list[int | bytes]:
+        """What the statement binds, with the values of the condition."""
+        return [*self.values, *values]
 
-def page_ids_by(connection: sqlite3.Connection, order: str, request: Request) -> list[int]:
+
+@dataclass(frozen=True, slots=True)
+class MergedSegment:
+    """The same stretch of several names, in an index that begins with the name, merged by SQLite."""
+
+    source: str
+    condition: str
+    key: str
+    direction: str
+    names: tuple[int, ...]
+
+    def select(self, columns: str, condition: str = "") -> str:
+        """The statement that walks all of them."""
+        where = " AND ".join(part for part in ("name_id = ?", self.condition, condition) if part)
+        arm = f"SELECT {columns}, {self.key} AS key FROM {self.source} WHERE {where}"
+        return f"{' UNION ALL '.join([arm] * len(self.names))} ORDER BY key {self.direction}, id {self.direction}"
+
+    def bound(self, values: Sequence[int | bytes]) -> list[int | bytes]:
+        """What the statement binds, with the values of the condition."""
+        return [value for name_id in self.names for value in (name_id, *values)]
+
+
+def page_ids_by(connection: sqlite3.Connection, order: str, request: Request) -> list[int] | KeyQuery:
     """The ids at ``offset`` to ``offset + take`` of a selection in the order of a field, from the nearer end."""
     key = KEYS[order]
+    if request.is_plain and request.offset <= PASSED:
+        keys = walk_plain(connection, key, request)
+        if keys is not None:
+            return keys
+    return _page_ids(connection, key, request)
+
+
+def walk_plain(connection: sqlite3.Connection, key: Key, request: Request) -> KeyQuery | None:
+    """The first pages without a filter: an index entry for each row passed or taken.
+
+    Returns:
+        None where too few executions may have the key.
+    """
+    if key.nullable:
+        if key.present is None:
+            return None
+        sql = f"SELECT sum({key.present}) FROM period_tally WHERE span = ? AND period = 0"
+        (present,) = connection.execute(sql, (SPAN_ALL,)).fetchone()
+        if present < request.offset + request.take:
+            return None
+    segment, *_ = _segments(connection, key, request, nulls_first=False)
+    return KeyQuery(f"{segment.select('id')} LIMIT ? OFFSET ?", (request.take, request.offset))
+
+
+def _page_ids(connection: sqlite3.Connection, key: Key, request: Request) -> list[int]:
     parted = _parted(connection, key, request)
     if parted is not None:
         return _page_of_two(connection, key, request, *parted)
@@ -141,7 +198,7 @@ def _page_of_two(
     """The page where two selections follow one another: by the key, then, for want of it, by id."""
     total = count_selected(connection, present, request.after_us, request.before_us)
     first = replace(request, selection=present, total=total, take=max(0, min(request.take, total - request.offset)))
-    ids = page_ids_by(connection, _order_of(key), first) if first.take else []
+    ids = _page_ids(connection, key, first) if first.take else []
     rest = request.take - first.take
     if rest:
         last = replace(
@@ -149,10 +206,6 @@ def _page_of_two(
         )
         ids += page_ids_by_id(connection, last)
     return ids
-
-
-def _order_of(key: Key) -> str:
-    return next(order for order, other in KEYS.items() if other is key)
 
 
 def page_ids_by_id(connection: sqlite3.Connection, request: Request) -> list[int]:
@@ -170,19 +223,19 @@ def page_ids_by_id(connection: sqlite3.Connection, request: Request) -> list[int
 
 def _ids(connection: sqlite3.Connection, key: Key, request: Request, *, nulls_first: bool) -> list[int]:
     """Chooses the path; the request begins at the nearer end."""
-    segments = _segments(connection, key, request, nulls_first=nulls_first)
-    is_zoned = key.column in ZONED and (not key.nullable or _all_have(connection, key, request))
+    is_zoned = _is_zoned(connection, key, request)
     if request.is_plain and not (is_zoned and request.offset > PASSED):
-        return scan(connection, segments, request)
+        return scan(connection, _segments(connection, key, request, nulls_first=nulls_first), request)
     among = _name_segments(key, request, nulls_first=nulls_first)
     if among is not None:
         return scan(connection, among, request)
     if request.total <= min(GATHERED_ZONED if is_zoned else GATHERED, request.expected):
         return gather(connection, key, request, nulls_first=nulls_first)
+    segments = _segments(connection, key, request, nulls_first=nulls_first)
     found = _walked(connection, segments[0], request)
     if found is None and is_zoned:
         found = page_ids_zoned(connection, key.column, request)
-    if found is None and request.total <= GATHERED_LATE:
+    if found is None and request.total <= (GATHERED if key.is_covered else GATHERED_LATE):
         found = gather(connection, key, request, nulls_first=nulls_first)
     return scan(connection, segments, request) if found is None else found
 
@@ -208,36 +261,49 @@ def _all_have(connection: sqlite3.Connection, key: Key, request: Request) -> boo
 
 def _segments(connection: sqlite3.Connection, key: Key, request: Request, *, nulls_first: bool) -> list[Segment]:
     source, direction = f"execution INDEXED BY {key.index}", request.direction
-    absent = Segment(source, f"{key.column} IS NULL", f"id {direction}")
     if key.column == "worker.name":
         # Ids move with time: within each worker the walk begins where the selection can.
-        bounds = "" if request.is_plain else "execution.id BETWEEN ? AND ?"
-        values = () if request.is_plain else id_bounds(connection, request)
+        bounds, values = _bounds(connection, "id", request, is_zoned=True)
         joined = f"worker CROSS JOIN {source} ON execution.worker_id = worker.worker_id"
         present = Segment(joined, bounds, f"worker.name {direction}, execution.id {direction}", values)
         absent = Segment(source, "worker_id IS NULL", f"id {direction}")
     else:
-        present = Segment(source, f"{key.column} IS NOT NULL", f"{key.column} {direction}, id {direction}")
+        bounds, values = _bounds(connection, key.column, request, is_zoned=_is_zoned(connection, key, request))
+        order = f"{key.column} {direction}, id {direction}"
+        present = Segment(source, bounds or f"{key.column} IS NOT NULL", order, values)
+        absent = Segment(source, f"{key.column} IS NULL", f"id {direction}")
     if not key.nullable:
         return [present]
     return [absent, present] if nulls_first else [present, absent]
 
 
-def _name_segments(key: Key, request: Request, *, nulls_first: bool) -> list[Segment] | None:
-    """The stretches of the index that begins with the name, where the selection is one name."""
+def _bounds(
+    connection: sqlite3.Connection, column: str, request: Request, *, is_zoned: bool
+) -> tuple[str, tuple[int, ...]]:
+    """Where a walk may begin and end, for keys that move with time."""
+    if request.is_plain or not is_zoned:
+        return "", ()
+    return f"execution.{column} BETWEEN ? AND ?", key_bounds(connection, column, request)
+
+
+def _is_zoned(connection: sqlite3.Connection, key: Key, request: Request) -> bool:
+    """Whether bounds by period say where the key of every selected execution lies."""
+    return key.column in ZONED and (not key.nullable or _all_have(connection, key, request))
+
+
+def _name_segments(key: Key, request: Request, *, nulls_first: bool) -> list[MergedSegment] | None:
+    """The stretches of the index that begins with the name, where the selection is few names."""
     parts = request.selection.parts
-    if key.name_index is None or len(parts) != 1 or parts[0].names is None or len(parts[0].names) != 1:
+    if key.name_index is None or len(parts) != 1 or parts[0].names is None or len(parts[0].names) > NAMES_MERGED:
         return None
-    name = tuple(parts[0].names)
-    source, direction = f"execution INDEXED BY {key.name_index}", request.direction
-    order = f"{key.column} {direction}, id {direction}"
-    present = Segment(source, f"name_id = ? AND {key.column} IS NOT NULL", order, name)
-    absent = Segment(source, f"name_id = ? AND {key.column} IS NULL", f"id {direction}", name)
+    source, names = f"execution INDEXED BY {key.name_index}", tuple(sorted(parts[0].names))
+    present = MergedSegment(source, f"{key.column} IS NOT NULL", key.column, request.direction, names)
+    absent = MergedSegment(source, f"{key.column} IS NULL", key.column, request.direction, names)
     return [absent, present] if nulls_first else [present, absent]
 
 
-def scan(connection: sqlite3.Connection, segments: list[Segment], request: Request) -> list[int]:
-    """The order's index (or one name's part of it), filtered inside SQLite until the page is full.
+def scan(connection: sqlite3.Connection, segments: Sequence[Segment | MergedSegment], request: Request) -> list[int]:
+    """The order's index (or a few names' part of it), filtered inside SQLite until the page is full.
 
     The one path whose cost grows: with the depth of the page, and with the distance to the first match.
     """
@@ -245,9 +311,10 @@ def scan(connection: sqlite3.Connection, segments: list[Segment], request: Reque
     found: list[int] = []
     skip, take = request.offset, request.take
     for segment in segments:
-        bound = (*segment.values, *values)
-        sql = segment.select("execution.id", condition)
-        ids = [row_id for (row_id,) in connection.execute(f"{sql} LIMIT ? OFFSET ?", (*bound, take - len(found), skip))]
+        bound = segment.bound(values)
+        sql = segment.select("execution.id AS id", condition)
+        rows = connection.execute(f"{sql} LIMIT ? OFFSET ?", (*bound, take - len(found), skip))
+        ids = [row[0] for row in rows]
         found += ids
         if len(found) == take:
             break

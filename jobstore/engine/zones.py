@@ -51,12 +51,44 @@ def page_ids_zoned(connection: sqlite3.Connection, column: str, request: Request
     return [row_id for _, row_id in rows[offset : offset + request.take]]
 
 
-def id_bounds(connection: sqlite3.Connection, request: Request) -> tuple[int, int]:
-    """Ids between which every selected execution lies, by the days on which any starts; a step for each day."""
-    days = list(
-        _periods(connection, replace(request, descending=False), _counted_days(connection, request), SPAN_DAY, "id")
-    )
-    return min((day.first for day in days), default=0), max((day.last for day in days), default=0)
+def key_bounds(connection: sqlite3.Connection, column: str, request: Request) -> tuple[int, int]:
+    """Values between which every selected execution has its key; on the side where the order begins, to the hour."""
+    ascending = replace(request, descending=False)
+    days = _days(connection, column, ascending)
+    low, high = min((day.first for day in days), default=0), max((day.last for day in days), default=0)
+    if request.descending:
+        return low, _farthest_last(connection, column, ascending, days)
+    return _nearest_first(connection, column, ascending, days), high
+
+
+def _nearest_first(connection: sqlite3.Connection, column: str, request: Request, days: list[Period]) -> int:
+    """The lowest bound of any hour; only days whose own bound is lower than what is found are opened."""
+    found: int | None = None
+    for day in sorted(days, key=_by_first):
+        if found is not None and day.first >= found:
+            break
+        hours = _hours(connection, column, request, [day])
+        found = (
+            min((hour.first for hour in hours), default=day.first)
+            if found is None
+            else min([found, *(hour.first for hour in hours)])
+        )
+    return found or 0
+
+
+def _farthest_last(connection: sqlite3.Connection, column: str, request: Request, days: list[Period]) -> int:
+    """The highest bound of any hour, likewise."""
+    found: int | None = None
+    for day in sorted(days, key=_by_last, reverse=True):
+        if found is not None and day.last <= found:
+            break
+        hours = _hours(connection, column, request, [day])
+        found = (
+            max((hour.last for hour in hours), default=day.last)
+            if found is None
+            else max([found, *(hour.last for hour in hours)])
+        )
+    return found or 0
 
 
 def _within_reach(periods: list[Period], offset: int, take: int) -> tuple[list[Period], int]:
