@@ -23,6 +23,7 @@ FOLDER = Path(__file__).parent
 @click.option("--match", default="", help="Of the queries only those whose name contains this.")
 @click.option("--rounds", type=click.IntRange(5), default=200, show_default=True, help="Calls of each quick candidate.")
 @click.option("--budget", type=float, default=1.5, show_default=True, help="Seconds for a slow candidate of a query.")
+@click.option("--sweep-seconds", type=float, default=60, show_default=True, help="Time for the sweep of a size.")
 @click.option("--data", type=click.Path(path_type=Path), default=FOLDER / "data", help="Where the data sets are kept.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), default=FOLDER / "out" / "figures.json")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), default=FOLDER / "out" / "growth.svg")
@@ -35,6 +36,7 @@ def main(
     match: str,
     rounds: int,
     budget: float,
+    sweep_seconds: float,
     data: Path,
     json_file: Path,
     plot_file: Path,
@@ -46,7 +48,7 @@ def main(
     begun = time.perf_counter()
     sizes = tuple(sorted(sizes or ("1M",), key=SIZES.__getitem__))
     talk = Console(stderr=True)
-    run = Run(data, sizes, parts or PARTS, Settings(rounds, budget), talk, match)
+    run = Run(data, sizes, parts or PARTS, Settings(rounds, budget, sweep_seconds), talk, match)
     lines = run.lines()
     add_growth(lines)
     seconds = time.perf_counter() - begun

@@ -40,6 +40,7 @@ class Settings:
 
     rounds: int = 200
     budget_seconds: float = 2.0
+    sweep_seconds: float = 60.0
 
 
 class Bench:
