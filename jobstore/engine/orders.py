@@ -36,6 +36,8 @@ WALKED = 25_000
 PASSED = 10_000
 """Entries that a page without a filter may pass over, where bounds by period can spare it."""
 PATIENCE = 4
+ZONED_BUDGET = 12_000
+"""Bounds of an hour reach as far as its longest run: a walk may first have to pass a few hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +234,7 @@ def _ids(connection: sqlite3.Connection, key: Key, request: Request, *, nulls_fi
     if request.total <= min(GATHERED_ZONED if is_zoned else GATHERED, request.expected):
         return gather(connection, key, request, nulls_first=nulls_first)
     segments = _segments(connection, key, request, nulls_first=nulls_first)
-    found = _walked(connection, segments[0], request)
+    found = _walked(connection, segments[0], request, ZONED_BUDGET if is_zoned else LEAST_BUDGET)
     if found is None and is_zoned:
         found = page_ids_zoned(connection, key.column, request)
     if found is None and request.total <= (GATHERED if key.is_covered else GATHERED_LATE):
@@ -240,11 +242,11 @@ def _ids(connection: sqlite3.Connection, key: Key, request: Request, *, nulls_fi
     return scan(connection, segments, request) if found is None else found
 
 
-def _walked(connection: sqlite3.Connection, segment: Segment, request: Request) -> list[int] | None:
+def _walked(connection: sqlite3.Connection, segment: Segment, request: Request, least: int) -> list[int] | None:
     """A filtered walk, where it promises to be short."""
     if request.expected > WALKED:
         return None
-    return walk_filtered(connection, segment, request, min(WALKED, PATIENCE * request.expected + LEAST_BUDGET))
+    return walk_filtered(connection, segment, request, min(WALKED, PATIENCE * request.expected + least))
 
 
 def _all_have(connection: sqlite3.Connection, key: Key, request: Request) -> bool:
