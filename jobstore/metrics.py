@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jobstore.errors import NotFound
+from jobstore.errors import InvalidParameter, NotFound
 from jobstore.instants import MICROSECONDS, instant_us
 from jobstore.models import STATUSES
 
@@ -70,7 +70,7 @@ def _jobs(store: Queries, most: int) -> Iterator[JobDocument]:
 def _stats(store: Queries, job: JobDocument) -> StatsDocument | None:
     try:
         return store.job_stats(job["id"])
-    except NotFound:  # removed a moment ago
+    except (NotFound, InvalidParameter):  # removed a moment ago, or of a name that could be none
         return None
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from jobstore.instants import MICROSECONDS, instant_datetime
+from jobstore.instants import MICROSECONDS, instant_datetime, instant_us
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -49,11 +49,7 @@ def _shown(char: str) -> str:
 
 def instant(text: str | None) -> int | None:
     """The microseconds of a document's own RFC 3339 text."""
-    return None if text is None else _microseconds(datetime.fromisoformat(text))
-
-
-def _microseconds(moment: datetime) -> int:
-    return round((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * MICROSECONDS)
+    return None if text is None else instant_us(datetime.fromisoformat(text))
 
 
 def count(number: int, noun: str) -> str:

@@ -159,11 +159,11 @@ def _job_table(store: JobStore, page: Any, screen: Screen) -> list[Text]:  # noq
 
 def _row(store: JobStore, job: Any) -> Any:  # noqa: ANN401 - a document of the operation
     from jobstore.cli import views  # noqa: PLC0415 - what is drawn needs rich; JSON does not
-    from jobstore.errors import NotFound  # noqa: PLC0415 - beside its only use
+    from jobstore.errors import InvalidParameter, NotFound  # noqa: PLC0415 - beside their only use
 
     try:
         latest = store.get_job_executions(job["id"], limit=1)["data"]
-    except NotFound:  # removed a moment ago
+    except (NotFound, InvalidParameter):  # removed a moment ago, or of a name that could be none
         latest = []
     return views.JobRow(job, latest[0]["status"] if latest else None, store.timezone)
 
