@@ -1,8 +1,9 @@
 """The one way in for writers: in turn, one at a time, over all threads and processes.
 
 Threads of a process queue up and are let in first come, first served: with a plain lock, one that records
-without a pause keeps the others out. Processes share ``flock`` on a file beside the store. SQLite before
-3.51.3 can lose commits when two writers checkpoint at once, so its own locks are not enough.
+without a pause keeps the others out. Processes share ``flock`` on a file beside the store, and before it a
+place to wait in, where there is room for one: whoever goes out cannot go in again past the one that waits.
+SQLite before 3.51.3 can lose commits when two writers checkpoint at once, so its own locks are not enough.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import random
+import struct
 import threading
 import time
 from collections import deque
@@ -21,12 +23,17 @@ from jobstore.errors import StoreBusy, StoreUnreadable
 from jobstore.forking import tell_of_forks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PAUSE_SECONDS: Final = 0.0005
 """About so long a process sleeps before it looks again whether the file is free."""
 FORK_TIMEOUT_SECONDS: Final = 5.0
+
+_SET_LOCK: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None) if struct.calcsize("P") == 8 else None  # noqa: PLR2004
+"""Linux: a lock on a byte that belongs to the open file, as ``flock`` does. Elsewhere turns are left to chance."""
+_TAKE: Final = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+_GIVE: Final = struct.pack("hhqqi4x", fcntl.F_UNLCK, os.SEEK_SET, 0, 1, 0)
 
 
 class Queue:
@@ -149,18 +156,30 @@ class Gate:
 
     def _lock(self, timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds
+        while not self._lock_open_file(deadline, timeout_seconds):
+            self._close()  # someone removed the file: others will lock a new one
+
+    def _lock_open_file(self, deadline: float, timeout_seconds: float) -> bool:
+        """Whether the file that is locked now still has its name."""
+        descriptor = self._open() if self._descriptor is None else self._descriptor
+        try:
+            self._until(deadline, lambda: _wait_next(descriptor), timeout_seconds)
+            self._until(deadline, lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB), timeout_seconds)
+        finally:
+            _go_on(descriptor)
+        return os.fstat(descriptor).st_nlink > 0
+
+    def _until(self, deadline: float, attempt: Callable[[], object], timeout_seconds: float) -> None:
+        """Makes the attempt until it succeeds or the time is up."""
         while True:
-            descriptor = self._open() if self._descriptor is None else self._descriptor
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                attempt()
+            except (BlockingIOError, PermissionError):  # what the two kinds of locks say when they are taken
                 if time.monotonic() >= deadline:
                     raise self._busy("Another process has", timeout_seconds) from None
                 time.sleep(PAUSE_SECONDS * (0.5 + random.random()))  # noqa: S311 - only to be out of step
-                continue
-            if os.fstat(descriptor).st_nlink:
+            else:
                 return
-            self._close()  # someone removed the file: others will lock a new one
 
     def _unlock(self) -> None:
         if self._descriptor is not None:
@@ -184,6 +203,18 @@ class Gate:
 
     def _busy(self, who: str, timeout_seconds: float) -> StoreBusy:
         return StoreBusy(f"{who} held {self._path} for longer than {timeout_seconds:g} s; try again")
+
+
+def _wait_next(descriptor: int) -> None:
+    """Takes the place of the one that waits."""
+    if _SET_LOCK is not None:
+        fcntl.fcntl(descriptor, _SET_LOCK, _TAKE)
+
+
+def _go_on(descriptor: int) -> None:
+    """Leaves that place to the next."""
+    if _SET_LOCK is not None:
+        fcntl.fcntl(descriptor, _SET_LOCK, _GIVE)
 
 
 _gates: WeakValueDictionary[Path, Gate] = WeakValueDictionary()

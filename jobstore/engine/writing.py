@@ -6,8 +6,10 @@ is made whole under another name first, so there is never half a store at its pa
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
+import time
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,8 +26,12 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS: Final = 10.0
 CACHE_KIB: Final = 16 * 1024
-WAL_KEPT_BYTES: Final = 64 * 1024 * 1024
+LOG_BYTES: Final = 16 * 1024 * 1024
+"""The log is usually a quarter of that: SQLite writes it back after every 1,000 pages and begins anew."""
+SHORTEN_EVERY_SECONDS: Final = 0.5
+SHORTEN_MILLISECONDS: Final = 100
 
+_log = logging.getLogger("jobstore")
 _abandoned: list[sqlite3.Connection] = []
 """Connections that crossed a fork after all, or whose file lost its name to another one."""
 
@@ -50,6 +56,8 @@ class Writer:
         self._gate = gate_of(self.file)
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._log = f"{self.file}-wal"
+        self._shorten_due = 0.0
         self._is_closed = False
         check_folder(self.file.parent)
         with self._held():
@@ -75,6 +83,7 @@ class Writer:
             except BaseException:
                 self._roll_back(connection)
                 raise
+            self._shorten_log(connection)
 
     @contextmanager
     def held(self) -> Iterator[sqlite3.Connection]:
@@ -137,6 +146,20 @@ class Writer:
         self._identity = (found.st_dev, found.st_ino)
         self._connection = connection
         return connection
+
+    def _shorten_log(self, connection: sqlite3.Connection) -> None:
+        """Begins the log anew where readers that never pause keep SQLite from it, once those of now are done."""
+        now = time.monotonic()
+        if now < self._shorten_due or _size(self._log) <= LOG_BYTES:
+            return
+        self._shorten_due = now + SHORTEN_EVERY_SECONDS
+        connection.execute(f"PRAGMA busy_timeout = {SHORTEN_MILLISECONDS}")
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error:
+            _log.info("the log of %s could not be written back; that is tried again", self.path)
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {round(self._timeout_seconds * 1000)}")
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         """Undoes what is open; a connection that cannot is given up."""
@@ -233,6 +256,13 @@ def remove_store(file: Path) -> None:
         file.with_name(f"{file.name}{suffix}").unlink(missing_ok=True)
 
 
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - on the hot path
+    except OSError:
+        return 0
+
+
 def _open(file: Path, mode: str, timeout_seconds: float) -> sqlite3.Connection:
     return sqlite3.connect(
         f"{file.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False,
@@ -271,7 +301,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA recursive_triggers = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA temp_store = MEMORY")
-    connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     try:
         check_is_store(connection, path)
     except SchemaTooOld:
