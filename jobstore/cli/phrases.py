@@ -133,6 +133,7 @@ def took(milliseconds: int) -> str:
 def clock_time(us: int, zone: tzinfo | None, now_us: int | None = None) -> str:
     """An instant on the wall clock of a zone (None: this machine's), the year left out where it is `now_us`'s.
 
+    >>> from datetime import UTC
     >>> clock_time(1_768_464_000_000_000, UTC), clock_time(1_768_464_000_000_000, UTC, 1_768_464_000_000_001)
     ('2026-01-15 08:00:00', '01-15 08:00:00')
     """
@@ -219,6 +220,7 @@ def _weekday(word: str) -> int | None:
 def stamp(us: int, zone: tzinfo | None) -> str:
     """An instant as programs read it, in a zone: RFC 3339 in whole seconds.
 
+    >>> from datetime import UTC
     >>> stamp(1_768_464_000_500_000, UTC)
     '2026-01-15T08:00:00Z'
     """

@@ -69,12 +69,10 @@ def build(file: str | None, seed: int | None, now_us: int) -> Path:
 
 
 def free_paths() -> Iterator[Path]:
-    """Names in this folder (or, where that cannot be written, in a new one) that are not taken yet."""
+    """Names in this folder (or, where that cannot be written, in a new one); `load` refuses those that are taken."""
     folder = Path() if os.access(".", os.W_OK) else Path(tempfile.mkdtemp(prefix=f"{NAME}-"))
     for number in range(1, MOST_FILES + 1):
-        path = folder / (f"{NAME}.db" if number == 1 else f"{NAME}-{number}.db")
-        if not os.path.lexists(path):
-            yield path
+        yield folder / (f"{NAME}.db" if number == 1 else f"{NAME}-{number}.db")
 
 
 # What is shown.

@@ -52,9 +52,14 @@ def test_there_are_about_20_000_executions_in_four_weeks_up_to_now(world):
     assert [each["id"] for each in world["executions"]] == [str(number) for number in range(1, len(created) + 1)]
 
 
-def test_nothing_happens_after_now(world):
-    stamps = [each[name] for each in world["executions"] for name in ("started_at", "completed_at") if each[name]]
-    assert max(map(us, stamps)) <= NOW_US
+@pytest.mark.parametrize("seconds", [0, 187, 188, 190, 200, 1_988])
+def test_nothing_happens_after_now(seconds):
+    """187 s later it is half past nine, and most jobs have just started."""
+    now_us = NOW_US + seconds * 1_000_000
+    executions = demo.document(now_us)["executions"]
+    stamps = [each[name] for each in executions for name in ("started_at", "completed_at") if each[name]]
+    assert max(map(us, stamps)) <= now_us
+    assert min(each["duration_ms"] for each in executions if each["duration_ms"] is not None) > 0
 
 
 def test_an_end_comes_its_duration_after_the_start(world):

@@ -178,3 +178,18 @@ def test_the_version_is_the_package_s(cli):
     import jobstore
 
     assert cli("--version").out == f"jobstore {jobstore.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("serve", "--open"), ("--port", "0")), (("serve", "--open"), ("--host", "localhost")),
+        (("prune",), ("--before", "2026-01-01")), (("prune",), ("--keep-last", "1")), (("dump",), ("-o", "out")),
+        (("export",), ("--format", "csv")), (("metrics",), ("--max-jobs", "1")), (("jobs",), ("--watch", "2")),
+        (("token", "create"), ("--label", "a")),
+    ],
+)  # fmt: skip
+def test_options_that_are_no_parameters_come_once_too(cli, store, words, option):
+    answer = cli(*words, store, *option, *option)
+    assert answer.code == 2
+    assert f"{option[0]} was given twice; give it once [INVALID_PARAMETER]" in answer.err
