@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -202,7 +203,9 @@ async def _serve_stdio(server: Server[Any]) -> None:
     async with stdio_server() as (incoming, outgoing), anyio.create_task_group() as tasks:
         tasks.start_soon(relay.questions, incoming, to_server, outgoing)
         tasks.start_soon(relay.answers, from_server, outgoing)
-        await server.run(asked, answered, server.create_initialization_options())
+        # The SDK turns the descriptor around, but what is printed might stay in a buffer until it turns it back.
+        with redirect_stdout(sys.stderr):
+            await server.run(asked, answered, server.create_initialization_options())
 
 
 class _Relay:

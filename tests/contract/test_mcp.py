@@ -1,6 +1,7 @@
 """The tools over MCP: a real client session against a real process, and what goes over the pipes."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -151,7 +152,9 @@ def call(number: int | str, name: str = "datahub_list_jobs", **arguments: object
 def served(seed_path: object) -> Iterator["subprocess.Popen[bytes]"]:
     """A server process whose pipes the test holds."""
     pipe = subprocess.PIPE
-    process = subprocess.Popen([sys.executable, "-c", SERVE, str(seed_path)], stdin=pipe, stdout=pipe, stderr=pipe)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", SERVE, str(seed_path)]
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
     try:
         yield process
     finally:
