@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from apscheduler import events
@@ -27,59 +27,54 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 import jobstore
 from jobstore.errors import Conflict, InvalidParameter
-from jobstore.integrations import apscheduler
+from jobstore.integrations import apscheduler, apscheduler_runs
+from tests.integrations.waiting import DEADLINE_SECONDS, until
 
-DEADLINE_SECONDS = 30
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
 FAR = datetime(2090, 1, 1, tzinfo=UTC)
 
 logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
 
 
-def until(condition, seconds=DEADLINE_SECONDS):
-    """Waits for something to become true, and fails when it does not."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "this did not come true in time"
-        time.sleep(0.01)
-    return found
-
-
 class Bench:
     """A store, its recorder and a scheduler, and what a reader sees."""
 
-    def __init__(self, path, **options):
+    def __init__(self, path: Path, **options: Any) -> None:
         self.recorder = jobstore.Recorder(path / "jobs.db")
         self.store = jobstore.open(path / "jobs.db")
         self.scheduler = BackgroundScheduler(timezone="UTC", **options)
         self.mirrors: list[Any] = []
 
-    def mirror(self, scheduler=None, **options):
+    def mirror(self, scheduler: Any = None, **options: Any) -> Any:
         made = apscheduler.mirror(scheduler or self.scheduler, self.recorder, **options)
         self.mirrors.append(made)
         return made
 
-    def flushed(self):
+    def flushed(self) -> None:
         assert all(made.flush() for made in self.mirrors)
 
-    def jobs(self):
+    def jobs(self) -> dict[str, Any]:
         self.flushed()
         return {job["name"]: job for job in self.store.list_jobs(limit=1000)["data"]}
 
-    def executions(self, name=None):
+    def executions(self, name: str | None = None) -> list[Any]:
         self.flushed()
         query = partial(self.store.list_job_executions, limit=1000, order_by="id", order_desc=False)
         return [each for each in query()["data"] if name in (None, each["job_name"])]
 
-    def ended(self, count, name=None):
+    def ended(self, count: int, name: str | None = None) -> list[Any]:
         """The executions, once so many have ended."""
 
-        def found():
+        def found() -> list[Any]:
             ends = [each for each in self.executions(name) if each["completed_at"]]
-            return ends if len(ends) >= count else None
+            return ends if len(ends) >= count else []
 
         return until(found)
 
-    def close(self):
+    def close(self) -> None:
         if self.scheduler.running:
             self.scheduler.shutdown()
         for made in self.mirrors:
@@ -96,7 +91,7 @@ def bench(tmp_path):
 
 
 @contextmanager
-def bench_with(path, **options):
+def bench_with(path: Path, **options: Any) -> Iterator[Bench]:
     made = Bench(path, **options)
     try:
         yield made
@@ -269,31 +264,31 @@ def test_ids_that_are_no_names_are_written_as_names(bench):
 class PicklingJobStore(MemoryJobStore):  # type: ignore[misc]
     """As APScheduler's job stores in databases: jobs go in and come out pickled."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.pickled: dict[str, bytes] = {}
 
-    def _keep(self, job):
+    def _keep(self, job: Any) -> None:
         self.pickled[job.id] = pickle.dumps(job.__getstate__())
 
-    def _restored(self, job):
+    def _restored(self, job: Any) -> Any:
         made = Job.__new__(Job)
         made.__setstate__(pickle.loads(self.pickled[job.id]))
         made._scheduler, made._jobstore_alias = self._scheduler, self._alias
         return made
 
-    def shutdown(self):
+    def shutdown(self) -> None:
         """What is in a database stays."""
 
-    def add_job(self, job):
+    def add_job(self, job: Any) -> None:
         self._keep(job)
         super().add_job(job)
 
-    def update_job(self, job):
+    def update_job(self, job: Any) -> None:
         self._keep(job)
         super().update_job(job)
 
-    def get_due_jobs(self, now):
+    def get_due_jobs(self, now: datetime) -> list[Any]:
         return [self._restored(job) for job in super().get_due_jobs(now)]
 
 
@@ -338,6 +333,15 @@ def test_a_run_is_recorded_with_its_times_and_its_return_value(bench):
         datetime.fromisoformat(slow[f"{what}_at"]) for what in ("created", "started", "completed")
     )
     assert before <= created <= started <= completed <= datetime.now(UTC)
+
+
+def test_the_job_of_the_scheduler_itself_is_left_as_it_is(bench):
+    bench.mirror()
+    bench.scheduler.start()
+    bench.scheduler.add_job(add, "interval", seconds=1, id="job")
+    bench.ended(2)
+    job = bench.scheduler.get_job("job")
+    assert (job.func, type(job.id)) == (add, str)
 
 
 def test_a_failing_run_is_recorded_with_its_error_and_traceback(bench):
@@ -504,7 +508,7 @@ async def long_coroutine():
 
 
 def test_coroutines_are_recorded_where_they_are_awaited(bench):
-    async def program():
+    async def program() -> None:
         scheduler = AsyncIOScheduler(timezone="UTC")
         mirror = bench.mirror(scheduler)
         scheduler.start()
@@ -530,7 +534,7 @@ def test_coroutines_are_recorded_where_they_are_awaited(bench):
 
 
 def test_a_coroutine_that_is_cancelled_before_it_began_is_a_failure(bench):
-    async def program():
+    async def program() -> None:
         scheduler = AsyncIOScheduler(timezone="UTC")
         bench.mirror(scheduler)
         scheduler.start()
@@ -596,7 +600,8 @@ def test_a_shutdown_loses_nothing(bench, wait):
     assert [each["status"] for each in bench.ended(12)] == ["SUCCESS"] * 12
 
 
-def test_a_store_that_is_busy_keeps_neither_the_scheduler_nor_a_run_and_gets_all_of_it_later(bench):
+def test_a_store_that_is_busy_keeps_neither_the_scheduler_nor_a_run_and_gets_all_of_it_later(bench, monkeypatch):
+    monkeypatch.setattr(apscheduler_runs, "PATIENCE_SECONDS", 0.3)
     bench.mirror()
     bench.recorder._writer._timeout_seconds = 0.1
     lock = sqlite3.connect(bench.recorder.path, isolation_level=None)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from apscheduler import events
@@ -22,18 +22,21 @@ import jobstore
 from jobstore.instants import instant_text, instant_us
 from jobstore.integrations import apscheduler
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
 
 
 class Ledger:
     """What happened, by the scheduler's own account and by the jobs' own, without the mirror."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.outcomes: Counter[tuple[str, str | None, str]] = Counter()
         self.calls: dict[str, list[tuple[float, float]]] = {}
         self._lock = threading.Lock()
 
-    def hear(self, event):
+    def hear(self, event: Any) -> None:
         kinds = {
             events.EVENT_JOB_EXECUTED: "SUCCESS",
             events.EVENT_JOB_ERROR: "ValueError",
@@ -47,8 +50,8 @@ class Ledger:
                 at = instant_text(instant_us(event.scheduled_run_time))
                 self.outcomes[event.job_id, at, kinds[event.code]] += 1
 
-    def job(self, name, seconds=0.0, *, fails=False):
-        def call():
+    def job(self, name: str, seconds: float = 0.0, *, fails: bool = False) -> Callable[[], dict[str, str]]:
+        def call() -> dict[str, str]:
             begun = time.time()
             time.sleep(seconds)
             with self._lock:
@@ -60,8 +63,8 @@ class Ledger:
         return call
 
 
-def fleet(scheduler, ledger):
-    def add(name, seconds=0.0, *, every=1, fails=False, **options):
+def fleet(scheduler: Any, ledger: Ledger) -> None:
+    def add(name: str, seconds: float = 0.0, *, every: int = 1, fails: bool = False, **options: Any) -> None:
         scheduler.add_job(ledger.job(name, seconds, fails=fails), "interval", seconds=every, id=name, **options)
 
     for number in range(4):
@@ -106,7 +109,7 @@ def test_each_run_of_a_busy_scheduler_is_there_once_with_its_status_times_and_er
     assert len(jobs) == 14
 
 
-def everything(store) -> list[Any]:
+def everything(store: jobstore.JobStore) -> list[Any]:
     found: list[Any] = []
     while True:
         page = store.list_job_executions(limit=1000, offset=len(found), order_by="id", order_desc=False)
@@ -115,12 +118,12 @@ def everything(store) -> list[Any]:
             return found
 
 
-def outcome(execution):
+def outcome(execution: Any) -> str:
     """The status, or the first word of the error."""
-    return execution["status"] if execution["error"] is None else execution["error"].partition(":")[0]
+    return str(execution["status"] if execution["error"] is None else execution["error"].partition(":")[0])
 
 
-def check_times(found, ledger):
+def check_times(found: list[Any], ledger: Ledger) -> None:
     """Starts and ends lie around what the jobs themselves saw; what never ran has neither start nor duration."""
     spans: dict[str, list[tuple[float, float]]] = {}
     for each in found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -19,6 +20,9 @@ from jobstore.instants import instant_text, instant_us
 from jobstore.integrations.apscheduler_triggers import Translation, translate, trigger_words
 from jobstore.schedule import next_cron_us
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 BERLIN, NEW_YORK, SHANGHAI = "Europe/Berlin", "America/New_York", "Asia/Shanghai"
 MOMENTS = [
     datetime(2026, 2, 20, 10, 17, 23, 700_000, tzinfo=UTC),
@@ -28,15 +32,15 @@ MOMENTS = [
 BEGINNING = datetime(2026, 1, 1, 0, 0, 7, tzinfo=UTC)
 
 
-def cron(zone="UTC", **fields):
+def cron(zone: str = "UTC", **fields: Any) -> Any:
     return CronTrigger(timezone=zone, **fields)
 
 
-def interval(**options):
+def interval(**options: Any) -> Any:
     return IntervalTrigger(start_date=options.pop("start_date", BEGINNING), timezone="UTC", **options)
 
 
-def in_pairs(below):
+def in_pairs(below: int) -> str:
     """0,1,3,4,6,7,...: nothing that a range could shorten."""
     return ",".join(str(value) for value in range(below) if value % 3 < 2 and (value or below != 31))
 
@@ -144,7 +148,7 @@ EXTERNAL_FORMS = [
 ]  # fmt: skip
 
 
-def fire_times(trigger, now, count=10) -> list[str | None]:
+def fire_times(trigger: Any, now: datetime, count: int = 10) -> list[str | None]:
     """What APScheduler would do, punctual to the microsecond."""
     found: list[str | None] = []
     previous = None
@@ -156,7 +160,7 @@ def fire_times(trigger, now, count=10) -> list[str | None]:
     return found
 
 
-def next_run_times(path, now, count=10):
+def next_run_times(path: Path, now: datetime, count: int = 10) -> list[str]:
     """What a reader of the store is told, each time at the moment of the run before."""
     found, moment = [], now
     with jobstore.open(path, clock=lambda: moment) as store:
@@ -167,7 +171,7 @@ def next_run_times(path, now, count=10):
     return found
 
 
-def write(path, zone, translation: Translation):
+def write(path: Path, zone: str, translation: Translation) -> None:
     with jobstore.Recorder(path, timezone=zone) as recorder:
         recorder.save_job(
             "job",
@@ -250,7 +254,7 @@ ZONES = ["UTC", BERLIN, NEW_YORK, SHANGHAI, "Australia/Lord_Howe", "America/Hava
          "Africa/Casablanca", "America/Santiago", "Antarctica/Troll", "Pacific/Chatham", "Europe/Dublin"]  # fmt: skip
 
 
-def field(low, high):
+def field(low: int, high: int) -> st.SearchStrategy[str]:
     one = st.integers(low, high)
     return st.one_of(
         st.just("*"),

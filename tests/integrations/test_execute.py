@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,21 +18,12 @@ import jobstore
 from jobstore import execute
 from jobstore.errors import InvalidParameter
 from jobstore.processgroup import TAIL_BYTES
+from tests.integrations.waiting import DEADLINE_SECONDS, until
 
 PYTHON = sys.executable
-DEADLINE_SECONDS = 30
 
 
-def until(condition, seconds=DEADLINE_SECONDS):
-    """Waits for something to become true, and fails when it does not."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "this did not come true in time"
-        time.sleep(0.01)
-    return found
-
-
-def is_alive(pid):
+def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
@@ -46,11 +38,11 @@ def path(tmp_path):
 class Runner:
     """Runs commands with files for their output; `stdout` and `stderr` are what went through."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.stdout = self.stderr = b""
 
-    def __call__(self, *command, job="job", **options):
+    def __call__(self, *command: str, job: str = "job", **options: Any) -> int:
         paths = self.folder / "stdout", self.folder / "stderr"
         path = options.pop("path", self.folder / "jobs.db")
         with paths[0].open("wb") as out, paths[1].open("wb") as err:
@@ -64,21 +56,21 @@ def run(tmp_path):
     return Runner(tmp_path)
 
 
-def shell(run, script, **options):
+def shell(run: Runner, script: str, **options: Any) -> int:
     return run("sh", "-c", script, **options)
 
 
-def executions(path):
+def executions(path: Path) -> list[Any]:
     with jobstore.open(path) as store:
         return store.list_job_executions(limit=1000, order_by="id", order_desc=False)["data"]
 
 
-def the_execution(path):
+def the_execution(path: Path) -> Any:
     (found,) = executions(path)
     return found
 
 
-def the_job(path, name="job"):
+def the_job(path: Path, name: str = "job") -> Any:
     with jobstore.open(path) as store:
         return store.get_job(name)
 
@@ -208,27 +200,16 @@ def test_a_signal_is_passed_on_to_the_command_and_its_answer_counts(path, signum
 
 
 def test_what_is_ignored_stays_ignored_as_under_nohup(path):
+    under_nohup = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", PYTHON, "-c", ENTRY, path]
     process = subprocess.Popen(
-        [
-            "sh",
-            "-c",
-            'trap "" HUP; exec "$@"',
-            "sh",
-            PYTHON,
-            "-c",
-            ENTRY,
-            path,
-            "sh",
-            "-c",
-            "echo ready; read line; exit 4",
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        [*under_nohup, "sh", "-c", "echo ready; read line; exit 4"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
     process.communicate(b"\n", timeout=DEADLINE_SECONDS)
     assert process.returncode == 4
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -28,37 +29,27 @@ from jobstore.instants import instant_datetime, instant_us
 from jobstore.integrations import huey as integration
 from jobstore.integrations.huey import cron_of
 from jobstore.schedule import next_cron_us
-
-DEADLINE_SECONDS = 30
+from tests.integrations.waiting import DEADLINE_SECONDS, until
 
 logging.getLogger("huey").setLevel(logging.CRITICAL)
-
-
-def until(condition, seconds=DEADLINE_SECONDS):
-    """Waits for something to become true, and fails when it does not."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "this did not come true in time"
-        time.sleep(0.01)
-    return found
 
 
 class QuietConsumer(Consumer):  # type: ignore[misc]
     """A consumer in the test's own process, which leaves signals to pytest."""
 
-    def _set_signal_handlers(self):
+    def _set_signal_handlers(self) -> None:
         pass
 
 
 class Bench:
-    def __init__(self, path, huey, **options):
+    def __init__(self, path: Path, huey: Any, **options: Any) -> None:
         self.recorder = jobstore.Recorder(path)
         self.store = jobstore.open(path)
         self.huey = huey
         self.mirror = integration.mirror(huey, self.recorder, **options)
         self.consumers: list[QuietConsumer] = []
 
-    def consume(self, workers=2, **options):
+    def consume(self, workers: int = 2, **options: Any) -> QuietConsumer:
         consumer = QuietConsumer(
             self.huey, workers=workers, initial_delay=0.01, max_delay=0.05, periodic=False, **options
         )
@@ -66,20 +57,20 @@ class Bench:
         self.consumers.append(consumer)
         return consumer
 
-    def executions(self, **query):
+    def executions(self, **query: Any) -> list[Any]:
         assert self.mirror.flush()
         return self.store.list_job_executions(limit=1000, order_by="id", order_desc=False, **query)["data"]
 
-    def ended(self, count):
+    def ended(self, count: int) -> list[Any]:
         return until(
             lambda: (found := [each for each in self.executions() if each["completed_at"]])[count - 1 :] and found
         )
 
-    def jobs(self):
+    def jobs(self) -> dict[str, Any]:
         assert self.mirror.flush()
         return {job["name"]: job for job in self.store.list_jobs(limit=1000)["data"]}
 
-    def close(self):
+    def close(self) -> None:
         for consumer in self.consumers:
             consumer.stop(graceful=True)
         self.mirror.close()
@@ -468,7 +459,7 @@ def test_one_process_enqueues_and_another_runs(tmp_path, consumer_of, worker_typ
 # --- periodic tasks -------------------------------------------------------------------------------
 
 
-def periodic(validate):
+def periodic(validate: Any) -> Any:
     huey = MemoryHuey()
 
     def task():

@@ -9,6 +9,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +17,9 @@ import jobstore
 from jobstore.errors import Conflict
 from jobstore.integrations import journal as journal_module
 from jobstore.integrations.journal import Journal, wait_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -25,11 +29,11 @@ def recorder(tmp_path):
         yield made
 
 
-def noted(seen, number, _recorder):
+def noted(seen: list[int], number: int, _recorder: jobstore.Recorder) -> None:
     seen.append(number)
 
 
-def count(path):
+def count(path: Path) -> int:
     with jobstore.open(path) as store:
         return store.list_job_executions(limit=1)["pagination"]["total"]
 

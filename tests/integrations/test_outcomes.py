@@ -6,6 +6,7 @@ import json
 from collections import UserDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 
 from jobstore.integrations.outcomes import RESULT_BYTES, error_text, kept_result, traceback_result
 from jobstore.values import json_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass
@@ -107,13 +111,13 @@ def test_an_error_is_its_type_and_message():
     assert len(error_text(ValueError("x" * 5000))) == 2000
 
 
-def deep(level):
+def deep(level: int) -> None:
     if level == 0:
         raise ValueError("at the bottom")
     deep(level - 1)
 
 
-def raised(call, *arguments):
+def raised(call: Callable[..., object], *arguments: object) -> BaseException:
     try:
         call(*arguments)
     except Exception as error:

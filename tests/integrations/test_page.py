@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,14 +18,14 @@ PROGRAM = re.compile(r"^```python\n# (\S+\.py)\n(.*?)^```$", re.MULTILINE | re.D
 PROGRAMS = dict(PROGRAM.findall(PAGE.read_text(encoding="utf-8")))
 
 
-def run(title, folder):
+def run(title: str, folder: Path) -> str:
     (folder / title).write_text(PROGRAMS[title], encoding="utf-8")
     done = subprocess.run([sys.executable, title], cwd=folder, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
-def executions(folder):
+def executions(folder: Path) -> list[Any]:
     with jobstore.open(folder / "jobs.db") as store:
         return [
             (each["job_name"], each["status"], each["result"], each["error"])
