@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 SOAK: Final = float(os.environ.get("JOBSTORE_SOAK", "1"))
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -14,3 +17,12 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 def scaled(count: int) -> int:
     """So many times, or more."""
     return max(1, round(count * SOAK))
+
+
+def run_program(name: str, *arguments: object, prefix: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The figures that a program of this folder prints; raises with what it says if it finds something."""
+    command = [*prefix, sys.executable, "-m", f"tests.reliability.{name}", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120 * max(1.0, SOAK))
+    assert done.returncode == 0, done.stderr
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures

@@ -1,0 +1,20 @@
+"""Processes that are killed at any moment: nothing acknowledged is lost, nothing is half."""
+
+from __future__ import annotations
+
+from tests.reliability.scale import run_program, scaled
+
+
+def test_what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_else_appears(quick_folder):
+    figures = run_program("ledger", quick_folder, "--kills", scaled(100))
+    assert figures["operations"] > figures["kills"]
+    assert figures["slowest_reopen_seconds"] < 1
+
+
+def test_a_prune_that_is_killed_at_any_moment_loses_nothing_and_archives_nothing_twice(quick_folder):
+    assert run_program("archiving", quick_folder, "--kills", scaled(20))["kills"] >= scaled(20)
+
+
+def test_a_file_that_is_made_loaded_or_upgraded_is_old_or_new_after_a_kill(quick_folder):
+    outcomes = run_program("births", quick_folder, "--kills", scaled(12))
+    assert sum(outcomes.values()) == 3 * scaled(12)
