@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     Word = str | Callable[[Any], str]
 
 FLUSH_SECONDS = 10.0
+SHUTDOWN_SECONDS = 2.0
+"""For the last writes, while the scheduler shuts down; what is left then is written when the program ends."""
 _DESCRIPTION_CHARACTERS = 2000
 _log = logging.getLogger("jobstore.integrations")
 _mirrored: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -209,7 +211,7 @@ class Mirror:
                 self._retire(job_id)
 
     def _shut_down(self, _event: Any) -> None:  # noqa: ANN401
-        if not self.flush():
+        if not self.flush(SHUTDOWN_SECONDS):
             _log.warning("The scheduler is shut down; some of its runs are not recorded yet")
 
     # --- jobs

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -215,6 +217,19 @@ def test_a_pytest_of_somebody_else_finds_the_fixtures_and_imports_no_door(pytest
     ).assert_outcomes(passed=2)
     fixtures = pytester.runpytest_subprocess("--fixtures")
     fixtures.stdout.fnmatch_lines(["jobstore_clock *", "jobstore_factory *", "jobstore_snapshot *"])
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
+
+
+def test_the_tests_of_the_page_run_as_printed(pytester):
+    blocks = re.findall(
+        r"^```python\n# (\S+)\.py\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    assert [name for name, _ in blocks] == ["test_overdue", "test_names"]
+    pytester.makepyfile(**dict(blocks))
+    pytester.runpytest_inprocess("--jobstore-snapshot-update").assert_outcomes(passed=4)
+    pytester.runpytest_inprocess().assert_outcomes(passed=4)
 
 
 # --- strategies -----------------------------------------------------------------------------------
