@@ -129,6 +129,11 @@ def driver_errors(path: Path) -> Iterator[None]:
         raise StoreUnreadable(
             f"{path} cannot be used: {error.strerror or error}; check the disk and permissions"
         ) from (error)
+    except MemoryError as error:
+        # SQLite also says this of a page whose damage asks for more than there is.
+        raise StoreUnreadable(
+            f"{path} needs more memory than there is; run 'jobstore check' on it, or free memory"
+        ) from error
     except (OverflowError, UnicodeError) as error:
         # What is bound was checked before; only a file that breaks its own rules leads here.
         raise StoreCorrupt(

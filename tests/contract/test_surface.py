@@ -225,7 +225,7 @@ DRIVERS_OWN: tuple[type[Exception], ...] = (
 )  # fmt: skip
 SYSTEMS: tuple[Exception, ...] = (
     OSError(5, "Input/output error"), PermissionError(13, "Permission denied"), FileNotFoundError(2, "No such file"),
-    OverflowError("too large"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
+    MemoryError(), OverflowError("too large"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
 )  # fmt: skip
 
 
