@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,55 +51,90 @@ def child(call: Callable[[], Any]) -> int:
     return number
 
 
-def killed(call: Callable[[], Any], seconds: float) -> bool:
-    """Whether the call was cut short after so long."""
-    number = child(call)
-    time.sleep(seconds)
-    os.kill(number, signal.SIGKILL)
+def was_killed(number: int) -> bool:
+    """How the process ended: killed, or by itself and well."""
     _, status = os.waitpid(number, 0)
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, f"the child failed: {status}"
     return os.WIFSIGNALED(status)
 
 
-def make(path: Path, seconds: float) -> str:
-    """A recorder that makes the file; afterwards any recorder can."""
-    was_killed = killed(lambda: Recorder(path).close(), seconds)
+def killed_after(call: Callable[[], Any], seconds: float) -> bool:
+    """Whether the call was cut short after so long."""
+    number = child(call)
+    time.sleep(seconds)
+    os.kill(number, signal.SIGKILL)
+    return was_killed(number)
+
+
+def killed_at(call: Callable[[], Any], statement: int) -> bool:
+    """Whether the call was cut short at its n-th statement."""
+    return was_killed(child(lambda: _dying_at(call, statement)))
+
+
+def _dying_at(call: Callable[[], Any], statement: int) -> None:
+    """Makes the call, and dies before its n-th statement is carried out."""
+    open_as_ever, seen = vars(writing)["_open"], [0]
+
+    def tick(_statement: str) -> None:
+        seen[0] += 1
+        if seen[0] == statement:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def open_and_count(*arguments: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = open_as_ever(*arguments)
+        connection.set_trace_callback(tick)
+        return connection
+
+    vars(writing)["_open"] = open_and_count
+    call()
+
+
+def make(path: Path, statement: int) -> str | None:
+    """A recorder that dies while it makes the file; afterwards any recorder can. None when it came to its end."""
+    killed = killed_at(lambda: Recorder(path).close(), statement)
     outcome = "whole" if path.exists() else "none"
-    assert was_killed or outcome == "whole"
     Recorder(path).close()
     assert check(path) == []
-    return outcome
+    return outcome if killed else None
 
 
 def load(path: Path, seconds: float) -> str:
     """A load; afterwards there is the whole store or none."""
-    was_killed = killed(lambda: jobstore.load(path, {"jobs": JOBS, "executions": RUNS}), seconds)
+    killed = killed_after(lambda: jobstore.load(path, {"jobs": JOBS, "executions": RUNS}), seconds)
     if not path.exists():
-        assert was_killed
+        assert killed
         return "none"
     assert check(path) == []
     assert len(jobstore.dump(path)["executions"]) == len(RUNS)
     return "whole"
 
 
-def upgrade(path: Path, seconds: float) -> str:
-    """Two processes that know a second format open a file of the first, and are killed."""
-    jobstore.load(path, {"jobs": JOBS, "executions": RUNS[:100]})
+def upgrade(path: Path, statement: int) -> str | None:
+    """A process that knows a second format dies at a statement, beside one that may come to its end."""
+    jobstore.load(path, {"jobs": JOBS, "executions": RUNS[:20]})
     before = jobstore.dump(path)
-    other = child(lambda: _open_with_the_next_version(path))
-    killed(lambda: _open_with_the_next_version(path), seconds)
-    os.kill(other, signal.SIGKILL)
-    os.waitpid(other, 0)
+    killed = killed_at(lambda: _open_with_the_next_version(path), statement)
+    outcome = _format_of(path)
+    others = [child(lambda: _open_with_the_next_version(path)) for _ in range(2)]
+    ends = [was_killed(other) for other in others]
+    assert not any(ends)
+    assert _format_of(path) == "new"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
+    assert jobstore.dump(path) == before
+    return outcome if killed else None
+
+
+def _format_of(path: Path) -> str:
+    """Old or new; raises for anything in between."""
     with closing(sqlite3.connect(path)) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         columns = [column for _, column, *_ in connection.execute("PRAGMA table_info(job)")]
         tables = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name GLOB 'extra_*'").fetchone()
         applied = connection.execute("SELECT count(*) FROM _sqlite_migrations").fetchone()
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        is_new = version == schema.SCHEMA_VERSION + 1
-        assert ("owner" in columns, tables, applied) == (is_new, (20 * is_new,), (1 + is_new,)), "half a schema"
-        connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
-    assert jobstore.dump(path) == before
+    is_new = version == schema.SCHEMA_VERSION + 1
+    assert ("owner" in columns, tables, applied) == (is_new, (5 * is_new,), (1 + is_new,)), "half a schema"
     return "new" if is_new else "old"
 
 
@@ -115,7 +151,7 @@ def _open_with_the_next_version(path: Path) -> None:
         @steps(name="2_more")
         def _more(db: Database) -> None:
             db.conn.execute("ALTER TABLE job ADD COLUMN owner TEXT")
-            for number in range(20):
+            for number in range(5):
                 db.conn.execute(f"CREATE TABLE extra_{number} (x)")
 
         steps.apply(database)
@@ -127,7 +163,7 @@ def _open_with_the_next_version(path: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Each kind of birth, so many times."""
+    """Loads that are killed after any time, and the other births at any statement."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=40)
@@ -135,9 +171,13 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     choice, outcomes = random.Random(options.seed), Counter[str]()
     Recorder(options.folder / "warm.db").close()  # what is imported late is imported before the forks
-    for kind, longest in ((make, 0.03), (load, 0.15), (upgrade, 0.015)):
-        for number in range(options.kills):
-            outcome = kind(options.folder / f"{kind.__name__}{number}.db", choice.uniform(0, longest))
+    for number in range(options.kills):
+        outcomes[f"load: {load(options.folder / f'load{number}.db', choice.uniform(0, 0.15))}"] += 1
+    for kind in (make, upgrade):
+        for statement in count(1):
+            outcome = kind(options.folder / f"{kind.__name__}{statement}.db", statement)
+            if outcome is None:
+                break
             outcomes[f"{kind.__name__}: {outcome}"] += 1
     sys.stdout.write(f"{json.dumps(outcomes)}\n")
 

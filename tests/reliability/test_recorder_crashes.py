@@ -16,5 +16,7 @@ def test_a_prune_that_is_killed_at_any_moment_loses_nothing_and_archives_nothing
 
 
 def test_a_file_that_is_made_loaded_or_upgraded_is_old_or_new_after_a_kill(quick_folder):
-    outcomes = run_program("births", quick_folder, "--kills", scaled(12))
-    assert sum(outcomes.values()) == 3 * scaled(12)
+    outcomes = run_program("births", quick_folder, "--kills", scaled(8))
+    assert outcomes["make: none"] > 20
+    assert outcomes["upgrade: old"] > 20
+    assert outcomes["upgrade: new"] > 0
