@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from jobstore.documents import execution_document
 from jobstore.engine.groups import GROUPED, page_ids_grouped
-from jobstore.engine.orders import Request, page_ids_by
+from jobstore.engine.orders import page_ids_by
+from jobstore.engine.request import Request
 from jobstore.engine.rows import KeyQuery, fetch_executions, fetch_executions_of
 from jobstore.engine.selection import find_job_number, select_all, select_of_job
 from jobstore.engine.started import page_ids

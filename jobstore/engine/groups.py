@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import Counters
-from jobstore.engine.orders import GATHERED, Request, gathered
+from jobstore.engine.orders import GATHERED, gathered
 from jobstore.engine.selection import Part, Selection
 from jobstore.engine.window import count_selected
 from jobstore.engine.zones import key_bounds, page_ids_zoned
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from jobstore.engine.memory import NameBook
+    from jobstore.engine.request import Request
 
 ARMS_MERGED = 24
 COUNTED_DIRECTLY = 2_000

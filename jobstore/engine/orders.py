@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jobstore.engine.counters import FARTHEST_US
 from jobstore.engine.rows import KeyQuery
 from jobstore.engine.schema import SPAN_ALL
-from jobstore.engine.selection import ALL_STATUSES, Selection
+from jobstore.engine.selection import ALL_STATUSES
 from jobstore.engine.started import LEAST_BUDGET
 from jobstore.engine.window import count_selected
 from jobstore.engine.zones import ZONED, key_bounds, page_ids_zoned
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Sequence
 
-    from jobstore.engine.selection import Part
+    from jobstore.engine.request import Request
+    from jobstore.engine.selection import Part, Selection
 
 GATHERED = 20_000
 """A selection of at most so many executions is gathered when a walk would be longer."""
@@ -64,44 +65,6 @@ KEYS = {
     "trace_id": Key("trace_id", "execution_trace"),
     "worker_id": Key("worker.name", "execution_worker"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A stretch of an order over a selection inside a window; `total` is what they hold together."""
-
-    selection: Selection
-    everything: int
-    total: int
-    after_us: int | None
-    before_us: int | None
-    descending: bool
-    offset: int
-    take: int
-
-    @property
-    def is_plain(self) -> bool:
-        """Nothing is filtered."""
-        return self.total == self.everything
-
-    @property
-    def is_windowed(self) -> bool:
-        """The starts are bounded."""
-        return self.after_us is not None or self.before_us is not None
-
-    @property
-    def direction(self) -> str:
-        """The order in SQL."""
-        return "DESC" if self.descending else "ASC"
-
-    @property
-    def expected(self) -> int:
-        """Entries that an order evenly mixed would be walked for."""
-        return (self.offset + self.take) * self.everything // self.total
-
-    def turned(self) -> Request:
-        """The same stretch, counted from the other end."""
-        return replace(self, descending=not self.descending, offset=self.total - self.offset - self.take)
 
 
 @dataclass(frozen=True, slots=True)

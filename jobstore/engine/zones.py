@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
 
-    from jobstore.engine.orders import Request
+    from jobstore.engine.request import Request
 
 MOST_READ = 100_000
 """Index entries of the hours that can reach the page; where the key is not in step with time there are more."""
