@@ -1,0 +1,114 @@
+"""One store object shared by threads, and inherited by children of a fork."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import jobstore
+from tests.property import skewed
+from tests.reliability import readers
+
+ROOT = Path(__file__).parents[2]
+FORKS = int(os.environ.get("JOBSTORE_FORKS", "200"))
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("readers") / "jobs.db"
+    jobstore.load(path, skewed.world(2, count=800))
+    return path
+
+
+def test_a_process_forks_two_hundred_times_beside_sixteen_reading_threads(path: Path) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "tests.reliability.readers", str(path), "16", str(FORKS)],
+        capture_output=True, check=True, cwd=ROOT, text=True, timeout=240,
+    )  # fmt: skip
+    found = json.loads(said.stdout)
+    assert found["exits"] == [0] * FORKS
+    assert found["wrong"] == []
+    assert found["alive"] == 0
+    assert min(found["asked"]) > 0
+
+
+def test_many_threads_get_the_same_answers_as_one(path: Path) -> None:
+    with jobstore.open(path, clock=readers.at_noon) as store, ThreadPoolExecutor(16) as pool:
+        expected = readers.answers(store)
+        assert all(found == expected for found in pool.map(lambda _: readers.answers(store), range(100)))
+
+
+def test_closing_while_others_read_ends_them_with_a_typed_error(path: Path) -> None:
+    store = jobstore.open(path)
+    ended: list[BaseException] = []
+    begun = threading.Barrier(5)
+
+    def ask() -> None:
+        begun.wait()
+        try:
+            while True:
+                store.list_job_executions()
+        except BaseException as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    store.close()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert [type(error) for error in ended] == [jobstore.StoreUnreadable] * 4
+    assert "has been closed" in str(ended[0])
+
+
+def test_closing_twice_is_nothing_and_a_closed_store_says_so(path: Path) -> None:
+    store = jobstore.open(path)
+    store.close()
+    store.close()
+    with pytest.raises(jobstore.StoreUnreadable, match="closed; open it again"):
+        store.get_job(1)
+
+
+def test_a_store_that_is_let_go_gives_its_files_back(path: Path) -> None:
+    before = len(readers.open_files(path))
+    for _ in range(20):
+        store = jobstore.open(path)
+        store.get_job(1)
+        store.close()
+    for _ in range(20):
+        with jobstore.open(path) as store:
+            store.get_job(1)
+    del store
+    gc.collect()
+    assert len(readers.open_files(path)) == before
+
+
+def test_a_reader_keeps_no_transaction_open_between_queries(path: Path) -> None:
+    """Or the write-ahead log could not be brought back into the file, and would grow."""
+    with jobstore.open(path) as store:
+        store.list_job_executions()
+        with pytest.raises(jobstore.NotFound):
+            store.get_job("nothing of that name")
+        assert store._connection is not None
+        assert not store._connection.in_transaction
+
+
+def test_the_log_is_emptied_while_a_reader_stands_by(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    with jobstore.Recorder(path) as recorder, jobstore.open(path) as store:
+        recorder.save_job("sync", job_type="kline", job_category="sync")
+        for _ in range(30):
+            with recorder.run("sync"):
+                pass
+            store.list_job_executions()
+        with recorder._writer.held() as connection:
+            assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
