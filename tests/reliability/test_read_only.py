@@ -1,0 +1,170 @@
+"""Readers who may not write: every kind of folder and file, beside a writer that lives, ended or was killed.
+
+Whoever is answered gets everything that was ever acknowledged; whoever is not is told the file and a remedy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import jobstore
+from tests.reliability import strangers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+
+PLACES = {
+    "a folder and file for all": (0o777, 0o666, None),
+    "a folder for all, a file to read": (0o777, 0o444, None),
+    "a folder for all that keeps what is whose": (0o1777, 0o644, None),
+    "a folder and file to read": (0o755, 0o644, None),
+    "a folder and file that nobody may write": (0o555, 0o444, None),
+    "a folder to pass through": (0o711, 0o644, None),
+    "a closed folder": (0o700, 0o644, None),
+    "a closed file": (0o755, 0o600, None),
+    "closed files beside it": (0o755, 0o644, 0o600),
+}
+"""The modes of folder, file, and what SQLite keeps beside it; all are root's."""
+WRITERS = ("alive", "closed", "killed", "killed, its shared memory lost")
+
+MUST_ANSWER = {
+    *((place, writer) for place in list(PLACES)[:3] for writer in ("alive", "closed")),
+    *((place, "alive") for place in ("a folder and file to read", "a folder to pass through")),
+    *((place, "killed") for place in ("a folder and file to read", "a folder and file for all")),
+}
+"""The cells in which a reader without rights is answered; in the others it may be."""
+
+
+@pytest.fixture
+def store(quick_folder: Path) -> Path:
+    """The path of a store that is not there yet, in a folder of its own that others can reach."""
+    quick_folder.chmod(0o755)
+    (quick_folder / "inner").mkdir()
+    return quick_folder / "inner" / "jobs.db"
+
+
+@pytest.fixture
+def writer(store: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has recorded and waits for its end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.reliability.strangers", "write", str(store)],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def end(process: subprocess.Popen[str], how: str, store: Path) -> None:
+    """Lets the writer live, end or die."""
+    if how != "alive":
+        process.communicate("close\n" if how == "closed" else "die\n", timeout=30)
+    if how.endswith("lost"):
+        Path(f"{store}-shm").unlink()
+
+
+def read(store: Path, user: int) -> dict[str, Any]:
+    said = subprocess.run(
+        [sys.executable, "-m", "tests.reliability.strangers", "read", str(store), str(user)],
+        capture_output=True, check=True, cwd=ROOT, text=True, timeout=60,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(said.stdout)
+    return found
+
+
+@as_root
+@pytest.mark.parametrize("how", WRITERS)
+@pytest.mark.parametrize("place", PLACES)
+def test_another_user_gets_all_the_data_or_a_typed_error_with_a_remedy(
+    store: Path, writer: subprocess.Popen[str], place: str, how: str
+) -> None:
+    end(writer, how, store)
+    folder_mode, file_mode, beside_mode = PLACES[place]
+    for path in store.parent.iterdir():
+        is_beside = path != store and beside_mode is not None
+        path.chmod(beside_mode if is_beside else file_mode)  # type: ignore[arg-type]
+    store.parent.chmod(folder_mode)
+    said = read(store, NOBODY)
+    if "code" in said:
+        assert (place, how) not in MUST_ANSWER, said
+        assert said["code"] == "STORE_UNREADABLE"
+        assert str(store) in said["message"]
+        assert "permission" in said["message"] or "folder must be writable" in said["message"]
+    else:
+        assert said == {"total": strangers.RUNS, "rows": strangers.RUNS}
+
+
+@pytest.mark.parametrize("how", WRITERS)
+def test_the_user_of_the_store_gets_all_the_data(store: Path, writer: subprocess.Popen[str], how: str) -> None:
+    end(writer, how, store)
+    assert read(store, 0) == {"total": strangers.RUNS, "rows": strangers.RUNS}
+
+
+# What a connection that answers queries may do.
+
+
+@pytest.fixture
+def connection(store: Path) -> Iterator[sqlite3.Connection]:
+    jobstore.load(store, {"jobs": [{"name": "sync", "job_type": "kline", "job_category": "sync"}]})
+    with jobstore.open(store) as opened:
+        yield opened._connect()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO setting VALUES ('a', 'b')",
+        "UPDATE job SET name = 'x'",
+        "DELETE FROM job",
+        "CREATE TABLE x (y)",
+        "CREATE TEMP TABLE x (y)",
+        "DROP TABLE execution",
+        "ALTER TABLE job ADD COLUMN x",
+        "PRAGMA user_version = 5",
+        "PRAGMA query_only = OFF",
+        "PRAGMA writable_schema = ON",
+        "PRAGMA journal_mode = DELETE",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+        "ATTACH 'other.db' AS other",
+        "VACUUM INTO 'copy.db'",
+        "VACUUM",
+        "REINDEX",
+        "ANALYZE",
+        "SELECT load_extension('x')",
+    ],
+)
+def test_a_reading_connection_cannot(store: Path, connection: sqlite3.Connection, statement: str) -> None:
+    before = store.read_bytes()
+    with pytest.raises(sqlite3.Error):
+        connection.execute(statement).fetchall()
+    assert store.read_bytes() == before
+    assert not (store.parent / "other.db").exists()
+    assert not (store.parent / "copy.db").exists()
+
+
+def test_a_reading_connection_reads(connection: sqlite3.Connection) -> None:
+    assert connection.execute("SELECT name FROM job").fetchall() == [("sync",)]
+
+
+def test_reading_changes_neither_the_file_nor_its_folder(store: Path) -> None:
+    jobstore.load(store, {})
+    before, names = store.read_bytes(), sorted(store.parent.iterdir())
+    with jobstore.open(store) as opened:
+        opened.list_jobs()
+        opened.list_job_executions()
+    assert store.read_bytes() == before
+    assert set(store.parent.iterdir()) - set(names) <= {Path(f"{store}-wal"), Path(f"{store}-shm")}
