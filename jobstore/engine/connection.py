@@ -41,6 +41,10 @@ _READ_PRAGMAS = frozenset({
     "page_count", "page_size", "table_info",
 })  # fmt: skip
 
+_NO_SHARED_MEMORY = frozenset({
+    sqlite3.SQLITE_READONLY_DIRECTORY, sqlite3.SQLITE_READONLY_CANTINIT, sqlite3.SQLITE_READONLY_RECOVERY,
+})  # fmt: skip
+"""A reader would have to make the -shm file and may not."""
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 _CORRUPT = frozenset({
     sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_SCHEMA,
@@ -153,10 +157,13 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
         return StoreFull(f"The disk that holds {path} is full; free space, or run 'jobstore prune --emergency'")
     if primary == sqlite3.SQLITE_NOTADB:
         return NotAStore(f"{path} is no SQLite database; give the path of a job store")
-    return StoreUnreadable(_why_unreadable(primary, path))
+    return StoreUnreadable(_why_unreadable(code, path))
 
 
-def _why_unreadable(primary: int, path: Path) -> str:
+def _why_unreadable(code: int | None, path: Path) -> str:
+    if code in _NO_SHARED_MEMORY:
+        return _cannot_open(path)
+    primary = (code or 0) & 0xFF
     if primary == sqlite3.SQLITE_READONLY:
         return f"{path} may not be written by this user; check the permissions of it and its folder"
     if primary == sqlite3.SQLITE_CANTOPEN:
