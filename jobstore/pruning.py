@@ -195,7 +195,7 @@ def prune(
         chooser: of what may go.
         archive: the file that gets them first, as JSON lines.
         progress: is called with the number that went, after each batch.
-        budget_seconds: no further batch begins after that time.
+        budget_seconds: no further batch begins after that time; there is always one.
         batch: how many go at first.
     """
     if archive is None:
@@ -219,8 +219,6 @@ def _prune(
     gone, begun = 0, time.monotonic()
     while not chooser.is_done:
         started = time.monotonic()
-        if budget_seconds is not None and started - begun >= budget_seconds:
-            return gone, False
         with writer.transaction() as connection:
             ids = chooser.next_ids(connection, batch)
             if archive is not None:
@@ -229,9 +227,12 @@ def _prune(
         gone += len(ids)
         if progress is not None and ids:
             progress(len(ids))
-        batch = next_batch(batch, time.monotonic() - started)
+        now = time.monotonic()
+        if budget_seconds is not None and now - begun >= budget_seconds:
+            break
+        batch = next_batch(batch, now - started)
         time.sleep(PAUSE_SECONDS)
-    return gone, True
+    return gone, chooser.is_done
 
 
 def next_batch(batch: int, seconds: float) -> int:

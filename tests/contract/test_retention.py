@@ -304,20 +304,30 @@ def test_a_recorder_prunes_by_itself_after_a_finish(path, tmp_path):
         assert len(archived(tmp_path / "old.jsonl")) == len(finished(range(30)))
 
 
-def test_a_pass_pauses_when_its_time_is_up_and_goes_on_later(tmp_path, monkeypatch):
+def test_a_pass_pauses_when_its_time_is_up_and_goes_on_later(path, monkeypatch):
     monkeypatch.setattr("jobstore.pruning.SCANNED", 10)
-    path = tmp_path / "jobs.db"
-    jobstore.load(path, {"jobs": JOBS, "executions": RUNS})
     now = FIRST + 60 * DAY
     with Recorder(path, clock=lambda: now, retention=Retention(days=0, budget_seconds=1e-9)) as recorder:
-        assert recorder._keeper is not None
-        sizes = []
-        for _ in range(2):
-            recorder._keeper._due = 0.0
-            recorder._keeper._retention = Retention(days=0, budget_seconds=0.004)
-            recorder._keeper.prune_if_due()
+        keeper = recorder._keeper
+        assert keeper is not None
+        sizes: list[int] = []
+        while not sizes or keeper._chooser is not None:
+            keeper._due = 0.0
+            keeper.prune_if_due()
             sizes.append(len(left(path)))
-    assert sizes[0] < 60
+    assert len(sizes) > 3
+    assert sizes == sorted(sizes, reverse=True)
+    assert set(left(path)) == set(range(60)) - finished(range(60))
+
+
+def test_a_pass_is_not_due_before_its_time(path):
+    now = FIRST + 60 * DAY
+    with Recorder(path, clock=lambda: now, retention=Retention(days=59, every_seconds=3600)) as recorder:
+        for _ in range(2):
+            with recorder.run("a"):
+                pass
+            assert set(left(path)) >= finished(range(1, 60))
+            now += 30 * DAY
 
 
 def test_what_fails_in_it_does_not_reach_the_scheduler(path, tmp_path, caplog):

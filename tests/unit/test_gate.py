@@ -1,0 +1,163 @@
+"""Turns at a file, and where a file may be kept."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jobstore.engine import folders
+from jobstore.engine.gate import Queue, gate_of, lock_path
+from jobstore.errors import StoreBusy, StoreUnreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Guest:
+    """Keeps the lock file open, as a writer does."""
+
+    def disconnect(self) -> None:
+        pass
+
+    def abandon(self) -> None:
+        pass
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_those_that_wait_are_let_in_in_the_order_of_asking():
+    queue, order, threads = Queue(), [], []
+    assert queue.enter(1)
+    for number in range(5):
+
+        def wait(number=number):
+            assert queue.enter(10)
+            order.append(number)
+            queue.leave()
+
+        threads.append(threading.Thread(target=wait))
+        threads[-1].start()
+        until(lambda: len(queue._waiting) == len(threads))
+    queue.leave()
+    for thread in threads:
+        thread.join()
+    assert order == [0, 1, 2, 3, 4]
+
+
+def test_one_that_gave_up_is_not_waited_for():
+    queue = Queue()
+    assert queue.enter(1)
+    assert not queue.enter(0.01)
+    queue.leave()
+    assert queue.enter(0.01)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from jobstore.engine.gate import gate_of
+with gate_of(Path(sys.argv[1])).passed(5):
+    print("in", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_process_is_waited_for_and_not_for_ever(tmp_path):
+    file = tmp_path / "jobs.db"
+    with subprocess.Popen([sys.executable, "-c", HOLD, file], stdin=-1, stdout=-1) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"in\n"
+        words = r"Another process has held .*jobs\.db\.lock for longer than 0\.05 s"
+        with pytest.raises(StoreBusy, match=words), gate_of(file).passed(0.05):
+            pytest.fail("two were in")
+        threading.Timer(0.1, other.stdin.close).start()
+        with gate_of(file).passed(10):
+            pass
+        other.wait(10)
+
+
+def test_threads_of_one_process_share_a_gate_and_are_told_apart(tmp_path):
+    file = tmp_path / "jobs.db"
+    gate = gate_of(file)
+    assert gate_of(file) is gate
+    with gate.passed(1), pytest.raises(StoreBusy, match="Other threads have held"), gate_of(file).passed(0.01):
+        pytest.fail("two were in")
+
+
+def test_a_lock_file_that_was_removed_is_made_again(tmp_path):
+    file, guest = tmp_path / "jobs.db", Guest()
+    gate = gate_of(file)
+    gate.join(guest)
+    for _ in range(2):
+        with gate.passed(1):
+            assert lock_path(file).exists()
+        lock_path(file).unlink()
+
+
+def test_no_lock_file_stays_open_without_a_writer(tmp_path):
+    with gate_of(tmp_path / "jobs.db").passed(1):
+        pass
+    assert gate_of(tmp_path / "jobs.db")._descriptor is None
+
+
+def test_a_lock_file_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "jobs.db.lock").mkdir()
+    gate = gate_of(tmp_path / "jobs.db")
+    with pytest.raises(StoreUnreadable, match=r"jobs\.db\.lock cannot be made"), gate.passed(1):
+        pytest.fail("it was in")
+
+
+# --- folders
+
+MOUNTS = """\
+22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
+30 22 0:40 / /mnt/share rw shared:2 - nfs4 server:/share rw
+31 22 0:41 / /mnt/my\\040disk rw - cifs //server/disk rw
+32 22 0:42 / /mnt rw - tmpfs tmpfs rw
+33 30 0:43 / /mnt/share/local rw - xfs /dev/sdb rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [
+        ("/", "ext4"),
+        ("/home", "ext4"),
+        ("/mnt", "tmpfs"),
+        ("/mnt/share", "nfs4"),
+        ("/mnt/share/a/b", "nfs4"),
+        ("/mnt/shared", "tmpfs"),
+        ("/mnt/my disk", "cifs"),
+        ("/mnt/share/local/x", "xfs"),
+    ],
+)
+def test_the_longest_mount_point_above_a_folder_tells_its_file_system(monkeypatch, folder, kind):
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: MOUNTS)
+    assert folders._file_system(folder) == kind
+
+
+def test_a_network_file_system_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(folders, "_file_system", lambda _: "nfs4")
+    with pytest.raises(StoreUnreadable, match=r"network file system \(nfs4\)"):
+        folders.check_folder(tmp_path)
+    monkeypatch.setattr(folders, "_file_system", lambda _: None)
+    folders.check_folder(tmp_path)
+    with pytest.raises(StoreUnreadable, match="There is no folder"):
+        folders.check_folder(tmp_path / "none")
+
+
+@pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="only Linux tells")
+def test_this_system_tells_what_it_has():
+    assert folders._file_system("/proc") == "proc"
