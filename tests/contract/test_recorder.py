@@ -268,6 +268,37 @@ def test_a_naive_clock_is_refused(path):
         recorder.save_job("a", job_type="t", job_category="c")
 
 
+def test_readers_that_never_pause_do_not_let_the_log_grow_for_ever(recorder, path, monkeypatch):
+    monkeypatch.setattr("jobstore.engine.writing.LOG_BYTES", 400_000)
+    monkeypatch.setattr("jobstore.engine.writing.SHORTEN_EVERY_SECONDS", 0)
+    log = path.with_name("jobs.db-wal")
+    readers = [sqlite3.connect(path, isolation_level=None) for _ in range(2)]
+    for number in range(40):
+        reader = readers[number % 2]  # one begins before the other ends
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM execution").fetchone()
+        recorder.enqueue("a", parameters={"large": "x" * 30_000})
+        if readers[number % 2 - 1].in_transaction:
+            readers[number % 2 - 1].execute("COMMIT")
+    for reader in readers:
+        reader.close()
+    recorder.enqueue("a")
+    assert log.stat().st_size < 2_000_000
+
+
+def test_a_reader_that_stays_keeps_no_recorder_from_its_work(recorder, path, monkeypatch):
+    monkeypatch.setattr("jobstore.engine.writing.LOG_BYTES", 1)
+    with jobstore.open(path) as store:
+        connection = store._connection
+        assert connection is not None
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM execution").fetchone()
+        for _ in range(3):
+            recorder.enqueue("a")
+        connection.execute("COMMIT")
+        assert store.list_job_executions()["pagination"]["total"] == 3
+
+
 # --- jobs
 
 
