@@ -83,6 +83,12 @@ class JobStore(Queries):
     ) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        """Lets go of the file where nobody did: Python 3.13 warns of connections that are left open."""
+        connection: sqlite3.Connection | None = getattr(self, "_connection", None)  # __init__ may have failed
+        if connection is not None:
+            connection.close()
+
     def close(self) -> None:
         """Lets go of the file; closing twice does nothing."""
         with self._lock:
