@@ -50,6 +50,7 @@ from jobstore.store import JobStore, open  # noqa: A004 - read as jobstore.open
 if TYPE_CHECKING:
     from jobstore.client import connect
     from jobstore.fixtures import dump, load
+    from jobstore.pruning import Retention
     from jobstore.recorder import Recorder
     from jobstore.retention import export
     from jobstore.schemas import Execution, Job
@@ -79,6 +80,7 @@ __all__ = [
     "Queries",
     "Recorder",
     "ResponseTooLarge",
+    "Retention",
     "ScheduleType",
     "SchemaTooNew",
     "SchemaTooOld",
@@ -110,6 +112,7 @@ _LATE = {
     "Execution": "jobstore.schemas",
     "Job": "jobstore.schemas",
     "Recorder": "jobstore.recorder",
+    "Retention": "jobstore.pruning",
     "backup": "jobstore.upkeep",
     "check": "jobstore.upkeep",
     "connect": "jobstore.client",
