@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
 
-    from jobstore.engine.selection import Selection
+    from jobstore.engine.selection import Part, Selection
 
 SKIPPED_FREELY = 256
 """A smaller offset is walked; a larger one is found by counters."""
@@ -77,12 +77,12 @@ def page_ids(
     wanted = Slice(descending, bound, offset, take)
     if offset > SKIPPED_FREELY:
         wanted = _found_by_counters(connection, selection, wanted)
-    arms = _arms(selection)
-    if arms is not None and len(arms) <= ARMS_MERGED:
-        return walk_merged(arms, wanted)
+    arms = _arm_count(selection)
+    if arms <= ARMS_MERGED:
+        return walk_merged(_arms(selection), wanted)
     entries = (wanted.skip + take) * everything // selection.total
-    if arms is not None and len(arms) * (ARM_COST + min(wanted.skip + take, selection.total // len(arms))) < entries:
-        return walk_arms(connection, arms, wanted)
+    if arms * (ARM_COST + min(wanted.skip + take, selection.total // arms)) < entries:
+        return walk_arms(connection, _arms(selection), wanted)
     found = walk_filtered(connection, selection, wanted, max(LEAST_BUDGET, PATIENCE * entries))
     return hop_hours(connection, selection, wanted) if found is None else found
 
@@ -108,21 +108,31 @@ def _found_by_counters(connection: sqlite3.Connection, selection: Selection, wan
 
 Arm = tuple[int | None, int | None]
 """An index range: a name and a status; a null name is every name, a null status every status."""
-MOST_ARM_NAMES = 2_000
 
 
-def _arms(selection: Selection) -> list[Arm] | None:
-    """The index ranges whose union is the selection; None: there are too many to tell apart."""
+def _arm_count(selection: Selection) -> int:
+    """How many index ranges tell a selection apart."""
+    return sum(
+        1 if part.names is None and part.statuses == ALL_STATUSES else len(part.names or (0,)) * len(_present(part))
+        for part in selection.parts
+    )
+
+
+def _present(part: Part) -> list[int]:
+    """The statuses that any execution of a part has."""
+    return [status for status in part.statuses if part.counters.total((status,))]
+
+
+def _arms(selection: Selection) -> list[Arm]:
+    """The index ranges whose union is the selection."""
     arms: list[Arm] = []
     for part in selection.parts:
         if part.names is None and part.statuses == ALL_STATUSES:
             arms.append((None, None))
         elif part.names is None:
-            arms += [(None, status) for status in part.statuses if part.counters.total((status,))]
-        elif len(part.names) > MOST_ARM_NAMES:
-            return None
+            arms += [(None, status) for status in _present(part)]
         else:
-            present = [status for status in part.statuses if part.counters.total((status,))]
+            present = _present(part)
             arms += [(name_id, status) for name_id in sorted(part.names) for status in present]
     return arms
 

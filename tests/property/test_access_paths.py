@@ -51,7 +51,7 @@ def force_rare_paths(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(started, "ARMS_MERGED", 2)
     monkeypatch.setattr(started, "LEAST_BUDGET", 10)
     monkeypatch.setattr(started, "PATIENCE", 1)
-    monkeypatch.setattr(started, "MOST_ARM_NAMES", (2_000, 0, 2)[seed % 3])
+    monkeypatch.setattr(started, "ARM_COST", (20, 10**6, 0)[seed % 3])
     monkeypatch.setattr(orders, "GATHERED", 20)
     monkeypatch.setattr(orders, "GATHERED_LATE", 50)
     monkeypatch.setattr(orders, "WALKED", 60)
