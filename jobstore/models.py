@@ -52,9 +52,7 @@ EXECUTION_FIELDS = (
     "trace_id", "worker_id", "parameters_snapshot", "created_at",
 )  # fmt: skip
 JOB_ORDERS = tuple(field for field in JOB_FIELDS if field != "parameters")
-EXECUTION_ORDERS = tuple(
-    field for field in EXECUTION_FIELDS if field not in {"result", "error", "parameters_snapshot"}
-)
+EXECUTION_ORDERS = tuple(field for field in EXECUTION_FIELDS if field not in {"result", "error", "parameters_snapshot"})
 
 
 class JobDocument(TypedDict):

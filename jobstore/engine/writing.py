@@ -211,6 +211,8 @@ def create_store(file: Path, timezone: str) -> None:
         apply_schema(connection)
         write_settings(connection, timezone)
         connection.execute("COMMIT")
+        # Closing would do the same and keep silent where it fails; what is in the log has no name to follow.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         connection.close()
         move_into_place(making, file)
     except BaseException:

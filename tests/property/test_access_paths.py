@@ -17,8 +17,32 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 QUERIES = int(os.environ.get("JOBSTORE_PATH_QUERIES", "5000"))
-TERMS = [None, None, "sync", "kline", "failed", "fail", "_a_", "STRASSE", "zzz", "e", "时", "timeout", "gone", "1", "超时"]
-STATUS_SETS = [None, None, ["FAILURE"], ["SUCCESS"], ["TIMEOUT", "RUNNING"], ["PENDING"], ["SUCCESS", "FAILURE", "TIMEOUT"]]
+TERMS = [
+    None,
+    None,
+    "sync",
+    "kline",
+    "failed",
+    "fail",
+    "_a_",
+    "STRASSE",
+    "zzz",
+    "e",
+    "时",
+    "timeout",
+    "gone",
+    "1",
+    "超时",
+]
+STATUS_SETS = [
+    None,
+    None,
+    ["FAILURE"],
+    ["SUCCESS"],
+    ["TIMEOUT", "RUNNING"],
+    ["PENDING"],
+    ["SUCCESS", "FAILURE", "TIMEOUT"],
+]
 SPAN_US = skewed.DAYS * 24 * skewed.HOUR_US
 
 
@@ -81,9 +105,7 @@ def test_every_path_agrees_with_a_plain_scan(
         for _ in range(QUERIES // 8):
             query = random_query(source)
             job = source.choice([None, None, 1, 3, 5, 7, 12])
-            expected = oracle.executions(
-                world["executions"], job_number=None if job is None else str(job), **query
-            )
+            expected = oracle.executions(world["executions"], job_number=None if job is None else str(job), **query)
             found = store.list_job_executions(**query) if job is None else store.get_job_executions(job, **query)
             assert found == expected, (job, query)
 

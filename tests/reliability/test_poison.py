@@ -169,7 +169,7 @@ def test_no_kind_is_a_traceback(good_path: Path, tmp_path: Path, poison: Poison,
                 with contextlib.nullcontext(store) if is_warm else jobstore.open(path, clock=Clock(NOW)) as reader:
                     ask_one(reader)
             except (jobstore.StoreCorrupt, jobstore.NotFound):
-                assert poison in CONTRADICTIONS  # noqa: PT017 - some of these answer, others refuse
+                assert poison in CONTRADICTIONS
 
 
 def questions() -> list[Any]:
