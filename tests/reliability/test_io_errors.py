@@ -1,0 +1,53 @@
+"""Calls of the system that fail, each in turn: a typed error or a clean success, and all is well afterwards.
+
+A library of our own between SQLite and the system (`faulty_io.c`) makes the N-th open, read, write, sync, truncation,
+mapping or lock of a store's files fail, once or from then on, for every N that an action has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EVERY = int(os.environ.get("JOBSTORE_FAULTS_EVERY", "2"))
+"""1: every call, about 3,600 faults; CI takes every second one."""
+TYPED = {"success", "STORE_UNREADABLE", "STORE_CORRUPT", "STORE_FULL", "STORE_BUSY", "NOT_A_STORE"}
+SCENARIOS = {"Open", "Ask", "Record", "Begin", "Create", "Load", "Prune", "Dump"}
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("cc") is None, reason="faults are injected by a C library on Linux"
+)
+
+
+@pytest.fixture
+def library(quick_folder: Path) -> Path:
+    """The library, compiled."""
+    built = quick_folder / "faulty_io.so"
+    source = ROOT / "tests" / "reliability" / "faulty_io.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", built, source, "-ldl"], check=True)
+    return built
+
+
+def test_each_call_that_fails_is_a_typed_error_or_nothing_and_the_store_is_well_again(
+    library: Path, quick_folder: Path
+) -> None:
+    environment = {**os.environ, "LD_PRELOAD": str(library), "FAULTY_NAME": "jobs.db"}
+    said = subprocess.run(
+        [sys.executable, "-m", "tests.reliability.faulty", str(quick_folder), str(EVERY)],
+        capture_output=True, check=False, cwd=ROOT, env=environment, text=True, timeout=280,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr[-2_000:]
+    found: list[dict[str, Any]] = [json.loads(line) for line in said.stdout.splitlines()]
+    assert {line["scenario"] for line in found} == SCENARIOS
+    for line in found:
+        assert line["ends"].keys() <= TYPED, line
+        assert line["ends"]["STORE_UNREADABLE"] > 0, line
+    assert sum(sum(line["ends"].values()) for line in found) > 3_000 / EVERY
