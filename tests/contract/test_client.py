@@ -105,7 +105,7 @@ LISTS: list[dict[str, Any]] = [
     {"status": "FAILURE"},
     {"status": jobstore.Status.FAILURE},
     {"status": ["TIMEOUT", "FAILURE"]},
-    {"status": {"FAILURE", jobstore.Status.SUCCESS}},
+    {"status": {jobstore.Status.SUCCESS}},  # a set; of two, the order of the id would depend on the process
     {"status": ("SUCCESS", "SUCCESS")},
     {"status": "FAILURE,TIMEOUT"},
     {"status": "failed"},
