@@ -1,6 +1,7 @@
 """Every call on a store's files fails once, one after the other; run as a process with `faulty_io` preloaded.
 
-``python -m tests.reliability.faulty FOLDER EVERY`` prints a JSON line for each scenario: how many calls it makes, how
+``python -m tests.reliability.faulty syncs FOLDER`` prints how often each call of a recorder brings a store's files to
+the disk. ``python -m tests.reliability.faulty FOLDER EVERY`` prints a JSON line for each scenario: how many calls it makes, how
 often a fault ended in success and how often in which error, and what it found that must not be.
 """
 
@@ -246,5 +247,29 @@ def main(folder: Path, every: int) -> None:
         sys.stdout.write(f"{json.dumps({'scenario': kind.__name__, 'calls': made, 'ends': ends})}\n")
 
 
+def count_syncs(folder: Path) -> None:
+    """The calls of a recorder, and what each brought to the disk before it came back."""
+    found: dict[str, int] = {}
+
+    def counted(name: str, act: Callable[[], Any]) -> Any:
+        before = _library.faulty_syncs()
+        result = act()
+        found[name] = _library.faulty_syncs() - before
+        return result
+
+    with jobstore.Recorder(folder / "jobs.db") as recorder:
+        counted("save_job", lambda: recorder.save_job("sync", job_type="kline", job_category="sync"))
+        execution_id = counted("enqueue", lambda: recorder.enqueue("sync"))
+        counted("start", lambda: recorder.start(execution_id))
+        counted("finish", lambda: recorder.finish(execution_id, "SUCCESS"))
+        counted("rename_job", lambda: recorder.rename_job("sync", "other"))
+        counted("prune", lambda: recorder.prune(keep_last=0))
+        counted("remove_job", lambda: recorder.remove_job("other"))
+    sys.stdout.write(json.dumps(found))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    if sys.argv[1] == "syncs":
+        count_syncs(Path(sys.argv[2]))
+    else:
+        main(Path(sys.argv[1]), int(sys.argv[2]))

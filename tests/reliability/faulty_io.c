@@ -15,11 +15,12 @@
 
 #define MOST 4096
 static char ours[MOST];
-static long calls, fail_at;
+static long calls, syncs, fail_at;
 static int fail_with, fail_on;
 
 void faulty_arm(long at, int with, int on) { calls = 0; fail_at = at; fail_with = with; fail_on = on; }
 long faulty_calls(void) { return calls; }
+long faulty_syncs(void) { return syncs; }
 
 static int fails_at(int on) {
     calls++;
@@ -63,10 +64,12 @@ ssize_t pwrite64(int fd, const void *from, size_t size, off64_t at) {
 }
 int fdatasync(int fd) {
     REAL(int, fdatasync, int);
+    syncs += is_ours(fd);
     return is_ours(fd) && fails() ? -1 : real(fd);
 }
 int fsync(int fd) {
     REAL(int, fsync, int);
+    syncs += is_ours(fd);
     return is_ours(fd) && fails() ? -1 : real(fd);
 }
 int ftruncate64(int fd, off64_t size) {

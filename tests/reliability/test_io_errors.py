@@ -36,18 +36,30 @@ def library(quick_folder: Path) -> Path:
     return built
 
 
-def test_each_call_that_fails_is_a_typed_error_or_nothing_and_the_store_is_well_again(
-    library: Path, quick_folder: Path
-) -> None:
+def run(library: Path, *words: str) -> str:
+    """What the program says with the library between it and the system."""
     environment = {**os.environ, "LD_PRELOAD": str(library), "FAULTY_NAME": "jobs.db"}
     said = subprocess.run(
-        [sys.executable, "-m", "tests.reliability.faulty", str(quick_folder), str(EVERY)],
+        [sys.executable, "-m", "tests.reliability.faulty", *words],
         capture_output=True, check=False, cwd=ROOT, env=environment, text=True, timeout=280,
     )  # fmt: skip
     assert said.returncode == 0, said.stderr[-2_000:]
-    found: list[dict[str, Any]] = [json.loads(line) for line in said.stdout.splitlines()]
+    return said.stdout
+
+
+def test_each_call_that_fails_is_a_typed_error_or_nothing_and_the_store_is_well_again(
+    library: Path, quick_folder: Path
+) -> None:
+    said = run(library, str(quick_folder), str(EVERY))
+    found: list[dict[str, Any]] = [json.loads(line) for line in said.splitlines()]
     assert {line["scenario"] for line in found} == SCENARIOS
     for line in found:
         assert line["ends"].keys() <= TYPED, line
         assert line["ends"]["STORE_UNREADABLE"] > 0, line
     assert sum(sum(line["ends"].values()) for line in found) > 3_000 / EVERY
+
+
+def test_whatever_a_recorder_acknowledges_has_been_brought_to_the_disk(library: Path, quick_folder: Path) -> None:
+    syncs = json.loads(run(library, "syncs", str(quick_folder)))
+    assert len(syncs) == 7
+    assert min(syncs.values()) >= 1, syncs

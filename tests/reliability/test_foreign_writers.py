@@ -1,0 +1,89 @@
+"""Others who write to the file with SQLite alone: recorders wait for them, and the counters hold against them."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+import jobstore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def path(quick_folder: Path) -> Path:
+    path = quick_folder / "jobs.db"
+    jobstore.load(
+        path,
+        {
+            "jobs": [{"name": "sync", "job_type": "kline", "job_category": "sync"}],
+            "executions": [{"job_name": "sync", "status": "SUCCESS", "started_at": "2026-01-15T08:00:00Z"}] * 3,
+        },
+    )
+    return path
+
+
+def test_a_recorder_waits_for_a_foreign_writer_and_never_acts_on_what_it_has_overtaken(path: Path) -> None:
+    """A transaction that first reads and then wants to write would be refused at once, whatever its time-out."""
+    stop, commits = threading.Event(), [0]
+
+    def scribble() -> None:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as connection:
+            while not stop.is_set():
+                with suppress(sqlite3.OperationalError):  # it does not wait, so that it comes in between
+                    connection.execute("UPDATE setting SET value = value WHERE key = 'timezone'")
+                    commits[0] += 1
+
+    foreign = threading.Thread(target=scribble)
+    deadline = time.monotonic() + 20
+    with jobstore.Recorder(path) as recorder:
+        foreign.start()
+        try:
+            runs = 0
+            while runs < 200 or (commits[0] < 200 and time.monotonic() < deadline):
+                with recorder.run("sync"):
+                    runs += 1
+        finally:
+            stop.set()
+            foreign.join()
+    assert commits[0] >= 200
+    assert jobstore.check(path) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT OR REPLACE INTO execution SELECT * FROM execution WHERE id = 2",
+        "REPLACE INTO execution (id, name_id, status, effective_us, is_started, created_us) VALUES (2, 1, 0, 5, 1, 5)",
+        "INSERT OR REPLACE INTO job SELECT * FROM job",
+        "UPDATE OR REPLACE execution SET id = 1 WHERE id = 2",
+        "UPDATE execution SET id = 77 WHERE id = 2",
+        "UPDATE job_name SET name = 'other'",
+    ],
+)
+def test_a_statement_that_would_go_past_the_counters_is_refused(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection, pytest.raises(sqlite3.IntegrityError):
+        connection.execute(statement)
+    assert jobstore.check(path) == []
+    with jobstore.open(path) as store:
+        assert store.list_job_executions()["pagination"]["total"] == 3
+
+
+def test_plain_statements_of_others_keep_the_counters_exact_for_those_who_read(path: Path) -> None:
+    with jobstore.open(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        assert store.job_stats()["by_status"]["SUCCESS"] == 3
+        connection.execute("UPDATE execution SET status = 0 WHERE id = 2")
+        connection.execute("DELETE FROM execution WHERE id = 3")
+        connection.execute(
+            "INSERT INTO execution (name_id, status, effective_us, is_started, created_us) VALUES (1, 2, 5, 1, 5)"
+        )
+        stats = store.job_stats()["by_status"]
+        assert stats == {"PENDING": 0, "RUNNING": 0, "SUCCESS": 1, "FAILURE": 1, "TIMEOUT": 1}
+        assert [run["id"] for run in store.list_job_executions(search="timeout")["data"]] == ["4"]
+    assert jobstore.check(path) == []
