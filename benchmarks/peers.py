@@ -268,4 +268,5 @@ def _next_run(row: sqlite3.Row, now: datetime) -> str | None:
 def _croniter() -> Callable[..., croniter]:
     from croniter import croniter as schedule  # noqa: PLC0415 - only one order of one list needs it
 
-    return schedule
+    made: Callable[..., croniter] = schedule
+    return made
