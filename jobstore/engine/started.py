@@ -7,7 +7,7 @@ the history is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -74,36 +74,46 @@ def page_ids(
     bound = before_us + 1 if descending and before_us is not None else None if descending else after_us
     if bound is None:
         bound = FARTHEST_US if descending else -FARTHEST_US
-    wanted = Slice(descending, bound, offset, take)
+    wanted, turned = Slice(descending, bound, offset, take), None
     if offset > SKIPPED_FREELY:
-        wanted = _found_by_counters(connection, selection, wanted)
+        wanted, turned = _found_by_counters(connection, selection, wanted)
     arms = _arm_count(selection)
     if arms <= ARMS_MERGED:
         return walk_merged(_arms(selection), wanted)
-    entries = (wanted.skip + take) * everything // selection.total
-    if arms * (ARM_COST + min(wanted.skip + take, selection.total // arms)) < entries:
+    if turned is not None and turned.skip < wanted.skip:
+        return _walk(connection, selection, everything, turned, arms)[::-1]
+    return _walk(connection, selection, everything, wanted, arms)
+
+
+def _walk(connection: sqlite3.Connection, selection: Selection, everything: int, wanted: Slice, arms: int) -> list[int]:
+    """Chooses among the paths of a selection of many ranges."""
+    end = wanted.skip + wanted.take
+    entries = end * everything // selection.total
+    if arms * (ARM_COST + min(end, selection.total // arms)) < entries:
         return walk_arms(connection, _arms(selection), wanted)
     found = walk_filtered(connection, selection, wanted, max(LEAST_BUDGET, PATIENCE * entries))
     return hop_hours(connection, selection, wanted) if found is None else found
 
 
-def _found_by_counters(connection: sqlite3.Connection, selection: Selection, wanted: Slice) -> Slice:
-    """The same stretch, from the beginning of the hour in which it begins."""
-    parts = selection.parts
+def _found_by_counters(connection: sqlite3.Connection, selection: Selection, wanted: Slice) -> tuple[Slice, Slice]:
+    """The same stretch from the edge of the hour in which it begins; and, in the other direction, in which it ends."""
+    beyond = 0 if abs(wanted.bound_us) == FARTHEST_US else _before(connection, selection, wanted.bound_us)
     if wanted.descending:
-        total = selection.total
-        beyond = 0
-        if wanted.bound_us < FARTHEST_US:
-            beyond = total - sum(count_before(connection, part, wanted.bound_us) for part in parts)
-        position = total - 1 - wanted.skip - beyond
-        hour, before = find_hour(connection, selection, position)
-        within = hour_total(connection, selection, hour)
-        return replace(wanted, bound_us=hour_begins_us(hour) + HOUR_US, skip=before + within - 1 - position)
-    below = 0
-    if wanted.bound_us > -FARTHEST_US:
-        below = sum(count_before(connection, part, wanted.bound_us) for part in parts)
-    hour, before = find_hour(connection, selection, below + wanted.skip)
-    return replace(wanted, bound_us=hour_begins_us(hour), skip=below + wanted.skip - before)
+        last = (beyond or selection.total) - 1 - wanted.skip
+        first = last - wanted.take + 1
+    else:
+        first = beyond + wanted.skip
+        last = first + wanted.take - 1
+    hour, before = find_hour(connection, selection, first)
+    upwards = Slice(False, hour_begins_us(hour), first - before, wanted.take)
+    hour, before = find_hour(connection, selection, last)
+    skip = before + hour_total(connection, selection, hour) - 1 - last
+    downwards = Slice(True, hour_begins_us(hour) + HOUR_US, skip, wanted.take)
+    return (downwards, upwards) if wanted.descending else (upwards, downwards)
+
+
+def _before(connection: sqlite3.Connection, selection: Selection, us: int) -> int:
+    return sum([count_before(connection, part, us) for part in selection.parts])
 
 
 Arm = tuple[int | None, int | None]
