@@ -1,12 +1,11 @@
 """A scheduler's calls and a reader's queries in any order, against plain lists (a hypothesis state machine).
 
 One store is opened at the beginning and lives through every change; another is opened anew for each question.
-Both must say what the lists say. CI takes 80 runs of 150 steps, about 12,000; `JOBSTORE_MODEL_RUNS` sets another number of runs.
+Both must say what the lists say. CI takes 80 runs of 150 steps, about 12,000; ``JOBSTORE_SOAK`` multiplies the runs.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import tempfile
 from datetime import UTC, datetime, timedelta
@@ -33,8 +32,9 @@ from tests.property.asking import (
     window,
 )
 from tests.property.worlds import CATEGORIES, CRON, INTERVALS, NAMES, TYPES, VALUES, Document, World
+from tests.reliability.scale import scaled
 
-RUNS = int(os.environ.get("JOBSTORE_MODEL_RUNS", "80"))
+RUNS = scaled(80)
 STEPS = 150
 ENDS = ("SUCCESS", "FAILURE", "TIMEOUT")
 names = st.sampled_from(NAMES[:24])

@@ -1,12 +1,11 @@
 """The five queries over random worlds: Python and HTTP against the oracle on plain lists.
 
-Each test builds 100 worlds (`JOBSTORE_WORLDS` says how many) and asks each of them 20 queries or more, every order
+Each test builds 100 worlds (``JOBSTORE_SOAK`` times as many where that is set) and asks each of them 20 queries or more, every order
 in both directions among them: at least 2,000 queries for each of the five, of both doors.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import tempfile
 from contextlib import contextmanager
@@ -35,11 +34,12 @@ from tests.property.asking import (
 )
 from tests.property.test_access_paths import force_rare_paths
 from tests.property.worlds import DAY, World, moment, worlds
+from tests.reliability.scale import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-WORLDS = int(os.environ.get("JOBSTORE_WORLDS", "100"))
+WORLDS = scaled(100)
 ASKED = 20
 
 many_worlds = settings(

@@ -29,6 +29,28 @@ def path(quick_folder: Path) -> Path:
     return path
 
 
+def test_nobody_comes_between_what_a_recorder_reads_and_what_it_writes(path: Path) -> None:
+    """Before each statement of a transaction another connection tries to commit: it must find the file locked."""
+    commits = [0]
+
+    def scribble(_statement: str) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as connection:
+            try:
+                connection.execute("UPDATE setting SET value = value WHERE key = 'timezone'")
+            except sqlite3.OperationalError:
+                return
+            commits[0] += 1
+
+    with jobstore.Recorder(path) as recorder:
+        with recorder._writer.held() as connection:
+            connection.set_trace_callback(scribble)
+        with recorder.run("sync"):
+            pass
+        with recorder._writer.held() as connection:
+            connection.set_trace_callback(None)
+    assert 0 < commits[0] <= 4  # before BEGIN and after COMMIT, in each of two transactions
+
+
 def test_a_recorder_waits_for_a_foreign_writer_and_never_acts_on_what_it_has_overtaken(path: Path) -> None:
     """A transaction that first reads and then wants to write would be refused at once, whatever its time-out."""
     stop, commits = threading.Event(), [0]

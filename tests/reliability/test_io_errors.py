@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from tests.reliability.scale import SOAK
+
 ROOT = Path(__file__).parents[2]
-EVERY = int(os.environ.get("JOBSTORE_FAULTS_EVERY", "2"))
+EVERY = 1 if SOAK > 1 else 2
 """1: every call, about 3,600 faults; CI takes every second one."""
 TYPED = {"success", "STORE_UNREADABLE", "STORE_CORRUPT", "STORE_FULL", "STORE_BUSY", "NOT_A_STORE"}
 SCENARIOS = {"Open", "Ask", "Record", "Begin", "Create", "Load", "Prune", "Dump"}

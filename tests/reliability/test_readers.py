@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -16,9 +15,10 @@ import pytest
 import jobstore
 from tests.property import skewed
 from tests.reliability import readers
+from tests.reliability.scale import SOAK, scaled
 
 ROOT = Path(__file__).parents[2]
-FORKS = int(os.environ.get("JOBSTORE_FORKS", "200"))
+FORKS = scaled(200)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_process_forks_two_hundred_times_beside_sixteen_reading_threads(path: Path) -> None:
     said = subprocess.run(
         [sys.executable, "-m", "tests.reliability.readers", str(path), "16", str(FORKS)],
-        capture_output=True, check=True, cwd=ROOT, text=True, timeout=240,
+        capture_output=True, check=True, cwd=ROOT, text=True, timeout=240 * max(1, SOAK),
     )  # fmt: skip
     found = json.loads(said.stdout)
     assert found["exits"] == [0] * FORKS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import random
 import threading
 import time
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import jobstore
 from tests.reliability import snapshots
+from tests.reliability.scale import SOAK
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SECONDS = float(os.environ.get("JOBSTORE_SNAPSHOT_SECONDS", "8"))
-READERS = int(os.environ.get("JOBSTORE_SNAPSHOT_READERS", "2"))
+SECONDS = 8 * SOAK
+READERS = 4 if SOAK > 1 else 2
 WRITERS = 2
 
 

@@ -1,0 +1,244 @@
+"""Proof that the tests bite: faults of the kind that people make, each put into a copy of the package, each caught.
+
+A fault is a piece of source and what stands there instead. The test it names must pass without it and fail with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+
+class Fault(NamedTuple):
+    """What is wrong, where, and the test that sees it."""
+
+    name: str
+    file: str
+    good: str
+    bad: str
+    test: str
+
+
+SNAPSHOTS = "tests/reliability/test_snapshots.py"
+QUERIES = "tests/property/test_queries.py"
+MODEL = "tests/property/test_model.py"
+NASTY = "tests/contract/test_nasty_values.py::test_a_nasty_value_gives_its_stated_code_through_every_door"
+FOREIGN = "tests/reliability/test_foreign_writers.py"
+
+FAULTS = (
+    Fault(
+        "a query without a transaction",
+        "store.py",
+        '        connection.execute("BEGIN")\n',
+        "",
+        SNAPSHOTS,
+    ),
+    Fault(
+        "a total that is counted in another transaction than its page",
+        "engine/executions.py",
+        "    rows = fetch_executions_of(",
+        '    connection.execute("COMMIT"), connection.execute("BEGIN")\n    rows = fetch_executions_of(',
+        SNAPSHOTS,
+    ),
+    Fault(
+        "a transaction that reads before it asks to write",
+        "engine/writing.py",
+        '            connection.execute("BEGIN IMMEDIATE")\n            try:\n                yield',
+        '            connection.execute("BEGIN")\n            try:\n                yield',
+        f"{FOREIGN}::test_nobody_comes_between_what_a_recorder_reads_and_what_it_writes",
+    ),
+    Fault(
+        "commits that do not wait for the disk",
+        "engine/writing.py",
+        '    connection.execute("PRAGMA synchronous = FULL")\n    connection.execute("PRAGMA foreign_keys',
+        '    connection.execute("PRAGMA synchronous = OFF")\n    connection.execute("PRAGMA foreign_keys',
+        "tests/reliability/test_io_errors.py::test_whatever_a_recorder_acknowledges_has_been_brought_to_the_disk",
+    ),
+    Fault(
+        "a log that is not in its file when the file gets its name",
+        "engine/writing.py",
+        '        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()\n        connection.close()',
+        "        connection.close()",
+        "tests/reliability/test_io_errors.py::"
+        "test_each_call_that_fails_is_a_typed_error_or_nothing_and_the_store_is_well_again",
+    ),
+    Fault(
+        "INSERT OR REPLACE, which fires no delete triggers",
+        "engine/schema.py",
+        "    SELECT RAISE(ABORT, 'this execution is there already; update it');",
+        "    SELECT 1;",
+        f"{FOREIGN}::test_a_statement_that_would_go_past_the_counters_is_refused",
+    ),
+    Fault(
+        "counters that a prune leaves as they were",
+        "engine/schema.py",
+        "CREATE TRIGGER execution_counted_out AFTER DELETE ON execution BEGIN{_count_out",
+        "CREATE TRIGGER execution_counted_out AFTER DELETE ON execution WHEN OLD.id % 2 BEGIN{_count_out",
+        MODEL,
+    ),
+    Fault(
+        "a term whose signs mean something",
+        "engine/memory.py",
+        "if needle in folded}",
+        "if __import__('fnmatch').fnmatchcase(folded, f'*{needle}*')}",
+        f"{QUERIES}::test_a_page_of_all_executions_is_what_the_rules_say",
+    ),
+    Fault(
+        "a term that is not folded as the text is",
+        "search.py",
+        'return unicodedata.normalize("NFKC", text).casefold()',
+        "return text.casefold()",
+        f"{QUERIES}::test_a_page_of_jobs_is_what_the_rules_say",
+    ),
+    Fault(
+        "tokens that are compared with ==",
+        "tokens.py",
+        "if hmac.compare_digest(known, asked):",
+        "if known == asked:",
+        "tests/unit/test_tokens.py::test_every_known_digest_is_compared_in_constant_time_whatever_was_asked",
+    ),
+    Fault(
+        "a token that is asked for after the path was found",
+        "http/app.py",
+        "        self._gate.check(request.env)\n",
+        "\n    def process_resource(self, request, response, resource, params):\n        self._gate.check(request.env)\n",
+        "tests/contract/http/test_authorization.py",
+    ),
+    Fault(
+        "a schema that is made step by step",
+        "engine/writing.py",
+        '        connection.execute("BEGIN IMMEDIATE")\n        apply_schema(connection)\n        write_settings',
+        '        connection.execute("BEGIN IMMEDIATE")\n        apply_schema(connection)\n'
+        '        connection.execute("COMMIT")\n        move_into_place(making, file)\n'
+        '        connection.execute("BEGIN")\n        write_settings',
+        "tests/reliability/test_recorder_crashes.py::"
+        "test_a_file_that_is_made_loaded_or_upgraded_is_old_or_new_after_a_kill",
+    ),
+    Fault(
+        "a connection that a child inherits",
+        "store.py",
+        "        if self._connection is not None:\n            self._connection.close()\n            self._connection = None\n\n"
+        "    def after_fork_in_parent",
+        "\n    def after_fork_in_parent",
+        "tests/reliability/test_readers.py",
+    ),
+    Fault(
+        "int() that reads the words from outside",
+        "words.py",
+        "    return int(digits) if readable else text",
+        "    try:\n        return int(text)\n    except ValueError:\n        return text",
+        NASTY,
+    ),
+    Fault(
+        "a bound that is clamped",
+        "words.py",
+        "    if isinstance(value, int) and not isinstance(value, bool) and (low or 0) <= value",
+        "    if isinstance(value, int) and value > 1000 == high:\n        return 1000\n"
+        "    if isinstance(value, int) and not isinstance(value, bool) and (low or 0) <= value",
+        NASTY,
+    ),
+    Fault(
+        "nulls that come first when the order is turned",
+        "engine/orders.py",
+        "    return absent + ids if nulls_first else ids + absent",
+        "    return absent + ids if nulls_first or descending else ids + absent",
+        f"{QUERIES}::test_a_page_of_all_executions_is_what_the_rules_say",
+    ),
+    Fault(
+        "a next run that is now",
+        "schedule.py",
+        "    n = max(1, (now_us - anchor_us) // interval_us + 1)",
+        "    n = max(1, -(-(now_us - anchor_us) // interval_us))",
+        f"{QUERIES}::test_a_page_of_jobs_is_what_the_rules_say",
+    ),
+    Fault(
+        "a window that leaves its end out",
+        "engine/window.py",
+        "count_before(connection, part, before_us + 1)",
+        "count_before(connection, part, before_us)",
+        f"{QUERIES}::test_a_page_of_all_executions_is_what_the_rules_say",
+    ),
+    Fault(
+        "a failed search that finds time-outs as well",
+        "search.py",
+        '("timed out", "timed_out", "timedout",',
+        '("failed", "timed out", "timed_out", "timedout",',
+        "tests/seed/test_examples.py",
+    ),
+    Fault(
+        "a reader that may write",
+        "engine/connection.py",
+        "    return sqlite3.SQLITE_DENY",
+        "    return sqlite3.SQLITE_OK",
+        "tests/reliability/test_read_only.py",
+    ),
+    Fault(
+        "one bad row that fails a list",
+        "documents.py",
+        "    except (orjson.JSONDecodeError, RecursionError):\n        return _marked(text)",
+        "    except RecursionError:\n        return _marked(text)",
+        "tests/reliability/test_poison.py",
+    ),
+    Fault(
+        "a driver's error that escapes",
+        "engine/connection.py",
+        "    except sqlite3.Error as error:\n        raise store_error(error, path) from error\n    except OSError",
+        "    except OSError",
+        "tests/reliability/test_damage.py",
+    ),
+)  # fmt: skip
+
+
+def copied(folder: Path) -> Path:
+    """The package and its tests, in a place of their own."""
+    for name in ("jobstore", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / "conftest.py").write_text(UNSHRUNK, encoding="utf-8")
+    return folder
+
+
+UNSHRUNK = """
+from hypothesis import Phase, settings
+
+settings.register_profile("unshrunk", phases=[Phase.generate])
+settings.load_profile("unshrunk")
+"""
+"""Hypothesis would look for the smallest example for minutes; that there is one is enough."""
+
+
+def run(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    """The tests in a folder, with the package beside them."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:randomly", *tests],
+        capture_output=True, check=False, cwd=folder, text=True, timeout=280,
+        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_caught_by_the_test_that_is_named_for_it(tmp_path: Path, fault: Fault) -> None:
+    folder = copied(tmp_path)
+    source = folder / "jobstore" / fault.file
+    text = source.read_text(encoding="utf-8")
+    assert text.count(fault.good) == 1, "the source has changed: say the fault anew"
+    source.write_text(text.replace(fault.good, fault.bad), encoding="utf-8")
+    said = run(folder, fault.test)
+    assert said.returncode == 1, said.stdout[-2_000:]
+    assert " failed" in said.stdout
+
+
+@pytest.mark.timeout(900)
+def test_every_named_test_passes_without_a_fault(tmp_path: Path) -> None:
+    said = run(copied(tmp_path), *sorted({fault.test for fault in FAULTS}))
+    assert said.returncode == 0, said.stdout[-2_000:]
