@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jobstore.engine.connection import driver_errors, open_reader
+from jobstore.engine.reserve import give_up_reserve as give_up_reserve  # noqa: PLC0414 - offered to the command line
 from jobstore.engine.writing import real_path, refuse_left_over, remove_store, sync_path
 from jobstore.errors import Conflict, StoreCorrupt, StoreUnreadable
 from jobstore.inspection import problems_of

@@ -12,7 +12,6 @@ from jobstore.cli.options import FileArgument, ascii_integer, flag, once, store_
 from jobstore.cli.phrases import count, plain
 from jobstore.cli.progress import progress
 from jobstore.cli.screen import say, stdout_in_utf8
-from jobstore.engine.reserve import give_up_reserve
 from jobstore.errors import StoreError
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ def _prune(
     path = store_path(file)
     keep = ascii_integer(keep_last, "--keep-last", 0)
     if emergency and not dry_run:
+        from jobstore.upkeep import give_up_reserve  # noqa: PLC0415 - for this alone
+
         give_up_reserve(path)  # before anything opens the file: on a full disk that may need room itself
     total = _executions(path)
     from jobstore.recorder import Recorder  # noqa: PLC0415 - writers are heavy

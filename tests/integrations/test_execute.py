@@ -190,7 +190,11 @@ def test_a_signal_is_passed_on_to_the_command_and_its_answer_counts(path, signum
     name = signum.name.removeprefix("SIG")
     # A shell lets what runs in its background ignore SIGINT, so it is ended by hand.
     script = f"sleep 1000 & trap 'echo got it; kill $!; exit 9' {name}; echo ready; wait"
-    process = subprocess.Popen([PYTHON, "-c", ENTRY, path, "bash", "-c", script], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [PYTHON, "-c", ENTRY, path, "bash", "-c", script],
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL),  # also where the tests themselves run under nohup
+    )
     assert process.stdout is not None
     with process.stdout as output:
         assert output.readline() == b"ready\n"
