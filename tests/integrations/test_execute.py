@@ -193,7 +193,8 @@ def test_a_signal_is_passed_on_to_the_command_and_its_answer_counts(path, signum
     process = subprocess.Popen(
         [PYTHON, "-c", ENTRY, path, "bash", "-c", script],
         stdout=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL),  # also where the tests themselves run under nohup
+        # Also where the tests themselves run under nohup.
+        preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
     )
     assert process.stdout is not None
     with process.stdout as output:
