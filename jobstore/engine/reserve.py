@@ -34,7 +34,10 @@ def keep_reserve(file: Path) -> None:
             return
         descriptor = os.open(reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+            else:  # macOS has no such call
+                os.write(descriptor, bytes(RESERVE_BYTES))
         finally:
             os.close(descriptor)
 
