@@ -105,13 +105,13 @@ def send_to_all(peers: Sockets, data: bytes) -> None:
 def test_150_connections_that_send_nothing(port, peers):
     for _ in range(150):
         connect(port, peers)
-    assert longest_good_request(port) < 1
+    assert longest_good_request(port) < 3
 
 
 def test_150_requests_that_trickle_in(port, peers):
     for _ in range(150):
         connect(port, peers).send(b"GET /api/v1/jobs HTTP/1.1\r\nHost: x\r\nX-A: ")
-    assert longest_good_request(port, lambda: send_to_all(peers, b"a")) < 1
+    assert longest_good_request(port, lambda: send_to_all(peers, b"a")) < 3
 
 
 def test_connections_without_end(port, peers):
@@ -120,7 +120,7 @@ def test_connections_without_end(port, peers):
             for _ in range(100):
                 connect(port, peers)
 
-    assert longest_good_request(port, hundred_more) < 1
+    assert longest_good_request(port, hundred_more) < 3
     assert len(peers) == 900
 
 
@@ -128,14 +128,14 @@ def test_peers_that_ask_for_much_and_do_not_read(port, peers):
     asked = b"GET /api/v1/jobs/executions?limit=100 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer s3cret\r\n\r\n"
     for _ in range(12):
         connect(port, peers, receive_buffer=4096).send(asked)
-    assert longest_good_request(port) < 1
+    assert longest_good_request(port) < 3
 
 
 def test_a_peer_that_reads_slowly_and_asks_again_and_again_holds_no_thread(port, peers):
     asked = b"GET /api/v1/jobs/executions?limit=100 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer s3cret\r\n\r\n"
     for _ in range(8):  # twice as many as there are threads
         connect(port, peers, receive_buffer=4096).send(asked * 20)
-    assert longest_good_request(port) < 1
+    assert longest_good_request(port) < 3
 
 
 def test_several_requests_at_once_get_one_answer_that_says_so(port, peers):
@@ -154,7 +154,7 @@ def test_garbage_and_headers_without_end(port, peers):
         while len(peers) > 200:
             peers.pop(0).close()
 
-    assert longest_good_request(port, some_of_each) < 1
+    assert longest_good_request(port, some_of_each) < 3
 
 
 # The deadlines, shortened
