@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from jobstore.engine.schema import DAY_US, HOUR_US, SPAN_ALL, SPAN_DAY, SPAN_HOUR
+from jobstore.engine import digests
+from jobstore.engine.bits import ids_of, rows_of, trace_scale_of
+from jobstore.engine.schema import DAY_US, DIGEST_PARTS, HOUR_US, SPAN_ALL, SPAN_DAY, SPAN_HOUR
 from jobstore.errors import InvalidRecord, InvalidSchedule, shown
 from jobstore.instants import MIN_US
 from jobstore.models import STATUS_CODES, Status
@@ -51,6 +53,7 @@ def problems_of(
         _shared_parameters(connection),
         _executions(connection, progress),
         _name_counters(connection),
+        _digests(connection),
         _owners(connection),
         _sequences(connection),
     )
@@ -293,6 +296,22 @@ def _side_by_side(
         if other is not None and other[0] == hour:
             told, other = other[1], next(right, None)
         yield hour, counts, told
+
+
+def _digests(connection: sqlite3.Connection) -> Iterator[str]:
+    """Each part of each digest against the rows it stands for."""
+    scale = trace_scale_of(connection)
+    code_of = None if scale is None else scale.coder()
+    keys = connection.execute("SELECT key, data FROM digest ORDER BY key")
+    for chunk, parts in groupby(keys, lambda row: row[0] // DIGEST_PARTS):
+        kept = {key % DIGEST_PARTS: data for key, data in parts}
+        rows = rows_of(connection, chunk)
+        made = digests.digest(rows, code_of or (lambda _: None)) if rows else {}
+        if kept.keys() != made.keys() or any(
+            digests.unpacked(p, kept[p]) != digests.unpacked(p, made[p]) for p in made
+        ):
+            first, last = ids_of(chunk)
+            yield f"The digest of the executions {first} to {last} is not that of their rows"
 
 
 def _owners(connection: sqlite3.Connection) -> Iterator[str]:

@@ -8,6 +8,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from jobstore.engine.schema import finish_tables
+from jobstore.engine.sealing import seal_all
 from jobstore.engine.writing import apply_schema, write_settings
 from jobstore.errors import InvalidRecord, InvalidSchedule
 from jobstore.instants import instant_us
@@ -122,6 +123,7 @@ class Loader:
         self._set_sequence("execution", max(store.get("next_execution_id", 1) - 1, self._last_id))
         write_settings(self._connection, store["timezone"])
         finish_tables(self._connection, counted=True)
+        seal_all(self._connection)
         self._connection.execute("COMMIT")
         self._connection.execute("PRAGMA locking_mode = NORMAL")
         self._connection.execute("PRAGMA journal_mode = WAL")

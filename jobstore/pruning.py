@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from jobstore.archive import Archive
 from jobstore.engine.connection import driver_errors, open_reader
 from jobstore.engine.reserve import give_up_reserve, keep_reserve
+from jobstore.engine.sealing import seal_one
 from jobstore.errors import InvalidParameter, JobStoreError, StoreFull, shown
 from jobstore.instants import MAX_US
 from jobstore.models import STATUS_CODES, Status
@@ -232,7 +233,16 @@ def _prune(
             break
         batch = next_batch(batch, now - started)
         time.sleep(PAUSE_SECONDS)
+    if gone and chooser.is_done:
+        while seal_next(writer):  # what was pruned has lost its digests
+            time.sleep(PAUSE_SECONDS)
     return gone, chooser.is_done
+
+
+def seal_next(writer: Writer) -> bool:
+    """Writes the next digest that is due, in a transaction of its own; whether there was one."""
+    with writer.transaction() as connection:
+        return seal_one(connection)
 
 
 def next_batch(batch: int, seconds: float) -> int:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from jobstore.engine.reserve import keep_reserve
 from jobstore.engine.rows import JOB_SELECT, JobRow
+from jobstore.engine.sealing import SEALED_EVERY
 from jobstore.engine.writing import TIMEOUT_SECONDS, Writer
 from jobstore.errors import Conflict, InvalidParameter, InvalidRecord, JobStoreError
 from jobstore.instants import instant_us
 from jobstore.models import Status
-from jobstore.pruning import Chooser, Keeper, Retention, count_prunable, prune, prune_emergency, rules
+from jobstore.pruning import Chooser, Keeper, Retention, count_prunable, prune, prune_emergency, rules, seal_next
 from jobstore.recording import (
     OPEN,
     PENDING,
@@ -263,7 +264,9 @@ class Recorder:
         """
         entry = self._entry(trace_id, worker_id, parameters, at)
         with self._writer.transaction() as connection:
-            return str(insert_execution(connection, name, entry))
+            number = insert_execution(connection, name, entry)
+        self._seal_if_due(number)
+        return str(number)
 
     def start(
         self,
@@ -357,6 +360,7 @@ class Recorder:
         with self._writer.transaction() as connection:
             number = insert_execution(connection, name, entry._replace(status=RUNNING, is_started=1))
             note_start(connection, number, entry.at_us)
+        self._seal_if_due(number)
         run = Run(str(number))
         try:
             yield run
@@ -430,6 +434,14 @@ class Recorder:
     def _prune_if_due(self) -> None:
         if self._keeper is not None:
             self._keeper.prune_if_due()
+
+    def _seal_if_due(self, number: int) -> None:
+        """Now and then writes a digest of executions that are complete: a tenth of a second, once in thousands."""
+        if number % SEALED_EVERY == 0:
+            try:
+                seal_next(self._writer)
+            except JobStoreError as error:  # the execution is recorded; readers walk what has no digest
+                _log.warning("the recorder could not write a digest to %s: %s", self._writer.path, error)
 
     def _finish_failed(self, run: Run, error: BaseException) -> None:
         """Records the failure if it can; the exception of the job is worth more than ours."""

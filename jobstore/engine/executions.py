@@ -66,5 +66,5 @@ def _page_ids(
         selection, everything, total, query.after_us, query.before_us, query.order_desc, query.offset, take
     )
     if query.order_by in GROUPED:
-        return page_ids_grouped(connection, memory.book(connection), query.order_by, request)
-    return page_ids_by(connection, query.order_by, request)
+        return page_ids_grouped(connection, memory, query.order_by, request)
+    return page_ids_by(connection, memory, query.order_by, request)

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import Counters
-from jobstore.engine.orders import GATHERED, gathered
+from jobstore.engine.orders import GATHERED, gathered, page_ids_deep
 from jobstore.engine.selection import Part, Selection
 from jobstore.engine.window import count_selected
 from jobstore.engine.zones import key_bounds, page_ids_zoned
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Iterator
 
-    from jobstore.engine.memory import NameBook
+    from jobstore.engine.memory import Memory, NameBook
     from jobstore.engine.request import Request
 
 ARMS_MERGED = 24
@@ -49,14 +49,15 @@ class Group:
     """Null: as the ranges say."""
 
 
-def page_ids_grouped(connection: sqlite3.Connection, book: NameBook, order: str, request: Request) -> list[int]:
+def page_ids_grouped(connection: sqlite3.Connection, memory: Memory, order: str, request: Request) -> list[int]:
     """The ids at ``offset`` to ``offset + take`` of a selection in the order of a group, from the nearer end."""
     if request.offset > request.total - request.offset - request.take:
-        return _ids(connection, book, order, request.turned())[::-1]
-    return _ids(connection, book, order, request)
+        return _ids(connection, memory, order, request.turned())[::-1]
+    return _ids(connection, memory, order, request)
 
 
-def _ids(connection: sqlite3.Connection, book: NameBook, order: str, request: Request) -> list[int]:
+def _ids(connection: sqlite3.Connection, memory: Memory, order: str, request: Request) -> list[int]:
+    book = memory.book(connection)
     if request.is_windowed and request.total <= GATHERED:
         return gather_groups(connection, book, order, request)
     if order == "id":
@@ -65,7 +66,7 @@ def _ids(connection: sqlite3.Connection, book: NameBook, order: str, request: Re
         groups = _status_groups(request) if order == "status" else _name_groups(book, order, request)
         if request.is_windowed:
             groups = _counted_in_window(connection, book, groups, request)
-    return walk_groups(connection, book, groups, request)
+    return walk_groups(connection, memory, groups, request)
 
 
 def gather_groups(connection: sqlite3.Connection, book: NameBook, order: str, request: Request) -> list[int]:
@@ -83,7 +84,7 @@ def gather_groups(connection: sqlite3.Connection, book: NameBook, order: str, re
     return [row_id for _, row_id in rows[request.offset : request.offset + request.take]]
 
 
-def walk_groups(connection: sqlite3.Connection, book: NameBook, groups: Iterable[Group], request: Request) -> list[int]:
+def walk_groups(connection: sqlite3.Connection, memory: Memory, groups: Iterable[Group], request: Request) -> list[int]:
     """Whole groups passed over by their counts; then the ids of a group in order, until the page is full."""
     found: list[int] = []
     skip = request.offset
@@ -91,7 +92,7 @@ def walk_groups(connection: sqlite3.Connection, book: NameBook, groups: Iterable
         if group.count <= skip:
             skip -= group.count
             continue
-        found += _group_ids(connection, book, group, request, skip, request.take - len(found))
+        found += _group_ids(connection, memory, group, request, skip, request.take - len(found))
         skip = 0
         if len(found) >= request.take:
             break
@@ -99,18 +100,22 @@ def walk_groups(connection: sqlite3.Connection, book: NameBook, groups: Iterable
 
 
 def _group_ids(
-    connection: sqlite3.Connection, book: NameBook, group: Group, request: Request, skip: int, take: int
+    connection: sqlite3.Connection, memory: Memory, group: Group, request: Request, skip: int, take: int
 ) -> list[int]:
     """Few ranges near their end are merged; otherwise bounds by period say where to read."""
     is_few = len(group.arms) <= ARMS_MERGED
     if is_few and skip <= PASSED and not request.is_windowed:
         return _merged_ids(connection, group, request, skip, take)
     if group.count > GATHERED:
-        selection = group.selection or _selection_of(book, group.arms)
+        selection = group.selection or _selection_of(memory.book(connection), group.arms)
         within = replace(
             request, selection=selection, total=group.count, offset=skip, take=min(take, group.count - skip)
         )
-        found = page_ids_zoned(connection, "id", within)
+        found = (
+            page_ids_zoned(connection, "id", within)
+            if group.selection is None  # its names are nobody's to remember
+            else page_ids_deep(connection, memory, within)
+        )
         if found is not None:
             return found
     return (_merged_ids if is_few else _many_ids)(connection, group, request, skip, take)

@@ -13,6 +13,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from jobstore.engine.bits import open_bits
 from jobstore.engine.counters import Counters, counters_of_all
 from jobstore.engine.jobbook import JobBook
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
+    from jobstore.engine.bits import Bits
     from jobstore.engine.fires import Fires
 
 REPLAYED = 4_096
@@ -27,7 +29,10 @@ REPLAYED = 4_096
 TERMS_REMEMBERED = 128
 """Search terms and jobs whose counters are kept, least recently used first to go."""
 
-_Change = tuple[int, int | None, int | None, int | None, int | None, int | None]
+BITS_RETRIED = 1 << 15
+"""Where there are no digests to speak of, they are looked for again after so many executions."""
+
+_Change = tuple[int, int | None, int | None, int | None, int | None, int | None, int | None]
 
 
 class NameBook:
@@ -84,6 +89,8 @@ class Memory:
         self._names: NameBook | None = None
         self._terms: OrderedDict[str | int, Counters] = OrderedDict()
         self._jobs: JobBook | None = None
+        self._bits: Bits | None = None
+        self._bits_sought: int | None = None
         self._met: set[int] = set()
 
     def sync(self, connection: sqlite3.Connection) -> None:
@@ -92,7 +99,11 @@ class Memory:
             (self._seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()
             return
         changes = connection.execute(
-            "SELECT seq, name_id, status, hour, runs, job_number FROM change WHERE seq > ? ORDER BY seq", (self._seq,)
+            """
+            SELECT seq, name_id, status, hour, runs, job_number, execution_id FROM change
+            WHERE seq > ? ORDER BY seq
+            """,
+            (self._seq,),
         ).fetchall()
         if changes:
             self._replay(connection, changes)
@@ -105,7 +116,7 @@ class Memory:
             return
         moved: dict[tuple[int, int, int], int] = {}
         jobs: set[int] = set()
-        for _, name_id, status, hour, runs, job_number in changes:
+        for _, name_id, status, hour, runs, job_number, _ in changes:
             if job_number is not None:
                 jobs.add(job_number)
             elif name_id is None or status is None or hour is None or runs is None:
@@ -114,6 +125,8 @@ class Memory:
             else:
                 moved[name_id, status, hour] = moved.get((name_id, status, hour), 0) + runs
         self._count(connection, moved)
+        if self._bits is not None:
+            self._bits.changed(change[-1] for change in changes if change[-1] is not None)
         if self._jobs is not None and jobs:
             self._jobs.reread(connection, jobs)
 
@@ -161,6 +174,16 @@ class Memory:
         if self._jobs is None:
             self._jobs = JobBook(connection, self.fires)
         return self._jobs
+
+    def bits(self, connection: sqlite3.Connection) -> Bits | None:
+        """The digests of all executions, where the file has them; the first call reads a line for each."""
+        if self._bits is not None and not self._bits.catch_up(connection):
+            self._bits = self._bits_sought = None
+        everything = sum(self.all(connection).counts)
+        if self._bits is None and (self._bits_sought is None or abs(everything - self._bits_sought) >= BITS_RETRIED):
+            self._bits_sought = everything
+            self._bits = open_bits(connection, everything)
+        return self._bits
 
     def of_term(self, connection: sqlite3.Connection, needle: str) -> Counters:
         """The counters of the names that contain a folded term."""

@@ -13,6 +13,7 @@ from jobstore.engine.counters import FARTHEST_US
 from jobstore.engine.rows import KeyQuery
 from jobstore.engine.schema import SPAN_ALL
 from jobstore.engine.selection import ALL_STATUSES
+from jobstore.engine.sliced import page_ids_in_order, page_ids_sliced
 from jobstore.engine.started import LEAST_BUDGET
 from jobstore.engine.window import count_selected
 from jobstore.engine.zones import ZONED, key_bounds, page_ids_zoned
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Sequence
 
+    from jobstore.engine.memory import Memory
     from jobstore.engine.request import Request
     from jobstore.engine.selection import Part, Selection
 
@@ -37,6 +39,13 @@ WALKED = 25_000
 PASSED = 10_000
 """Entries that a page without a filter may pass over, where bounds by period can spare it."""
 PATIENCE = 4
+ROW_COST = 4
+"""Entries of a covering index that cost as much as one with a look at its row."""
+SLICED_FREELY = 2_000
+SLICED_A_WALK = 1_000
+"""A page by bits costs as much as a walk over so many entries, and one more for so many executions there are."""
+SLICED = frozenset({"duration_ms", "trace_id", "worker.name"})
+"""Keys that digests have."""
 ZONED_BUDGET = 12_000
 """Bounds of an hour reach as far as its longest run: a walk may first have to pass a few hours."""
 
@@ -107,14 +116,33 @@ class MergedSegment:
         return [value for name_id in self.names for value in (name_id, *values)]
 
 
-def page_ids_by(connection: sqlite3.Connection, order: str, request: Request) -> list[int] | KeyQuery:
+def page_ids_by(connection: sqlite3.Connection, memory: Memory, order: str, request: Request) -> list[int] | KeyQuery:
     """The ids at ``offset`` to ``offset + take`` of a selection in the order of a field, from the nearer end."""
     key = KEYS[order]
     if request.is_plain and request.offset <= PASSED:
         keys = walk_plain(connection, key, request)
         if keys is not None:
             return keys
-    return _page_ids(connection, key, request)
+    if _is_long(key, request):
+        found = _sliced(connection, memory, key, request)
+        if found is not None:
+            return found
+    return _page_ids(connection, memory, key, request)
+
+
+def _is_long(key: Key, request: Request) -> bool:
+    """Whether a walk from the nearer end, or gathering, costs more than a look at every execution's bits."""
+    nearest = min(request.offset, request.total - request.offset - request.take) + request.take
+    among_names = key.name_index is not None and _is_few_names(request)
+    walked = nearest * (1 if among_names else request.everything // request.total)
+    cost = min(walked * (1 if key.is_covered else ROW_COST), request.total * ROW_COST)
+    return cost > SLICED_FREELY + request.everything // SLICED_A_WALK
+
+
+def _sliced(connection: sqlite3.Connection, memory: Memory, key: Key, request: Request) -> list[int] | None:
+    """The page by bits, where this key and this file have them."""
+    bits = memory.bits(connection) if key.column in SLICED else None
+    return None if bits is None else page_ids_sliced(connection, bits, key.column, request)
 
 
 def walk_plain(connection: sqlite3.Connection, key: Key, request: Request) -> KeyQuery | None:
@@ -134,13 +162,13 @@ def walk_plain(connection: sqlite3.Connection, key: Key, request: Request) -> Ke
     return KeyQuery(f"{segment.select('id')} LIMIT ? OFFSET ?", (request.take, request.offset))
 
 
-def _page_ids(connection: sqlite3.Connection, key: Key, request: Request) -> list[int]:
+def _page_ids(connection: sqlite3.Connection, memory: Memory, key: Key, request: Request) -> list[int]:
     parted = _parted(connection, key, request)
     if parted is not None:
-        return _page_of_two(connection, key, request, *parted)
+        return _page_of_two(connection, memory, key, request, *parted)
     if request.offset > request.total - request.offset - request.take:
-        return _ids(connection, key, request.turned(), nulls_first=True)[::-1]
-    return _ids(connection, key, request, nulls_first=False)
+        return _ids(connection, memory, key, request.turned(), nulls_first=True)[::-1]
+    return _ids(connection, memory, key, request, nulls_first=False)
 
 
 def _parted(connection: sqlite3.Connection, key: Key, request: Request) -> tuple[Selection, Selection] | None:
@@ -158,35 +186,41 @@ def _parted(connection: sqlite3.Connection, key: Key, request: Request) -> tuple
 
 
 def _page_of_two(
-    connection: sqlite3.Connection, key: Key, request: Request, present: Selection, absent: Selection
+    connection: sqlite3.Connection, memory: Memory, key: Key, request: Request, present: Selection, absent: Selection
 ) -> list[int]:
     """The page where two selections follow one another: by the key, then, for want of it, by id."""
     total = count_selected(connection, present, request.after_us, request.before_us)
     first = replace(request, selection=present, total=total, take=max(0, min(request.take, total - request.offset)))
-    ids = _page_ids(connection, key, first) if first.take else []
+    ids = _page_ids(connection, memory, key, first) if first.take else []
     rest = request.take - first.take
     if rest:
         last = replace(
             request, selection=absent, total=request.total - total, offset=max(0, request.offset - total), take=rest
         )
-        ids += page_ids_by_id(connection, last)
+        ids += page_ids_by_id(connection, memory, last)
     return ids
 
 
-def page_ids_by_id(connection: sqlite3.Connection, request: Request) -> list[int]:
+def page_ids_by_id(connection: sqlite3.Connection, memory: Memory, request: Request) -> list[int]:
     """A page in the order of ids, from the nearer end."""
     if request.offset > request.total - request.offset - request.take:
-        return page_ids_by_id(connection, request.turned())[::-1]
+        return page_ids_by_id(connection, memory, request.turned())[::-1]
     if request.total <= GATHERED:
         ids = sorted([row_id for _, row_id in gathered(connection, "id", request)], reverse=request.descending)
         return ids[request.offset : request.offset + request.take]
-    found = page_ids_zoned(connection, "id", request)
+    found = page_ids_deep(connection, memory, request)
     if found is not None:
         return found
     return scan(connection, [Segment("execution", "", f"id {request.direction}")], request)
 
 
-def _ids(connection: sqlite3.Connection, key: Key, request: Request, *, nulls_first: bool) -> list[int]:
+def page_ids_deep(connection: sqlite3.Connection, memory: Memory, request: Request) -> list[int] | None:
+    """A page of a wide selection in the order of ids, by bits or by bounds of periods."""
+    bits = memory.bits(connection)
+    return page_ids_zoned(connection, "id", request) if bits is None else page_ids_in_order(connection, bits, request)
+
+
+def _ids(connection: sqlite3.Connection, memory: Memory, key: Key, request: Request, *, nulls_first: bool) -> list[int]:
     """Chooses the path; the request begins at the nearer end."""
     is_zoned = _is_zoned(connection, key, request)
     if request.is_plain and not (is_zoned and request.offset > PASSED):
@@ -200,9 +234,21 @@ def _ids(connection: sqlite3.Connection, key: Key, request: Request, *, nulls_fi
     found = _walked(connection, segments[0], request, ZONED_BUDGET if is_zoned else LEAST_BUDGET)
     if found is None and is_zoned:
         found = page_ids_zoned(connection, key.column, request)
+    if found is None and not is_zoned:
+        found = _uneven(connection, memory, key, request, nulls_first=nulls_first)
     if found is None and request.total <= (GATHERED if key.is_covered else GATHERED_LATE):
         found = gather(connection, key, request, nulls_first=nulls_first)
     return scan(connection, segments, request) if found is None else found
+
+
+def _uneven(
+    connection: sqlite3.Connection, memory: Memory, key: Key, request: Request, *, nulls_first: bool
+) -> list[int] | None:
+    """By bits, what a walk did not find where an even spread would have it."""
+    if nulls_first:
+        found = _sliced(connection, memory, key, request.turned())
+        return None if found is None else found[::-1]
+    return _sliced(connection, memory, key, request)
 
 
 def _walked(connection: sqlite3.Connection, segment: Segment, request: Request, least: int) -> list[int] | None:
@@ -258,13 +304,18 @@ def _is_zoned(connection: sqlite3.Connection, key: Key, request: Request) -> boo
 
 def _name_segments(key: Key, request: Request, *, nulls_first: bool) -> list[MergedSegment] | None:
     """The stretches of the index that begins with the name, where the selection is few names."""
-    parts = request.selection.parts
-    if key.name_index is None or len(parts) != 1 or parts[0].names is None or len(parts[0].names) > NAMES_MERGED:
+    if key.name_index is None or not _is_few_names(request):
         return None
-    source, names = f"execution INDEXED BY {key.name_index}", tuple(sorted(parts[0].names))
+    source = f"execution INDEXED BY {key.name_index}"
+    names = tuple(sorted(request.selection.parts[0].names or ()))
     present = MergedSegment(source, f"{key.column} IS NOT NULL", key.column, request.direction, names)
     absent = MergedSegment(source, f"{key.column} IS NULL", key.column, request.direction, names)
     return [absent, present] if nulls_first else [present, absent]
+
+
+def _is_few_names(request: Request) -> bool:
+    parts = request.selection.parts
+    return len(parts) == 1 and parts[0].names is not None and len(parts[0].names) <= NAMES_MERGED
 
 
 def scan(connection: sqlite3.Connection, segments: Sequence[Segment | MergedSegment], request: Request) -> list[int]:

@@ -26,6 +26,11 @@ HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 
 SPAN_ALL, SPAN_DAY, SPAN_HOUR = 0, 1, 2
+CHUNK_BITS = 15
+"""Executions with the same id but for so many bits have a digest together."""
+DIGEST_PARTS = 8
+SEALED_FROM = 1 << 18
+"""A history of fewer executions has no digests: its indexes are walked as fast."""
 CHANGES_KEPT = 16_384
 """Length of the change log; a reader further behind reads its counters anew."""
 
@@ -187,14 +192,22 @@ CREATE TABLE period_zone (
 ) STRICT, WITHOUT ROWID;
 
 -- What changed, newest {CHANGES_KEPT}: readers keep what they remember exact by reading the rows they have not seen.
--- Of an execution: its name, status, hour and the difference; of a job: its number.
+-- Of an execution: its name, status, hour, the difference and its id; of a job: its number.
 CREATE TABLE change (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     name_id INTEGER,
     status INTEGER,
     hour INTEGER,
     runs INTEGER,
-    job_number INTEGER
+    job_number INTEGER,
+    execution_id INTEGER
+) STRICT;
+
+-- What filters and orders look at, of chunks of executions that are complete: `digests` says what is in the blobs.
+-- key: chunk * 8 + part. Made by writers now and then, gone with the first change of an execution of the chunk.
+CREATE TABLE digest (
+    key INTEGER PRIMARY KEY,
+    data BLOB NOT NULL
 ) STRICT;
 """
 
@@ -253,7 +266,8 @@ def _count_in(row: str) -> str:
     ON CONFLICT DO UPDATE SET runs = runs + 1;
     INSERT INTO name_hour_tally VALUES ({_hour(row)}, {row}.name_id, {row}.status, 1)
     ON CONFLICT DO UPDATE SET runs = runs + 1;
-    INSERT INTO change (name_id, status, hour, runs) VALUES ({row}.name_id, {row}.status, {_hour(row)}, 1);
+    INSERT INTO change (name_id, status, hour, runs, execution_id)
+    VALUES ({row}.name_id, {row}.status, {_hour(row)}, 1, {row}.id);
     {_zone_of(row)}"""
 
 
@@ -290,7 +304,16 @@ def _count_out(row: str) -> str:
     DELETE FROM name_day_tally WHERE {name} AND day = {_day(row)} AND runs = 0;
     UPDATE name_hour_tally SET runs = runs - 1 WHERE hour = {_hour(row)} AND {name};
     DELETE FROM name_hour_tally WHERE hour = {_hour(row)} AND {name} AND runs = 0;
-    INSERT INTO change (name_id, status, hour, runs) VALUES ({row}.name_id, {row}.status, {_hour(row)}, -1);
+    INSERT INTO change (name_id, status, hour, runs, execution_id)
+    VALUES ({row}.name_id, {row}.status, {_hour(row)}, -1, {row}.id);
+"""
+
+
+def _unseal(row: str) -> str:
+    """The statement that removes the digest of an execution's chunk, which is no longer true."""
+    first = f"({row}.id >> {CHUNK_BITS}) * {DIGEST_PARTS}"
+    return f"""
+    DELETE FROM digest WHERE key BETWEEN {first} AND {first} + {DIGEST_PARTS - 1};
 """
 
 
@@ -348,14 +371,14 @@ CREATE TRIGGER execution_id_kept BEFORE UPDATE OF id ON execution WHEN NEW.id <>
     SELECT RAISE(ABORT, 'the id of an execution does not change');
 END;
 
-CREATE TRIGGER execution_counted_in AFTER INSERT ON execution BEGIN{_count_in("NEW")}END;
-CREATE TRIGGER execution_counted_out AFTER DELETE ON execution BEGIN{_count_out("OLD")}END;
+CREATE TRIGGER execution_counted_in AFTER INSERT ON execution BEGIN{_count_in("NEW")}{_unseal("NEW")}END;
+CREATE TRIGGER execution_counted_out AFTER DELETE ON execution BEGIN{_count_out("OLD")}{_unseal("OLD")}END;
 CREATE TRIGGER execution_counted_again
-AFTER UPDATE OF name_id, status, effective_us, duration_ms, completed_us, created_us ON execution
+AFTER UPDATE OF name_id, status, effective_us, duration_ms, completed_us, created_us, worker_id, trace_id ON execution
 WHEN OLD.name_id <> NEW.name_id OR OLD.status <> NEW.status OR OLD.effective_us <> NEW.effective_us
     OR OLD.duration_ms IS NOT NEW.duration_ms OR OLD.completed_us IS NOT NEW.completed_us
-    OR OLD.created_us <> NEW.created_us
-BEGIN{_count_out("OLD")}{_count_in("NEW")}END;
+    OR OLD.created_us <> NEW.created_us OR OLD.worker_id IS NOT NEW.worker_id OR OLD.trace_id IS NOT NEW.trace_id
+BEGIN{_count_out("OLD")}{_count_in("NEW")}{_unseal("OLD")}END;
 
 CREATE TRIGGER job_added AFTER INSERT ON job BEGIN
     INSERT INTO change (job_number) VALUES (NEW.number);

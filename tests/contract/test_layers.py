@@ -18,11 +18,11 @@ FOLDER = Path(jobstore.__file__).parent
 
 ROOMS: dict[str, str] = {
     "words": "instants models search words params queries values examples",
-    "reading": "documents engine engine.connection engine.counters engine.executions engine.fires engine.groups "
-    "engine.jobbook engine.jobs engine.memory engine.orders engine.request engine.rows engine.schema engine.selection engine.started "
+    "reading": "documents engine engine.bits engine.connection engine.counters engine.digests engine.executions engine.fires engine.groups "
+    "engine.jobbook engine.jobs engine.memory engine.orders engine.request engine.rows engine.schema engine.selection engine.sliced engine.started "
     "engine.stats engine.traces engine.window engine.zones",
     "store": "store retention",
-    "writing": "engine.writing engine.folders engine.gate engine.reserve liveness records",
+    "writing": "engine.writing engine.folders engine.gate engine.reserve engine.sealing liveness records",
     "recorder": "recorder recording pruning archive",
     "fixtures": "fixtures loading demo",
     "upkeep": "upkeep inspection",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import jobstore
-from jobstore.engine import counters, groups, orders, started, window, zones
+from jobstore.engine import bits, counters, groups, orders, sealing, sliced, started, window, zones
 from jobstore.models import EXECUTION_ORDERS
 from tests.property import oracle, skewed
 
@@ -91,15 +91,44 @@ def force_rare_paths(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(counters, "FEW_NAMES", 1 + seed % 2 * 19)
 
 
+def force_bits(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Digests for a few thousand executions, and every order that can be told by bits told by them."""
+    for module in (bits, sealing):
+        monkeypatch.setattr(module, "SEALED_FROM", 1)
+    monkeypatch.setattr(sealing, "FEWEST_RUNS", 0)
+    monkeypatch.setattr(bits, "FEW_ROWS", (1, 10**6)[seed % 2])
+    monkeypatch.setattr(bits, "NAMES_REMEMBERED", 2)
+    monkeypatch.setattr(bits, "HOURS_REMEMBERED", 1)
+    monkeypatch.setattr(sliced, "FEW", (0, 5)[seed % 2])
+    monkeypatch.setattr(sliced, "FEW_SLOTS", (0, 3)[seed % 2])
+    monkeypatch.setattr(orders, "SLICED_FREELY", -(10**9))
+    monkeypatch.setattr(orders, "PASSED", 3)
+    monkeypatch.setattr(orders, "GATHERED", 20)
+    monkeypatch.setattr(groups, "GATHERED", 30)
+    monkeypatch.setattr(groups, "PASSED", 3)
+
+
+def prepare(monkeypatch: pytest.MonkeyPatch, mode: str, seed: int, world: dict[str, Any]) -> None:
+    """The thresholds of a mode; with digests, ids so far apart that there are several chunks."""
+    if mode == "forced":
+        force_rare_paths(monkeypatch, seed)
+    if mode == "bits":
+        force_bits(monkeypatch, seed)
+        for document in world["executions"]:
+            document["id"] = str(int(document["id"]) * 29)
+
+
+MODES = ["chosen", "forced", "bits"]
+
+
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("is_forced", [False, True], ids=["chosen", "forced"])
+@pytest.mark.parametrize("mode", MODES)
 def test_every_path_agrees_with_a_plain_scan(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, is_forced: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, mode: str
 ) -> None:
     world = skewed.world(seed)
+    prepare(monkeypatch, mode, seed, world)
     jobstore.load(tmp_path / "jobs.db", world)
-    if is_forced:
-        force_rare_paths(monkeypatch, seed)
     source = random.Random(seed)
     with jobstore.open(tmp_path / "jobs.db") as store:
         for _ in range(QUERIES // 8):
@@ -110,16 +139,15 @@ def test_every_path_agrees_with_a_plain_scan(
             assert found == expected, (job, query)
 
 
-@pytest.mark.parametrize("is_forced", [False, True], ids=["chosen", "forced"])
+@pytest.mark.parametrize("mode", MODES)
 def test_what_a_reader_remembers_stays_exact_while_others_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_forced: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     """One reader lives through every change; another opens late; both agree with a scan of a fresh dump."""
     world = skewed.world(7, count=600)
     path = tmp_path / "jobs.db"
+    prepare(monkeypatch, mode, 1, world)
     jobstore.load(path, world)
-    if is_forced:
-        force_rare_paths(monkeypatch, 1)
     source = random.Random(7)
     names = [job["name"] for job in world["jobs"]]
     with jobstore.open(path) as early, jobstore.Recorder(path) as recorder:

@@ -1,0 +1,457 @@
+"""Digests of all executions in memory: which ones a request selects, kept exact by the change log.
+
+What is asked for is read from the file once; chunks without a digest there (those still being written, or
+written to since) are made from their rows. After that, rows that changed are looked up one by one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import reduce
+from itertools import groupby
+from operator import and_, or_
+from typing import TYPE_CHECKING, TypeVar
+
+from jobstore.engine import digests
+from jobstore.engine.counters import in_chunks
+from jobstore.engine.digests import ABOUT, CHUNK, ROW_SELECT, About, Hours, Row, Sliced, TraceScale
+from jobstore.engine.schema import CHUNK_BITS, DIGEST_PARTS, HOUR_US, SEALED_FROM
+from jobstore.engine.selection import ALL_STATUSES
+from jobstore.instants import MAX_US, MIN_US
+
+if TYPE_CHECKING:
+    import sqlite3
+    from array import array
+    from collections.abc import Callable, Iterable, Iterator
+
+    from jobstore.engine.counters import Counters
+    from jobstore.engine.request import Request
+    from jobstore.engine.selection import Part
+
+_T = TypeVar("_T")
+Planes = list[int]
+"""A plane for each chunk, in the order of chunks."""
+
+OPEN_ROWS = 4 * CHUNK
+"""So many executions may be outside of digests; a reader makes their digests itself, some microseconds each."""
+OPEN_CHUNKS = 64
+NAMES_REMEMBERED = 8
+"""Sets of names whose planes are kept; each is a bit for each execution."""
+FEW_ROWS = 16
+"""Names that have less than one execution in so many are looked up in their index."""
+HOURS_REMEMBERED = 64
+
+
+@dataclass(slots=True)
+class Column:
+    """A key of all executions: the planes of those that have it, and of each bit of its code."""
+
+    present: Planes
+    planes: dict[int, Planes]
+
+    @classmethod
+    def of(cls, keys: list[Sliced]) -> Column:
+        """From the chunks' own."""
+        bits = {bit for key in keys for bit in key.planes}
+        return cls([key.present for key in keys], {bit: [key.planes.get(bit, 0) for key in keys] for bit in bits})
+
+    def bits(self) -> list[int]:
+        """The bits that tell keys apart, highest first; planes that are as `present` are the same objects."""
+        return sorted([bit for bit, planes in self.planes.items() if planes != self.present], reverse=True)
+
+    def patch(self, place: int, touched: int, new: Sliced) -> None:
+        """Sets the touched slots of a chunk anew; one beyond the last is a new chunk."""
+        _patch(self.present, place, touched, new.present)
+        for bit in new.planes.keys() - self.planes.keys():
+            self.planes[bit] = [0] * (len(self.present) - 1)
+        for bit, planes in self.planes.items():
+            _patch(planes, place, touched, new.planes.get(bit, 0))
+
+
+def _either(sets: list[Planes]) -> Planes:
+    """The union."""
+    return reduce(lambda one, other: list(map(or_, one, other)), sets)
+
+
+def _patch(planes: Planes, place: int, touched: int, new: int) -> None:
+    if place >= len(planes):
+        planes.append(new)
+    else:
+        planes[place] = planes[place] & ~touched | new
+
+
+class Bits:
+    """The planes of every execution; one for each connection, used by one thread at a time."""
+
+    def __init__(self, about: dict[int, About], trace_scale: TraceScale) -> None:
+        self.chunks = sorted(about)
+        """The chunks that hold executions; `Planes` are in this order."""
+        self._about = [about[chunk] for chunk in self.chunks]
+        self._trace_code = trace_scale.coder()
+        self._statuses: list[Planes] = []
+        self._all: Planes = []
+        self._columns: dict[int, Column] = {}
+        self._ranks: list[int | None] = []
+        self._hours: OrderedDict[int, Hours] = OrderedDict()
+        self._names: OrderedDict[Counters, Planes] = OrderedDict()
+        self._own_names: dict[int, array[int]] = {}
+        """Of chunks that have no digest in the file."""
+        self._changed: set[int] = set()
+        self._read: dict[int, list[Row]] = {}
+        """Rows of such chunks that this request has read, for the parts that are yet to be made of them."""
+
+    # --- what a request selects
+
+    def chosen(self, connection: sqlite3.Connection, request: Request) -> Planes:
+        """The executions of a request."""
+        parts = [self._part(connection, part) for part in request.selection.parts]
+        planes = _either(parts)
+        if not request.is_windowed:
+            return planes
+        planes = planes.copy()
+        window = _Window(connection, request.after_us, request.before_us)
+        for place, about in enumerate(self._about):
+            if window.is_beyond(about):
+                planes[place] = 0
+            elif planes[place] and not window.holds(about):
+                planes[place] &= window.plane(self.chunks[place], self._hours_of(connection, self.chunks[place]))
+        return planes
+
+    def _part(self, connection: sqlite3.Connection, part: Part) -> Planes:
+        if not self._statuses:
+            found = self._loaded(connection, digests.STATUSES, digests.unpack_statuses, digests.statuses)
+            self._statuses = [list(planes) for planes in zip(*found, strict=True)]
+            self._all = _either(self._statuses)
+        if part.statuses == ALL_STATUSES:
+            return self._all if part.names is None else self._names_of(connection, part.counters)
+        planes = _either([self._statuses[status] for status in part.statuses])
+        return planes if part.names is None else list(map(and_, planes, self._names_of(connection, part.counters)))
+
+    def _names_of(self, connection: sqlite3.Connection, counters: Counters) -> Planes:
+        planes = self._names.get(counters)
+        if planes is None:
+            names = counters.names or set()
+            everything = sum([about.runs for about in self._about])
+            is_few = counters.total(ALL_STATUSES) * FEW_ROWS < everything
+            planes = self._looked_up(connection, names) if is_few else self._looked_at(connection, names)
+            self._names[counters] = planes
+            if len(self._names) > NAMES_REMEMBERED:
+                self._names.popitem(last=False)
+        self._names.move_to_end(counters)
+        return planes
+
+    def _looked_up(self, connection: sqlite3.Connection, names: set[int]) -> Planes:
+        """The planes of few executions: an index entry for each."""
+        ids: list[int] = []
+        for some in in_chunks(names):
+            marks = ",".join("?" * len(some))
+            sql = f"SELECT id FROM execution INDEXED BY execution_name WHERE name_id IN ({marks})"
+            ids += [row_id for (row_id,) in connection.execute(sql, some)]
+        found = _planes_of(ids)
+        return [found.get(chunk, 0) for chunk in self.chunks]
+
+    def _looked_at(self, connection: sqlite3.Connection, names: set[int]) -> Planes:
+        """The planes of many: the name of every execution is looked at, some twenty million a second."""
+        is_wanted = bytearray(max(names, default=0) + 1)
+        for name_id in names:
+            is_wanted[name_id] = 1
+        planes = []
+        for chunk in self.chunks:
+            slots = self._own_names.get(chunk) or self._name_slots(connection, chunk)
+            try:
+                flags = bytes(map(is_wanted.__getitem__, slots))
+            except IndexError:  # a name beyond those that are wanted
+                is_wanted.extend(bytes(max(slots) + 1 - len(is_wanted)))
+                flags = bytes(map(is_wanted.__getitem__, slots))
+            planes.append(digests.plane_of(flags))
+        return planes
+
+    def _name_slots(self, connection: sqlite3.Connection, chunk: int) -> array[int]:
+        data = _blob(connection, chunk, digests.NAMES)
+        if data is not None:
+            return digests.unpack_slots(data)
+        slots = self._own_names[chunk] = digests.names(self._rows(connection, chunk))
+        return slots
+
+    def _hours_of(self, connection: sqlite3.Connection, chunk: int) -> Hours:
+        hours = self._hours.get(chunk)
+        if hours is None:
+            data = _blob(connection, chunk, digests.HOURS)
+            numbers = digests.hours(self._rows(connection, chunk)) if data is None else digests.unpack_slots(data)
+            hours = self._hours[chunk] = Hours(numbers)
+            if len(self._hours) > HOURS_REMEMBERED:
+                self._hours.popitem(last=False)
+        self._hours.move_to_end(chunk)
+        return hours
+
+    # --- keys
+
+    def durations(self, connection: sqlite3.Connection) -> Column:
+        """The durations."""
+        return self._column(connection, digests.DURATIONS, digests.durations)
+
+    def traces(self, connection: sqlite3.Connection) -> Column:
+        """The codes of the trace ids."""
+        return self._column(connection, digests.TRACES, self._traces)
+
+    def _traces(self, rows: Iterable[Row]) -> Sliced:
+        return digests.traces(rows, self._trace_code)
+
+    def workers(self, connection: sqlite3.Connection) -> Column:
+        """The ranks of the workers' names; made anew when there is a new worker."""
+        if digests.WORKERS not in self._columns:
+            self._ranks = _worker_ranks(connection)
+            keys = self._loaded(connection, digests.WORKERS, digests.unpack_slots, digests.workers)
+            self._columns[digests.WORKERS] = Column.of(
+                [digests.sliced(list(map(self._ranks.__getitem__, slots))) for slots in keys]
+            )
+        return self._columns[digests.WORKERS]
+
+    def _column(self, connection: sqlite3.Connection, part: int, made: Callable[[Iterable[Row]], Sliced]) -> Column:
+        if part not in self._columns:
+            self._columns[part] = Column.of(list(self._loaded(connection, part, digests.unpack_sliced, made)))
+        return self._columns[part]
+
+    def _loaded(
+        self,
+        connection: sqlite3.Connection,
+        part: int,
+        unpack: Callable[[bytes], _T],
+        made: Callable[[Iterable[Row]], _T],
+    ) -> Iterator[_T]:
+        """A part of every chunk, read or made."""
+        for chunk in self.chunks:
+            data = _blob(connection, chunk, part)
+            yield made(self._rows(connection, chunk)) if data is None else unpack(data)
+
+    def _rows(self, connection: sqlite3.Connection, chunk: int) -> list[Row]:
+        """The executions of a chunk that has no digest in the file."""
+        if chunk not in self._read:
+            self._read[chunk] = rows_of(connection, chunk)
+        return self._read[chunk]
+
+    # --- what changed
+
+    def changed(self, row_ids: Iterable[int]) -> None:
+        """Notes executions that were added, changed or removed."""
+        self._changed.update(row_ids)
+
+    def catch_up(self, connection: sqlite3.Connection) -> bool:
+        """Looks up what changed since the last request; False where there is a new chunk between others."""
+        self._read.clear()
+        changed, self._changed = sorted(self._changed), set()
+        for chunk, members in groupby(changed, key=_chunk_of):
+            ids = list(members)
+            rows = list(_rows_by_id(connection, ids))
+            if chunk not in self.chunks[-OPEN_CHUNKS:] and chunk not in self.chunks and rows:
+                if chunk < self.chunks[-1]:
+                    return False
+                self.chunks.append(chunk)
+                self._about.append(digests.about(rows))
+            if chunk in self.chunks:
+                self._patch(self.chunks.index(chunk), [digests.slot_of(row_id) for row_id in ids], rows)
+        return True
+
+    def _patch(self, place: int, slots: list[int], rows: list[Row]) -> None:
+        """Sets what is remembered of some slots of a chunk anew."""
+        touched = digests.plane_of_slots(slots)
+        runs, low_us, high_us = self._about[place]
+        starts = [row.effective_us for row in rows]
+        self._about[place] = About(runs, min([low_us, *starts]), max([high_us, *starts]))
+        if self._statuses:
+            for planes, new in zip(self._statuses, digests.statuses(rows), strict=True):
+                _patch(planes, place, touched, new)
+            _patch(self._all, place, -1, reduce(or_, [planes[place] for planes in self._statuses]))
+        for counters, planes in self._names.items():
+            members = [digests.slot_of(row.id) for row in rows if row.name_id in (counters.names or ())]
+            _patch(planes, place, touched, digests.plane_of_slots(members))
+        self._patch_slots(self.chunks[place], slots, rows)
+        self._patch_columns(place, touched, rows)
+
+    def _patch_slots(self, chunk: int, slots: list[int], rows: list[Row]) -> None:
+        names, hours = self._own_names.get(chunk), self._hours.get(chunk)
+        if names is not None:
+            for slot in slots:
+                names[slot] = 0
+            for row in rows:
+                names[digests.slot_of(row.id)] = row.name_id
+        if hours is not None:
+            for row in rows:
+                hours.put(digests.slot_of(row.id), digests.hour_number(row.effective_us))
+
+    def _patch_columns(self, place: int, touched: int, rows: list[Row]) -> None:
+        for part, made in ((digests.DURATIONS, digests.durations), (digests.TRACES, self._traces)):
+            if part in self._columns:
+                self._columns[part].patch(place, touched, made(rows))
+        if digests.WORKERS in self._columns:
+            if any((row.worker_id or 0) >= len(self._ranks) for row in rows):
+                del self._columns[digests.WORKERS]
+            else:
+                codes = digests.codes(rows, lambda row: self._ranks[row.worker_id or 0])
+                self._columns[digests.WORKERS].patch(place, touched, digests.sliced(codes))
+
+
+class _Window:
+    """Which executions start in a window: whole hours by the hours of their slots, the edges by an index."""
+
+    def __init__(self, connection: sqlite3.Connection, after_us: int | None, before_us: int | None) -> None:
+        self._connection = connection
+        self._after_us = MIN_US if after_us is None else after_us
+        self._before_us = MAX_US if before_us is None else before_us
+        self._added: dict[int, int] = {}
+        self._removed: dict[int, int] = {}
+        self._first = digests.hour_number(self._after_us)
+        self._last = digests.hour_number(self._before_us)
+        if self._first == self._last:
+            self._added = self._edge(self._after_us, self._before_us)
+            self._first += 1
+        else:
+            self._cut_first()
+            self._cut_last()
+
+    def _cut_first(self) -> None:
+        """The hour in which the window begins: counted in or out, and the shorter side of it looked up."""
+        begins_us = _begins_us(self._first)
+        if self._after_us - begins_us <= HOUR_US // 2:
+            self._removed = self._edge(begins_us, self._after_us - 1)
+        else:
+            self._first += 1
+            self._added = self._edge(self._after_us, _begins_us(self._first) - 1)
+
+    def _cut_last(self) -> None:
+        ends_us = _begins_us(self._last + 1) - 1
+        if ends_us - self._before_us <= HOUR_US // 2:
+            _merge(self._removed, self._edge(self._before_us + 1, ends_us))
+        else:
+            _merge(self._added, self._edge(_begins_us(self._last), self._before_us))
+            self._last -= 1
+
+    def _edge(self, low_us: int, high_us: int) -> dict[int, int]:
+        rows = self._connection.execute(
+            "SELECT id FROM execution INDEXED BY execution_started WHERE effective_us BETWEEN ? AND ?",
+            (low_us, high_us),
+        )
+        return _planes_of([row_id for (row_id,) in rows])
+
+    def is_beyond(self, about: About) -> bool:
+        """Whether nothing of a chunk is in the window."""
+        return about.high_us < self._after_us or self._before_us < about.low_us
+
+    def holds(self, about: About) -> bool:
+        """Whether all of a chunk is in the window."""
+        return self._after_us <= about.low_us and about.high_us <= self._before_us
+
+    def plane(self, chunk: int, hours: Hours) -> int:
+        """The executions of a chunk in the window."""
+        whole = hours.between(self._first, self._last)
+        return whole & ~self._removed.get(chunk, 0) | self._added.get(chunk, 0)
+
+
+def _begins_us(hour: int) -> int:
+    """The first instant of an hour as digests count them."""
+    return (hour - 1) * HOUR_US + MIN_US
+
+
+def _merge(planes: dict[int, int], others: dict[int, int]) -> None:
+    for chunk, plane in others.items():
+        planes[chunk] = planes.get(chunk, 0) | plane
+
+
+def _planes_of(ids: list[int]) -> dict[int, int]:
+    """The planes of executions by chunk."""
+    return {
+        chunk: digests.plane_of_slots(map(digests.slot_of, members))
+        for chunk, members in groupby(sorted(ids), key=_chunk_of)
+    }
+
+
+def open_bits(connection: sqlite3.Connection, everything: int) -> Bits | None:
+    """The digests of a file; None where there are too few of them: the file is small, or not sealed."""
+    if everything < SEALED_FROM:
+        return None
+    about = {
+        key // DIGEST_PARTS: digests.unpack_about(data)
+        for key, data in connection.execute(f"SELECT key, data FROM digest WHERE key % {DIGEST_PARTS} = {ABOUT}")
+    }
+    outside = everything - sum([one.runs for one in about.values()])
+    if not 0 <= outside <= OPEN_ROWS:
+        return None
+    found = _with_open_chunks(connection, about)
+    if found is None:
+        return None
+    return Bits(found, trace_scale_of(connection) or TraceScale("", "0"))
+
+
+def trace_scale_of(connection: sqlite3.Connection) -> TraceScale | None:
+    """The scale that the digests of a file have; None: none of them has met a trace id."""
+    row = connection.execute(
+        """
+        SELECT prefix.value, digits.value FROM setting AS prefix JOIN setting AS digits ON digits.key = 'trace_digits'
+        WHERE prefix.key = 'trace_prefix'
+        """
+    ).fetchone()
+    return None if row is None else TraceScale._make(row)
+
+
+def _with_open_chunks(connection: sqlite3.Connection, sealed: dict[int, About]) -> dict[int, About] | None:
+    """Every chunk that holds executions; one look-up for each that has no digest, or for each gap between them."""
+    found = dict(sealed)
+    for chunk in open_chunks(connection, sealed):
+        if len(found) - len(sealed) == OPEN_CHUNKS:
+            return None
+        found[chunk] = _about_of(connection, chunk)
+    return found
+
+
+def open_chunks(connection: sqlite3.Connection, sealed: Iterable[int]) -> Iterator[int]:
+    """The chunks that hold executions and have no digest, in order; a look-up for each, and for each gap."""
+    is_sealed, chunk = frozenset(sealed), 0
+    while True:
+        while chunk in is_sealed:
+            chunk += 1
+        (row_id,) = connection.execute("SELECT min(id) FROM execution WHERE id >= ?", (chunk << CHUNK_BITS,)).fetchone()
+        if row_id is None:
+            return
+        chunk = _chunk_of(row_id)
+        if chunk not in is_sealed:
+            yield chunk
+            chunk += 1
+
+
+def _about_of(connection: sqlite3.Connection, chunk: int) -> About:
+    sql = "SELECT count(*), min(effective_us), max(effective_us) FROM execution NOT INDEXED WHERE id BETWEEN ? AND ?"
+    return About(*connection.execute(sql, ids_of(chunk)).fetchone())
+
+
+def rows_of(connection: sqlite3.Connection, chunk: int) -> list[Row]:
+    """The executions of a chunk, as plain tuples."""
+    return connection.execute(f"{ROW_SELECT} WHERE id BETWEEN ? AND ?", ids_of(chunk)).fetchall()
+
+
+def _rows_by_id(connection: sqlite3.Connection, ids: list[int]) -> Iterator[Row]:
+    for some in in_chunks(ids):
+        yield from map(Row._make, connection.execute(f"{ROW_SELECT} WHERE id IN ({','.join('?' * len(some))})", some))
+
+
+def _blob(connection: sqlite3.Connection, chunk: int, part: int) -> bytes | None:
+    row = connection.execute("SELECT data FROM digest WHERE key = ?", (chunk * DIGEST_PARTS + part,)).fetchone()
+    return None if row is None else row[0]
+
+
+def _worker_ranks(connection: sqlite3.Connection) -> list[int | None]:
+    """The rank of each worker's name, by the worker's key; none for no worker."""
+    keys = [key for (key,) in connection.execute("SELECT worker_id FROM worker ORDER BY name")]
+    ranks: list[int | None] = [None] * (max(keys, default=0) + 1)
+    for rank, key in enumerate(keys):
+        ranks[key] = rank
+    return ranks
+
+
+def _chunk_of(row_id: int) -> int:
+    return row_id >> CHUNK_BITS
+
+
+def ids_of(chunk: int) -> tuple[int, int]:
+    """The first and the last id of a chunk."""
+    return chunk << CHUNK_BITS, ((chunk + 1) << CHUNK_BITS) - 1
