@@ -11,7 +11,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import Counters
-from jobstore.engine.orders import GATHERED, gathered, page_ids_deep
+from jobstore.engine.gathering import gathered
+from jobstore.engine.orders import GATHERED, page_ids_deep
 from jobstore.engine.selection import Part, Selection
 from jobstore.engine.window import count_selected
 from jobstore.engine.zones import key_bounds, page_ids_zoned

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from jobstore.engine.counters import FARTHEST_US
+from jobstore.engine.gathering import gathered, is_known
 from jobstore.engine.rows import KeyQuery
 from jobstore.engine.schema import SPAN_ALL
-from jobstore.engine.selection import ALL_STATUSES
 from jobstore.engine.sliced import page_ids_in_order, page_ids_sliced
 from jobstore.engine.started import LEAST_BUDGET
 from jobstore.engine.window import count_selected
@@ -20,11 +19,11 @@ from jobstore.engine.zones import ZONED, key_bounds, page_ids_zoned
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from jobstore.engine.memory import Memory
     from jobstore.engine.request import Request
-    from jobstore.engine.selection import Part, Selection
+    from jobstore.engine.selection import Selection
 
 GATHERED = 20_000
 """A selection of at most so many executions is gathered when a walk would be longer."""
@@ -46,6 +45,8 @@ SLICED_A_WALK = 1_000
 """A page by bits costs as much as a walk over so many entries, and one more for so many executions there are."""
 SLICED = frozenset({"duration_ms", "trace_id", "worker.name"})
 """Keys that digests have."""
+ZONED_FIRST = 1_000
+"""A longer walk is more than reading a few hours of a selection that an index knows."""
 ZONED_BUDGET = 12_000
 """Bounds of an hour reach as far as its longest run: a walk may first have to pass a few hours."""
 
@@ -230,6 +231,10 @@ def _ids(connection: sqlite3.Connection, memory: Memory, key: Key, request: Requ
         return scan(connection, among, request)
     if request.total <= min(GATHERED_ZONED if is_zoned else GATHERED, request.expected):
         return gather(connection, key, request, nulls_first=nulls_first)
+    if is_zoned and request.expected > ZONED_FIRST and all(map(is_known, request.selection.parts)):
+        found = page_ids_zoned(connection, key.column, request)
+        if found is not None:
+            return found
     segments = _segments(connection, key, request, nulls_first=nulls_first)
     found = _walked(connection, segments[0], request, ZONED_BUDGET if is_zoned else LEAST_BUDGET)
     if found is None and is_zoned:
@@ -386,34 +391,3 @@ def in_order(keyed: list[tuple[Any, int]], *, descending: bool, nulls_first: boo
 
 
 _WORKER_NAME = "(SELECT name FROM worker WHERE worker.worker_id = execution.worker_id)"
-
-
-def gathered(connection: sqlite3.Connection, column: str, request: Request) -> Iterator[tuple[Any, int]]:
-    """A column and the id of every execution selected, in no order."""
-    for part in request.selection.parts:
-        yield from _part_gathered(connection, column, part, request)
-
-
-def _part_gathered(
-    connection: sqlite3.Connection, column: str, part: Part, request: Request
-) -> Iterator[tuple[Any, int]]:
-    window = (
-        -FARTHEST_US if request.after_us is None else request.after_us,
-        FARTHEST_US if request.before_us is None else request.before_us,
-    )
-    statuses = ",".join(map(str, part.statuses))
-    if part.names is not None:
-        sql = f"""
-        SELECT {column}, id FROM execution INDEXED BY execution_name_started
-        WHERE name_id = ? AND status IN ({statuses}) AND effective_us BETWEEN ? AND ?
-        """
-        for name_id in part.names:
-            yield from connection.execute(sql, (name_id, *window))
-        return
-    index, condition = "execution_started", "TRUE"
-    if part.statuses != ALL_STATUSES:
-        index, condition = "execution_status_started", f"status IN ({statuses})"
-    yield from connection.execute(
-        f"SELECT {column}, id FROM execution INDEXED BY {index} WHERE {condition} AND effective_us BETWEEN ? AND ?",
-        window,
-    )

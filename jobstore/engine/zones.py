@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobstore.engine.counters import FARTHEST_US, HOURS_A_DAY, day_begins_us
+from jobstore.engine.gathering import is_known, part_gathered
 from jobstore.engine.schema import DAY_US, HOUR_US, SPAN_DAY, SPAN_HOUR
 from jobstore.engine.window import count_selected, day_totals, hour_total
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jobstore.engine.request import Request
+    from jobstore.engine.selection import Part
 
 MOST_READ = 100_000
 """Index entries of the hours that can reach the page; where the key is not in step with time there are more."""
@@ -45,7 +47,7 @@ def page_ids_zoned(connection: sqlite3.Connection, column: str, request: Request
     """The page in the order of a key that every selected execution has; None: too many hours can reach it."""
     days, offset = _within_reach(_days(connection, column, request), request.offset, request.take)
     hours, offset = _within_reach(_hours(connection, column, request, days), offset, request.take)
-    if _entries(connection, hours) > MOST_READ:
+    if _entries(connection, request, hours) > MOST_READ:
         return None
     rows = sorted(_read(connection, column, request, hours), reverse=request.descending)
     return [row_id for _, row_id in rows[offset : offset + request.take]]
@@ -178,8 +180,10 @@ def _zones(connection: sqlite3.Connection, column: str, span: int, low: int, hig
     return {period: (least, most) for period, least, most in rows}
 
 
-def _entries(connection: sqlite3.Connection, hours: list[Period]) -> int:
-    """How many executions of any kind start in these hours."""
+def _entries(connection: sqlite3.Connection, request: Request, hours: list[Period]) -> int:
+    """How many index entries of these hours will be read."""
+    if all(map(is_known, request.selection.parts)):
+        return sum([hour.runs for hour in hours])
     sql = "SELECT coalesce(sum(runs), 0) FROM period_tally WHERE span = ? AND period = ?"
     numbers = [(hour.begins_us - day_begins_us(0)) // HOUR_US for hour in hours]
     return sum([connection.execute(sql, (SPAN_HOUR, number)).fetchone()[0] for number in numbers])
@@ -188,13 +192,23 @@ def _entries(connection: sqlite3.Connection, hours: list[Period]) -> int:
 def _read(
     connection: sqlite3.Connection, column: str, request: Request, hours: list[Period]
 ) -> Iterator[tuple[int, int]]:
-    """Key and id of every selected execution that starts in these hours: a covering walk, a row for each selected."""
-    condition, values = request.selection.condition()
+    """Key and id of every selected execution that starts in these hours, a row for each."""
+    for hour in hours:
+        low_us = hour.begins_us if request.after_us is None else max(hour.begins_us, request.after_us)
+        high_us = hour.ends_us - 1 if request.before_us is None else min(hour.ends_us - 1, request.before_us)
+        within = replace(request, after_us=low_us, before_us=high_us)
+        for part in request.selection.parts:
+            read = part_gathered if is_known(part) else _part_filtered
+            yield from read(connection, column, part, within)
+
+
+def _part_filtered(
+    connection: sqlite3.Connection, column: str, part: Part, request: Request
+) -> Iterator[tuple[int, int]]:
+    """The same of many names: a covering walk over all executions of the hour."""
+    condition, values = part.condition()
     sql = f"""
     SELECT {column}, id FROM execution INDEXED BY execution_started
     WHERE effective_us >= ? AND effective_us <= ? AND {condition}
     """
-    for hour in hours:
-        low_us = hour.begins_us if request.after_us is None else max(hour.begins_us, request.after_us)
-        high_us = hour.ends_us - 1 if request.before_us is None else min(hour.ends_us - 1, request.before_us)
-        yield from connection.execute(sql, (low_us, high_us, *values))
+    yield from connection.execute(sql, (request.after_us, request.before_us, *values))

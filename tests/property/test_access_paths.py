@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import jobstore
-from jobstore.engine import bits, counters, groups, orders, sealing, sliced, started, window, zones
+from jobstore.engine import bits, counters, gathering, groups, orders, sealing, sliced, started, window, zones
 from jobstore.models import EXECUTION_ORDERS
 from tests.property import oracle, skewed
 
@@ -81,6 +81,8 @@ def force_rare_paths(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(orders, "WALKED", 60)
     monkeypatch.setattr(orders, "PASSED", 3)
     monkeypatch.setattr(orders, "NAMES_MERGED", (24, 1)[seed % 2])
+    monkeypatch.setattr(orders, "ZONED_FIRST", (0, 60)[seed % 2])
+    monkeypatch.setattr(gathering, "NAMES_READ", (24, 1)[seed // 2 % 2])
     monkeypatch.setattr(groups, "PASSED", 3)
     monkeypatch.setattr(groups, "COUNTED_DIRECTLY", (2_000, 10)[seed % 2])
     monkeypatch.setattr(zones, "MOST_READ", (100, 100_000)[seed % 2])
