@@ -36,8 +36,10 @@ Planes = list[int]
 OPEN_ROWS = 4 * CHUNK
 """So many executions may be outside of digests; a reader makes their digests itself, some microseconds each."""
 OPEN_CHUNKS = 64
-NAMES_REMEMBERED = 8
+NAMES_REMEMBERED = 4
 """Sets of names whose planes are kept; each is a bit for each execution."""
+COLUMNS_REMEMBERED = 2
+"""Keys whose planes are kept; each is some twenty bits for each execution."""
 FEW_ROWS = 16
 """Names that have less than one execution in so many are looked up in their index."""
 HOURS_REMEMBERED = 64
@@ -91,7 +93,7 @@ class Bits:
         self._trace_code = trace_scale.coder()
         self._statuses: list[Planes] = []
         self._all: Planes = []
-        self._columns: dict[int, Column] = {}
+        self._columns: OrderedDict[int, Column] = OrderedDict()
         self._ranks: list[int | None] = []
         self._hours: OrderedDict[int, Hours] = OrderedDict()
         self._names: OrderedDict[Counters, Planes] = OrderedDict()
@@ -189,28 +191,34 @@ class Bits:
 
     def durations(self, connection: sqlite3.Connection) -> Column:
         """The durations."""
-        return self._column(connection, digests.DURATIONS, digests.durations)
+        keys = self._loaded(connection, digests.DURATIONS, digests.unpack_sliced, digests.durations)
+        return self._column(digests.DURATIONS, lambda: Column.of(list(keys)))
 
     def traces(self, connection: sqlite3.Connection) -> Column:
         """The codes of the trace ids."""
-        return self._column(connection, digests.TRACES, self._traces)
+        keys = self._loaded(connection, digests.TRACES, digests.unpack_sliced, self._traces)
+        return self._column(digests.TRACES, lambda: Column.of(list(keys)))
 
     def _traces(self, rows: Iterable[Row]) -> Sliced:
         return digests.traces(rows, self._trace_code)
 
     def workers(self, connection: sqlite3.Connection) -> Column:
         """The ranks of the workers' names; made anew when there is a new worker."""
-        if digests.WORKERS not in self._columns:
+
+        def made() -> Column:
             self._ranks = _worker_ranks(connection)
             keys = self._loaded(connection, digests.WORKERS, digests.unpack_slots, digests.workers)
-            self._columns[digests.WORKERS] = Column.of(
-                [digests.sliced(list(map(self._ranks.__getitem__, slots))) for slots in keys]
-            )
-        return self._columns[digests.WORKERS]
+            return Column.of([digests.sliced(list(map(self._ranks.__getitem__, slots))) for slots in keys])
 
-    def _column(self, connection: sqlite3.Connection, part: int, made: Callable[[Iterable[Row]], Sliced]) -> Column:
+        return self._column(digests.WORKERS, made)
+
+    def _column(self, part: int, made: Callable[[], Column]) -> Column:
+        """What is remembered of a key, or is made now."""
         if part not in self._columns:
-            self._columns[part] = Column.of(list(self._loaded(connection, part, digests.unpack_sliced, made)))
+            self._columns[part] = made()
+            if len(self._columns) > COLUMNS_REMEMBERED:
+                self._columns.popitem(last=False)
+        self._columns.move_to_end(part)
         return self._columns[part]
 
     def _loaded(
