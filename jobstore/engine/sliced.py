@@ -109,17 +109,20 @@ class _Search:
 
     def between(self, chosen: Planes, count: int, level: int, first: int, last: int) -> list[int]:
         """The ids at ranks ``first`` to ``last`` in ascending order of the key's bits from a level on, then of ids."""
-        if first >= last:
-            return []
-        if count <= FEW or level == len(self._bits):
-            return self._sorted(chosen, count, first, last)
-        ones = list(map(and_, chosen, self._column.planes[self._bits[level]]))
-        larger = _count(ones)
-        smaller = count - larger
-        found: list[int] = []
-        if first < smaller:
-            found = self.between(list(map(xor, chosen, ones)), smaller, level + 1, first, min(last, smaller))
-        return found + self.between(ones, larger, level + 1, max(0, first - smaller), last - smaller)
+        while first < last and count > FEW and level < len(self._bits):
+            ones = list(map(and_, chosen, self._column.planes[self._bits[level]]))
+            larger = _count(ones)
+            smaller = count - larger
+            level += 1
+            if first >= smaller:
+                chosen, count, first, last = ones, larger, first - smaller, last - smaller
+                continue
+            zeros = list(map(xor, chosen, ones))
+            if last > smaller:
+                below = self.between(zeros, smaller, level, first, smaller)
+                return below + self.between(ones, larger, level, 0, last - smaller)
+            chosen, count = zeros, smaller
+        return self._sorted(chosen, count, first, last) if first < last else []
 
     def _sorted(self, chosen: Planes, count: int, first: int, last: int) -> list[int]:
         """Few rows, or those of one code."""
