@@ -43,6 +43,8 @@ COLUMNS_REMEMBERED = 2
 FEW_ROWS = 16
 """Names that have less than one execution in so many are looked up in their index."""
 HOURS_REMEMBERED = 64
+BYTES = 256
+"""So many workers have ranks that are bytes."""
 
 
 @dataclass(slots=True)
@@ -208,9 +210,15 @@ class Bits:
         def made() -> Column:
             self._ranks = _worker_ranks(connection)
             keys = self._loaded(connection, digests.WORKERS, digests.unpack_slots, digests.workers)
-            return Column.of([digests.sliced(list(map(self._ranks.__getitem__, slots))) for slots in keys])
+            return Column.of([self._ranked(slots) for slots in keys])
 
         return self._column(digests.WORKERS, made)
+
+    def _ranked(self, slots: array[int]) -> Sliced:
+        """The ranks of the workers of a chunk."""
+        if len(self._ranks) <= BYTES:
+            return digests.sliced_bytes(bytes(map(bytes([rank or 0 for rank in self._ranks]).__getitem__, slots)))
+        return digests.sliced(list(map(self._ranks.__getitem__, slots)))
 
     def _column(self, part: int, made: Callable[[], Column]) -> Column:
         """What is remembered of a key, or is made now."""
@@ -448,10 +456,10 @@ def _blob(connection: sqlite3.Connection, chunk: int, part: int) -> bytes | None
 
 
 def _worker_ranks(connection: sqlite3.Connection) -> list[int | None]:
-    """The rank of each worker's name, by the worker's key; none for no worker."""
+    """The rank of each worker's name, from 1, by the worker's key; none for no worker."""
     keys = [key for (key,) in connection.execute("SELECT worker_id FROM worker ORDER BY name")]
     ranks: list[int | None] = [None] * (max(keys, default=0) + 1)
-    for rank, key in enumerate(keys):
+    for rank, key in enumerate(keys, 1):
         ranks[key] = rank
     return ranks
 

@@ -137,6 +137,12 @@ def sliced(codes: Sequence[int | None]) -> Sliced:
     return Sliced(present, planes)
 
 
+def sliced_bytes(codes: bytes) -> Sliced:
+    """The same from a byte for each slot, 0 where there is no key: for keys of few values, three times as fast."""
+    planes = {bit: int(codes.translate(_BIT[bit])[::-1], 2) for bit in range(8)}
+    return Sliced(plane_of(codes), {bit: plane for bit, plane in planes.items() if plane})
+
+
 def duration_code(duration_ms: int | None) -> int | None:
     """The code of a duration: itself, moved so that it is never negative."""
     return None if duration_ms is None else duration_ms + DURATION_BIAS

@@ -101,6 +101,7 @@ def force_bits(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(bits, "FEW_ROWS", (1, 10**6)[seed % 2])
     monkeypatch.setattr(bits, "NAMES_REMEMBERED", 2)
     monkeypatch.setattr(bits, "HOURS_REMEMBERED", 1)
+    monkeypatch.setattr(bits, "BYTES", (0, 256)[seed // 2 % 2])
     monkeypatch.setattr(bits, "COLUMNS_REMEMBERED", (1, 3)[seed % 2])
     monkeypatch.setattr(sliced, "FEW", (0, 5)[seed % 2])
     monkeypatch.setattr(sliced, "FEW_SLOTS", (0, 3)[seed % 2])
