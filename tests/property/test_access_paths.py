@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import jobstore
-from jobstore.engine import counters, groups, orders, started, window, zones
+from jobstore.engine import counters, groups, jobbook, jobtexts, orders, started, window, zones
 from jobstore.models import EXECUTION_ORDERS
 from tests.property import oracle, skewed
 
@@ -76,6 +76,10 @@ def force_rare_paths(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(started, "LEAST_BUDGET", 10)
     monkeypatch.setattr(started, "PATIENCE", 1)
     monkeypatch.setattr(started, "ARM_COST", (20, 10**6, 0)[seed % 3])
+    monkeypatch.setattr(jobtexts, "LINES_A_HIT", (1, 1_000)[seed // 2 % 2])
+    monkeypatch.setattr(jobbook, "MERGED", (0, 4, 2**64)[seed % 3])
+    monkeypatch.setattr(jobbook, "PICKED", (0, 2)[seed // 2 % 2])
+    monkeypatch.setattr(jobbook, "SPARSE", (0, 4)[seed // 3 % 2])
     monkeypatch.setattr(orders, "GATHERED", 20)
     monkeypatch.setattr(orders, "GATHERED_LATE", 50)
     monkeypatch.setattr(orders, "WALKED", 60)
