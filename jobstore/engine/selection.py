@@ -62,7 +62,7 @@ class Selection:
     @property
     def total(self) -> int:
         """Executions selected, over all time."""
-        return sum(part.total for part in self.parts)
+        return sum([part.total for part in self.parts])
 
     def only(self, statuses: Collection[int]) -> Selection:
         """What of it has one of some statuses."""
