@@ -9,7 +9,6 @@ from jobstore.documents import job_document
 from jobstore.engine.fires import unit_of
 from jobstore.engine.jobbook import MOVING, numbers_by
 from jobstore.engine.rows import fetch_jobs
-from jobstore.engine.selection import find_job_number
 from jobstore.models import pagination
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ def _moving_numbers(connection: sqlite3.Connection, query: JobsQuery, among: Fou
 
 
 def get_job(connection: sqlite3.Connection, memory: Memory, job_ref: JobRef, now_us: int) -> JobDocument:
-    """One job: one or two row lookups."""
-    (row,) = fetch_jobs(connection, [find_job_number(connection, job_ref)])
+    """One job: one row lookup, or up to three for a name that is new."""
+    (row,) = fetch_jobs(connection, [memory.job_number(connection, job_ref)])
     return job_document(row, next_run_us(memory, row, now_us))
 
 

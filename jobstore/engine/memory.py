@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import Counters, counters_of_all
 from jobstore.engine.jobbook import JobBook
+from jobstore.engine.selection import find_job_number
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
     from jobstore.engine.fires import Fires
+    from jobstore.params import JobRef
 
 REPLAYED = 4_096
 """Changes applied one by one; beyond, reading the counters anew is quicker."""
+NUMBERS_REMEMBERED = 4_096
+"""Names of jobs whose numbers are kept."""
 TERMS_REMEMBERED = 128
 """Search terms and jobs whose counters are kept, least recently used first to go."""
 
@@ -84,6 +88,7 @@ class Memory:
         self._names: NameBook | None = None
         self._terms: OrderedDict[str | int, Counters] = OrderedDict()
         self._jobs: JobBook | None = None
+        self._numbers: dict[str, int] = {}
         self._met: set[int] = set()
 
     def sync(self, connection: sqlite3.Connection) -> None:
@@ -114,8 +119,10 @@ class Memory:
             else:
                 moved[name_id, status, hour] = moved.get((name_id, status, hour), 0) + runs
         self._count(connection, moved)
-        if self._jobs is not None and jobs:
-            self._jobs.reread(connection, jobs)
+        if jobs:
+            self._numbers.clear()
+            if self._jobs is not None:
+                self._jobs.reread(connection, jobs)
 
     def _count(self, connection: sqlite3.Connection, moved: dict[tuple[int, int, int], int]) -> None:
         self._meet(connection, {name_id for name_id, _, _ in moved})
@@ -161,6 +168,20 @@ class Memory:
         if self._jobs is None:
             self._jobs = JobBook(connection, self.fires)
         return self._jobs
+
+    def job_number(self, connection: sqlite3.Connection, job_ref: JobRef) -> int:
+        """The number of the job that a caller means, looked up once.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        number = self._numbers.get(job_ref.name)
+        if number is None:
+            number = find_job_number(connection, job_ref)
+            if len(self._numbers) >= NUMBERS_REMEMBERED:
+                self._numbers.clear()
+            self._numbers[job_ref.name] = number
+        return number
 
     def of_term(self, connection: sqlite3.Connection, needle: str) -> Counters:
         """The counters of the names that contain a folded term."""
