@@ -84,16 +84,21 @@ def page_ids(
     if offset > SKIPPED_FREELY:
         turned = _found_by_counters(connection, selection, asked, descending=not descending)
         if turned.skip < wanted.skip:
-            return _walk(connection, selection, everything, turned, arms)[::-1]
+            found = _walk(connection, selection, everything, turned, arms)
+            return found._replace(is_turned=True) if isinstance(found, KeyQuery) else found[::-1]
     return _walk(connection, selection, everything, wanted, arms)
 
 
-def _walk(connection: sqlite3.Connection, selection: Selection, everything: int, wanted: Slice, arms: int) -> list[int]:
+def _walk(
+    connection: sqlite3.Connection, selection: Selection, everything: int, wanted: Slice, arms: int
+) -> list[int] | KeyQuery:
     """Chooses among the paths of a selection of many ranges."""
     end = wanted.skip + wanted.take
     entries = end * everything // selection.total
     if arms * (ARM_COST + min(end, selection.total // arms)) < entries:
         return walk_arms(connection, _arms(selection), wanted)
+    if _lies_in_hour(connection, selection, wanted):
+        return walk_hour(selection, wanted)
     found = walk_filtered(connection, selection, wanted, max(LEAST_BUDGET, PATIENCE * entries))
     return hop_hours(connection, selection, wanted) if found is None else found
 
@@ -227,6 +232,22 @@ def walk_filtered(connection: sqlite3.Connection, selection: Selection, wanted: 
     return ids if len(ids) == wanted.take else None
 
 
+def _lies_in_hour(connection: sqlite3.Connection, selection: Selection, wanted: Slice) -> bool:
+    """Whether a stretch begins at the edge of an hour and ends in it; no row is touched."""
+    if abs(wanted.bound_us) == FARTHEST_US or wanted.bound_us != hour_begins_us(hour_of(wanted.bound_us)):
+        return False
+    hour = hour_of(wanted.bound_us) - wanted.descending
+    return wanted.skip + wanted.take <= hour_total(connection, selection, hour)
+
+
+def walk_hour(selection: Selection, wanted: Slice) -> KeyQuery:
+    """All executions of an hour that holds the stretch, as `walk_filtered`, but with no budget to count."""
+    low, high = sorted([wanted.bound_us, wanted.bound_us + (-HOUR_US if wanted.descending else HOUR_US)])
+    condition, values = selection.condition()
+    sql = f"{_hour_sql(condition, wanted.direction)} LIMIT ? OFFSET ?"
+    return KeyQuery(sql, (low, high, *values, wanted.take, wanted.skip))
+
+
 def hop_hours(connection: sqlite3.Connection, selection: Selection, wanted: Slice) -> list[int]:
     """Only those hours that hold selected executions, each walked whole: for selections that are rare in places."""
     found: list[int] = []
@@ -265,9 +286,12 @@ def _hour_ids(
     connection: sqlite3.Connection, selection: Selection, low_us: int, high_us: int, wanted: Slice
 ) -> list[int]:
     condition, values = selection.condition()
-    sql = f"""
+    rows = connection.execute(_hour_sql(condition, wanted.direction), (low_us, high_us, *values))
+    return [row_id for (row_id,) in rows]
+
+
+def _hour_sql(condition: str, direction: str) -> str:
+    return f"""
     SELECT id FROM execution INDEXED BY execution_started
     WHERE effective_us >= ? AND effective_us < ? AND {condition}
-    ORDER BY effective_us {wanted.direction}, id {wanted.direction}
-    """
-    return [row_id for (row_id,) in connection.execute(sql, (low_us, high_us, *values))]
+    ORDER BY effective_us {direction}, id {direction}"""

@@ -114,6 +114,39 @@ def test_every_path_agrees_with_a_plain_scan(
             assert found == expected, (job, query)
 
 
+@pytest.mark.parametrize("order_desc", [False, True])
+def test_a_page_inside_a_full_hour_agrees_with_a_plain_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order_desc: bool
+) -> None:
+    """All of the skewed history in four hours, so that pages of many names lie within one, from either edge."""
+    world = skewed.world(11, count=2_000)
+    for number, execution in enumerate(world["executions"]):
+        moment = oracle.written(oracle.utc(skewed.BASE_US + number * 37 % 2_000 * 4 * skewed.HOUR_US // 2_000))
+        execution["created_at"] = moment
+        if execution["started_at"] is not None:
+            execution["started_at"] = moment
+    jobstore.load(tmp_path / "jobs.db", world)
+    monkeypatch.setattr(started, "SKIPPED_FREELY", 5)
+    monkeypatch.setattr(started, "ARM_COST", 10**6)
+    walked: list[bool] = []
+    monkeypatch.setattr(started, "walk_hour", spied(started.walk_hour, walked))
+    with jobstore.open(tmp_path / "jobs.db") as store:
+        for offset in range(0, 1_000, 17):
+            query: dict[str, Any] = {"search": "_", "limit": 20, "offset": offset, "order_desc": order_desc}
+            assert store.list_job_executions(**query) == oracle.executions(world["executions"], **query), query
+    assert walked.count(True) > 10 < walked.count(False)
+
+
+def spied(walk: Any, walked: list[bool]) -> Any:
+    """The same walk; notes its direction."""
+
+    def walk_hour(selection: Any, wanted: Any) -> Any:
+        walked.append(wanted.descending)
+        return walk(selection, wanted)
+
+    return walk_hour
+
+
 @pytest.mark.parametrize("is_forced", [False, True], ids=["chosen", "forced"])
 def test_what_a_reader_remembers_stays_exact_while_others_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_forced: bool
