@@ -272,7 +272,7 @@ def jobs_query(values: Mapping[str, object]) -> JobsQuery:
     Raises:
         InvalidParameter: a value breaks its rule.
     """
-    checked = _checked(LIST_JOBS, values)
+    checked = _checked(LIST_JOBS.parameters, values)
     return JobsQuery(needle=checked.pop("search") or "", **checked)
 
 
@@ -286,7 +286,7 @@ def executions_query(values: Mapping[str, object]) -> ExecutionsQuery:
     Raises:
         InvalidParameter: a value breaks its rule, or `after` is later than `before`.
     """
-    checked = _checked(LIST_JOB_EXECUTIONS, values)
+    checked = _checked(LIST_JOB_EXECUTIONS.parameters, values)
     needle = checked["search"] or ""
     return ExecutionsQuery(
         needle,
@@ -307,8 +307,7 @@ def stats_query(values: Mapping[str, object]) -> StatsQuery:
     Raises:
         InvalidParameter: a bound is no time, or `after` is later than `before`.
     """
-    after, before = (_value(bound, values) for bound in (_AFTER, _BEFORE))
-    return StatsQuery(*_window({"after": after, "before": before}))
+    return StatsQuery(*_window(_checked((_AFTER, _BEFORE), values)))
 
 
 def job_ref(value: object) -> JobRef:
@@ -325,14 +324,14 @@ def job_ref(value: object) -> JobRef:
     return JobRef(name, number if number is not None and number <= LARGEST else None)
 
 
-def _checked(operation: Operation, values: Mapping[str, object]) -> dict[str, Any]:
-    return {parameter.name: _value(parameter, values) for parameter in operation.parameters}
-
-
-def _value(parameter: Parameter, values: Mapping[str, object]) -> Any:  # noqa: ANN401  # each kind has its type
-    value = values.get(parameter.name, parameter.default)
-    # Most values are the default itself. Identity, not equality: True == 1 and 0 == False.
-    return value if value is parameter.default else parameter.check(value, value)
+def _checked(parameters: Iterable[Parameter], values: Mapping[str, object]) -> dict[str, Any]:
+    checked: dict[str, Any] = {}
+    for parameter in parameters:
+        default = parameter.default
+        value = values.get(parameter.name, default)
+        # Most values are the default itself. Identity, not equality: True == 1 and 0 == False.
+        checked[parameter.name] = value if value is default else parameter.check(value, value)
+    return checked
 
 
 def _window(checked: Mapping[str, Any]) -> tuple[int | None, int | None]:

@@ -17,7 +17,7 @@ from jobstore.engine.connection import driver_errors, open_reader
 from jobstore.engine.fires import Fires
 from jobstore.engine.memory import Memory
 from jobstore.engine.rows import fetch_executions
-from jobstore.engine.selection import find_job_number, select_all, select_of_job
+from jobstore.engine.selection import select_all, select_of_job
 from jobstore.errors import InvalidParameter, shown
 from jobstore.instants import MAX_US, MIN_US
 from jobstore.models import EXECUTION_FIELDS
@@ -119,7 +119,7 @@ def _stream(path: Path, query: ExecutionsQuery, ref: Any) -> Iterator[ExecutionD
             if ref is None:
                 selection = select_all(connection, memory, query)
             else:
-                selection = select_of_job(connection, memory, query, find_job_number(connection, ref))
+                selection = select_of_job(connection, memory, query, memory.job_number(connection, ref))
             yield None
             keys = _keys(connection, selection, query)
             while chunk := [number for _, number in islice(keys, CHUNK)]:

@@ -13,7 +13,6 @@ from jobstore.engine import executions, jobs, stats
 from jobstore.engine.connection import driver_errors, open_reader
 from jobstore.engine.fires import Fires
 from jobstore.engine.memory import Memory
-from jobstore.engine.selection import find_job_number
 from jobstore.errors import JobStoreError, StoreCorrupt, StoreUnreadable
 from jobstore.forking import tell_of_forks
 from jobstore.instants import instant_us
@@ -140,7 +139,7 @@ class JobStore(Queries):
         def read(connection: sqlite3.Connection, memory: Memory) -> StatsDocument:
             if ref is None:
                 return stats.job_stats(connection, memory.all(connection), None, query)
-            number = find_job_number(connection, ref)
+            number = memory.job_number(connection, ref)
             return stats.job_stats(connection, memory.of_job(connection, number), number, query)
 
         return self._read(read)

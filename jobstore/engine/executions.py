@@ -9,7 +9,7 @@ from jobstore.engine.groups import GROUPED, page_ids_grouped
 from jobstore.engine.orders import page_ids_by
 from jobstore.engine.request import Request
 from jobstore.engine.rows import KeyQuery, fetch_executions, fetch_executions_of
-from jobstore.engine.selection import find_job_number, select_all, select_of_job
+from jobstore.engine.selection import select_all, select_of_job
 from jobstore.engine.started import page_ids
 from jobstore.engine.traces import page_ids_of_trace
 from jobstore.engine.window import count_selected
@@ -33,7 +33,7 @@ def list_executions_of_job(
     connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, job_ref: JobRef
 ) -> ExecutionPage:
     """A page of the history of one job, under all the names it had."""
-    number = find_job_number(connection, job_ref)
+    number = memory.job_number(connection, job_ref)
     return _page(connection, memory, query, select_of_job(connection, memory, query, number))
 
 

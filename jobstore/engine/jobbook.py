@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from array import array
 from collections import OrderedDict
-from itertools import accumulate
+from heapq import nsmallest
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobstore.engine.fires import Board, unit_of
+from jobstore.engine.jobtexts import JobTexts
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
 
     from jobstore.engine.fires import Fires
+    from jobstore.engine.jobtexts import Found, Group
     from jobstore.params import JobsQuery
 
 REMEMBERED = 256
-"""Results kept, each a list of job numbers."""
+"""Searches kept, and so many orders of what they found."""
+ORDERED_AHEAD = 2
+"""So many times the jobs up to the end of a page are put in order, for the pages after it."""
+MERGED = 5_000
+"""Up to so many jobs are merged from the groups that come first; for more, all are sorted."""
 
-FEW = 20
-"""A selection of less than one job in so many is sorted by rank; a larger one is filtered from the whole order."""
-HITS_FOUND = 500
-"""A term found in more jobs than this in one text is looked for in each job's own."""
+PICKED = 20
+"""The first of so many times as many are picked out one by one; of fewer, all are sorted."""
+SPARSE = 4
+"""Where only one number in so many is a job's, places are kept by hash, else by position."""
 
 ORDER_COLUMNS = {
     "id": "name",
@@ -56,24 +63,23 @@ class JobBook:
     def __init__(self, connection: sqlite3.Connection, fires: Fires) -> None:
         self._fires = fires
         self._board: Board | None = None
-        self._texts: SearchTexts | None = None
-        self._found: OrderedDict[Filters, set[int]] = OrderedDict()
+        self._texts: JobTexts | None = None
+        self._found: OrderedDict[Filters, Found] = OrderedDict()
         self._ordered: OrderedDict[tuple[Filters, str, bool], list[int]] = OrderedDict()
-        self._whole: dict[tuple[str, bool], list[int]] = {}
-        self._ranks: dict[tuple[str, bool], dict[int, int]] = {}
+        self._orders: dict[tuple[str, bool], JobOrder] = {}
         self.count = _count(connection)
 
     def reread(self, connection: sqlite3.Connection, numbers: set[int]) -> None:
         """Takes in jobs that were added, changed or removed; what searches and orders found is found anew."""
         self._found.clear()
         self._ordered.clear()
-        self._whole.clear()
-        self._ranks.clear()
+        self._orders.clear()
         self.count = _count(connection)
         for number in numbers:
             if self._texts is not None:
                 self._texts.drop(number)
-                self._texts.add(connection.execute(f"{_TEXTS} WHERE number = ?", (number,)))
+                for row in connection.execute(f"{_TEXTS} WHERE number = ?", (number,)):
+                    self._texts.put(row)
             if self._board is not None:
                 self._board.drop(number)
                 self._put(self._board, connection.execute(f"{_TIMINGS} WHERE number = ?", (number,)))
@@ -91,44 +97,103 @@ class JobBook:
         for number, *timing in rows:
             board.put(number, unit_of(*timing))
 
-    def matching(self, connection: sqlite3.Connection, query: JobsQuery) -> set[int] | None:
-        """The numbers of the jobs that pass the filters; None: all. One look through all texts, for a new term."""
+    def matching(self, connection: sqlite3.Connection, query: JobsQuery) -> Found | None:
+        """The jobs that pass the filters; None: all. A new term is looked for in all texts."""
         filters = _filters(query)
         if filters == ("", None, None, None):
             return None
         found = self._found.get(filters)
         if found is None:
-            if self._texts is None:
-                self._texts = SearchTexts()
-                self._texts.add(connection.execute(_TEXTS))
-            found = self._found[filters] = self._texts.search(*filters)
+            found = self._found[filters] = self._all_texts(connection).search(*filters)
         _touch(self._found, filters)
         return found
 
-    def ordered(self, connection: sqlite3.Connection, query: JobsQuery, among: set[int] | None) -> list[int]:
-        """All numbers that match, in the order of a field that runs do not move; sorted once for all jobs."""
-        key = (_filters(query), query.order_by, query.order_desc)
-        numbers = self._ordered.get(key)
-        if numbers is None:
-            whole = self._all_ordered(connection, query.order_by, descending=query.order_desc)
-            numbers = self._ordered[key] = self._in_order(whole, key[1:], among)
-        _touch(self._ordered, key)
-        return numbers
+    def _all_texts(self, connection: sqlite3.Connection) -> JobTexts:
+        if self._texts is None:
+            self._texts = JobTexts(connection.execute(_TEXTS))
+        return self._texts
 
-    def _in_order(self, whole: list[int], order: tuple[str, bool], among: set[int] | None) -> list[int]:
+    def page(self, connection: sqlite3.Connection, query: JobsQuery, among: Found | None) -> list[int]:
+        """The numbers of a page by a field that runs do not move, of all jobs or of those found."""
+        end = query.offset + query.limit
         if among is None:
-            return whole
-        if len(among) * FEW > len(whole):
-            return [number for number in whole if number in among]
-        if order not in self._ranks:
-            self._ranks[order] = {number: rank for rank, number in enumerate(whole)}
-        return sorted(among, key=self._ranks[order].__getitem__)
+            return self._order(connection, query).numbers[query.offset : end]
+        key = (_filters(query), query.order_by, query.order_desc)
+        known = self._ordered.get(key)
+        if known is None or len(known) < min(end, among.count):
+            order = self._order(connection, query)
+            known = self._ordered[key] = order.first(among, ORDERED_AHEAD * end, self._all_texts(connection))
+        _touch(self._ordered, key)
+        return known[query.offset : end]
 
-    def _all_ordered(self, connection: sqlite3.Connection, order_by: str, *, descending: bool) -> list[int]:
-        numbers = self._whole.get((order_by, descending))
-        if numbers is None:
-            numbers = self._whole[order_by, descending] = list(numbers_by(connection, order_by, descending=descending))
-        return numbers
+    def _order(self, connection: sqlite3.Connection, query: JobsQuery) -> JobOrder:
+        """All jobs in order, sorted when the order is first asked for."""
+        key = (query.order_by, query.order_desc)
+        order = self._orders.get(key)
+        if order is None:
+            numbers = list(numbers_by(connection, query.order_by, descending=query.order_desc))
+            order = self._orders[key] = JobOrder(numbers)
+        return order
+
+
+class JobOrder:
+    """All jobs in an order that runs do not move; where each group of them lies in it, once a search asks."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self.numbers = numbers
+        self._runs: dict[Group, array[int]] | None = None
+        self._places: array[int] | dict[int, int] | None = None
+
+    def first(self, found: Found, most: int, texts: JobTexts) -> list[int]:
+        """The numbers of the first `most` of the jobs found in order, or of all of them."""
+        most = most if most <= MERGED else found.count
+        runs = [self._run(group, texts) for group in found.groups]
+        if found.singles:
+            runs.append(array("I", self._first_places(found.singles, most)))
+        places = merged(runs, most) if most <= MERGED else sorted(chain(*runs))
+        return [self.numbers[place] for place in places]
+
+    def _run(self, group: Group, texts: JobTexts) -> array[int]:
+        """The places of a group's jobs in this order."""
+        if self._runs is None:
+            self._runs = {}
+            for place, number in enumerate(self.numbers):
+                self._runs.setdefault(texts.group(number), array("I")).append(place)
+        return self._runs[group]
+
+    def _first_places(self, singles: list[int], most: int) -> list[int]:
+        if self._places is None:
+            self._places = _places(self.numbers)
+        places = map(self._places.__getitem__, singles)
+        return nsmallest(most, places) if most * PICKED < len(singles) else sorted(places)
+
+
+def _places(numbers: list[int]) -> array[int] | dict[int, int]:
+    """Where each number stands; looked up thousands of times for a page, so close together if the numbers are."""
+    if not numbers or max(numbers) > SPARSE * len(numbers):
+        return {number: place for place, number in enumerate(numbers)}
+    places = array("I", bytes(4 * max(numbers) + 4))
+    for place, number in enumerate(numbers):
+        places[number] = place
+    return places
+
+
+def merged(runs: Iterable[array[int]], most: int) -> list[int]:
+    """The `most` smallest of ascending runs; a run that begins beyond them is not looked at.
+
+    >>> merged([array("I", [5, 9]), array("I", [1, 7, 8])], 3)
+    [1, 5, 7]
+    """
+    found: list[int] = []
+    bound = None
+    for run in sorted(runs):
+        if bound is not None and run[0] > bound:
+            break
+        found += run[:most]
+        if len(found) >= 2 * most:
+            found = sorted(found)[:most]
+            bound = found[-1]
+    return sorted(found)[:most]
 
 
 _TEXTS = "SELECT number, folded, job_type, job_category, enabled FROM job"
@@ -140,54 +205,6 @@ _TIMINGS = (
 def _count(connection: sqlite3.Connection) -> int:
     count: int = connection.execute("SELECT count(*) FROM job").fetchone()[0]
     return count
-
-
-class SearchTexts:
-    """What searches and exact filters look at."""
-
-    def __init__(self) -> None:
-        self._folded: dict[int, str] = {}
-        self._exact: dict[int, tuple[str, str, int]] = {}
-        self._joined: tuple[str, list[int], list[int]] | None = None
-
-    def add(self, rows: Iterable[tuple[int, str, str, str, int]]) -> None:
-        """Takes in jobs."""
-        self._joined = None
-        for number, folded, job_type, job_category, enabled in rows:
-            self._folded[number] = folded
-            self._exact[number] = (job_type, job_category, enabled)
-
-    def drop(self, number: int) -> None:
-        """Forgets a job."""
-        self._joined = None
-        self._folded.pop(number, None)
-        self._exact.pop(number, None)
-
-    def search(self, needle: str, job_type: str | None, job_category: str | None, enabled: bool | None) -> set[int]:
-        """The jobs with the needle in a text of theirs that have exactly the rest."""
-        if "\n" in needle:
-            return set()  # it parts the texts, and no name holds one
-        found = set(self._folded) if not needle else self._containing(needle)
-        for position, wanted in enumerate((job_type, job_category, enabled)):
-            if wanted is not None:
-                found = {number for number in found if self._exact[number][position] == wanted}
-        return found
-
-    def _containing(self, needle: str) -> set[int]:
-        """One search through all texts at once, hopping from hit to hit; where there are many, text by text."""
-        if self._joined is None:
-            starts = list(accumulate((len(text) + 1 for text in self._folded.values()), initial=0))
-            self._joined = "\n".join(self._folded.values()), starts, list(self._folded)
-        text, starts, numbers = self._joined
-        found: set[int] = set()
-        at = text.find(needle)
-        while at >= 0:
-            if len(found) >= HITS_FOUND:
-                return {number for number, folded in self._folded.items() if needle in folded}
-            place = bisect_right(starts, at) - 1
-            found.add(numbers[place])
-            at = text.find(needle, starts[place + 1])
-        return found
 
 
 def numbers_by(connection: sqlite3.Connection, order_by: str, *, descending: bool) -> Iterator[int]:

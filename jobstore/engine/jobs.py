@@ -9,13 +9,13 @@ from jobstore.documents import job_document
 from jobstore.engine.fires import unit_of
 from jobstore.engine.jobbook import MOVING, numbers_by
 from jobstore.engine.rows import fetch_jobs
-from jobstore.engine.selection import find_job_number
 from jobstore.models import pagination
 
 if TYPE_CHECKING:
     import sqlite3
 
     from jobstore.engine.jobbook import JobBook
+    from jobstore.engine.jobtexts import Found
     from jobstore.engine.memory import Memory
     from jobstore.engine.rows import JobRow
     from jobstore.models import JobDocument, JobPage
@@ -26,35 +26,36 @@ def list_jobs(connection: sqlite3.Connection, memory: Memory, query: JobsQuery, 
     """A page of jobs: match in memory, order, then one row lookup for each job on the page."""
     book = memory.jobs(connection)
     among = book.matching(connection, query)
-    total = book.count if among is None else len(among)
+    total = book.count if among is None else among.count
     numbers = _page_numbers(connection, book, query, among, now_us) if query.offset < total else []
     data = [job_document(row, next_run_us(memory, row, now_us)) for row in fetch_jobs(connection, numbers)]
     return {"data": data, "pagination": pagination(total, query.limit, query.offset, len(data))}
 
 
 def _page_numbers(
-    connection: sqlite3.Connection, book: JobBook, query: JobsQuery, among: set[int] | None, now_us: int
+    connection: sqlite3.Connection, book: JobBook, query: JobsQuery, among: Found | None, now_us: int
 ) -> list[int]:
     if query.order_by == "next_run_at":
+        numbers = None if among is None else among.numbers
         return book.board(connection).page(
-            among, now_us, descending=query.order_desc, offset=query.offset, take=query.limit
+            numbers, now_us, descending=query.order_desc, offset=query.offset, take=query.limit
         )  # fmt: skip
     if query.order_by in MOVING:
         return _moving_numbers(connection, query, among)
-    return book.ordered(connection, query, among)[query.offset : query.offset + query.limit]
+    return book.page(connection, query, among)
 
 
-def _moving_numbers(connection: sqlite3.Connection, query: JobsQuery, among: set[int] | None) -> list[int]:
+def _moving_numbers(connection: sqlite3.Connection, query: JobsQuery, among: Found | None) -> list[int]:
     """The numbers of a page by an order that runs move: a step for each job up to its end."""
     numbers = numbers_by(connection, query.order_by, descending=query.order_desc)
     if among is not None:
-        numbers = (number for number in numbers if number in among)
+        numbers = filter(among.numbers.__contains__, numbers)
     return list(islice(numbers, query.offset, query.offset + query.limit))
 
 
 def get_job(connection: sqlite3.Connection, memory: Memory, job_ref: JobRef, now_us: int) -> JobDocument:
-    """One job: one or two row lookups."""
-    (row,) = fetch_jobs(connection, [find_job_number(connection, job_ref)])
+    """One job: one row lookup, or up to three for a name that is new."""
+    (row,) = fetch_jobs(connection, [memory.job_number(connection, job_ref)])
     return job_document(row, next_run_us(memory, row, now_us))
 
 

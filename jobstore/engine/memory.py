@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from jobstore.engine.bits import open_bits
 from jobstore.engine.counters import Counters, counters_of_all
 from jobstore.engine.jobbook import JobBook
+from jobstore.engine.selection import find_job_number
 
 if TYPE_CHECKING:
     import sqlite3
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
 
     from jobstore.engine.bits import Bits
     from jobstore.engine.fires import Fires
+    from jobstore.params import JobRef
 
 REPLAYED = 4_096
 """Changes applied one by one; beyond, reading the counters anew is quicker."""
+NUMBERS_REMEMBERED = 4_096
+"""Names of jobs whose numbers are kept."""
 TERMS_REMEMBERED = 128
 """Search terms and jobs whose counters are kept, least recently used first to go."""
 
@@ -91,6 +95,7 @@ class Memory:
         self._jobs: JobBook | None = None
         self._bits: Bits | None = None
         self._bits_sought: int | None = None
+        self._numbers: dict[str, int] = {}
         self._met: set[int] = set()
 
     def sync(self, connection: sqlite3.Connection) -> None:
@@ -127,8 +132,10 @@ class Memory:
         self._count(connection, moved)
         if self._bits is not None:
             self._bits.changed(change[-1] for change in changes if change[-1] is not None)
-        if self._jobs is not None and jobs:
-            self._jobs.reread(connection, jobs)
+        if jobs:
+            self._numbers.clear()
+            if self._jobs is not None:
+                self._jobs.reread(connection, jobs)
 
     def _count(self, connection: sqlite3.Connection, moved: dict[tuple[int, int, int], int]) -> None:
         self._meet(connection, {name_id for name_id, _, _ in moved})
@@ -184,6 +191,20 @@ class Memory:
             self._bits_sought = everything
             self._bits = open_bits(connection, everything)
         return self._bits
+
+    def job_number(self, connection: sqlite3.Connection, job_ref: JobRef) -> int:
+        """The number of the job that a caller means, looked up once.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        number = self._numbers.get(job_ref.name)
+        if number is None:
+            number = find_job_number(connection, job_ref)
+            if len(self._numbers) >= NUMBERS_REMEMBERED:
+                self._numbers.clear()
+            self._numbers[job_ref.name] = number
+        return number
 
     def of_term(self, connection: sqlite3.Connection, needle: str) -> Counters:
         """The counters of the names that contain a folded term."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence  # noqa: TC003 - a named tuple looks its types up
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -73,15 +74,20 @@ class KeyQuery(NamedTuple):
 
     sql: str
     values: Sequence[int | str | bytes]
+    is_turned: bool = False
+    """The page is in the other order."""
 
 
 def fetch_executions_of(connection: sqlite3.Connection, keys: KeyQuery) -> list[ExecutionRow]:
-    """The executions that a statement names, in its order, in one statement: CROSS JOIN keeps the keys outermost."""
-    sql = (
-        f"{_EXECUTION_COLUMNS} FROM ({keys.sql}) AS page CROSS JOIN execution AS e ON e.id = page.id {_EXECUTION_WORDS}"
-    )
-    rows: list[ExecutionRow] = connection.execute(sql, keys.values).fetchall()
-    return rows
+    """The executions that a statement names, in the order of the page, in one statement."""
+    rows: list[ExecutionRow] = connection.execute(_rows_sql(keys.sql), keys.values).fetchall()
+    return rows[::-1] if keys.is_turned else rows
+
+
+@lru_cache(maxsize=256)
+def _rows_sql(keys: str) -> str:
+    """CROSS JOIN keeps the keys outermost, and so their order."""
+    return f"{_EXECUTION_COLUMNS} FROM ({keys}) AS page CROSS JOIN execution AS e ON e.id = page.id {_EXECUTION_WORDS}"
 
 
 def fetch_jobs(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[JobRow]:

@@ -62,7 +62,7 @@ class Selection:
     @property
     def total(self) -> int:
         """Executions selected, over all time."""
-        return sum(part.total for part in self.parts)
+        return sum([part.total for part in self.parts])
 
     def only(self, statuses: Collection[int]) -> Selection:
         """What of it has one of some statuses."""
@@ -122,7 +122,7 @@ def select_of_job(connection: sqlite3.Connection, memory: Memory, query: Executi
 
 def _selection(*parts: tuple[Counters, tuple[int, ...]]) -> Selection:
     """The parts that can hold anything."""
-    return Selection(tuple(Part(counters, statuses) for counters, statuses in parts if counters.total(statuses)))
+    return Selection(tuple([Part(counters, statuses) for counters, statuses in parts if counters.total(statuses)]))
 
 
 def _codes(statuses: Iterable[Status] | None) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ the history is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -74,29 +75,38 @@ def page_ids(
     bound = before_us + 1 if descending and before_us is not None else None if descending else after_us
     if bound is None:
         bound = FARTHEST_US if descending else -FARTHEST_US
-    wanted, turned = Slice(descending, bound, offset, take), None
+    asked = wanted = Slice(descending, bound, offset, take)
     if offset > SKIPPED_FREELY:
-        wanted, turned = _found_by_counters(connection, selection, wanted)
+        wanted = _found_by_counters(connection, selection, asked, descending=descending)
     arms = _arm_count(selection)
     if arms <= ARMS_MERGED:
         return walk_merged(_arms(selection), wanted)
-    if turned is not None and turned.skip < wanted.skip:
-        return _walk(connection, selection, everything, turned, arms)[::-1]
+    if offset > SKIPPED_FREELY:
+        turned = _found_by_counters(connection, selection, asked, descending=not descending)
+        if turned.skip < wanted.skip:
+            found = _walk(connection, selection, everything, turned, arms)
+            return found._replace(is_turned=True) if isinstance(found, KeyQuery) else found[::-1]
     return _walk(connection, selection, everything, wanted, arms)
 
 
-def _walk(connection: sqlite3.Connection, selection: Selection, everything: int, wanted: Slice, arms: int) -> list[int]:
+def _walk(
+    connection: sqlite3.Connection, selection: Selection, everything: int, wanted: Slice, arms: int
+) -> list[int] | KeyQuery:
     """Chooses among the paths of a selection of many ranges."""
     end = wanted.skip + wanted.take
     entries = end * everything // selection.total
     if arms * (ARM_COST + min(end, selection.total // arms)) < entries:
         return walk_arms(connection, _arms(selection), wanted)
+    if _lies_in_hour(connection, selection, wanted):
+        return walk_hour(selection, wanted)
     found = walk_filtered(connection, selection, wanted, max(LEAST_BUDGET, PATIENCE * entries))
     return hop_hours(connection, selection, wanted) if found is None else found
 
 
-def _found_by_counters(connection: sqlite3.Connection, selection: Selection, wanted: Slice) -> tuple[Slice, Slice]:
-    """The same stretch from the edge of the hour in which it begins; and, in the other direction, in which it ends."""
+def _found_by_counters(
+    connection: sqlite3.Connection, selection: Selection, wanted: Slice, *, descending: bool
+) -> Slice:
+    """The same stretch in either direction, from the edge of the hour in which it then begins."""
     beyond = 0 if abs(wanted.bound_us) == FARTHEST_US else _before(connection, selection, wanted.bound_us)
     if wanted.descending:
         last = (beyond or selection.total) - 1 - wanted.skip
@@ -104,12 +114,12 @@ def _found_by_counters(connection: sqlite3.Connection, selection: Selection, wan
     else:
         first = beyond + wanted.skip
         last = first + wanted.take - 1
-    hour, before = find_hour(connection, selection, first)
-    upwards = Slice(False, hour_begins_us(hour), first - before, wanted.take)
+    if not descending:
+        hour, before = find_hour(connection, selection, first)
+        return Slice(False, hour_begins_us(hour), first - before, wanted.take)
     hour, before = find_hour(connection, selection, last)
     skip = before + hour_total(connection, selection, hour) - 1 - last
-    downwards = Slice(True, hour_begins_us(hour) + HOUR_US, skip, wanted.take)
-    return (downwards, upwards) if wanted.descending else (upwards, downwards)
+    return Slice(True, hour_begins_us(hour) + HOUR_US, skip, wanted.take)
 
 
 def _before(connection: sqlite3.Connection, selection: Selection, us: int) -> int:
@@ -123,14 +133,17 @@ Arm = tuple[int | None, int | None]
 def _arm_count(selection: Selection) -> int:
     """How many index ranges tell a selection apart."""
     return sum(
-        1 if part.names is None and part.statuses == ALL_STATUSES else len(part.names or (0,)) * len(_present(part))
-        for part in selection.parts
+        [
+            1 if part.names is None and part.statuses == ALL_STATUSES else len(part.names or (0,)) * len(_present(part))
+            for part in selection.parts
+        ]
     )
 
 
 def _present(part: Part) -> list[int]:
     """The statuses that any execution of a part has."""
-    return [status for status in part.statuses if part.counters.total((status,))]
+    counts = part.counters.counts
+    return [status for status in part.statuses if counts[status]]
 
 
 def _arms(selection: Selection) -> list[Arm]:
@@ -147,7 +160,7 @@ def _arms(selection: Selection) -> list[Arm]:
     return arms
 
 
-def _arm_sql(arm: Arm, wanted: Slice) -> str:
+def _arm_sql(arm: Arm, comparison: str) -> str:
     """One index range in order, by the index that has it."""
     name_id, status = arm
     if name_id is not None:
@@ -159,7 +172,7 @@ def _arm_sql(arm: Arm, wanted: Slice) -> str:
         index, equal = "execution_started", ""
     return f"""
     SELECT effective_us, id FROM execution INDEXED BY {index}
-    WHERE {equal}effective_us {wanted.comparison} ?"""
+    WHERE {equal}effective_us {comparison} ?"""
 
 
 def _arm_values(arm: Arm, wanted: Slice) -> tuple[int, ...]:
@@ -171,10 +184,21 @@ def _arm_values(arm: Arm, wanted: Slice) -> tuple[int, ...]:
 
 def walk_merged(arms: list[Arm], wanted: Slice) -> KeyQuery:
     """Few index ranges, merged by SQLite: one entry for each row skipped or taken, one more for each range."""
-    sql = " UNION ALL ".join([_arm_sql(arm, wanted) for arm in arms])
-    order = f"ORDER BY effective_us {wanted.direction}, id {wanted.direction} LIMIT ? OFFSET ?"
     values = [value for arm in arms for value in _arm_values(arm, wanted)]
-    return KeyQuery(f"{sql} {order}", (*values, wanted.take, wanted.skip))
+    values += (wanted.take, wanted.skip)
+    shape = tuple([arm if arm[0] is None else _NAMED for arm in arms])
+    return KeyQuery(_merged_sql(shape, wanted.comparison, wanted.direction), values)
+
+
+_NAMED: Arm = (0, 0)
+"""Stands for every range of a name: their statements are the same."""
+
+
+@lru_cache(maxsize=256)
+def _merged_sql(arms: tuple[Arm, ...], comparison: str, direction: str) -> str:
+    """Made once for each shape: the same text again is also found sooner among the prepared statements."""
+    sql = " UNION ALL ".join([_arm_sql(arm, comparison) for arm in arms])
+    return f"{sql} ORDER BY effective_us {direction}, id {direction} LIMIT ? OFFSET ?"
 
 
 def walk_arms(connection: sqlite3.Connection, arms: list[Arm], wanted: Slice) -> list[int]:
@@ -182,7 +206,8 @@ def walk_arms(connection: sqlite3.Connection, arms: list[Arm], wanted: Slice) ->
     most = wanted.skip + wanted.take
     order = f"ORDER BY effective_us {wanted.direction}, id {wanted.direction} LIMIT {most}"
     ranges = [
-        connection.execute(f"{_arm_sql(arm, wanted)} {order}", _arm_values(arm, wanted)).fetchall() for arm in arms
+        connection.execute(f"{_arm_sql(arm, wanted.comparison)} {order}", _arm_values(arm, wanted)).fetchall()
+        for arm in arms
     ]
     merged = merge(*ranges, reverse=wanted.descending)
     return [row_id for _, row_id in islice(merged, wanted.skip, most)]
@@ -205,6 +230,22 @@ def walk_filtered(connection: sqlite3.Connection, selection: Selection, wanted: 
     rows = connection.execute(sql, (wanted.bound_us, budget, *values, wanted.take, wanted.skip))
     ids = [row_id for (row_id,) in rows]
     return ids if len(ids) == wanted.take else None
+
+
+def _lies_in_hour(connection: sqlite3.Connection, selection: Selection, wanted: Slice) -> bool:
+    """Whether a stretch begins at the edge of an hour and ends in it; no row is touched."""
+    if abs(wanted.bound_us) == FARTHEST_US or wanted.bound_us != hour_begins_us(hour_of(wanted.bound_us)):
+        return False
+    hour = hour_of(wanted.bound_us) - wanted.descending
+    return wanted.skip + wanted.take <= hour_total(connection, selection, hour)
+
+
+def walk_hour(selection: Selection, wanted: Slice) -> KeyQuery:
+    """All executions of an hour that holds the stretch, as `walk_filtered`, but with no budget to count."""
+    low, high = sorted([wanted.bound_us, wanted.bound_us + (-HOUR_US if wanted.descending else HOUR_US)])
+    condition, values = selection.condition()
+    sql = f"{_hour_sql(condition, wanted.direction)} LIMIT ? OFFSET ?"
+    return KeyQuery(sql, (low, high, *values, wanted.take, wanted.skip))
 
 
 def hop_hours(connection: sqlite3.Connection, selection: Selection, wanted: Slice) -> list[int]:
@@ -245,9 +286,12 @@ def _hour_ids(
     connection: sqlite3.Connection, selection: Selection, low_us: int, high_us: int, wanted: Slice
 ) -> list[int]:
     condition, values = selection.condition()
-    sql = f"""
+    rows = connection.execute(_hour_sql(condition, wanted.direction), (low_us, high_us, *values))
+    return [row_id for (row_id,) in rows]
+
+
+def _hour_sql(condition: str, direction: str) -> str:
+    return f"""
     SELECT id FROM execution INDEXED BY execution_started
     WHERE effective_us >= ? AND effective_us < ? AND {condition}
-    ORDER BY effective_us {wanted.direction}, id {wanted.direction}
-    """
-    return [row_id for (row_id,) in connection.execute(sql, (low_us, high_us, *values))]
+    ORDER BY effective_us {direction}, id {direction}"""

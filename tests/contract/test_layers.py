@@ -19,7 +19,7 @@ FOLDER = Path(jobstore.__file__).parent
 ROOMS: dict[str, str] = {
     "words": "instants models search words params queries values examples",
     "reading": "documents engine engine.bits engine.connection engine.counters engine.digests engine.executions engine.fires engine.gathering engine.groups "
-    "engine.jobbook engine.jobs engine.memory engine.orders engine.request engine.rows engine.schema engine.selection engine.sliced engine.started "
+    "engine.jobbook engine.jobs engine.jobtexts engine.memory engine.orders engine.request engine.rows engine.schema engine.selection engine.sliced engine.started "
     "engine.stats engine.traces engine.window engine.zones",
     "store": "store retention",
     "writing": "engine.writing engine.folders engine.gate engine.reserve engine.sealing liveness records",

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import jobstore
-from jobstore.engine import bits, counters, gathering, groups, orders, sealing, sliced, started, window, zones
+from jobstore.engine import (
+    bits,
+    counters,
+    gathering,
+    groups,
+    jobbook,
+    jobtexts,
+    orders,
+    sealing,
+    sliced,
+    started,
+    window,
+    zones,
+)
 from jobstore.models import EXECUTION_ORDERS
 from tests.property import oracle, skewed
 
@@ -76,6 +89,10 @@ def force_rare_paths(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(started, "LEAST_BUDGET", 10)
     monkeypatch.setattr(started, "PATIENCE", 1)
     monkeypatch.setattr(started, "ARM_COST", (20, 10**6, 0)[seed % 3])
+    monkeypatch.setattr(jobtexts, "LINES_A_HIT", (1, 1_000)[seed // 2 % 2])
+    monkeypatch.setattr(jobbook, "MERGED", (0, 4, 2**64)[seed % 3])
+    monkeypatch.setattr(jobbook, "PICKED", (0, 2)[seed // 2 % 2])
+    monkeypatch.setattr(jobbook, "SPARSE", (0, 4)[seed // 3 % 2])
     monkeypatch.setattr(orders, "GATHERED", 20)
     monkeypatch.setattr(orders, "GATHERED_LATE", 50)
     monkeypatch.setattr(orders, "WALKED", 60)
@@ -141,6 +158,39 @@ def test_every_path_agrees_with_a_plain_scan(
             expected = oracle.executions(world["executions"], job_number=None if job is None else str(job), **query)
             found = store.list_job_executions(**query) if job is None else store.get_job_executions(job, **query)
             assert found == expected, (job, query)
+
+
+@pytest.mark.parametrize("order_desc", [False, True])
+def test_a_page_inside_a_full_hour_agrees_with_a_plain_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order_desc: bool
+) -> None:
+    """All of the skewed history in four hours, so that pages of many names lie within one, from either edge."""
+    world = skewed.world(11, count=2_000)
+    for number, execution in enumerate(world["executions"]):
+        moment = oracle.written(oracle.utc(skewed.BASE_US + number * 37 % 2_000 * 4 * skewed.HOUR_US // 2_000))
+        execution["created_at"] = moment
+        if execution["started_at"] is not None:
+            execution["started_at"] = moment
+    jobstore.load(tmp_path / "jobs.db", world)
+    monkeypatch.setattr(started, "SKIPPED_FREELY", 5)
+    monkeypatch.setattr(started, "ARM_COST", 10**6)
+    walked: list[bool] = []
+    monkeypatch.setattr(started, "walk_hour", spied(started.walk_hour, walked))
+    with jobstore.open(tmp_path / "jobs.db") as store:
+        for offset in range(0, 1_000, 17):
+            query: dict[str, Any] = {"search": "_", "limit": 20, "offset": offset, "order_desc": order_desc}
+            assert store.list_job_executions(**query) == oracle.executions(world["executions"], **query), query
+    assert walked.count(True) > 10 < walked.count(False)
+
+
+def spied(walk: Any, walked: list[bool]) -> Any:
+    """The same walk; notes its direction."""
+
+    def walk_hour(selection: Any, wanted: Any) -> Any:
+        walked.append(wanted.descending)
+        return walk(selection, wanted)
+
+    return walk_hour
 
 
 @pytest.mark.parametrize("mode", MODES)
