@@ -95,8 +95,9 @@ def folded_job(name: str, job_type: str, job_category: str) -> str:
 
 def new_job(name: str, definition: Mapping[str, object], now_us: int) -> Job:
     """The row of a job that was not there: what `definition` does not give has its default."""
-    blank = Job(name, "", "", "", None, None, None, None, None, 1, 1, None, None, None, now_us, now_us)
-    return changed_job(blank, definition, now_us)
+    columns = {**_DEFAULTS, **_columns(definition), **_timing(_NO_JOB, definition)}
+    folded = folded_job(name, columns["job_type"], columns["job_category"])
+    return Job(name=name, folded=folded, last_run_us=None, created_us=now_us, updated_us=now_us, **columns)
 
 
 def changed_job(old: Job, definition: Mapping[str, object], now_us: int) -> Job:
@@ -106,8 +107,7 @@ def changed_job(old: Job, definition: Mapping[str, object], now_us: int) -> Job:
         InvalidRecord: a value breaks its rule, or belongs to another kind of schedule.
         InvalidSchedule: a schedule that could never be computed, or two at once.
     """
-    columns = {name: _JOB_COLUMNS[name](value) for name, value in definition.items() if name not in _TIMING}
-    new = old._replace(**columns, **_timing(old, definition))
+    new = old._replace(**_columns(definition), **_timing(old, definition))
     new = new._replace(folded=folded_job(new.name, new.job_type, new.job_category))
     return old if new == old else new._replace(updated_us=now_us)
 
@@ -122,6 +122,17 @@ _JOB_COLUMNS: Final[dict[str, Any]] = {
     "max_instances": checked_instances,
     "enabled": lambda value: checked_flag(value, "enabled"),
 }
+_DEFAULTS: Final[dict[str, Any]] = {
+    **dict.fromkeys(("job_type", "job_category"), ""),
+    **dict.fromkeys(("description", "parameters", "timeout_seconds")),
+    **dict.fromkeys(("max_instances", "enabled"), 1),
+}
+_NO_JOB: Final = Job("", "", "", "", None, None, None, None, None, 1, 1, None, None, None, 0, 0)
+
+
+def _columns(definition: Mapping[str, object]) -> dict[str, Any]:
+    """What is given of the columns that depend on no other one."""
+    return {name: _JOB_COLUMNS[name](value) for name, value in definition.items() if name not in _TIMING}
 
 
 def _timing(old: Job, given: Mapping[str, object]) -> dict[str, Any]:

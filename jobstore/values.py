@@ -252,7 +252,7 @@ def checked_instant(value: object, field: str) -> int:
 
 def optional_instant(value: object, field: str) -> int | None:
     """The same; null stays null."""
-    return None if value is None else checked_instant(value, field)
+    return None if value is None else quick_instant(value, field)
 
 
 def _parsed_instant(text: str) -> int:
