@@ -25,7 +25,7 @@ from jobstore.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _KNOWN: Final = frozenset(EXECUTION_KEYS)
 
@@ -64,7 +64,7 @@ def execution_columns(documents: list[Any]) -> Columns | None:
         return None
 
 
-def are_ascending(numbers: list[int]) -> bool:
+def are_ascending(numbers: Sequence[int]) -> bool:
     """Whether each is above the one before.
 
     >>> are_ascending([1, 3, 4]), are_ascending([1, 1]), are_ascending([])

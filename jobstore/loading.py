@@ -17,7 +17,7 @@ from jobstore.search import fold
 from jobstore.values import checked_keys, checked_label, checked_name, checked_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     Progress = Callable[[int], None]
@@ -85,22 +85,23 @@ class Loader:
     def add_jobs(self, documents: Placed, where: str, progress: Progress | None) -> None:
         """Takes jobs; those without a number get one after all that bring theirs are known."""
         now_us = instant_us(datetime.now(UTC))
-        parsed = []
+        numbers, jobs = [], []
         place = _Place(where)
         for place.number, document in documents:
             with place:
                 number, job = job_from_document(document, now_us)
                 self._know_job(number, job.name)
-                parsed.append((number, job))
-        rows = [(self._number_of(number, job.name), *job) for number, job in parsed]
+            numbers.append(number)
+            jobs.append(job)
+        rows = ((self._number_of(number, job.name), *job) for number, job in zip(numbers, jobs, strict=True))
         self._connection.executemany(_INSERT_JOB, rows)
         if progress is not None:
-            progress(len(rows))
+            progress(len(jobs))
 
     def add_executions(self, documents: Placed, where: str, progress: Progress | None) -> None:
         """Takes executions as they stream by."""
         stream = iter(documents)
-        while chunk := list(islice(stream, CHUNK)):
+        while chunk := _chunk(stream):
             self._insert_executions(chunk, where)
             if progress is not None:
                 progress(len(chunk))
@@ -147,26 +148,27 @@ class Loader:
 
     # --- executions
 
-    def _insert_executions(self, chunk: list[tuple[int, Any]], where: str) -> None:
-        """Inserts a chunk: many rows in a statement where no id can be there already, else one by one."""
+    def _insert_executions(self, chunk: dict[int, Any], where: str) -> None:
+        """Inserts a chunk: many rows in a statement where no id can be there already, the others one by one."""
         last_id = self._last_id
-        rows = self._rows_by_column([document for _, document in chunk]) or self._rows_one_by_one(chunk, where)
+        columns = self._columns(list(chunk.values())) or [*zip(*self._rows(chunk, where), strict=True)]
+        ids = columns[0]
         whole = 0
-        if rows[0][0] > last_id and are_ascending([row[0] for row in rows]):
-            whole = len(rows) // TOGETHER * TOGETHER
-            values = chain.from_iterable(rows)
+        if ids[0] > last_id and are_ascending(ids):
+            whole = len(ids) // TOGETHER * TOGETHER
+            values = chain.from_iterable(zip(*columns, strict=True))
             for _ in range(0, whole, TOGETHER):
-                self._connection.execute(_INSERT_TOGETHER, tuple(islice(values, TOGETHER * len(rows[0]))))
+                self._connection.execute(_INSERT_TOGETHER, tuple(islice(values, TOGETHER * len(columns))))
         before = self._connection.total_changes - whole
         try:
-            self._connection.executemany(_INSERT_EXECUTION, rows[whole:])
+            self._connection.executemany(_INSERT_EXECUTION, zip(*(column[whole:] for column in columns), strict=True))
         except sqlite3.IntegrityError:  # the one way in which rows that were checked can fail
             failed = self._connection.total_changes - before
-            place, number = chunk[failed][0], rows[failed][0]
-            raise InvalidRecord(f"{where.format(place)}: there is an execution {number} already") from None
+            place = [*chunk][failed]
+            raise InvalidRecord(f"{where.format(place)}: there is an execution {ids[failed]} already") from None
 
-    def _rows_by_column(self, documents: list[Any]) -> list[tuple[Any, ...]] | None:
-        """The rows of plain documents, their words turned into keys; none if one is not plain or breaks a rule."""
+    def _columns(self, documents: list[Any]) -> list[Sequence[Any]] | None:
+        """The columns of plain documents, their words turned into keys; none if one is not plain or breaks a rule."""
         found = execution_columns(documents)
         if found is None:
             return None
@@ -180,17 +182,17 @@ class Loader:
         sets = self._sets
         shared = [None if text is None else sets.get(text) or self._set_key(text) for text in found.parameters]
         own = [text if key is None else None for text, key in zip(found.parameters, shared, strict=True)]
-        return [*zip(
+        return [
             ids, name_keys, found.statuses, found.effective_us, found.are_started, found.created_us,
             found.completed_us, found.durations_ms, worker_keys, shared, own, found.trace_ids, found.results,
-            found.errors, strict=True,
-        )]  # fmt: skip
+            found.errors,
+        ]  # fmt: skip
 
-    def _rows_one_by_one(self, chunk: list[tuple[int, Any]], where: str) -> list[tuple[Any, ...]]:
+    def _rows(self, chunk: dict[int, Any], where: str) -> list[tuple[Any, ...]]:
         """The rows of any documents; the error of the first that breaks a rule."""
         place = _Place(where)
         rows = []
-        for place.number, document in chunk:
+        for place.number, document in chunk.items():
             with place:
                 rows.append(self._row(execution_from_document(document)))
         return rows
@@ -249,6 +251,11 @@ class Loader:
     def _set_sequence(self, table: str, last: int) -> None:
         self._connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
         self._connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, last))
+
+
+def _chunk(stream: Iterator[tuple[int, Any]]) -> dict[int, Any]:
+    """The next documents by their place: no pair stays, or Python would look for garbage among all documents."""
+    return dict(islice(stream, CHUNK))
 
 
 class _Keys(dict[Any, Any]):
