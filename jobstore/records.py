@@ -245,6 +245,7 @@ def job_from_document(document: object, now_us: int) -> tuple[int | None, Job]:
     return None if number is None else checked_number(number, "number"), job
 
 
+_KINDS: Final = tuple(ScheduleType)
 _DEFINING: Final = (*_JOB_COLUMNS, "schedule", "interval_seconds", "anchor_at")
 
 
@@ -259,7 +260,7 @@ def _document_kind(given: Mapping[str, Any]) -> ScheduleType:
     """What the two columns say; a ``schedule_type`` that says something else is refused."""
     kind = _kind(given.get("schedule"), given.get("interval_seconds"))
     said = given.get("schedule_type", kind.value)
-    if said not in tuple(ScheduleType):
+    if said not in _KINDS:
         refuse("schedule_type", "cron, interval or external", said)
     if said != kind:
         raise InvalidSchedule(f"schedule_type is {said}, but schedule and interval_seconds make it {kind.value}")
