@@ -92,7 +92,7 @@ def _columns(given: dict[str, list[Any]]) -> Columns:
         _instants(given, "completed_at"),
         _durations(given["duration_ms"]),
         _of_types(given["worker_id"], str, NoneType),
-        _json_texts(given, "parameters_snapshot"),
+        _shared_json_texts(given, "parameters_snapshot"),
         _labels(given["trace_id"]),
         _json_texts(given, "result"),
         _texts(given["error"]),
@@ -158,6 +158,13 @@ def _texts(values: list[Any]) -> list[str | None]:
 
 def _json_texts(given: dict[str, list[Any]], key: str) -> list[str | None]:
     return [None if value is None else json_text(value, key) for value in given[key]]
+
+
+def _shared_json_texts(given: dict[str, list[Any]], key: str) -> list[str | None]:
+    """The same where one value may stand in many documents, as a job's parameters do: each is written once."""
+    distinct = {id(value): value for value in given[key]}
+    texts = {identity: json_text(value, key) for identity, value in distinct.items()}
+    return [texts[id(value)] for value in given[key]]
 
 
 def _there(values: Iterable[Any]) -> list[Any]:

@@ -202,7 +202,7 @@ def json_text(value: object, field: str) -> str | None:
     if len(raw) > TEXT_BYTES:
         raise InvalidRecord(f"{field} must be at most 64 KiB as JSON; it has {len(raw)} bytes")
     text = raw.decode()
-    is_nested = text.count("[") + text.count("{") > DEEPEST
+    is_nested = len(text) > 2 * DEEPEST and text.count("[") + text.count("{") > DEEPEST
     if is_nested or "null" in text:
         _check_inside(value, field, DEEPEST if is_nested else len(text))
     return text
