@@ -6,7 +6,7 @@ the way by rows, which takes more and says what is wrong and where; so no rule s
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from operator import lt
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -58,8 +58,7 @@ def execution_columns(documents: list[Any]) -> Columns | None:
     >>> execution_columns([{"job_name": "a", "status": "DONE", "created_at": "2026-01-15T08:00:00Z"}])
     """
     try:
-        _check(_KNOWN.issuperset(set().union(*_of_types(documents, dict))))
-        return _columns({key: [document.get(key) for document in documents] for key in EXECUTION_KEYS})
+        return _columns(_given(_of_types(documents, dict)))
     except Exception:  # noqa: BLE001 - the way by rows meets it again
         return None
 
@@ -71,6 +70,18 @@ def are_ascending(numbers: Sequence[int]) -> bool:
     (True, False, True)
     """
     return all(map(lt, numbers, islice(numbers, 1, None)))
+
+
+def _given(documents: list[dict[Any, Any]]) -> dict[str, list[Any]]:
+    """What the documents give for each key, or None; keys are looked at once for each order they come in."""
+    shapes = set(map(tuple, documents))
+    _check(_KNOWN.issuperset(chain.from_iterable(shapes)))
+    if len(shapes) > 1:
+        return {key: [document.get(key) for document in documents] for key in EXECUTION_KEYS}
+    (keys,) = shapes
+    values = [*chain.from_iterable(map(dict.values, documents))]
+    missing = dict.fromkeys(EXECUTION_KEYS, [None] * len(documents))
+    return {**missing, **{key: values[place :: len(keys)] for place, key in enumerate(keys)}}
 
 
 def _columns(given: dict[str, list[Any]]) -> Columns:

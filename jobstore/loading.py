@@ -55,7 +55,6 @@ class Loader:
         self._free_numbers = count(1)
         self._last_number = 0
         self._last_id = 0
-        self._names: list[tuple[int | None, str]] = []
         self._name_keys = _Keys(self._name_key)
         self._keys_by_name: dict[tuple[int | None, str], int] = {}
         self._worker_keys = _Keys(self._worker_key, {None: None})
@@ -222,9 +221,8 @@ class Loader:
         number = self._numbers_by_name.get(name) if job_number is None else job_number
         key = self._keys_by_name.get((number, name))
         if key is None:
-            self._names.append((number, name))
             self._last_number = max(self._last_number, number or 0)
-            key = self._keys_by_name[number, name] = len(self._names)
+            key = self._keys_by_name[number, name] = len(self._keys_by_name) + 1
         return key
 
     def _worker_key(self, worker: str) -> int:
@@ -240,7 +238,7 @@ class Loader:
     def _numbered_names(self, last_number: int) -> tuple[list[tuple[int, int, str, str]], int]:
         """The dictionary of names; removed jobs known by name alone get numbers beyond all others."""
         rows = []
-        for key, (given, name) in enumerate(self._names, 1):
+        for (given, name), key in self._keys_by_name.items():
             number = given
             if number is None:
                 last_number += 1
