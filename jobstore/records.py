@@ -35,7 +35,7 @@ from jobstore.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import KeysView, Mapping
 
 JOB_KEYS: Final = dict.fromkeys((*JOB_FIELDS, "number", "anchor_at")).keys()
 EXECUTION_KEYS: Final = dict.fromkeys(EXECUTION_FIELDS).keys()
@@ -116,7 +116,7 @@ _TIMING: Final = frozenset({"schedule", "interval_seconds", "anchor_at", "next_r
 _JOB_COLUMNS: Final[dict[str, Any]] = {
     "job_type": lambda value: checked_words(value, "job_type"),
     "job_category": lambda value: checked_words(value, "job_category"),
-    "description": lambda value: checked_text(value, "description"),
+    "description": lambda value: _quick_text(value, "description"),
     "parameters": lambda value: json_text(value, "parameters"),
     "timeout_seconds": checked_timeout,
     "max_instances": checked_instances,
@@ -226,7 +226,7 @@ def job_from_document(document: object, now_us: int) -> tuple[int | None, Job]:
     Needed are ``name`` (or ``id``), ``job_type`` and ``job_category``. ``next_run_at`` is ignored but for
     an external schedule; ``created_at`` is `now_us` where neither it nor ``updated_at`` is given.
     """
-    given = checked_keys(document, JOB_KEYS)
+    given = _known_keys(document, JOB_KEYS)
     number = given.get("number")
     name = _document_name(given)
     updated_us = optional_instant(given.get("updated_at"), "updated_at")
@@ -272,9 +272,7 @@ def execution_from_document(document: Any) -> Execution:  # noqa: ANN401 - whate
 
     Needed are ``status``, ``job_name`` or ``job_id``, and ``started_at`` or ``created_at``.
     """
-    if type(document) is not dict or not document.keys() <= EXECUTION_KEYS:
-        document = checked_keys(document, EXECUTION_KEYS)
-    get = document.get
+    get = _known_keys(document, EXECUTION_KEYS).get
     status = get("status")
     code = STATUS_CODES[status] if type(status) is str and status in STATUS_CODES else checked_status(status)
     created, started, completed = get("created_at"), get("started_at"), get("completed_at")
@@ -314,6 +312,13 @@ def execution_from_document(document: Any) -> Execution:  # noqa: ANN401 - whate
         None if result is None else json_text(result, "result"),
         _quick_text(get("error"), "error"),
     )
+
+
+def _known_keys(document: Any, known: KeysView[str]) -> Mapping[str, Any]:  # noqa: ANN401
+    """`checked_keys` with a short way for the usual document."""
+    if type(document) is dict and document.keys() <= known:
+        return document
+    return checked_keys(document, known)
 
 
 def _quick_label(value: Any, field: str) -> str | None:  # noqa: ANN401
