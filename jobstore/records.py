@@ -95,9 +95,13 @@ def folded_job(name: str, job_type: str, job_category: str) -> str:
 
 def new_job(name: str, definition: Mapping[str, object], now_us: int) -> Job:
     """The row of a job that was not there: what `definition` does not give has its default."""
+    return Job(**_defined(name, definition), last_run_us=None, created_us=now_us, updated_us=now_us)
+
+
+def _defined(name: str, definition: Mapping[str, object]) -> dict[str, Any]:
+    """The columns of a new job but for those that tell its history."""
     columns = {**_DEFAULTS, **_columns(definition), **_timing(_NO_JOB, definition)}
-    folded = folded_job(name, columns["job_type"], columns["job_category"])
-    return Job(name=name, folded=folded, last_run_us=None, created_us=now_us, updated_us=now_us, **columns)
+    return {"name": name, "folded": folded_job(name, columns["job_type"], columns["job_category"]), **columns}
 
 
 def changed_job(old: Job, definition: Mapping[str, object], now_us: int) -> Job:
@@ -238,8 +242,10 @@ def job_from_document(document: object, now_us: int) -> tuple[int | None, Job]:
     definition.setdefault("job_category", None)
     if _document_kind(given) is ScheduleType.EXTERNAL:
         definition["next_run_at"] = given.get("next_run_at")
-    job = new_job(name, definition, created_us)._replace(
+    job = Job(
+        **_defined(name, definition),
         last_run_us=optional_instant(given.get("last_run_at"), "last_run_at"),
+        created_us=created_us,
         updated_us=created_us if updated_us is None else updated_us,
     )
     return None if number is None else checked_number(number, "number"), job
