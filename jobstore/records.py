@@ -35,7 +35,7 @@ from jobstore.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import KeysView, Mapping
 
 JOB_KEYS: Final = dict.fromkeys((*JOB_FIELDS, "number", "anchor_at")).keys()
 EXECUTION_KEYS: Final = dict.fromkeys(EXECUTION_FIELDS).keys()
@@ -95,8 +95,13 @@ def folded_job(name: str, job_type: str, job_category: str) -> str:
 
 def new_job(name: str, definition: Mapping[str, object], now_us: int) -> Job:
     """The row of a job that was not there: what `definition` does not give has its default."""
-    blank = Job(name, "", "", "", None, None, None, None, None, 1, 1, None, None, None, now_us, now_us)
-    return changed_job(blank, definition, now_us)
+    return Job(**_defined(name, definition), last_run_us=None, created_us=now_us, updated_us=now_us)
+
+
+def _defined(name: str, definition: Mapping[str, object]) -> dict[str, Any]:
+    """The columns of a new job but for those that tell its history."""
+    columns = {**_DEFAULTS, **_columns(definition), **_timing(_NO_JOB, definition)}
+    return {"name": name, "folded": folded_job(name, columns["job_type"], columns["job_category"]), **columns}
 
 
 def changed_job(old: Job, definition: Mapping[str, object], now_us: int) -> Job:
@@ -106,8 +111,7 @@ def changed_job(old: Job, definition: Mapping[str, object], now_us: int) -> Job:
         InvalidRecord: a value breaks its rule, or belongs to another kind of schedule.
         InvalidSchedule: a schedule that could never be computed, or two at once.
     """
-    columns = {name: _JOB_COLUMNS[name](value) for name, value in definition.items() if name not in _TIMING}
-    new = old._replace(**columns, **_timing(old, definition))
+    new = old._replace(**_columns(definition), **_timing(old, definition))
     new = new._replace(folded=folded_job(new.name, new.job_type, new.job_category))
     return old if new == old else new._replace(updated_us=now_us)
 
@@ -116,12 +120,23 @@ _TIMING: Final = frozenset({"schedule", "interval_seconds", "anchor_at", "next_r
 _JOB_COLUMNS: Final[dict[str, Any]] = {
     "job_type": lambda value: checked_words(value, "job_type"),
     "job_category": lambda value: checked_words(value, "job_category"),
-    "description": lambda value: checked_text(value, "description"),
+    "description": lambda value: _quick_text(value, "description"),
     "parameters": lambda value: json_text(value, "parameters"),
     "timeout_seconds": checked_timeout,
     "max_instances": checked_instances,
     "enabled": lambda value: checked_flag(value, "enabled"),
 }
+_DEFAULTS: Final[dict[str, Any]] = {
+    **dict.fromkeys(("job_type", "job_category"), ""),
+    **dict.fromkeys(("description", "parameters", "timeout_seconds")),
+    **dict.fromkeys(("max_instances", "enabled"), 1),
+}
+_NO_JOB: Final = Job("", "", "", "", None, None, None, None, None, 1, 1, None, None, None, 0, 0)
+
+
+def _columns(definition: Mapping[str, object]) -> dict[str, Any]:
+    """What is given of the columns that depend on no other one."""
+    return {name: _JOB_COLUMNS[name](value) for name, value in definition.items() if name not in _TIMING}
 
 
 def _timing(old: Job, given: Mapping[str, object]) -> dict[str, Any]:
@@ -215,7 +230,7 @@ def job_from_document(document: object, now_us: int) -> tuple[int | None, Job]:
     Needed are ``name`` (or ``id``), ``job_type`` and ``job_category``. ``next_run_at`` is ignored but for
     an external schedule; ``created_at`` is `now_us` where neither it nor ``updated_at`` is given.
     """
-    given = checked_keys(document, JOB_KEYS)
+    given = _known_keys(document, JOB_KEYS)
     number = given.get("number")
     name = _document_name(given)
     updated_us = optional_instant(given.get("updated_at"), "updated_at")
@@ -227,13 +242,16 @@ def job_from_document(document: object, now_us: int) -> tuple[int | None, Job]:
     definition.setdefault("job_category", None)
     if _document_kind(given) is ScheduleType.EXTERNAL:
         definition["next_run_at"] = given.get("next_run_at")
-    job = new_job(name, definition, created_us)._replace(
+    job = Job(
+        **_defined(name, definition),
         last_run_us=optional_instant(given.get("last_run_at"), "last_run_at"),
+        created_us=created_us,
         updated_us=created_us if updated_us is None else updated_us,
     )
     return None if number is None else checked_number(number, "number"), job
 
 
+_KINDS: Final = tuple(ScheduleType)
 _DEFINING: Final = (*_JOB_COLUMNS, "schedule", "interval_seconds", "anchor_at")
 
 
@@ -248,7 +266,7 @@ def _document_kind(given: Mapping[str, Any]) -> ScheduleType:
     """What the two columns say; a ``schedule_type`` that says something else is refused."""
     kind = _kind(given.get("schedule"), given.get("interval_seconds"))
     said = given.get("schedule_type", kind.value)
-    if said not in tuple(ScheduleType):
+    if said not in _KINDS:
         refuse("schedule_type", "cron, interval or external", said)
     if said != kind:
         raise InvalidSchedule(f"schedule_type is {said}, but schedule and interval_seconds make it {kind.value}")
@@ -260,9 +278,7 @@ def execution_from_document(document: Any) -> Execution:  # noqa: ANN401 - whate
 
     Needed are ``status``, ``job_name`` or ``job_id``, and ``started_at`` or ``created_at``.
     """
-    if type(document) is not dict or not document.keys() <= EXECUTION_KEYS:
-        document = checked_keys(document, EXECUTION_KEYS)
-    get = document.get
+    get = _known_keys(document, EXECUTION_KEYS).get
     status = get("status")
     code = STATUS_CODES[status] if type(status) is str and status in STATUS_CODES else checked_status(status)
     created, started, completed = get("created_at"), get("started_at"), get("completed_at")
@@ -302,6 +318,13 @@ def execution_from_document(document: Any) -> Execution:  # noqa: ANN401 - whate
         None if result is None else json_text(result, "result"),
         _quick_text(get("error"), "error"),
     )
+
+
+def _known_keys(document: Any, known: KeysView[str]) -> Mapping[str, Any]:  # noqa: ANN401
+    """`checked_keys` with a short way for the usual document."""
+    if type(document) is dict and document.keys() <= known:
+        return document
+    return checked_keys(document, known)
 
 
 def _quick_label(value: Any, field: str) -> str | None:  # noqa: ANN401

@@ -120,6 +120,31 @@ def test_any_iterable_streams(path):
     assert upkeep.check(path) == []
 
 
+@pytest.mark.parametrize("ids", [range(1, 301), range(300, 0, -1), [*range(101, 301), *range(1, 101)]])
+def test_ids_come_in_any_order(path, ids):
+    load(path, {"jobs": [JOB], "executions": [{**RUN, "id": number, "duration_ms": number} for number in ids]})
+    assert [(run["id"], run["duration_ms"]) for run in executions_of(path)] == [(str(n), n) for n in range(1, 301)]
+    assert upkeep.check(path) == []
+
+
+@pytest.mark.parametrize("given", [[*range(1, 201), 150], [*range(1, 5001), 5000], [*range(1, 5001), 5001, 3], [7, 7]])
+def test_an_id_that_comes_again_is_refused_at_its_place(path, given):
+    with pytest.raises(
+        InvalidRecord, match=rf"^executions\[{len(given) - 1}\]: there is an execution {given[-1]} already"
+    ):
+        load(path, {"jobs": [JOB], "executions": [{**RUN, "id": number} for number in given]})
+    assert remains(path) == set()
+
+
+def test_one_odd_document_among_many_does_not_change_the_others(path):
+    odd = type("Own", (dict,), {})({**RUN, "worker_id": "w0", "parameters_snapshot": {"n": 1}})
+    runs = [{**RUN, "worker_id": f"w{number % 3}", "parameters_snapshot": {"n": number % 2}} for number in range(200)]
+    load(path, {"jobs": [JOB], "executions": [*runs, odd, *runs]})
+    load(path.with_name("plain.db"), {"jobs": [JOB], "executions": [*runs, dict(odd), *runs]})
+    assert dump(path) == dump(path.with_name("plain.db"))
+    assert upkeep.check(path) == []
+
+
 def test_parameters_are_shared_up_to_a_bound(path, monkeypatch):
     monkeypatch.setattr("jobstore.loading.SHARED_PARAMETERS", 3)
     runs = [{**RUN, "parameters_snapshot": {"n": number % 6}} for number in range(60)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from typing import TYPE_CHECKING
 
 import orjson
 import pytest
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 from jobstore import documents, instants, records, values
 from jobstore.errors import InvalidRecord, InvalidSchedule
 from jobstore.models import STATUS_CODES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NOON = instants.instant_us(datetime(2026, 1, 15, 12, tzinfo=UTC))
 JOB = {"name": "a", "job_type": "kline", "job_category": "sync"}
@@ -163,6 +167,29 @@ def test_the_quick_reading_of_an_instant_undoes_its_text(us):
     text = instants.instant_text(us)
     assert values.quick_instant(text, "at") == us
     assert values.checked_instant(text, "at") == us
+
+
+@given(
+    st.integers(instants.MIN_US, instants.MAX_US).map(instants.instant_text), st.integers(0, 27),
+    st.sampled_from("09:.-TtZz +１_") | st.just(""), st.booleans(),
+)  # fmt: skip
+def test_the_quick_reading_refuses_what_the_other_refuses(text, place, letter, is_added):
+    text = text[:place] + letter + text[place if is_added else place + 1 :]
+    assert outcome(values.quick_instant, text) == outcome(values.checked_instant, text)
+
+
+def outcome(read: Callable[[str, str], int], text: str) -> int | str:
+    try:
+        return read(text, "at")
+    except InvalidRecord as error:
+        return str(error)
+
+
+def test_the_parts_of_an_instant_are_remembered_up_to_a_bound(monkeypatch):
+    monkeypatch.setattr(values, "_PARTS_KEPT", 3)
+    for hour in range(10):
+        assert values.quick_instant(f"2026-01-15T{hour:02d}:00:00Z", "at") == NOON + (hour - 12) * 3_600_000_000
+    assert len(values._HOURS) <= 3
 
 
 # --- JSON
