@@ -111,6 +111,30 @@ def test_every_path_agrees_with_a_plain_scan(
 
 
 @pytest.mark.parametrize("is_forced", [False, True], ids=["chosen", "forced"])
+def test_a_key_that_comes_with_the_end_may_be_there_before_and_missing_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_forced: bool
+) -> None:
+    """What another system recorded: ended runs without a duration or completion, and waiting ones with one."""
+    world, source = skewed.world(11), random.Random(11)
+    for document in world["executions"]:
+        if source.random() < 0.3:
+            document["duration_ms"] = source.choice([None, 5, source.randrange(100_000)])
+        if source.random() < 0.3:
+            document["completed_at"] = source.choice([None, document["created_at"]])
+    jobstore.load(tmp_path / "jobs.db", world)
+    if is_forced:
+        force_rare_paths(monkeypatch, 0)
+    with jobstore.open(tmp_path / "jobs.db") as store:
+        for _ in range(QUERIES // 8):
+            query = random_query(source) | {"order_by": source.choice(["completed_at", "duration_ms"])}
+            job = source.choice([None, None, 1, 3, 5, 7, 12])
+            expected = oracle.executions(world["executions"], job_number=None if job is None else str(job), **query)
+            found = store.list_job_executions(**query) if job is None else store.get_job_executions(job, **query)
+            assert found == expected, (job, query)
+    assert jobstore.check(tmp_path / "jobs.db") == []
+
+
+@pytest.mark.parametrize("is_forced", [False, True], ids=["chosen", "forced"])
 def test_what_a_reader_remembers_stays_exact_while_others_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_forced: bool
 ) -> None:

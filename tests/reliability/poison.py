@@ -176,16 +176,17 @@ CONTRADICTIONS = (
     _of_the_file("an empty change", "INSERT INTO change (name_id) VALUES (NULL)"),
     _of_the_file("a counter of a name that is not there", "INSERT INTO name_tally VALUES (9999, 1, 5, 5, 5)"),
     _of_the_file("a counter of a status beyond the five", "INSERT INTO name_tally VALUES (1, 9, 5, 0, 0)"),
-    _of_the_file("counters that count too many", "UPDATE period_tally SET runs = runs + 7 WHERE span = 0"),
-    _of_the_file("days that count too many", "UPDATE period_tally SET runs = runs + 7 WHERE span = 1"),
+    _of_the_file("counters that count too many", "UPDATE period_tally SET runs = runs + 7 WHERE span = 1"),
+    _of_the_file("days that count too many", "UPDATE period_tally SET runs = runs + 7 WHERE span = 0"),
     _of_the_file("hours that count too few", "UPDATE period_tally SET runs = 0 WHERE span = 2"),
     _of_the_file("names that count too many", "UPDATE name_tally SET runs = runs + 7"),
     _of_the_file("days of names that count too many", "UPDATE name_day_tally SET runs = runs + 7"),
     _of_the_file("no counters by day", "DELETE FROM name_day_tally"),
     _of_the_file("no counters at all", "DELETE FROM period_tally"),
     _of_the_file("no names", "DELETE FROM job_name"),
-    _of_the_file("no bounds of periods", "DELETE FROM period_zone"),
-    _of_the_file("no log of changes", "DELETE FROM change"),
+    _of_the_file("no bounds of completions", "UPDATE period_tally SET completed_low = NULL, completed_high = NULL"),
+    _of_the_file("bounds that hold nothing", "UPDATE period_tally SET id_low = id_high, created_high = created_low"),
+    _of_the_file("no log of changes", "DELETE FROM change WHERE seq < (SELECT max(seq) FROM change)"),
 )
 """What says that the file lies about its rows: answers may be wrong or refused, and never a traceback."""
 
