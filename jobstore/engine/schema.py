@@ -1,7 +1,7 @@
 """The file format: tables, constraints, counters and indexes, and the steps that bring an older file up to date.
 
 Every instant is an integer in microseconds since 1970 UTC. Flags are 0 or 1. JSON is text that SQL
-never looks into. Statuses are numbers: 0 FAILURE, 1 SUCCESS, 2 TIMEOUT, 3 RUNNING, 4 PENDING.
+never looks into. Statuses are numbers: 0 FAILURE, 1 SUCCESS, 2 RUNNING, 3 PENDING, 4 TIMEOUT.
 Days and hours are counted from 0001-01-01T00:00:00Z, so they are never negative.
 ``docs/file-format.md`` describes the same for readers of the file.
 """
@@ -196,7 +196,7 @@ CREATE TABLE change (
 ) STRICT;
 """
 
-HAS_ENDED = "status < 3"
+HAS_ENDED = "status NOT IN (2, 3)"
 """In SQL; a partial index serves a query only where its condition stands in it, word for word."""
 
 

@@ -145,7 +145,7 @@ def test_plain_statements_of_others_keep_the_counters_exact_for_those_who_read(p
         connection.execute("UPDATE execution SET status = 0 WHERE id = 2")
         connection.execute("DELETE FROM execution WHERE id = 3")
         connection.execute(
-            "INSERT INTO execution (name_id, status, effective_us, is_started, created_us) VALUES (1, 2, 5, 1, 5)"
+            "INSERT INTO execution (name_id, status, effective_us, is_started, created_us) VALUES (1, 4, 5, 1, 5)"
         )
         stats = store.job_stats()["by_status"]
         assert stats == {"PENDING": 0, "RUNNING": 0, "SUCCESS": 1, "FAILURE": 1, "TIMEOUT": 1}
