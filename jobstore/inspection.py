@@ -51,7 +51,6 @@ def problems_of(
         _shared_parameters(connection),
         _executions(connection, progress),
         _name_counters(connection),
-        _owners(connection),
         _sequences(connection),
     )
     for kind in kinds:
@@ -137,14 +136,15 @@ def _executions(connection: sqlite3.Connection, progress: Progress | None) -> It
     zones: dict[tuple[int, int, int], list[int | None]] = {}
     rows = connection.execute(
         """
-        SELECT id, name_id, status, effective_us, created_us, completed_us, duration_ms, parameters, result, trace_id,
-               error
+        SELECT id, name_id, status, effective_us, created_us, completed_us, duration_ms, started_by, parameters, result,
+               trace_id, error
         FROM execution
         """
     )
+    processes = {key for (key,) in connection.execute("SELECT process_id FROM process")}
     done = 0
     for done, row in enumerate(rows, 1):
-        number, name_id, status, effective_us, created_us, completed_us, duration_ms, *texts = row
+        number, name_id, status, effective_us, created_us, completed_us, duration_ms, started_by, *texts = row
         for tally in (hours[(effective_us - MIN_US) // HOUR_US, status], names[name_id, status]):
             tally[0] += 1
             if duration_ms is not None:
@@ -153,6 +153,8 @@ def _executions(connection: sqlite3.Connection, progress: Progress | None) -> It
         hours[(effective_us - MIN_US) // HOUR_US, status][3] += completed_us is not None
         for span, period in _spans((effective_us - MIN_US) // HOUR_US):
             _widen(zones, (span, period, status), number, created_us, completed_us)
+        if started_by > 1:
+            yield from _owner(number, status, started_by in processes)
         if any(text is not None for text in texts):
             yield from _texts(number, *texts)
         if progress is not None and done % TOLD_EVERY == 0:
@@ -167,6 +169,13 @@ def _executions(connection: sqlite3.Connection, progress: Progress | None) -> It
         keys=2,
     )
     yield from _zones(connection, zones)
+
+
+def _owner(number: int, status: int, is_known: bool) -> Iterator[str]:
+    if status != _RUNNING:
+        yield f"Execution {number} is not running, and a process is noted that runs it"
+    elif not is_known:
+        yield f"Execution {number} is run by a process that is not there"
 
 
 def _texts(number: int, parameters: str | None, result: str | None, *plain: str | None) -> Iterator[str]:
@@ -298,17 +307,6 @@ def _side_by_side(
         if other is not None and other[0] == hour:
             told, other = other[1], next(right, None)
         yield hour, counts, told
-
-
-def _owners(connection: sqlite3.Connection) -> Iterator[str]:
-    rows = connection.execute(
-        """
-        SELECT r.execution_id FROM running AS r JOIN execution AS e ON e.id = r.execution_id WHERE e.status <> ?
-        """,
-        (_RUNNING,),
-    )
-    for (number,) in rows:
-        yield f"Execution {number} is not running, and a process is noted that runs it"
 
 
 def _sequences(connection: sqlite3.Connection) -> Iterator[str]:

@@ -112,7 +112,7 @@ CREATE TABLE execution (
     name_id INTEGER NOT NULL REFERENCES job_name (name_id),
     status INTEGER NOT NULL CHECK (status BETWEEN 0 AND 4),
     effective_us INTEGER NOT NULL CHECK (effective_us {_INSTANT}),  -- the start if it started, else the creation
-    is_started INTEGER NOT NULL CHECK (is_started IN (0, 1)),
+    started_by INTEGER NOT NULL CHECK (started_by >= 0),    -- 0: not started; while it runs: its process; else 1
     created_us INTEGER NOT NULL CHECK (created_us {_INSTANT}),
     completed_us INTEGER CHECK (completed_us {_INSTANT}),
     duration_ms INTEGER CHECK (abs(duration_ms) < 4398046511104),
@@ -122,16 +122,17 @@ CREATE TABLE execution (
     trace_id TEXT,
     result TEXT,                        -- JSON
     error TEXT,
-    CHECK (is_started OR effective_us = created_us)
+    CHECK (started_by OR effective_us = created_us)
 ) STRICT;
 
--- Who runs a started execution, so that one whose process is gone can be closed. Gone when it ends.
-CREATE TABLE running (
-    execution_id INTEGER PRIMARY KEY REFERENCES execution (id) ON DELETE CASCADE,
+-- Who runs started executions, so that one whose process is gone can be closed. Those that run nothing go in time.
+CREATE TABLE process (
+    process_id INTEGER PRIMARY KEY CHECK (process_id > 1),
     host TEXT NOT NULL,
     boot_id TEXT NOT NULL,
     pid INTEGER NOT NULL,
-    process_started INTEGER NOT NULL    -- clock ticks after boot, or 0 where the system does not tell
+    process_started INTEGER NOT NULL,   -- clock ticks after boot, or 0 where the system does not tell
+    UNIQUE (host, boot_id, pid, process_started)
 ) STRICT;
 
 -- Counters, kept by triggers in the writer's own transaction: a total is looked up, never counted.

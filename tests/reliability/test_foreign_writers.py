@@ -91,7 +91,7 @@ def changed(path: Path) -> Path:
     "statement",
     [
         "INSERT OR REPLACE INTO execution SELECT * FROM execution WHERE id = 2",
-        "REPLACE INTO execution (id, name_id, status, effective_us, is_started, created_us) VALUES (2, 1, 0, 5, 1, 5)",
+        "REPLACE INTO execution (id, name_id, status, effective_us, started_by, created_us) VALUES (2, 1, 0, 5, 1, 5)",
         "INSERT OR REPLACE INTO job SELECT * FROM job",
         "UPDATE OR REPLACE execution SET id = 1 WHERE id = 2",
         "UPDATE execution SET id = 77 WHERE id = 2",
@@ -145,7 +145,7 @@ def test_plain_statements_of_others_keep_the_counters_exact_for_those_who_read(p
         connection.execute("UPDATE execution SET status = 0 WHERE id = 2")
         connection.execute("DELETE FROM execution WHERE id = 3")
         connection.execute(
-            "INSERT INTO execution (name_id, status, effective_us, is_started, created_us) VALUES (1, 4, 5, 1, 5)"
+            "INSERT INTO execution (name_id, status, effective_us, started_by, created_us) VALUES (1, 4, 5, 1, 5)"
         )
         stats = store.job_stats()["by_status"]
         assert stats == {"PENDING": 0, "RUNNING": 0, "SUCCESS": 1, "FAILURE": 1, "TIMEOUT": 1}
