@@ -124,13 +124,25 @@ def _no_job(name: object) -> NotFound:
     return NotFound(f"Job not found: {text if len(text) <= NAME_CHARACTERS else shown(name)}")
 
 
+_KEYS = """
+SELECT number, parameters,
+    (SELECT name_id FROM job_name WHERE job_number = job.number AND job_name.name = job.name),
+    (SELECT worker_id FROM worker WHERE worker.name = ?2),
+    (SELECT parameter_set_id FROM parameter_set WHERE parameter_set.parameters = coalesce(?3, job.parameters))
+FROM job WHERE name = ?1
+"""
+"""A job and what the dictionaries have for its next execution, in one look."""
+
+
 def insert_execution(connection: sqlite3.Connection, name: str, entry: Entry) -> int:
     """Adds an execution of the job, with the job's parameters unless it brings its own."""
-    found = connection.execute("SELECT number, parameters FROM job WHERE name = ?", (asked_name(name),)).fetchone()
+    found = connection.execute(_KEYS, (asked_name(name), entry.worker_id, entry.parameters)).fetchone()
     if found is None:
         raise _no_job(name)
-    job_number, own_parameters = found
-    set_id, parameters = _parameters_key(connection, own_parameters, entry.parameters)
+    job_number, own_parameters, name_id, worker_id, set_id = found
+    parameters = None
+    if set_id is None:
+        set_id, parameters = _parameters_key(connection, own_parameters, entry.parameters)
     inserted = connection.execute(
         """
         INSERT INTO execution (
@@ -138,8 +150,8 @@ def insert_execution(connection: sqlite3.Connection, name: str, entry: Entry) ->
         ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
         """,
         (
-            _name_key(connection, job_number, name), entry.status, entry.at_us, entry.started_by, entry.at_us,
-            worker_key(connection, entry.worker_id), set_id, parameters, entry.trace_id,
+            name_id or _name_key(connection, job_number, name), entry.status, entry.at_us, entry.started_by,
+            entry.at_us, worker_id or worker_key(connection, entry.worker_id), set_id, parameters, entry.trace_id,
         ),
     )  # fmt: skip
     return int(inserted.lastrowid or 0)
@@ -148,24 +160,15 @@ def insert_execution(connection: sqlite3.Connection, name: str, entry: Entry) ->
 def _parameters_key(
     connection: sqlite3.Connection, own: str | None, given: str | None
 ) -> tuple[int | None, str | None]:
-    """Where the snapshot is kept: the job's own in the dictionary, another only if it is there already."""
+    """Where a snapshot is kept that is not in the dictionary: the job's own there, another in the execution."""
     text = own if given is None else given
-    if text is None:
-        return None, None
-    found = connection.execute("SELECT parameter_set_id FROM parameter_set WHERE parameters = ?", (text,)).fetchone()
-    if found is not None:
-        return int(found[0]), None
-    if text != own:
+    if text is None or text != own:
         return None, text
     return connection.execute("INSERT INTO parameter_set (parameters) VALUES (?)", (text,)).lastrowid, None
 
 
 def _name_key(connection: sqlite3.Connection, job_number: int, name: str) -> int:
-    found = connection.execute(
-        "SELECT name_id FROM job_name WHERE job_number = ? AND name = ?", (job_number, name)
-    ).fetchone()
-    if found is not None:
-        return int(found[0])
+    """The key of a name under which the job was not recorded before."""
     added = connection.execute(
         "INSERT INTO job_name (job_number, name, folded) VALUES (?, ?, ?)", (job_number, name, fold(name))
     )

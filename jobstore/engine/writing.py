@@ -74,7 +74,8 @@ class Writer:
             StoreBusy: others have been writing for longer than the time-out.
             StoreError: the file cannot be written.
         """
-        with self._held():
+        with driver_errors(self.path), self._gate.passed(self._timeout_seconds):
+            self._check_open()
             connection = self._current()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -115,9 +116,12 @@ class Writer:
     @contextmanager
     def _held(self) -> Iterator[None]:
         with driver_errors(self.path), self._gate.passed(self._timeout_seconds):
-            if self._is_closed:
-                raise Conflict(f"The recorder of {self.path} is closed; open another")
+            self._check_open()
             yield
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise Conflict(f"The recorder of {self.path} is closed; open another")
 
     def _current(self) -> sqlite3.Connection:
         """The connection, opened again if there is none or another file has taken the path."""
