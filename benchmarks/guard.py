@@ -46,7 +46,7 @@ FORBIDDEN = (
 )
 WALK = re.compile(r"^SCAN (execution|e)\b")
 COUNTS = re.compile(r"(?i)\bcount\s*\(")
-IN_ORDER_OF_ID = re.compile(r"ORDER BY id (ASC|DESC)\s+LIMIT \d+ OFFSET \d+\s*$")
+IN_ORDER_OF_ID = re.compile(r"ORDER BY id (ASC|DESC)\s+LIMIT \d+(\)| OFFSET \d+\s*$)")
 """The table itself is in order of id: walking it for a page is no scan."""
 
 

@@ -15,7 +15,7 @@ import orjson
 
 from jobstore.engine import digests
 from jobstore.engine.bits import ids_of, rows_of, trace_scale_of
-from jobstore.engine.schema import DAY_US, DIGEST_PARTS, HOUR_US, SPAN_ALL, SPAN_DAY, SPAN_HOUR
+from jobstore.engine.schema import DIGEST_PARTS, HOUR_US, SPAN_ALL, SPAN_DAY, SPAN_HOUR
 from jobstore.errors import InvalidRecord, InvalidSchedule, shown
 from jobstore.instants import MIN_US
 from jobstore.models import STATUS_CODES, Status
@@ -54,7 +54,6 @@ def problems_of(
         _executions(connection, progress),
         _name_counters(connection),
         _digests(connection),
-        _owners(connection),
         _sequences(connection),
     )
     for kind in kinds:
@@ -137,25 +136,28 @@ def _executions(connection: sqlite3.Connection, progress: Progress | None) -> It
     """One pass over the rows: their texts, and the counters that depend on durations and bounds."""
     hours: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     names: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
-    zones: dict[tuple[int, int], list[int | None]] = {}
+    zones: dict[tuple[int, int, int], list[int | None]] = {}
     rows = connection.execute(
         """
-        SELECT id, name_id, status, effective_us, created_us, completed_us, duration_ms, parameters, result, trace_id,
-               error
+        SELECT id, name_id, status, effective_us, created_us, completed_us, duration_ms, started_by, parameters, result,
+               trace_id, error
         FROM execution
         """
     )
+    processes = {key for (key,) in connection.execute("SELECT process_id FROM process")}
     done = 0
     for done, row in enumerate(rows, 1):
-        number, name_id, status, effective_us, created_us, completed_us, duration_ms, *texts = row
+        number, name_id, status, effective_us, created_us, completed_us, duration_ms, started_by, *texts = row
         for tally in (hours[(effective_us - MIN_US) // HOUR_US, status], names[name_id, status]):
             tally[0] += 1
             if duration_ms is not None:
                 tally[1] += 1
                 tally[2] += duration_ms
         hours[(effective_us - MIN_US) // HOUR_US, status][3] += completed_us is not None
-        for zone in ((SPAN_DAY, (effective_us - MIN_US) // DAY_US), (SPAN_HOUR, (effective_us - MIN_US) // HOUR_US)):
-            _widen(zones, zone, number, created_us, completed_us)
+        for span, period in _spans((effective_us - MIN_US) // HOUR_US):
+            _widen(zones, (span, period, status), number, created_us, completed_us)
+        if started_by > 1:
+            yield from _owner(number, status, started_by in processes)
         if any(text is not None for text in texts):
             yield from _texts(number, *texts)
         if progress is not None and done % TOLD_EVERY == 0:
@@ -172,6 +174,13 @@ def _executions(connection: sqlite3.Connection, progress: Progress | None) -> It
     yield from _zones(connection, zones)
 
 
+def _owner(number: int, status: int, is_known: bool) -> Iterator[str]:
+    if status != _RUNNING:
+        yield f"Execution {number} is not running, and a process is noted that runs it"
+    elif not is_known:
+        yield f"Execution {number} is run by a process that is not there"
+
+
 def _texts(number: int, parameters: str | None, result: str | None, *plain: str | None) -> Iterator[str]:
     yield from _json(f"Execution {number}", "parameters", parameters)
     yield from _json(f"Execution {number}", "result", result)
@@ -183,12 +192,17 @@ def _period_counters(connection: sqlite3.Connection, hours: dict[tuple[int, int]
     """The three spans are sums of the hours."""
     expected: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for (hour, status), counts in hours.items():
-        for span, period in ((SPAN_HOUR, hour), (SPAN_DAY, hour // 24), (SPAN_ALL, 0)):
+        for span, period in _spans(hour):
             tally = expected[span, period, status]
             for position, count in enumerate(counts):
                 tally[position] += count
     rows = connection.execute("SELECT span, period, status, runs, timed, duration_ms, completed FROM period_tally")
     yield from _compared("period_tally", rows, expected, keys=3)
+
+
+def _spans(hour: int) -> tuple[tuple[int, int], ...]:
+    """The periods that an hour belongs to."""
+    return (SPAN_HOUR, hour), (SPAN_DAY, hour // 24), (SPAN_ALL, 0)
 
 
 def _compared(
@@ -206,31 +220,31 @@ def _compared(
 
 
 def _widen(
-    zones: dict[tuple[int, int], list[int | None]],
-    period: tuple[int, int],
+    zones: dict[tuple[int, int, int], list[int | None]],
+    zone: tuple[int, int, int],
     number: int,
     created_us: int,
     completed_us: int | None,
 ) -> None:
-    zone = zones.get(period)
-    if zone is None:
-        zones[period] = [number, number, created_us, created_us, completed_us, completed_us]
+    bounds = zones.get(zone)
+    if bounds is None:
+        zones[zone] = [number, number, created_us, created_us, completed_us, completed_us]
         return
     for low, value in ((0, number), (2, created_us), (4, completed_us)):
         if value is not None:
-            least, most = zone[low], zone[low + 1]
-            zone[low] = value if least is None or value < least else least
-            zone[low + 1] = value if most is None or value > most else most
+            least, most = bounds[low], bounds[low + 1]
+            bounds[low] = value if least is None or value < least else least
+            bounds[low + 1] = value if most is None or value > most else most
 
 
-def _zones(connection: sqlite3.Connection, zones: dict[tuple[int, int], list[int | None]]) -> Iterator[str]:
-    """The bounds of a period may be wider than its executions, never narrower."""
+def _zones(connection: sqlite3.Connection, zones: dict[tuple[int, int, int], list[int | None]]) -> Iterator[str]:
+    """The bounds of a period's status may be wider than its executions, never narrower."""
     kept = {
-        (span, period): bounds
-        for span, period, *bounds in connection.execute(
+        (span, period, status): bounds
+        for span, period, status, *bounds in connection.execute(
             """
-            SELECT span, period, id_low, id_high, created_low, created_high, completed_low, completed_high
-            FROM period_zone
+            SELECT span, period, status, id_low, id_high, created_low, created_high, completed_low, completed_high
+            FROM period_tally
             """
         )
     }
@@ -312,17 +326,6 @@ def _digests(connection: sqlite3.Connection) -> Iterator[str]:
         ):
             first, last = ids_of(chunk)
             yield f"The digest of the executions {first} to {last} is not that of their rows"
-
-
-def _owners(connection: sqlite3.Connection) -> Iterator[str]:
-    rows = connection.execute(
-        """
-        SELECT r.execution_id FROM running AS r JOIN execution AS e ON e.id = r.execution_id WHERE e.status <> ?
-        """,
-        (_RUNNING,),
-    )
-    for (number,) in rows:
-        yield f"Execution {number} is not running, and a process is noted that runs it"
 
 
 def _sequences(connection: sqlite3.Connection) -> Iterator[str]:

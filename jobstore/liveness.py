@@ -19,7 +19,7 @@ _ZOMBIES: Final = frozenset({"Z", "X", "x"})
 
 
 class Owner(NamedTuple):
-    """The process that started an execution, as the table ``running`` keeps it."""
+    """The process that started an execution, as the table ``process`` keeps it."""
 
     host: str
     boot_id: str

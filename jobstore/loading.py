@@ -38,7 +38,7 @@ STORE_KEYS: Final = dict.fromkeys(("timezone", "next_number", "next_execution_id
 _INSERT_JOB: Final = f"INSERT INTO job (number, {', '.join(Job._fields)}) VALUES ({'?, ' * len(Job._fields)}?)"
 _INSERT_EXECUTION: Final = f"""
 INSERT INTO execution (
-    id, name_id, status, effective_us, is_started, created_us, completed_us, duration_ms, worker_id,
+    id, name_id, status, effective_us, started_by, created_us, completed_us, duration_ms, worker_id,
     parameter_set_id, parameters, trace_id, result, error
 ) VALUES ({"?, " * 13}?)"""
 _INSERT_TOGETHER: Final = _INSERT_EXECUTION + f", ({'?, ' * 13}?)" * (TOGETHER - 1)

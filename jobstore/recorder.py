@@ -32,6 +32,7 @@ from jobstore.recording import (
     insert_job,
     job_number_of,
     note_start,
+    process_key,
     standing_of,
     start_execution,
     update_job,
@@ -332,7 +333,7 @@ class Recorder:
             standing = standing_of(connection, number, execution_id)
             if standing.status not in OPEN:
                 raise conflict(number, standing.status, code)
-            if duration_ms is None and standing.is_started:
+            if duration_ms is None and standing.started_by:
                 duration_ms = max(0, at_us - standing.effective_us) // 1000
             end_execution(connection, number, code, at_us, duration_ms, stored, error)
         self._prune_if_due()
@@ -358,7 +359,8 @@ class Recorder:
         """
         entry = self._entry(trace_id, worker_id, parameters, None)
         with self._writer.transaction() as connection:
-            number = insert_execution(connection, name, entry._replace(status=RUNNING, is_started=1))
+            started = entry._replace(status=RUNNING, started_by=process_key(connection))
+            number = insert_execution(connection, name, started)
             note_start(connection, number, entry.at_us)
         self._seal_if_due(number)
         run = Run(str(number))

@@ -22,6 +22,8 @@ PENDING: Final = STATUS_CODES[Status.PENDING]
 RUNNING: Final = STATUS_CODES[Status.RUNNING]
 OPEN: Final = frozenset({PENDING, RUNNING})
 """The statuses that can still change."""
+FORGOTTEN_EVERY: Final = 64
+"""Processes that are met between two looks for those that run nothing any longer."""
 _LAST_ID: Final = 2**63 - 1
 _LONGEST_ID: Final = len(str(_LAST_ID))
 
@@ -31,14 +33,14 @@ class Standing(NamedTuple):
 
     status: int
     effective_us: int
-    is_started: int
+    started_by: int
 
 
 class Entry(NamedTuple):
     """A new execution, before its names are looked up."""
 
     status: int
-    is_started: int
+    started_by: int
     at_us: int
     worker_id: str | None
     trace_id: str | None
@@ -122,22 +124,34 @@ def _no_job(name: object) -> NotFound:
     return NotFound(f"Job not found: {text if len(text) <= NAME_CHARACTERS else shown(name)}")
 
 
+_KEYS = """
+SELECT number, parameters,
+    (SELECT name_id FROM job_name WHERE job_number = job.number AND job_name.name = job.name),
+    (SELECT worker_id FROM worker WHERE worker.name = ?2),
+    (SELECT parameter_set_id FROM parameter_set WHERE parameter_set.parameters = coalesce(?3, job.parameters))
+FROM job WHERE name = ?1
+"""
+"""A job and what the dictionaries have for its next execution, in one look."""
+
+
 def insert_execution(connection: sqlite3.Connection, name: str, entry: Entry) -> int:
     """Adds an execution of the job, with the job's parameters unless it brings its own."""
-    found = connection.execute("SELECT number, parameters FROM job WHERE name = ?", (asked_name(name),)).fetchone()
+    found = connection.execute(_KEYS, (asked_name(name), entry.worker_id, entry.parameters)).fetchone()
     if found is None:
         raise _no_job(name)
-    job_number, own_parameters = found
-    set_id, parameters = _parameters_key(connection, own_parameters, entry.parameters)
+    job_number, own_parameters, name_id, worker_id, set_id = found
+    parameters = None
+    if set_id is None:
+        set_id, parameters = _parameters_key(connection, own_parameters, entry.parameters)
     inserted = connection.execute(
         """
         INSERT INTO execution (
-            name_id, status, effective_us, is_started, created_us, worker_id, parameter_set_id, parameters, trace_id
+            name_id, status, effective_us, started_by, created_us, worker_id, parameter_set_id, parameters, trace_id
         ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
         """,
         (
-            _name_key(connection, job_number, name), entry.status, entry.at_us, entry.is_started, entry.at_us,
-            worker_key(connection, entry.worker_id), set_id, parameters, entry.trace_id,
+            name_id or _name_key(connection, job_number, name), entry.status, entry.at_us, entry.started_by,
+            entry.at_us, worker_id or worker_key(connection, entry.worker_id), set_id, parameters, entry.trace_id,
         ),
     )  # fmt: skip
     return int(inserted.lastrowid or 0)
@@ -146,24 +160,15 @@ def insert_execution(connection: sqlite3.Connection, name: str, entry: Entry) ->
 def _parameters_key(
     connection: sqlite3.Connection, own: str | None, given: str | None
 ) -> tuple[int | None, str | None]:
-    """Where the snapshot is kept: the job's own in the dictionary, another only if it is there already."""
+    """Where a snapshot is kept that is not in the dictionary: the job's own there, another in the execution."""
     text = own if given is None else given
-    if text is None:
-        return None, None
-    found = connection.execute("SELECT parameter_set_id FROM parameter_set WHERE parameters = ?", (text,)).fetchone()
-    if found is not None:
-        return int(found[0]), None
-    if text != own:
+    if text is None or text != own:
         return None, text
     return connection.execute("INSERT INTO parameter_set (parameters) VALUES (?)", (text,)).lastrowid, None
 
 
 def _name_key(connection: sqlite3.Connection, job_number: int, name: str) -> int:
-    found = connection.execute(
-        "SELECT name_id FROM job_name WHERE job_number = ? AND name = ?", (job_number, name)
-    ).fetchone()
-    if found is not None:
-        return int(found[0])
+    """The key of a name under which the job was not recorded before."""
     added = connection.execute(
         "INSERT INTO job_name (job_number, name, folded) VALUES (?, ?, ?)", (job_number, name, fold(name))
     )
@@ -180,9 +185,32 @@ def worker_key(connection: sqlite3.Connection, worker: str | None) -> int | None
     return connection.execute("INSERT INTO worker (name) VALUES (?)", (worker,)).lastrowid
 
 
+def process_key(connection: sqlite3.Connection) -> int:
+    """The key of this process, which is added if it is new."""
+    owner = this_process()
+    found = connection.execute(_PROCESS, owner).fetchone()
+    if found is not None:
+        return int(found[0])
+    added = connection.execute(
+        "INSERT INTO process SELECT max(coalesce(max(process_id), 0), 1) + 1, ?, ?, ?, ? FROM process", owner
+    )
+    key = int(added.lastrowid or 0)
+    if key % FORGOTTEN_EVERY == 0:
+        _forget_processes(connection, key)
+    return key
+
+
+_PROCESS = "SELECT process_id FROM process WHERE host = ? AND boot_id = ? AND pid = ? AND process_started = ?"
+
+
+def _forget_processes(connection: sqlite3.Connection, but: int) -> None:
+    """Removes the processes that run nothing; where each run has its own, there would be as many as runs."""
+    at_work = "SELECT started_by FROM execution WHERE status = ?"
+    connection.execute(f"DELETE FROM process WHERE process_id <> ? AND process_id NOT IN ({at_work})", (but, RUNNING))
+
+
 def note_start(connection: sqlite3.Connection, number: int, at_us: int) -> None:
-    """Keeps who runs it, and moves the job's last run and update."""
-    connection.execute("INSERT INTO running VALUES (?, ?, ?, ?, ?)", (number, *this_process()))
+    """Moves the job's last run and update."""
     connection.execute(
         """
         UPDATE job SET last_run_us = max(coalesce(last_run_us, ?1), ?1), updated_us = max(updated_us, ?1)
@@ -213,7 +241,7 @@ def standing_of(connection: sqlite3.Connection, number: int, execution_id: objec
         NotFound: there is no such execution.
     """
     found = connection.execute(
-        "SELECT status, effective_us, is_started FROM execution WHERE id = ?", (number,)
+        "SELECT status, effective_us, started_by FROM execution WHERE id = ?", (number,)
     ).fetchone()
     if found is None:
         raise NotFound(f"Execution not found: {execution_id}")
@@ -232,11 +260,11 @@ def start_execution(
     connection.execute(
         """
         UPDATE execution
-        SET status = ?, is_started = 1, effective_us = ?, worker_id = coalesce(?, worker_id),
+        SET status = ?, started_by = ?, effective_us = ?, worker_id = coalesce(?, worker_id),
             trace_id = coalesce(?, trace_id)
         WHERE id = ?
         """,
-        (RUNNING, at_us, worker_key(connection, worker_id), trace_id, number),
+        (RUNNING, process_key(connection), at_us, worker_key(connection, worker_id), trace_id, number),
     )
     note_start(connection, number, at_us)
 
@@ -252,10 +280,13 @@ def end_execution(
 ) -> None:
     """Gives an execution its end; nobody runs it any longer."""
     connection.execute(
-        "UPDATE execution SET status = ?, completed_us = ?, duration_ms = ?, result = ?, error = ? WHERE id = ?",
+        """
+        UPDATE execution
+        SET status = ?, started_by = min(started_by, 1), completed_us = ?, duration_ms = ?, result = ?, error = ?
+        WHERE id = ?
+        """,
         (code, at_us, duration_ms, result, error, number),
     )
-    connection.execute("DELETE FROM running WHERE execution_id = ?", (number,))
 
 
 def close_interrupted(connection: sqlite3.Connection, now_us: int, grace_seconds: int) -> int:
@@ -265,11 +296,11 @@ def close_interrupted(connection: sqlite3.Connection, now_us: int, grace_seconds
     """
     rows = connection.execute(
         """
-        SELECT e.id, e.effective_us, j.timeout_seconds, r.host, r.boot_id, r.pid, r.process_started
+        SELECT e.id, e.effective_us, j.timeout_seconds, p.host, p.boot_id, p.pid, p.process_started
         FROM execution AS e
         JOIN job_name AS n ON n.name_id = e.name_id
         LEFT JOIN job AS j ON j.number = n.job_number
-        LEFT JOIN running AS r ON r.execution_id = e.id
+        LEFT JOIN process AS p ON p.process_id = e.started_by
         WHERE e.status = ?
         """,
         (RUNNING,),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from jobstore.engine.schema import APPLICATION_ID, SCHEMA_VERSION
@@ -25,8 +24,8 @@ from jobstore.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+    from types import TracebackType
 
 READ_TIMEOUT_SECONDS = 5.0
 CACHE_KIB = 48 * 1024
@@ -122,27 +121,44 @@ def check_is_store(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-@contextmanager
-def driver_errors(path: Path) -> Iterator[None]:
-    """Whatever the driver or the system raises inside leaves as a `StoreError` that names the file."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise store_error(error, path) from error
-    except OSError as error:
-        raise StoreUnreadable(
-            f"{path} cannot be used: {error.strerror or error}; check the disk and permissions"
-        ) from (error)
-    except MemoryError as error:
+class DriverErrors:
+    """Whatever the driver or the system raises inside leaves as a `StoreError` that names the file.
+
+    A class, since a generator costs each query and each recorded run three times as much.
+    """
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ours = None if error is None else _ours(error, self._path)
+        if ours is not None:
+            raise ours from error
+
+
+driver_errors = DriverErrors
+
+
+def _ours(error: BaseException, path: Path) -> StoreError | None:
+    """Our error for what was raised; None: it is no matter of the file."""
+    if isinstance(error, sqlite3.Error):
+        return store_error(error, path)
+    if isinstance(error, OSError):
+        return StoreUnreadable(f"{path} cannot be used: {error.strerror or error}; check the disk and permissions")
+    if isinstance(error, MemoryError):
         # SQLite also says this of a page whose damage asks for more than there is.
-        raise StoreUnreadable(
-            f"{path} needs more memory than there is; run 'jobstore check' on it, or free memory"
-        ) from error
-    except (OverflowError, UnicodeError) as error:
+        return StoreUnreadable(f"{path} needs more memory than there is; run 'jobstore check' on it, or free memory")
+    if isinstance(error, OverflowError | UnicodeError):
         # What is bound was checked before; only a file that breaks its own rules leads here.
-        raise StoreCorrupt(
-            f"{path} holds values that no jobstore writes; restore a backup or run 'jobstore check'"
-        ) from (error)
+        return StoreCorrupt(f"{path} holds values that no jobstore writes; restore a backup or run 'jobstore check'")
+    return None
 
 
 def store_error(error: sqlite3.Error, path: Path) -> StoreError:

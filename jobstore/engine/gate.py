@@ -15,7 +15,6 @@ import struct
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
@@ -23,8 +22,9 @@ from jobstore.errors import StoreBusy, StoreUnreadable
 from jobstore.forking import tell_of_forks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
+    from types import TracebackType
 
 PAUSE_SECONDS: Final = 0.0005
 """About so long a process sleeps before it looks again whether the file is free."""
@@ -108,22 +108,29 @@ class Gate:
         """The visitor will not come again."""
         self._visitors.discard(visitor)
 
-    @contextmanager
-    def passed(self, timeout_seconds: float) -> Iterator[None]:
-        """Inside, nobody else is.
+    def passed(self, timeout_seconds: float) -> Passage:
+        """A context manager; inside, nobody else is.
 
         Raises:
             StoreBusy: others were in for longer than the time-out.
             StoreUnreadable: the lock file cannot be made.
         """
+        return Passage(self, timeout_seconds)
+
+    def enter(self, timeout_seconds: float) -> None:
+        """Waits for the turn, among the threads and then among the processes; raises as `passed` does."""
         if not self._queue.enter(timeout_seconds):
             raise self._busy("Other threads have", timeout_seconds)
         try:
             self._lock(timeout_seconds)
-            try:
-                yield
-            finally:
-                self._unlock()
+        except BaseException:
+            self._queue.leave()
+            raise
+
+    def leave(self) -> None:
+        """Lets the next one in."""
+        try:
+            self._unlock()
         finally:
             self._queue.leave()
 
@@ -163,17 +170,17 @@ class Gate:
         """Whether the file that is locked now still has its name."""
         descriptor = self._open() if self._descriptor is None else self._descriptor
         try:
-            self._until(deadline, lambda: _wait_next(descriptor), timeout_seconds)
-            self._until(deadline, lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB), timeout_seconds)
+            self._until(deadline, _wait_next, descriptor, timeout_seconds)
+            self._until(deadline, _take_turn, descriptor, timeout_seconds)
         finally:
             _go_on(descriptor)
         return os.fstat(descriptor).st_nlink > 0
 
-    def _until(self, deadline: float, attempt: Callable[[], object], timeout_seconds: float) -> None:
+    def _until(self, deadline: float, attempt: Callable[[int], None], descriptor: int, timeout_seconds: float) -> None:
         """Makes the attempt until it succeeds or the time is up."""
         while True:
             try:
-                attempt()
+                attempt(descriptor)
             except (BlockingIOError, PermissionError):  # what the two kinds of locks say when they are taken
                 if time.monotonic() >= deadline:
                     raise self._busy("Another process has", timeout_seconds) from None
@@ -203,6 +210,28 @@ class Gate:
 
     def _busy(self, who: str, timeout_seconds: float) -> StoreBusy:
         return StoreBusy(f"{who} held {self._path} for longer than {timeout_seconds:g} s; try again")
+
+
+class Passage:
+    """Being inside a gate; a class, since a generator costs each recorded run three times as much."""
+
+    __slots__ = ("_gate", "_timeout_seconds")
+
+    def __init__(self, gate: Gate, timeout_seconds: float) -> None:
+        self._gate = gate
+        self._timeout_seconds = timeout_seconds
+
+    def __enter__(self) -> None:
+        self._gate.enter(self._timeout_seconds)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._gate.leave()
+
+
+def _take_turn(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _wait_next(descriptor: int) -> None:

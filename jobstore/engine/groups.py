@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from jobstore.engine.counters import Counters
 from jobstore.engine.gathering import gathered
 from jobstore.engine.orders import GATHERED, page_ids_deep
+from jobstore.engine.schema import IS_NO_SUCCESS
 from jobstore.engine.selection import Part, Selection
 from jobstore.engine.window import count_selected
 from jobstore.engine.zones import key_bounds, page_ids_zoned
-from jobstore.models import STATUS_OF_CODE
+from jobstore.models import STATUS_CODES, STATUS_OF_CODE, Status
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,10 +27,14 @@ if TYPE_CHECKING:
     from jobstore.engine.request import Request
 
 ARMS_MERGED = 24
+PATIENCE = 4
+LEAST_BUDGET = 1_000
 COUNTED_DIRECTLY = 2_000
 """A group of so few executions is counted in its index."""
 PASSED = 5_000
 """Ids that a merge may pass over before bounds by period are quicker."""
+SUCCESS = STATUS_CODES[Status.SUCCESS]
+"""The status that most executions have, which no index by status alone holds."""
 _JOB_NUMBER, _NAME = 0, 1
 """Where a name book's entry has them."""
 _WORDS = [status.value for status in STATUS_OF_CODE]
@@ -103,23 +108,46 @@ def walk_groups(connection: sqlite3.Connection, memory: Memory, groups: Iterable
 def _group_ids(
     connection: sqlite3.Connection, memory: Memory, group: Group, request: Request, skip: int, take: int
 ) -> list[int]:
-    """Few ranges near their end are merged; otherwise bounds by period say where to read."""
-    is_few = len(group.arms) <= ARMS_MERGED
-    if is_few and skip <= PASSED and not request.is_windowed:
-        return _merged_ids(connection, group, request, skip, take)
-    if group.count > GATHERED:
-        selection = group.selection or _selection_of(memory.book(connection), group.arms)
-        within = replace(
-            request, selection=selection, total=group.count, offset=skip, take=min(take, group.count - skip)
-        )
+    """Near an end few ranges are merged, or the table is walked; else bits or bounds by period say where to read."""
+    is_few, is_walked = len(group.arms) <= ARMS_MERGED, (None, SUCCESS) in group.arms
+    selection = group.selection or _selection_of(memory.book(connection), group.arms)
+    within = replace(request, selection=selection, total=group.count, offset=skip, take=min(take, group.count - skip))
+    found: list[int] | None = None
+    if skip <= PASSED and not request.is_windowed:
+        if is_few and not is_walked:
+            return _merged_ids(connection, group, request, skip, take)
+        found = walk_table(connection, within) if is_walked else None
+    if found is None and group.count > GATHERED:
         found = (
             page_ids_zoned(connection, "id", within)
             if group.selection is None  # its names are nobody's to remember
             else page_ids_deep(connection, memory, within)
         )
-        if found is not None:
-            return found
-    return (_merged_ids if is_few else _many_ids)(connection, group, request, skip, take)
+    if found is None and is_walked and group.count <= GATHERED:
+        ids = sorted([row_id for _, row_id in gathered(connection, "id", within)], reverse=request.descending)
+        found = ids[skip : skip + within.take]
+    if found is None:
+        found = (_merged_ids if is_few else _many_ids)(connection, group, request, skip, take)
+    return found
+
+
+def walk_table(connection: sqlite3.Connection, request: Request) -> list[int] | None:
+    """The table, which is in order of ids, filtered: (skipped + taken) / density rows.
+
+    Returns:
+        None where that promises to be long, or was longer than it promised.
+    """
+    if request.expected > PASSED:
+        return None
+    condition, values = request.selection.condition()
+    sql = f"""
+    SELECT id FROM (SELECT id, name_id, status FROM execution ORDER BY id {request.direction} LIMIT ?)
+    WHERE {condition} LIMIT ? OFFSET ?
+    """
+    budget = PATIENCE * request.expected + LEAST_BUDGET
+    rows = connection.execute(sql, (budget, *values, request.take, request.offset))
+    ids = [row_id for (row_id,) in rows]
+    return ids if len(ids) == request.take else None
 
 
 def _merged_ids(connection: sqlite3.Connection, group: Group, request: Request, skip: int, take: int) -> list[int]:
@@ -148,7 +176,8 @@ def _arm(arm: Arm, request: Request, bounds: tuple[int, int] | None) -> tuple[st
     if bounds is not None:
         window, values = f"{window} AND id BETWEEN ? AND ?", [*values, *bounds]
     if name_id is None:
-        return f"SELECT id FROM execution INDEXED BY execution_status WHERE status = {status}{window}", values
+        source = "NOT INDEXED WHERE" if status == SUCCESS else f"INDEXED BY execution_status WHERE {IS_NO_SUCCESS} AND"
+        return f"SELECT id FROM execution {source} status = {status}{window}", values
     sql = f"SELECT id FROM execution INDEXED BY execution_name WHERE name_id = ? AND status = {status}{window}"
     return sql, [name_id, *values]
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from jobstore.engine.gathering import gathered, is_known
 from jobstore.engine.rows import KeyQuery
-from jobstore.engine.schema import SPAN_ALL
+from jobstore.engine.schema import HAS_ENDED, IS_NO_SUCCESS, SPAN_ALL
+from jobstore.engine.selection import ALL_STATUSES
 from jobstore.engine.sliced import page_ids_in_order, page_ids_sliced
 from jobstore.engine.started import LEAST_BUDGET
 from jobstore.engine.window import count_selected
 from jobstore.engine.zones import ZONED, key_bounds, page_ids_zoned
+from jobstore.models import FINISHED, STATUS_CODES
 
 if TYPE_CHECKING:
     import sqlite3
@@ -38,6 +40,7 @@ WALKED = 25_000
 PASSED = 10_000
 """Entries that a page without a filter may pass over, where bounds by period can spare it."""
 PATIENCE = 4
+_OPEN = frozenset(ALL_STATUSES) - {STATUS_CODES[status] for status in FINISHED}
 ROW_COST = 4
 """Entries of a covering index that cost as much as one with a look at its row."""
 SLICED_FREELY = 2_000
@@ -115,6 +118,44 @@ class MergedSegment:
     def bound(self, values: Sequence[int | bytes]) -> list[int | bytes]:
         """What the statement binds, with the values of the condition."""
         return [value for name_id in self.names for value in (name_id, *values)]
+
+
+@dataclass(frozen=True, slots=True)
+class LackingSegment:
+    """The executions without a key that comes with the end, in order of id, merged by SQLite.
+
+    Those that have ended stand in the key's index; it leaves out what has not, which is found by its status.
+    """
+
+    key: Key
+    direction: str
+    unended: tuple[int, ...]
+    """The statuses that are asked for with which an execution has not ended."""
+    names: tuple[int, ...] | None = None
+
+    def select(self, columns: str, condition: str = "") -> str:
+        """The statement that merges them."""
+        index, by_status = (
+            (self.key.index, "execution_status") if self.names is None else (self.key.name_index, "execution_name")
+        )
+        named = "" if self.names is None else "name_id = ? AND "
+        lacking = f"{named}{self.key.column} IS NULL{f' AND {condition}' if condition else ''}"
+        arms = [f"SELECT {columns} FROM execution INDEXED BY {index} WHERE {lacking} AND {HAS_ENDED}"]
+        arms += [
+            f"""
+            SELECT {columns} FROM execution INDEXED BY {by_status}
+            WHERE {lacking} AND status = {status} AND {IS_NO_SUCCESS}
+            """
+            for status in self.unended
+        ]
+        return f"{' UNION ALL '.join(arms * len(self.names or (0,)))} ORDER BY id {self.direction}"
+
+    def bound(self, values: Sequence[int | bytes]) -> list[int | bytes]:
+        """What the statement binds, with the values of the condition."""
+        arms = 1 + len(self.unended)
+        if self.names is None:
+            return [*values] * arms
+        return [value for name_id in self.names for value in [name_id, *values] * arms]
 
 
 def page_ids_by(connection: sqlite3.Connection, memory: Memory, order: str, request: Request) -> list[int] | KeyQuery:
@@ -256,7 +297,9 @@ def _uneven(
     return _sliced(connection, memory, key, request)
 
 
-def _walked(connection: sqlite3.Connection, segment: Segment, request: Request, least: int) -> list[int] | None:
+def _walked(
+    connection: sqlite3.Connection, segment: Segment | LackingSegment, request: Request, least: int
+) -> list[int] | None:
     """A filtered walk, where it promises to be short."""
     if request.expected > WALKED:
         return None
@@ -275,22 +318,36 @@ def _all_have(connection: sqlite3.Connection, key: Key, request: Request) -> boo
     return not lacking
 
 
-def _segments(connection: sqlite3.Connection, key: Key, request: Request, *, nulls_first: bool) -> list[Segment]:
+def _segments(
+    connection: sqlite3.Connection, key: Key, request: Request, *, nulls_first: bool
+) -> list[Segment | LackingSegment]:
     source, direction = f"execution INDEXED BY {key.index}", request.direction
     if key.column == "worker.name":
         # Ids move with time: within each worker the walk begins where the selection can.
         bounds, values = _bounds(connection, "id", request, is_zoned=True)
         joined = f"worker CROSS JOIN {source} ON execution.worker_id = worker.worker_id"
         present = Segment(joined, bounds, f"worker.name {direction}, execution.id {direction}", values)
-        absent = Segment(source, "worker_id IS NULL", f"id {direction}")
+        absent = _lacking(key, "worker_id", request)
     else:
         bounds, values = _bounds(connection, key.column, request, is_zoned=_is_zoned(connection, key, request))
         order = f"{key.column} {direction}, id {direction}"
         present = Segment(source, bounds or f"{key.column} IS NOT NULL", order, values)
-        absent = Segment(source, f"{key.column} IS NULL", f"id {direction}")
+        absent = _lacking(key, key.column, request)
     if not key.nullable:
         return [present]
     return [absent, present] if nulls_first else [present, absent]
+
+
+def _lacking(key: Key, column: str, request: Request) -> Segment | LackingSegment:
+    """The executions without a key: all in its index, but for a key that comes with the end."""
+    if key.present is None:
+        return Segment(f"execution INDEXED BY {key.index}", f"{column} IS NULL", f"id {request.direction}")
+    return LackingSegment(key, request.direction, _unended(request))
+
+
+def _unended(request: Request) -> tuple[int, ...]:
+    """The statuses of the request with which an execution has not ended."""
+    return tuple(sorted({code for part in request.selection.parts for code in part.statuses if code in _OPEN}))
 
 
 def _bounds(
@@ -307,14 +364,14 @@ def _is_zoned(connection: sqlite3.Connection, key: Key, request: Request) -> boo
     return key.column in ZONED and (not key.nullable or _all_have(connection, key, request))
 
 
-def _name_segments(key: Key, request: Request, *, nulls_first: bool) -> list[MergedSegment] | None:
+def _name_segments(key: Key, request: Request, *, nulls_first: bool) -> list[MergedSegment | LackingSegment] | None:
     """The stretches of the index that begins with the name, where the selection is few names."""
     if key.name_index is None or not _is_few_names(request):
         return None
     source = f"execution INDEXED BY {key.name_index}"
     names = tuple(sorted(request.selection.parts[0].names or ()))
     present = MergedSegment(source, f"{key.column} IS NOT NULL", key.column, request.direction, names)
-    absent = MergedSegment(source, f"{key.column} IS NULL", key.column, request.direction, names)
+    absent = LackingSegment(key, request.direction, _unended(request), names)
     return [absent, present] if nulls_first else [present, absent]
 
 
@@ -323,7 +380,9 @@ def _is_few_names(request: Request) -> bool:
     return len(parts) == 1 and parts[0].names is not None and len(parts[0].names) <= NAMES_MERGED
 
 
-def scan(connection: sqlite3.Connection, segments: Sequence[Segment | MergedSegment], request: Request) -> list[int]:
+def scan(
+    connection: sqlite3.Connection, segments: Sequence[Segment | MergedSegment | LackingSegment], request: Request
+) -> list[int]:
     """The order's index (or a few names' part of it), filtered inside SQLite until the page is full.
 
     The one path whose cost grows: with the depth of the page, and with the distance to the first match.
@@ -360,7 +419,9 @@ def _condition(request: Request) -> tuple[str, Sequence[int | bytes]]:
     return sql, values
 
 
-def walk_filtered(connection: sqlite3.Connection, segment: Segment, request: Request, budget: int) -> list[int] | None:
+def walk_filtered(
+    connection: sqlite3.Connection, segment: Segment | LackingSegment, request: Request, budget: int
+) -> list[int] | None:
     """The order's index with a filter: (offset + take) / density entries and as many rows.
 
     Returns:
@@ -369,7 +430,7 @@ def walk_filtered(connection: sqlite3.Connection, segment: Segment, request: Req
     condition, values = _condition(request)
     keys = segment.select("execution.id AS id, name_id, status, effective_us")
     sql = f"SELECT id FROM ({keys} LIMIT ?) WHERE {condition} LIMIT ? OFFSET ?"
-    rows = connection.execute(sql, (*segment.values, budget, *values, request.take, request.offset))
+    rows = connection.execute(sql, (*segment.bound(()), budget, *values, request.take, request.offset))
     ids = [row_id for (row_id,) in rows]
     return ids if len(ids) == request.take else None
 

@@ -42,7 +42,7 @@ class JobRow(NamedTuple):
 
 
 _EXECUTION_COLUMNS = """
-SELECT e.id, n.job_number, n.name, e.status, e.effective_us, e.is_started, e.created_us, e.completed_us,
+SELECT e.id, n.job_number, n.name, e.status, e.effective_us, e.started_by, e.created_us, e.completed_us,
        e.duration_ms, w.name AS worker, coalesce(p.parameters, e.parameters), e.trace_id, e.result, e.error"""
 _EXECUTION_WORDS = """
 CROSS JOIN job_name AS n ON n.name_id = e.name_id

@@ -1,7 +1,7 @@
 """The file format: tables, constraints, counters and indexes, and the steps that bring an older file up to date.
 
 Every instant is an integer in microseconds since 1970 UTC. Flags are 0 or 1. JSON is text that SQL
-never looks into. Statuses are numbers: 0 FAILURE, 1 SUCCESS, 2 TIMEOUT, 3 RUNNING, 4 PENDING.
+never looks into. Statuses are numbers: 0 FAILURE, 1 SUCCESS, 2 RUNNING, 3 PENDING, 4 TIMEOUT.
 Days and hours are counted from 0001-01-01T00:00:00Z, so they are never negative.
 ``docs/file-format.md`` describes the same for readers of the file.
 """
@@ -25,7 +25,8 @@ SCHEMA_VERSION = 1
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 
-SPAN_ALL, SPAN_DAY, SPAN_HOUR = 0, 1, 2
+SPAN_DAY, SPAN_ALL, SPAN_HOUR = 0, 1, 2
+"""In this order the newest day and the totals, which every commit writes, share a page."""
 CHUNK_BITS = 15
 """Executions with the same id but for so many bits have a digest together."""
 DIGEST_PARTS = 8
@@ -33,6 +34,8 @@ SEALED_FROM = 1 << 18
 """A history of fewer executions has no digests: its indexes are walked as fast."""
 CHANGES_KEPT = 16_384
 """Length of the change log; a reader further behind reads its counters anew."""
+TRIMMED_EVERY = 64
+"""Changes between two cuts of the log: each cut writes its oldest page, too."""
 
 _BLANKS = "char(32,160,5760,8192,8193,8194,8195,8196,8197,8198,8199,8200,8201,8202,8232,8233,8239,8287,12288)"
 _CONTROLS = "'*[' || char(1) || '-' || char(31) || char(127) || '-' || char(159) || ']*'"
@@ -114,7 +117,7 @@ CREATE TABLE execution (
     name_id INTEGER NOT NULL REFERENCES job_name (name_id),
     status INTEGER NOT NULL CHECK (status BETWEEN 0 AND 4),
     effective_us INTEGER NOT NULL CHECK (effective_us {_INSTANT}),  -- the start if it started, else the creation
-    is_started INTEGER NOT NULL CHECK (is_started IN (0, 1)),
+    started_by INTEGER NOT NULL CHECK (started_by >= 0),    -- 0: not started; while it runs: its process; else 1
     created_us INTEGER NOT NULL CHECK (created_us {_INSTANT}),
     completed_us INTEGER CHECK (completed_us {_INSTANT}),
     duration_ms INTEGER CHECK (abs(duration_ms) < 4398046511104),
@@ -124,20 +127,23 @@ CREATE TABLE execution (
     trace_id TEXT,
     result TEXT,                        -- JSON
     error TEXT,
-    CHECK (is_started OR effective_us = created_us)
+    CHECK (started_by OR effective_us = created_us)
 ) STRICT;
 
--- Who runs a started execution, so that one whose process is gone can be closed. Gone when it ends.
-CREATE TABLE running (
-    execution_id INTEGER PRIMARY KEY REFERENCES execution (id) ON DELETE CASCADE,
+-- Who runs started executions, so that one whose process is gone can be closed. Those that run nothing go in time.
+CREATE TABLE process (
+    process_id INTEGER PRIMARY KEY CHECK (process_id > 1),
     host TEXT NOT NULL,
     boot_id TEXT NOT NULL,
     pid INTEGER NOT NULL,
-    process_started INTEGER NOT NULL    -- clock ticks after boot, or 0 where the system does not tell
+    process_started INTEGER NOT NULL,   -- clock ticks after boot, or 0 where the system does not tell
+    UNIQUE (host, boot_id, pid, process_started)
 ) STRICT;
 
 -- Counters, kept by triggers in the writer's own transaction: a total is looked up, never counted.
--- All executions by status: in all (span 0, period 0), in a day (span 1), in an hour (span 2).
+-- All executions by status: in a day (span 0), in all (span 1, period 0), in an hour (span 2).
+-- Beside the counts stand bounds of the keys that move with time: which stretch of their orders a period can
+-- reach. They only ever widen, so after a prune they are still bounds.
 CREATE TABLE period_tally (
     span INTEGER NOT NULL,
     period INTEGER NOT NULL,
@@ -146,6 +152,12 @@ CREATE TABLE period_tally (
     timed INTEGER NOT NULL CHECK (timed >= 0),  -- those that have a duration
     duration_ms INTEGER NOT NULL,               -- their sum
     completed INTEGER NOT NULL CHECK (completed >= 0),  -- those that have a completion
+    id_low INTEGER NOT NULL,
+    id_high INTEGER NOT NULL,
+    created_low INTEGER NOT NULL,
+    created_high INTEGER NOT NULL,
+    completed_low INTEGER,
+    completed_high INTEGER,
     PRIMARY KEY (span, period, status)
 ) STRICT, WITHOUT ROWID;
 
@@ -177,24 +189,11 @@ CREATE TABLE name_hour_tally (
     PRIMARY KEY (hour, name_id, status)
 ) STRICT, WITHOUT ROWID;
 
--- Per day (span 1) and hour (span 2) of the effective start, bounds of the keys that move with time: which
--- stretch of their orders a period can reach. They only ever widen, so after a prune they are still bounds.
-CREATE TABLE period_zone (
-    span INTEGER NOT NULL,
-    period INTEGER NOT NULL,
-    id_low INTEGER NOT NULL,
-    id_high INTEGER NOT NULL,
-    created_low INTEGER NOT NULL,
-    created_high INTEGER NOT NULL,
-    completed_low INTEGER,
-    completed_high INTEGER,
-    PRIMARY KEY (span, period)
-) STRICT, WITHOUT ROWID;
-
 -- What changed, newest {CHANGES_KEPT}: readers keep what they remember exact by reading the rows they have not seen.
 -- Of an execution: its name, status, hour, the difference and its id; of a job: its number.
+-- The newest is never removed, so a seq is not given twice, without a page that says which was the last.
 CREATE TABLE change (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq INTEGER PRIMARY KEY,
     name_id INTEGER,
     status INTEGER,
     hour INTEGER,
@@ -211,13 +210,23 @@ CREATE TABLE digest (
 ) STRICT;
 """
 
+HAS_ENDED = "status NOT IN (2, 3)"
+IS_NO_SUCCESS = "status <> 1"
+"""In SQL; a partial index serves a query only where its condition stands in it, word for word."""
+
+
+def _entered_late(column: str) -> str:
+    """What is in an index of a key that comes with the end; a start would write a page of it, and the end two."""
+    return f"{HAS_ENDED} OR {column} IS NOT NULL"
+
+
 JOB_INDEXES = """
 -- serves: list_jobs by the two instants that move with every run
 CREATE INDEX job_last_run ON job (last_run_us);
 CREATE INDEX job_updated ON job (updated_us);
 """
 
-EXECUTION_INDEXES = """
+EXECUTION_INDEXES = f"""
 -- serves: newest executions, windows, dense name searches (covering: a filter reads no row)
 CREATE INDEX execution_started ON execution (effective_us, id, name_id, status);
 -- serves: newest executions of a job, of few names, with or without a status
@@ -226,16 +235,16 @@ CREATE INDEX execution_name_started ON execution (name_id, status, effective_us)
 CREATE INDEX execution_status_started ON execution (status, effective_us);
 -- serves: order by duration_ms (covering: where a filter meets it, rows would be read from all over the file),
 -- percentiles of all
-CREATE INDEX execution_duration ON execution (duration_ms, id, name_id, status);
+CREATE INDEX execution_duration ON execution (duration_ms, id, name_id, status) WHERE {_entered_late("duration_ms")};
 -- serves: percentiles and order by duration_ms of one job
-CREATE INDEX execution_name_duration ON execution (name_id, duration_ms);
+CREATE INDEX execution_name_duration ON execution (name_id, duration_ms) WHERE {_entered_late("duration_ms")};
 -- serves: order by completed_at, created_at
-CREATE INDEX execution_completed ON execution (completed_us);
+CREATE INDEX execution_completed ON execution (completed_us) WHERE {_entered_late("completed_us")};
 CREATE INDEX execution_created ON execution (created_us);
 -- serves: order by job_name, job_id, and id with few names
 CREATE INDEX execution_name ON execution (name_id, status);
--- serves: order by status, and id with a status
-CREATE INDEX execution_status ON execution (status);
+-- serves: order by status, and id with a status; most are SUCCESS, and the table is walked for them
+CREATE INDEX execution_status ON execution (status) WHERE {IS_NO_SUCCESS};
 -- serves: order by worker_id
 CREATE INDEX execution_worker ON execution (worker_id);
 -- serves: trace_id= and order by trace_id; those without a trace come last, in order of id
@@ -251,110 +260,104 @@ def _day(row: str) -> str:
     return f"({row}.effective_us - {MIN_US}) / {DAY_US}"
 
 
-def _count_in(row: str) -> str:
-    """The statements that count an execution in."""
-    timed, spent = f"({row}.duration_ms IS NOT NULL)", f"coalesce({row}.duration_ms, 0)"
-    counts = f"{row}.status, 1, {timed}, {spent}, ({row}.completed_us IS NOT NULL)"
-    add = "runs = runs + 1, timed = timed + excluded.timed, duration_ms = duration_ms + excluded.duration_ms"
+def _counted(*, out: str | None = None, into: str | None = None) -> str:
+    """The statements that count a row out, or into, or both; a row moved is one statement a table, not two.
+
+    A counter that reaches zero goes, or pruning would leave them all.
+    """
+    steps = [(row, runs) for row, runs in ((out, 0), (into, 1)) if row is not None]
+    changes = ", ".join(f"({row}.name_id, {row}.status, {_hour(row)}, {2 * runs - 1}, {row}.id)" for row, runs in steps)
     return f"""
-    INSERT INTO period_tally VALUES
-        ({SPAN_ALL}, 0, {counts}), ({SPAN_DAY}, {_day(row)}, {counts}), ({SPAN_HOUR}, {_hour(row)}, {counts})
-    ON CONFLICT DO UPDATE SET {add}, completed = completed + excluded.completed;
-    INSERT INTO name_tally VALUES ({row}.name_id, {row}.status, 1, {timed}, {spent})
-    ON CONFLICT DO UPDATE SET {add};
-    INSERT INTO name_day_tally VALUES ({row}.name_id, {_day(row)}, {row}.status, 1)
-    ON CONFLICT DO UPDATE SET runs = runs + 1;
-    INSERT INTO name_hour_tally VALUES ({_hour(row)}, {row}.name_id, {row}.status, 1)
-    ON CONFLICT DO UPDATE SET runs = runs + 1;
-    INSERT INTO change (name_id, status, hour, runs, execution_id)
-    VALUES ({row}.name_id, {row}.status, {_hour(row)}, 1, {row}.id);
-    {_zone_of(row)}"""
+    {_added("period_tally", [values for row, runs in steps for values in _in_periods(row, runs)], _PERIOD_SUMS)}
+    {_added("name_tally", [f"({row}.name_id, {_tallied(row, runs)})" for row, runs in steps], _NAME_SUMS)}
+    {_added("name_day_tally", [f"({row}.name_id, {_day(row)}, {row}.status, {runs})" for row, runs in steps], _RUNS)}
+    {_added("name_hour_tally", [f"({_hour(row)}, {row}.name_id, {row}.status, {runs})" for row, runs in steps], _RUNS)}
+    {"" if out is None else _emptied(out)}
+    INSERT INTO change (name_id, status, hour, runs, execution_id) VALUES {changes};
+    {_unsealed(out or into or "")}
+"""
 
 
-def _zone_of(row: str) -> str:
-    """The statement that widens the zones of an execution's day and hour."""
-    bounds = f"{row}.id, {row}.id, {row}.created_us, {row}.created_us, {row}.completed_us, {row}.completed_us"
-    return f"""INSERT INTO period_zone VALUES
-        ({SPAN_DAY}, {_day(row)}, {bounds}), ({SPAN_HOUR}, {_hour(row)}, {bounds})
-    ON CONFLICT DO UPDATE SET
+# Of the row that is added, ``runs`` says where to: 1 into the counter, 0 out of it (a negative one would break the
+# table's own rule before it came to be subtracted).
+_SIGN = "(2 * excluded.runs - 1)"
+_RUNS = f"runs = runs + {_SIGN}"
+_NAME_SUMS = (
+    f"{_RUNS}, timed = timed + {_SIGN} * excluded.timed, duration_ms = duration_ms + {_SIGN} * excluded.duration_ms"
+)
+_PERIOD_SUMS = f"""{_NAME_SUMS}, completed = completed + {_SIGN} * excluded.completed,
         id_low = min(id_low, excluded.id_low), id_high = max(id_high, excluded.id_high),
         created_low = min(created_low, excluded.created_low),
         created_high = max(created_high, excluded.created_high),
         completed_low = coalesce(min(completed_low, excluded.completed_low), completed_low, excluded.completed_low),
         completed_high =
-            coalesce(max(completed_high, excluded.completed_high), completed_high, excluded.completed_high);
-"""
+            coalesce(max(completed_high, excluded.completed_high), completed_high, excluded.completed_high)"""
 
 
-def _count_out(row: str) -> str:
-    """The statements that count an execution out; a counter that reaches zero goes, or pruning would leave them all."""
-    timed, spent = f"({row}.duration_ms IS NOT NULL)", f"coalesce({row}.duration_ms, 0)"
+def _added(table: str, rows: list[str], sums: str) -> str:
+    return f"INSERT INTO {table} VALUES {', '.join(rows)} ON CONFLICT DO UPDATE SET {sums};"
+
+
+def _tallied(row: str, runs: int) -> str:
+    return f"{row}.status, {runs}, ({row}.duration_ms IS NOT NULL), coalesce({row}.duration_ms, 0)"
+
+
+def _in_periods(row: str, runs: int) -> list[str]:
+    """An execution's values for its day, for all, and for its hour."""
+    bounds = f"{row}.id, {row}.id, {row}.created_us, {row}.created_us, {row}.completed_us, {row}.completed_us"
+    values = f"{_tallied(row, runs)}, ({row}.completed_us IS NOT NULL), {bounds}"
+    periods = ((SPAN_DAY, _day(row)), (SPAN_ALL, 0), (SPAN_HOUR, _hour(row)))
+    return [f"({span}, {period}, {values})" for span, period in periods]
+
+
+def _emptied(row: str) -> str:
+    """The statements that remove the counters of an execution that are zero now."""
     # Three terms joined by OR are three look-ups; (span, period) IN (VALUES ...) would walk the table.
-    periods = f"""status = {row}.status AND (
-            (span = {SPAN_ALL} AND period = 0) OR (span = {SPAN_DAY} AND period = {_day(row)})
-            OR (span = {SPAN_HOUR} AND period = {_hour(row)}))"""
+    periods = f"""status = {row}.status AND ((span = {SPAN_DAY} AND period = {_day(row)})
+        OR (span = {SPAN_ALL} AND period = 0) OR (span = {SPAN_HOUR} AND period = {_hour(row)}))"""
     name = f"name_id = {row}.name_id AND status = {row}.status"
-    subtract = f"runs = runs - 1, timed = timed - {timed}, duration_ms = duration_ms - {spent}"
     return f"""
-    UPDATE period_tally SET {subtract}, completed = completed - ({row}.completed_us IS NOT NULL) WHERE {periods};
     DELETE FROM period_tally WHERE {periods} AND runs = 0;
-    UPDATE name_tally SET {subtract} WHERE {name};
     DELETE FROM name_tally WHERE {name} AND runs = 0;
-    UPDATE name_day_tally SET runs = runs - 1 WHERE {name} AND day = {_day(row)};
     DELETE FROM name_day_tally WHERE {name} AND day = {_day(row)} AND runs = 0;
-    UPDATE name_hour_tally SET runs = runs - 1 WHERE hour = {_hour(row)} AND {name};
-    DELETE FROM name_hour_tally WHERE hour = {_hour(row)} AND {name} AND runs = 0;
-    INSERT INTO change (name_id, status, hour, runs, execution_id)
-    VALUES ({row}.name_id, {row}.status, {_hour(row)}, -1, {row}.id);
-"""
+    DELETE FROM name_hour_tally WHERE hour = {_hour(row)} AND {name} AND runs = 0;"""
 
 
-def _unseal(row: str) -> str:
+def _unsealed(row: str) -> str:
     """The statement that removes the digest of an execution's chunk, which is no longer true."""
     first = f"({row}.id >> {CHUNK_BITS}) * {DIGEST_PARTS}"
-    return f"""
-    DELETE FROM digest WHERE key BETWEEN {first} AND {first} + {DIGEST_PARTS - 1};
-"""
+    return f"DELETE FROM digest WHERE key BETWEEN {first} AND {first} + {DIGEST_PARTS - 1};"
 
+
+_SUMMED = """sum(runs), sum(timed), sum(duration_ms), sum(completed), min(id_low), max(id_high),
+        min(created_low), max(created_high), min(completed_low), max(completed_high)"""
 
 COUNTERS = f"""
 INSERT INTO name_hour_tally
     SELECT {_hour("execution")}, name_id, status, count(*) FROM execution GROUP BY 1, 2, 3;
 INSERT INTO name_day_tally
     SELECT name_id, hour / 24, status, sum(runs) FROM name_hour_tally GROUP BY 1, 2, 3;
+INSERT INTO period_tally
+    SELECT {SPAN_HOUR}, {_hour("execution")}, status, count(*), count(duration_ms), coalesce(sum(duration_ms), 0),
+        count(completed_us), min(id), max(id), min(created_us), max(created_us), min(completed_us), max(completed_us)
+    FROM execution GROUP BY 2, 3;
+INSERT INTO period_tally
+    SELECT {SPAN_DAY}, period / 24, status, {_SUMMED} FROM period_tally WHERE span = {SPAN_HOUR} GROUP BY 2, 3;
+INSERT INTO period_tally
+    SELECT {SPAN_ALL}, 0, status, {_SUMMED} FROM period_tally WHERE span = {SPAN_HOUR} GROUP BY 3;
 -- The plus signs keep it from an index in this order, from which every row would be looked up.
 INSERT INTO name_tally
     SELECT name_id, status, count(*), count(duration_ms), coalesce(sum(duration_ms), 0)
     FROM execution GROUP BY +name_id, +status;
-
-CREATE TEMP TABLE hourly AS
-    SELECT {_hour("execution")} AS hour, status, count(*) AS runs, count(duration_ms) AS timed,
-        coalesce(sum(duration_ms), 0) AS duration_ms, count(completed_us) AS completed,
-        min(id) AS id_low, max(id) AS id_high, min(created_us) AS created_low, max(created_us) AS created_high,
-        min(completed_us) AS completed_low, max(completed_us) AS completed_high
-    FROM execution GROUP BY 1, 2;
-INSERT INTO period_tally
-    SELECT {SPAN_HOUR}, hour, status, runs, timed, duration_ms, completed FROM hourly;
-INSERT INTO period_tally
-    SELECT {SPAN_DAY}, hour / 24, status, sum(runs), sum(timed), sum(duration_ms), sum(completed)
-    FROM hourly GROUP BY 2, 3;
-INSERT INTO period_tally
-    SELECT {SPAN_ALL}, 0, status, sum(runs), sum(timed), sum(duration_ms), sum(completed)
-    FROM hourly GROUP BY 3;
-INSERT INTO period_zone
-    SELECT {SPAN_HOUR}, hour, min(id_low), max(id_high), min(created_low), max(created_high),
-        min(completed_low), max(completed_high)
-    FROM hourly GROUP BY 2;
-INSERT INTO period_zone
-    SELECT {SPAN_DAY}, hour / 24, min(id_low), max(id_high), min(created_low), max(created_high),
-        min(completed_low), max(completed_high)
-    FROM hourly GROUP BY 2;
-DROP TABLE temp.hourly;
 """
 """Fills the empty counters from the executions; used after a bulk load, when there are indexes to count in."""
 
 TRIGGERS = f"""
-CREATE TRIGGER change_trimmed AFTER INSERT ON change BEGIN
+-- The next seq is the last one and 1, so without the last one readers would take new changes for old ones.
+CREATE TRIGGER change_kept BEFORE DELETE ON change WHEN OLD.seq = (SELECT max(seq) FROM change) BEGIN
+    SELECT RAISE(ABORT, 'the newest change stays');
+END;
+CREATE TRIGGER change_trimmed AFTER INSERT ON change WHEN NEW.seq % {TRIMMED_EVERY} = 0 BEGIN
     DELETE FROM change WHERE seq <= NEW.seq - {CHANGES_KEPT};
 END;
 
@@ -378,14 +381,14 @@ CREATE TRIGGER execution_id_kept BEFORE UPDATE OF id ON execution WHEN NEW.id <>
     SELECT RAISE(ABORT, 'the id of an execution does not change');
 END;
 
-CREATE TRIGGER execution_counted_in AFTER INSERT ON execution BEGIN{_count_in("NEW")}{_unseal("NEW")}END;
-CREATE TRIGGER execution_counted_out AFTER DELETE ON execution BEGIN{_count_out("OLD")}{_unseal("OLD")}END;
+CREATE TRIGGER execution_counted_in AFTER INSERT ON execution BEGIN{_counted(into="NEW")}END;
+CREATE TRIGGER execution_counted_out AFTER DELETE ON execution BEGIN{_counted(out="OLD")}END;
 CREATE TRIGGER execution_counted_again
 AFTER UPDATE OF name_id, status, effective_us, duration_ms, completed_us, created_us, worker_id, trace_id ON execution
 WHEN OLD.name_id <> NEW.name_id OR OLD.status <> NEW.status OR OLD.effective_us <> NEW.effective_us
     OR OLD.duration_ms IS NOT NEW.duration_ms OR OLD.completed_us IS NOT NEW.completed_us
     OR OLD.created_us <> NEW.created_us OR OLD.worker_id IS NOT NEW.worker_id OR OLD.trace_id IS NOT NEW.trace_id
-BEGIN{_count_out("OLD")}{_count_in("NEW")}{_unseal("OLD")}END;
+BEGIN{_counted(out="OLD", into="NEW")}END;
 
 CREATE TRIGGER job_added AFTER INSERT ON job BEGIN
     INSERT INTO change (job_number) VALUES (NEW.number);

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS: Final = 10.0
 CACHE_KIB: Final = 16 * 1024
+WRITTEN_BACK_PAGES: Final = 2_000
+"""Pages of the log after which SQLite writes it back and begins anew; with half of that, recorders wait more often."""
 LOG_BYTES: Final = 16 * 1024 * 1024
-"""The log is usually a quarter of that: SQLite writes it back after every 1,000 pages and begins anew."""
+"""The log is usually half of that; only readers that never pause, or a large prune, let it grow."""
 SHORTEN_EVERY_SECONDS: Final = 0.5
 SHORTEN_MILLISECONDS: Final = 100
 
@@ -74,7 +76,8 @@ class Writer:
             StoreBusy: others have been writing for longer than the time-out.
             StoreError: the file cannot be written.
         """
-        with self._held():
+        with driver_errors(self.path), self._gate.passed(self._timeout_seconds):
+            self._check_open()
             connection = self._current()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -115,9 +118,12 @@ class Writer:
     @contextmanager
     def _held(self) -> Iterator[None]:
         with driver_errors(self.path), self._gate.passed(self._timeout_seconds):
-            if self._is_closed:
-                raise Conflict(f"The recorder of {self.path} is closed; open another")
+            self._check_open()
             yield
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise Conflict(f"The recorder of {self.path} is closed; open another")
 
     def _current(self) -> sqlite3.Connection:
         """The connection, opened again if there is none or another file has taken the path."""
@@ -304,6 +310,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {WRITTEN_BACK_PAGES}")
     try:
         check_is_store(connection, path)
     except SchemaTooOld:

@@ -174,7 +174,10 @@ def _runs(connection: sqlite3.Connection, request: Request, total: int, begins_u
 def _zones(connection: sqlite3.Connection, column: str, span: int, low: int, high: int) -> dict[int, tuple[int, int]]:
     name = ZONED[column]
     rows = connection.execute(
-        f"SELECT period, {name}_low, {name}_high FROM period_zone WHERE span = ? AND period BETWEEN ? AND ?",
+        f"""
+        SELECT period, min({name}_low), max({name}_high) FROM period_tally WHERE span = ? AND period BETWEEN ? AND ?
+        GROUP BY period
+        """,
         (span, low, high),
     )
     return {period: (least, most) for period, least, most in rows}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import jobstore
-from jobstore import upkeep
+from jobstore import recording, upkeep
 from jobstore.engine.schema import APPLICATION_ID
 from jobstore.errors import (
     Conflict,
@@ -25,6 +25,7 @@ from jobstore.errors import (
     StoreNotFound,
     StoreUnreadable,
 )
+from jobstore.liveness import Owner
 from jobstore.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -611,3 +612,39 @@ def test_everything_recorded_is_sound(recorder, path):
     with recorder.run("ß"):
         pass
     assert upkeep.check(path) == []
+
+
+def test_a_process_that_runs_nothing_is_forgotten_in_time(recorder, path, monkeypatch):
+    """Where each run has a process of its own, as with cron, there would be one row for each run."""
+    kept = recorder.enqueue("a")
+    pids = iter(range(1_000, 1_000 + 3 * recording.FORGOTTEN_EVERY))
+    monkeypatch.setattr(recording, "this_process", lambda: Owner("h", "b", next(pids), 1))
+    recorder.start(kept)
+    for _ in range(2 * recording.FORGOTTEN_EVERY):
+        with recorder.run("a"):
+            pass
+    with sqlite3.connect(path) as connection:
+        processes = [pid for (pid,) in connection.execute("SELECT pid FROM process ORDER BY process_id")]
+        owners = connection.execute("SELECT DISTINCT started_by FROM execution ORDER BY 1").fetchall()
+    assert len(processes) <= recording.FORGOTTEN_EVERY + 1
+    assert processes[0] == 1_000
+    assert owners == [(1,), (2,)]
+    assert jobstore.check(path) == []
+
+
+def test_a_run_writes_few_pages(tmp_path):
+    """What a run costs is its pages: each is written to the log, and again when the log is written back."""
+    path = tmp_path / "jobs.db"
+    with Recorder(path) as recorder:
+        for name in ("a", "b"):
+            recorder.save_job(name, job_type="kline", job_category="sync", parameters={"x": 1})
+        for number in range(200):
+            with recorder.run("ab"[number % 2], worker_id="w"):
+                pass
+        with recorder._writer.held() as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with recorder.run("a", worker_id="w"):
+            pass
+        with recorder._writer.held() as connection:
+            (_, pages, _) = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    assert 20 < pages <= 38

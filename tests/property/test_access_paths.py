@@ -100,7 +100,9 @@ def force_rare_paths(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(orders, "NAMES_MERGED", (24, 1)[seed % 2])
     monkeypatch.setattr(orders, "ZONED_FIRST", (0, 60)[seed % 2])
     monkeypatch.setattr(gathering, "NAMES_READ", (24, 1)[seed // 2 % 2])
-    monkeypatch.setattr(groups, "PASSED", 3)
+    monkeypatch.setattr(groups, "PASSED", (3, 500)[seed % 2])
+    monkeypatch.setattr(groups, "PATIENCE", 1)
+    monkeypatch.setattr(groups, "LEAST_BUDGET", 1)
     monkeypatch.setattr(groups, "COUNTED_DIRECTLY", (2_000, 10)[seed % 2])
     monkeypatch.setattr(zones, "MOST_READ", (100, 100_000)[seed % 2])
     monkeypatch.setattr(groups, "ARMS_MERGED", 3)
@@ -191,6 +193,29 @@ def spied(walk: Any, walked: list[bool]) -> Any:
         return walk(selection, wanted)
 
     return walk_hour
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_key_that_comes_with_the_end_may_be_there_before_and_missing_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """What another system recorded: ended runs without a duration or completion, and waiting ones with one."""
+    world, source = skewed.world(11), random.Random(11)
+    for document in world["executions"]:
+        if source.random() < 0.3:
+            document["duration_ms"] = source.choice([None, 5, source.randrange(100_000)])
+        if source.random() < 0.3:
+            document["completed_at"] = source.choice([None, document["created_at"]])
+    prepare(monkeypatch, mode, 0, world)
+    jobstore.load(tmp_path / "jobs.db", world)
+    with jobstore.open(tmp_path / "jobs.db") as store:
+        for _ in range(QUERIES // 8):
+            query = random_query(source) | {"order_by": source.choice(["completed_at", "duration_ms"])}
+            job = source.choice([None, None, 1, 3, 5, 7, 12])
+            expected = oracle.executions(world["executions"], job_number=None if job is None else str(job), **query)
+            found = store.list_job_executions(**query) if job is None else store.get_job_executions(job, **query)
+            assert found == expected, (job, query)
+    assert jobstore.check(tmp_path / "jobs.db") == []
 
 
 @pytest.mark.parametrize("mode", MODES)

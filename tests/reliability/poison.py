@@ -46,7 +46,7 @@ def _job(name: str, assignment: str, shown: str = "as it is", field: str = "next
 def _inserted(name: str, **columns: str) -> Poison:
     """An execution of its own, which the counters count in."""
     row = {
-        "id": "{row}", "name_id": "1", "status": "1", "effective_us": str(BASE_US), "is_started": "1",
+        "id": "{row}", "name_id": "1", "status": "1", "effective_us": str(BASE_US), "started_by": "1",
         "created_us": str(BASE_US), **columns,
     }  # fmt: skip
     statement = f"INSERT INTO execution ({', '.join(row)}) VALUES ({', '.join(row.values())})"
@@ -93,15 +93,15 @@ EXECUTIONS = (
     _execution("an error with NUL", "error = 'a' || char(0) || 'b'"),
     _execution("a trace that is not UTF-8", f"trace_id = {BAD_UTF8}", "replaced"),
     _execution("an empty trace", "trace_id = ''"),
-    _execution("a start far in the future", f"effective_us = {FAR_US}, is_started = 1", "null", "started_at"),
-    _execution("a start just past the last year", f"effective_us = {END_US}, is_started = 1", "null", "started_at"),
+    _execution("a start far in the future", f"effective_us = {FAR_US}, started_by = 1", "null", "started_at"),
+    _execution("a start just past the last year", f"effective_us = {END_US}, started_by = 1", "null", "started_at"),
     _execution("a creation far in the future", f"created_us = {FAR_US}", "null", "created_at"),
     _execution("a creation before the first year", "created_us = -62135596800000001", "null", "created_at"),
     _execution("an end far in the future", f"completed_us = {FAR_US}", "null", "completed_at"),
     _execution("a duration of ages", f"duration_ms = {FAR_US}"),
     _execution("a duration below nothing", "duration_ms = -5"),
-    _execution("started seven times", "is_started = 7", field="started_at"),
-    _execution("waiting since another time than its creation", "is_started = 0, created_us = 5", field="started_at"),
+    _execution("run by a process that is not there", "started_by = 7", field="started_at"),
+    _execution("waiting since another time than its creation", "started_by = 0, created_us = 5", field="started_at"),
     _inserted("a row far in the future", effective_us=str(FAR_US)),
     _inserted("id 0", id="0"),
     _inserted("an id below 0", id="-7"),
@@ -176,16 +176,17 @@ CONTRADICTIONS = (
     _of_the_file("an empty change", "INSERT INTO change (name_id) VALUES (NULL)"),
     _of_the_file("a counter of a name that is not there", "INSERT INTO name_tally VALUES (9999, 1, 5, 5, 5)"),
     _of_the_file("a counter of a status beyond the five", "INSERT INTO name_tally VALUES (1, 9, 5, 0, 0)"),
-    _of_the_file("counters that count too many", "UPDATE period_tally SET runs = runs + 7 WHERE span = 0"),
-    _of_the_file("days that count too many", "UPDATE period_tally SET runs = runs + 7 WHERE span = 1"),
+    _of_the_file("counters that count too many", "UPDATE period_tally SET runs = runs + 7 WHERE span = 1"),
+    _of_the_file("days that count too many", "UPDATE period_tally SET runs = runs + 7 WHERE span = 0"),
     _of_the_file("hours that count too few", "UPDATE period_tally SET runs = 0 WHERE span = 2"),
     _of_the_file("names that count too many", "UPDATE name_tally SET runs = runs + 7"),
     _of_the_file("days of names that count too many", "UPDATE name_day_tally SET runs = runs + 7"),
     _of_the_file("no counters by day", "DELETE FROM name_day_tally"),
     _of_the_file("no counters at all", "DELETE FROM period_tally"),
     _of_the_file("no names", "DELETE FROM job_name"),
-    _of_the_file("no bounds of periods", "DELETE FROM period_zone"),
-    _of_the_file("no log of changes", "DELETE FROM change"),
+    _of_the_file("no bounds of completions", "UPDATE period_tally SET completed_low = NULL, completed_high = NULL"),
+    _of_the_file("bounds that hold nothing", "UPDATE period_tally SET id_low = id_high, created_high = created_low"),
+    _of_the_file("no log of changes", "DELETE FROM change WHERE seq < (SELECT max(seq) FROM change)"),
 )
 """What says that the file lies about its rows: answers may be wrong or refused, and never a traceback."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import jobstore
@@ -49,18 +50,24 @@ def write(path: Path, seed: int, acknowledged: Any, stop: Any) -> int:
     with jobstore.Recorder(path) as recorder:
         while not stop.is_set():
             name = source.choice(JOBS)
-            execution_id = recorder.enqueue(name, worker_id=f"worker-{seed}-{source.randrange(3)}")
-            acknowledged.value = int(execution_id)
-            if source.random() < 0.95:
-                recorder.start(execution_id)
-            if source.random() < 0.9:
-                recorder.finish(execution_id, source.choice(["SUCCESS", "SUCCESS", "FAILURE", "TIMEOUT"]))
-            if source.random() < 0.02:  # for a moment it has another name, and then again its own
-                recorder.rename_job(name, f"{name}_renamed_{seed}")
-                recorder.rename_job(f"{name}_renamed_{seed}", name)
+            with suppress(jobstore.NotFound):  # another writer has just renamed it
+                record(source, recorder, name, seed, acknowledged)
+                if source.random() < 0.02:  # for a moment it has another name, and then again its own
+                    recorder.rename_job(name, f"{name}_renamed_{seed}")
+                    recorder.rename_job(f"{name}_renamed_{seed}", name)
             calls += 3
             time.sleep(0.001)
     return calls
+
+
+def record(source: random.Random, recorder: jobstore.Recorder, name: str, seed: int, acknowledged: Any) -> None:
+    """Records a run, most often to its end, and tells its number as soon as it is known."""
+    execution_id = recorder.enqueue(name, worker_id=f"worker-{seed}-{source.randrange(3)}")
+    acknowledged.value = int(execution_id)
+    if source.random() < 0.95:
+        recorder.start(execution_id)
+    if source.random() < 0.9:
+        recorder.finish(execution_id, source.choice(["SUCCESS", "SUCCESS", "FAILURE", "TIMEOUT"]))
 
 
 def prune(path: Path, stop: Any) -> int:
