@@ -84,7 +84,7 @@ def test_ids_that_lie_far_apart_are_not_sealed(tmp_path: Path, monkeypatch: pyte
         "UPDATE execution SET trace_id = 'x' WHERE id = 1",
         "UPDATE execution SET worker_id = NULL, status = 0 WHERE id = 1",
         "DELETE FROM execution WHERE id = 1",
-        "INSERT INTO execution (id, name_id, status, effective_us, is_started, created_us) VALUES (7, 1, 1, 0, 1, 0)",
+        "INSERT INTO execution (id, name_id, status, effective_us, started_by, created_us) VALUES (7, 1, 1, 0, 1, 0)",
     ],
 )
 def test_a_change_removes_the_digest_of_its_chunk_alone(tmp_path: Path, change: str) -> None:
@@ -163,7 +163,7 @@ def test_a_reader_follows_new_chunks_behind_and_between_those_it_knows(
     path = tmp_path / "jobs.db"
     load(path, [1, 2, 4 * CHUNK])
     insert = (
-        "INSERT INTO execution (id, name_id, status, effective_us, is_started, created_us) VALUES (?, 1, 1, 5, 1, 5)"
+        "INSERT INTO execution (id, name_id, status, effective_us, started_by, created_us) VALUES (?, 1, 1, 5, 1, 5)"
     )
     with jobstore.open(path) as store:
         for number in (3, 5 * CHUNK, 4 * CHUNK + 1, 9 * CHUNK, 2 * CHUNK):

@@ -22,7 +22,7 @@ ROOMS: dict[str, str] = {
     "engine.jobbook engine.jobs engine.jobtexts engine.memory engine.orders engine.request engine.rows engine.schema engine.selection engine.sliced engine.started "
     "engine.stats engine.traces engine.window engine.zones",
     "store": "store retention",
-    "writing": "engine.writing engine.folders engine.gate engine.reserve engine.sealing liveness records",
+    "writing": "engine.writing engine.folders engine.gate engine.reserve engine.sealing columns liveness records",
     "recorder": "recorder recording pruning archive",
     "fixtures": "fixtures loading demo",
     "upkeep": "upkeep inspection",
