@@ -53,8 +53,8 @@ class Columns(NamedTuple):
 def execution_columns(documents: list[Any]) -> Columns | None:
     """The columns of some documents, or none where one is not plain or breaks a rule.
 
-    >>> execution_columns([{"job_name": "a", "status": "PENDING", "created_at": "2026-01-15T08:00:00Z"}]).statuses
-    [4]
+    >>> execution_columns([{"job_name": "a", "status": "SUCCESS", "created_at": "2026-01-15T08:00:00Z"}]).statuses
+    [1]
     >>> execution_columns([{"job_name": "a", "status": "DONE", "created_at": "2026-01-15T08:00:00Z"}])
     """
     try:

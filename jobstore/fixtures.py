@@ -219,7 +219,7 @@ def _new_store(path: str | os.PathLike[str]) -> Iterator[Loader]:
     making = file.with_name(f".{file.name}.{secrets.token_hex(4)}.loading")
     try:
         with driver_errors(file):
-            loader = Loader(making)
+            loader = Loader(making, file)
         try:
             yield loader
             with driver_errors(file):

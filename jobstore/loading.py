@@ -8,6 +8,7 @@ from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from jobstore.columns import are_ascending, execution_columns
+from jobstore.engine.connection import driver_errors
 from jobstore.engine.schema import finish_tables
 from jobstore.engine.sealing import seal_all
 from jobstore.engine.writing import apply_schema, write_settings
@@ -47,7 +48,14 @@ _INSERT_TOGETHER: Final = _INSERT_EXECUTION + f", ({'?, ' * 13}?)" * (TOGETHER -
 class Loader:
     """Fills a file that nobody else sees; what its dictionaries hold is written at the end."""
 
-    def __init__(self, making: Path) -> None:
+    def __init__(self, making: Path, file: Path) -> None:
+        """Begins with bare tables.
+
+        Args:
+            making: where it is filled.
+            file: what errors call it.
+        """
+        self._file = file
         self._connection = sqlite3.connect(f"{making.as_uri()}?mode=rwc", uri=True, isolation_level=None)
         _make_bare_tables(self._connection)
         self._store: Mapping[str, Any] | None = None
@@ -94,7 +102,8 @@ class Loader:
             numbers.append(number)
             jobs.append(job)
         rows = ((self._number_of(number, job.name), *job) for number, job in zip(numbers, jobs, strict=True))
-        self._connection.executemany(_INSERT_JOB, rows)
+        with driver_errors(self._file):
+            self._connection.executemany(_INSERT_JOB, rows)
         if progress is not None:
             progress(len(jobs))
 
@@ -154,19 +163,24 @@ class Loader:
         last_id = self._last_id
         columns = self._columns(list(chunk.values())) or [*zip(*self._rows(chunk, where), strict=True)]
         ids = columns[0]
-        whole = 0
-        if ids[0] > last_id and are_ascending(ids):
-            whole = len(ids) // TOGETHER * TOGETHER
-            values = chain.from_iterable(zip(*columns, strict=True))
-            for _ in range(0, whole, TOGETHER):
-                self._connection.execute(_INSERT_TOGETHER, tuple(islice(values, TOGETHER * len(columns))))
-        before = self._connection.total_changes - whole
-        try:
-            self._connection.executemany(_INSERT_EXECUTION, zip(*(column[whole:] for column in columns), strict=True))
-        except sqlite3.IntegrityError:  # the one way in which rows that were checked can fail
-            failed = self._connection.total_changes - before
-            place = [*chunk][failed]
-            raise InvalidRecord(f"{where.format(place)}: there is an execution {ids[failed]} already") from None
+        is_new = ids[0] > last_id and are_ascending(ids)
+        whole = len(ids) // TOGETHER * TOGETHER if is_new else 0
+        with driver_errors(self._file):
+            self._insert_together(columns, whole)
+            before = self._connection.total_changes - whole
+            rows = zip(*(column[whole:] for column in columns), strict=True)
+            try:
+                self._connection.executemany(_INSERT_EXECUTION, rows)
+            except sqlite3.IntegrityError:  # the one way in which rows that were checked can break a rule
+                failed = self._connection.total_changes - before
+                place = [*chunk][failed]
+                raise InvalidRecord(f"{where.format(place)}: there is an execution {ids[failed]} already") from None
+
+    def _insert_together(self, columns: Sequence[Sequence[Any]], count: int) -> None:
+        """Inserts the first so many rows."""
+        values = chain.from_iterable(zip(*columns, strict=True))
+        for _ in range(0, count, TOGETHER):
+            self._connection.execute(_INSERT_TOGETHER, tuple(islice(values, TOGETHER * len(columns))))
 
     def _columns(self, documents: list[Any]) -> list[Sequence[Any]] | None:
         """The columns of plain documents, their words turned into keys; none if one is not plain or breaks a rule."""

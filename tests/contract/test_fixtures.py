@@ -13,12 +13,21 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import jobstore
-from jobstore import instants, upkeep
-from jobstore.errors import Conflict, InvalidRecord, InvalidSchedule, JobStoreError, StoreNotFound, StoreUnreadable
+from jobstore import instants, loading, upkeep
+from jobstore.errors import (
+    Conflict,
+    InvalidRecord,
+    InvalidSchedule,
+    JobStoreError,
+    StoreFull,
+    StoreNotFound,
+    StoreUnreadable,
+)
 from jobstore.fixtures import dump, dump_lines, load, load_file
 from jobstore.recorder import Recorder
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -194,6 +203,20 @@ def test_an_error_of_the_iterable_is_its_own_and_leaves_nothing_behind(path):
     with pytest.raises(OSError, match="the source broke"):
         load(path, {"jobs": [JOB], "executions": runs()})
     assert remains(path) == set()
+
+
+def test_a_disk_that_fills_up_on_the_way_is_a_typed_error_and_leaves_nothing_behind(path, monkeypatch):
+    begun = loading._make_bare_tables
+
+    def small(connection: sqlite3.Connection) -> None:
+        begun(connection)
+        connection.execute("PRAGMA cache_size = 10")
+        connection.execute("PRAGMA max_page_count = 150")
+
+    monkeypatch.setattr(loading, "_make_bare_tables", small)
+    with pytest.raises(StoreFull, match="full"):
+        load(path, {"jobs": [JOB], "executions": ({**RUN, "error": "x" * 1000} for _ in range(5_000))})
+    assert remains(path) <= {"jobs.db.lock"}
 
 
 def test_nothing_is_at_the_path_until_the_store_is_whole(path):
