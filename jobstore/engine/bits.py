@@ -7,11 +7,11 @@ written to since) are made from their rows. After that, rows that changed are lo
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import and_, or_
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from jobstore.engine import digests
 from jobstore.engine.counters import in_chunks
@@ -42,6 +42,8 @@ COLUMNS_REMEMBERED = 2
 """Keys whose planes are kept; each is some twenty bits for each execution."""
 FEW_ROWS = 16
 """Names that have less than one execution in so many are looked up in their index."""
+VIEWS_REMEMBERED = 2
+"""Selections with their windows whose planes are kept, until something changes."""
 HOURS_REMEMBERED = 64
 BYTES = 256
 """So many workers have ranks that are bytes."""
@@ -85,6 +87,33 @@ def _patch(planes: Planes, place: int, touched: int, new: int) -> None:
         planes[place] = planes[place] & ~touched | new
 
 
+class Step(NamedTuple):
+    """A stretch of an order: the executions that have the same bits of a key down to a level."""
+
+    level: int
+    low: int
+    """Executions that come before them."""
+    runs: int
+    planes: Planes
+
+
+@dataclass(slots=True)
+class View:
+    """What a request selects."""
+
+    planes: Planes
+    ends: list[int]
+    """How many there are up to the end of each chunk."""
+    key: str = ""
+    steps: list[Step] = field(default_factory=list)
+    """On the way to the page that was last found by that key; the next page begins there."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.ends[-1]
+
+
 class Bits:
     """The planes of every execution; one for each connection, used by one thread at a time."""
 
@@ -99,6 +128,7 @@ class Bits:
         self._ranks: list[int | None] = []
         self._hours: OrderedDict[int, Hours] = OrderedDict()
         self._names: OrderedDict[Counters, Planes] = OrderedDict()
+        self._views: OrderedDict[tuple[object, ...], View] = OrderedDict()
         self._own_names: dict[int, array[int]] = {}
         """Of chunks that have no digest in the file."""
         self._changed: set[int] = set()
@@ -107,8 +137,19 @@ class Bits:
 
     # --- what a request selects
 
-    def chosen(self, connection: sqlite3.Connection, request: Request) -> Planes:
-        """The executions of a request."""
+    def view(self, connection: sqlite3.Connection, request: Request) -> View:
+        """The executions of a request; made once for as long as nothing changes."""
+        asked = (request.selection.parts, request.after_us, request.before_us)
+        view = self._views.get(asked)
+        if view is None:
+            planes = self._chosen(connection, request)
+            view = self._views[asked] = View(planes, list(accumulate(map(int.bit_count, planes))))
+            if len(self._views) > VIEWS_REMEMBERED:
+                self._views.popitem(last=False)
+        self._views.move_to_end(asked)
+        return view
+
+    def _chosen(self, connection: sqlite3.Connection, request: Request) -> Planes:
         parts = [self._part(connection, part) for part in request.selection.parts]
         planes = _either(parts)
         if not request.is_windowed:
@@ -257,6 +298,8 @@ class Bits:
         """Looks up what changed since the last request; False where there is a new chunk between others."""
         self._read.clear()
         changed, self._changed = sorted(self._changed), set()
+        if changed:
+            self._views.clear()
         for chunk, members in groupby(changed, key=_chunk_of):
             ids = list(members)
             rows = list(_rows_by_id(connection, ids))

@@ -7,10 +7,12 @@ each count says on which side the page lies.
 
 from __future__ import annotations
 
-from operator import and_, xor
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
+from operator import and_, attrgetter, invert, xor
 from typing import TYPE_CHECKING, Any
 
-from jobstore.engine.bits import Bits
+from jobstore.engine.bits import Bits, Step
 from jobstore.engine.counters import in_chunks
 from jobstore.engine.digests import CHUNK
 from jobstore.engine.schema import CHUNK_BITS
@@ -19,13 +21,15 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from jobstore.engine.bits import Column, Planes
+    from jobstore.engine.bits import Column, Planes, View
     from jobstore.engine.request import Request
 
 FEW = 256
 """So many rows are read and sorted rather than told apart bit by bit."""
 FEW_SLOTS = 16
 """So many are found one by one."""
+REMEMBERED_EVERY, STEPS_REMEMBERED = 6, 2
+"""Of the steps of a search every sixth is kept, and two of these."""
 MOST_READ = 25_000
 """Rows that share a code which does not tell them apart."""
 
@@ -36,32 +40,29 @@ class TooManyAlike(Exception):
 
 def page_ids_in_order(connection: sqlite3.Connection, bits: Bits, request: Request) -> list[int]:
     """The page in the order of ids."""
-    chosen = bits.chosen(connection, request)
-    count = _counted(chosen, request)
-    return _directed(_Ids(bits), chosen, count, request, request.offset, request.take)
+    view = _checked(bits.view(connection, request), request)
+    return _directed(bits, view.planes, view.ends, request, request.offset, request.take)
 
 
 def page_ids_sliced(connection: sqlite3.Connection, bits: Bits, key: str, request: Request) -> list[int] | None:
     """The page in the order of a key, nulls last; None: its codes do not tell the rows apart."""
     column = _COLUMNS[key](bits, connection)
-    chosen = bits.chosen(connection, request)
-    total = _counted(chosen, request)
-    present = list(map(and_, chosen, column.present))
-    count = _count(present)
-    search = _Search(connection, _Ids(bits), column, key)
+    view = _checked(bits.view(connection, request), request)
+    search = _Search(connection, bits, column, key, view)
+    count = search.count
     first, last = min(request.offset, count), min(request.offset + request.take, count)
     if request.descending:
         first, last = count - last, count - first
     try:
-        found = search.between(present, count, 0, first, last)
+        found = search.between(first, last)
     except TooManyAlike:
         return None
     if request.descending:
         found.reverse()
     rest = request.take - len(found)
     if rest:
-        absent = list(map(xor, chosen, present))
-        found += _directed(_Ids(bits), absent, total - count, request, max(0, request.offset - count), rest)
+        absent = list(map(and_, view.planes, map(invert, column.present)))
+        found += _directed(bits, absent, _ends(absent), request, max(0, request.offset - count), rest)
     return found
 
 
@@ -76,90 +77,102 @@ _EXACT = frozenset({"duration_ms", "worker.name"})
 """Keys whose codes are different where they are."""
 
 
-class _Ids:
-    """The ids of executions in planes."""
-
-    def __init__(self, bits: Bits) -> None:
-        self._chunks = bits.chunks
-
-    def between(self, chosen: Planes, first: int, last: int) -> list[int]:
-        """The ids at ranks ``first`` to ``last``, ascending."""
-        found: list[int] = []
-        passed = 0
-        for chunk, plane in zip(self._chunks, chosen, strict=True):
-            count = plane.bit_count()
-            if count and passed + count > first:
-                slots = slots_between(plane, max(0, first - passed), min(count, last - passed))
-                found += [(chunk << CHUNK_BITS) + slot for slot in slots]
-            passed += count
-            if passed >= last:
-                break
-        return found
-
-
 class _Search:
-    """Finds ranks among the values of a key."""
+    """Finds ranks among the values of a key in a view."""
 
-    def __init__(self, connection: sqlite3.Connection, ids: _Ids, column: Column, key: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, bits: Bits, column: Column, key: str, view: View) -> None:
         self._connection = connection
-        self._ids = ids
+        self._chunks = bits.chunks
         self._column = column
         self._key = key
         self._bits = column.bits()
+        if view.key != key:
+            present = list(map(and_, view.planes, column.present))
+            view.key, view.steps = key, [Step(0, 0, _count(present), present)]
+        self._steps = view.steps
 
-    def between(self, chosen: Planes, count: int, level: int, first: int, last: int) -> list[int]:
-        """The ids at ranks ``first`` to ``last`` in ascending order of the key's bits from a level on, then of ids."""
-        while first < last and count > FEW and level < len(self._bits):
-            ones = list(map(and_, chosen, self._column.planes[self._bits[level]]))
+    @property
+    def count(self) -> int:
+        """How many have the key."""
+        return self._steps[0].runs
+
+    def between(self, first: int, last: int) -> list[int]:
+        """The ids at ranks ``first`` to ``last`` in ascending order of the key, then of ids."""
+        if first >= last:
+            return []
+        around = [step for step in self._steps if step.low <= first and last <= step.low + step.runs]
+        nearest = max(around, key=attrgetter("level"))
+        return self._below(nearest, first, last)
+
+    def _below(self, step: Step, first: int, last: int) -> list[int]:
+        """The same of ranks within a step, bit by bit."""
+        while step.runs > FEW and step.level < len(self._bits):
+            ones = list(map(and_, step.planes, self._column.planes[self._bits[step.level]]))
             larger = _count(ones)
-            smaller = count - larger
-            level += 1
-            if first >= smaller:
-                chosen, count, first, last = ones, larger, first - smaller, last - smaller
-                continue
-            zeros = list(map(xor, chosen, ones))
-            if last > smaller:
-                below = self.between(zeros, smaller, level, first, smaller)
-                return below + self.between(ones, larger, level, 0, last - smaller)
-            chosen, count = zeros, smaller
-        return self._sorted(chosen, count, first, last) if first < last else []
+            middle = step.low + step.runs - larger
+            above = Step(step.level + 1, middle, larger, ones)
+            if first >= middle:
+                step = above
+            else:
+                below = Step(step.level + 1, step.low, middle - step.low, list(map(xor, step.planes, ones)))
+                if last > middle:
+                    return self._below(below, first, middle) + self._below(above, middle, last)
+                step = below
+            if step.level % REMEMBERED_EVERY == 0:
+                self._steps[1:] = [*self._steps[1:], step][-STEPS_REMEMBERED:]
+        return self._sorted(step, first - step.low, last - step.low)
 
-    def _sorted(self, chosen: Planes, count: int, first: int, last: int) -> list[int]:
+    def _sorted(self, step: Step, first: int, last: int) -> list[int]:
         """Few rows, or those of one code."""
-        if self._key in _EXACT and count > FEW:
-            return self._ids.between(chosen, first, last)
-        if count > MOST_READ:
+        if self._key in _EXACT and step.runs > FEW:
+            return _ids_between(self._chunks, step.planes, _ends(step.planes), first, last)
+        if step.runs > MOST_READ:
             raise TooManyAlike
         expression = _EXPRESSIONS.get(self._key, self._key)
         rows: list[tuple[Any, int]] = []
-        for some in in_chunks(self._ids.between(chosen, 0, count)):
+        for some in in_chunks(_ids_between(self._chunks, step.planes, _ends(step.planes), 0, step.runs)):
             marks = ",".join("?" * len(some))
             rows += self._connection.execute(f"SELECT {expression}, id FROM execution WHERE id IN ({marks})", some)
         rows.sort()
         return [row_id for _, row_id in rows[first:last]]
 
 
-def _counted(chosen: Planes, request: Request) -> int:
-    """How many are chosen, which counters know as well.
+def _checked(view: View, request: Request) -> View:
+    """The view, after a look at what counters know as well.
 
     Raises:
         ValueError: they say something else.
     """
-    count = _count(chosen)
-    if count != request.total:
-        raise ValueError(f"digests select {count} executions, counters {request.total}")
-    return count
+    if view.count != request.total:
+        raise ValueError(f"digests select {view.count} executions, counters {request.total}")
+    return view
 
 
-def _count(chosen: Planes) -> int:
-    return sum(map(int.bit_count, chosen))
+def _count(planes: Planes) -> int:
+    return sum(map(int.bit_count, planes))
 
 
-def _directed(ids: _Ids, chosen: Planes, count: int, request: Request, offset: int, take: int) -> list[int]:
+def _ends(planes: Planes) -> list[int]:
+    """How many bits are set up to the end of each chunk."""
+    return list(accumulate(map(int.bit_count, planes)))
+
+
+def _directed(bits: Bits, planes: Planes, ends: list[int], request: Request, offset: int, take: int) -> list[int]:
     """The ids at an offset in the direction of a request."""
     if request.descending:
-        return ids.between(chosen, max(0, count - offset - take), count - offset)[::-1]
-    return ids.between(chosen, offset, offset + take)
+        return _ids_between(bits.chunks, planes, ends, max(0, ends[-1] - offset - take), ends[-1] - offset)[::-1]
+    return _ids_between(bits.chunks, planes, ends, offset, offset + take)
+
+
+def _ids_between(chunks: list[int], planes: Planes, ends: list[int], first: int, last: int) -> list[int]:
+    """The ids at ranks ``first`` to ``last``, ascending."""
+    found: list[int] = []
+    for place in range(bisect_right(ends, first), min(bisect_left(ends, last) + 1, len(ends))):
+        begin = ends[place - 1] if place else 0
+        if ends[place] > begin:
+            slots = slots_between(planes[place], max(0, first - begin), min(ends[place], last) - begin)
+            found += [(chunks[place] << CHUNK_BITS) + slot for slot in slots]
+    return found
 
 
 def slots_between(plane: int, first: int, last: int) -> list[int]:

@@ -124,6 +124,8 @@ def force_bits(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(bits, "COLUMNS_REMEMBERED", (1, 3)[seed % 2])
     monkeypatch.setattr(sliced, "FEW", (0, 5)[seed % 2])
     monkeypatch.setattr(sliced, "FEW_SLOTS", (0, 3)[seed % 2])
+    monkeypatch.setattr(sliced, "REMEMBERED_EVERY", (6, 1)[seed % 2])
+    monkeypatch.setattr(sliced, "STEPS_REMEMBERED", 1 + seed // 2 % 2)
     monkeypatch.setattr(orders, "SLICED_FREELY", -(10**9))
     monkeypatch.setattr(orders, "PASSED", 3)
     monkeypatch.setattr(orders, "GATHERED", 20)
