@@ -69,7 +69,8 @@ def importing() -> Line:
 def opening(dataset: Dataset) -> Iterator[Line]:
     """Opening the file and the first query after it, the file in the system's cache and out of it."""
     path = dataset.path("jobstore")
-    for name, query in (("latest", {}), ("dense search", {"search": "kline"})):
+    deep = {"search": "kline", "order_by": "duration_ms", "offset": dataset.size // 8}
+    for name, query in (("latest", {}), ("dense search", {"search": "kline"}), ("dense, deep by duration", deep)):
         for cold in (False, True):
             found = []
             for _ in range(REPEATS):
@@ -103,9 +104,15 @@ def forget(path: Path) -> None:
 def _mix() -> list[tuple[str, dict[str, Any]]]:
     """One variant of every measured query, deep ones included."""
     from benchmarks.cases import CASES  # noqa: PLC0415 - the fleet is made only where it is needed
+    from benchmarks.fleet import DENSE  # noqa: PLC0415
 
     mix: list[tuple[str, dict[str, Any]]] = [(case.method, case.query(number)) for case in CASES for number in range(4)]
     mix += [(case.method, {**case.query(0), "offset": 20_000}) for case in CASES if case.deep]
+    mix += [
+        ("list_job_executions", {"order_by": order, "search": search, "offset": 20_000})
+        for order in ("duration_ms", "trace_id", "worker_id")
+        for search in (None, DENSE)
+    ]
     mix += [("list_jobs", {"order_by": "next_run_at"}), ("list_jobs", {"search": "sync"}), ("job_stats", {})]
     return mix
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 HEADERS = ("", "goal", "measured", "p99", "against others", "growth", "")
 
+FAR = 2
+"""Beyond so many times a goal, per cents are hard to read."""
+
 
 def table(lines: Iterable[Line], size: str) -> Table:
     """The lines of one size, part by part."""
@@ -73,7 +76,8 @@ def verdict(line: Line) -> str:
 
 def _missed(figure: Figure) -> str:
     if figure.at_most is not None and figure.value > figure.at_most:
-        return f"{(figure.value / figure.at_most - 1) * 100:.0f} % over"
+        times = figure.value / figure.at_most
+        return f"{(times - 1) * 100:.0f} % over" if times < FAR else f"{brief(times)} x the goal"
     return f"{(1 - figure.value / (figure.at_least or 1)) * 100:.0f} % short"
 
 
