@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from jobstore.engine import digests
-from jobstore.engine.bits import ids_of, rows_of, trace_scale_of
+from jobstore.engine.chunks import ids_of, rows_of, trace_scale_of
 from jobstore.engine.schema import DIGEST_PARTS, HOUR_US, SPAN_ALL, SPAN_DAY, SPAN_HOUR
 from jobstore.errors import InvalidRecord, InvalidSchedule, shown
 from jobstore.instants import MIN_US

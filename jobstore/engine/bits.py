@@ -14,11 +14,23 @@ from operator import and_, or_
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from jobstore.engine import digests
+from jobstore.engine.chunks import (
+    about_of,
+    blob_of,
+    chunk_of,
+    open_chunks,
+    planes_of,
+    rows_by_id,
+    rows_of,
+    sealed_chunks,
+    trace_scale_of,
+    worker_ranks,
+)
 from jobstore.engine.counters import in_chunks
-from jobstore.engine.digests import ABOUT, CHUNK, ROW_SELECT, About, Hours, Row, Sliced, TraceScale
-from jobstore.engine.schema import CHUNK_BITS, DIGEST_PARTS, HOUR_US, SEALED_FROM
+from jobstore.engine.digests import CHUNK, About, Hours, Row, Sliced, TraceScale
+from jobstore.engine.schema import SEALED_FROM
 from jobstore.engine.selection import ALL_STATUSES
-from jobstore.instants import MAX_US, MIN_US
+from jobstore.engine.spans import Window
 
 if TYPE_CHECKING:
     import sqlite3
@@ -45,6 +57,7 @@ FEW_ROWS = 16
 VIEWS_REMEMBERED = 2
 """Selections with their windows whose planes are kept, until something changes."""
 HOURS_REMEMBERED = 64
+NO_SCALE = TraceScale("", "0")
 BYTES = 256
 """So many workers have ranks that are bytes."""
 
@@ -117,11 +130,11 @@ class View:
 class Bits:
     """The planes of every execution; one for each connection, used by one thread at a time."""
 
-    def __init__(self, about: dict[int, About], trace_scale: TraceScale) -> None:
+    def __init__(self, about: dict[int, About]) -> None:
         self.chunks = sorted(about)
         """The chunks that hold executions; `Planes` are in this order."""
         self._about = [about[chunk] for chunk in self.chunks]
-        self._trace_code = trace_scale.coder()
+        self._trace_code = NO_SCALE.coder()
         self._statuses: list[Planes] = []
         self._all: Planes = []
         self._columns: OrderedDict[int, Column] = OrderedDict()
@@ -155,7 +168,7 @@ class Bits:
         if not request.is_windowed:
             return planes
         planes = planes.copy()
-        window = _Window(connection, request.after_us, request.before_us)
+        window = Window(connection, request.after_us, request.before_us)
         for place, about in enumerate(self._about):
             if window.is_beyond(about):
                 planes[place] = 0
@@ -193,7 +206,7 @@ class Bits:
             marks = ",".join("?" * len(some))
             sql = f"SELECT id FROM execution INDEXED BY execution_name WHERE name_id IN ({marks})"
             ids += [row_id for (row_id,) in connection.execute(sql, some)]
-        found = _planes_of(ids)
+        found = planes_of(ids)
         return [found.get(chunk, 0) for chunk in self.chunks]
 
     def _looked_at(self, connection: sqlite3.Connection, names: set[int]) -> Planes:
@@ -213,7 +226,7 @@ class Bits:
         return planes
 
     def _name_slots(self, connection: sqlite3.Connection, chunk: int) -> array[int]:
-        data = _blob(connection, chunk, digests.NAMES)
+        data = blob_of(connection, chunk, digests.NAMES)
         if data is not None:
             return digests.unpack_slots(data)
         slots = self._own_names[chunk] = digests.names(self._rows(connection, chunk))
@@ -222,7 +235,7 @@ class Bits:
     def _hours_of(self, connection: sqlite3.Connection, chunk: int) -> Hours:
         hours = self._hours.get(chunk)
         if hours is None:
-            data = _blob(connection, chunk, digests.HOURS)
+            data = blob_of(connection, chunk, digests.HOURS)
             numbers = digests.hours(self._rows(connection, chunk)) if data is None else digests.unpack_slots(data)
             hours = self._hours[chunk] = Hours(numbers)
             if len(self._hours) > HOURS_REMEMBERED:
@@ -239,8 +252,12 @@ class Bits:
 
     def traces(self, connection: sqlite3.Connection) -> Column:
         """The codes of the trace ids."""
-        keys = self._loaded(connection, digests.TRACES, digests.unpack_sliced, self._traces)
-        return self._column(digests.TRACES, lambda: Column.of(list(keys)))
+
+        def made() -> Column:
+            self._trace_code = (trace_scale_of(connection) or NO_SCALE).coder()
+            return Column.of(list(self._loaded(connection, digests.TRACES, digests.unpack_sliced, self._traces)))
+
+        return self._column(digests.TRACES, made)
 
     def _traces(self, rows: Iterable[Row]) -> Sliced:
         return digests.traces(rows, self._trace_code)
@@ -249,7 +266,7 @@ class Bits:
         """The ranks of the workers' names; made anew when there is a new worker."""
 
         def made() -> Column:
-            self._ranks = _worker_ranks(connection)
+            self._ranks = worker_ranks(connection)
             keys = self._loaded(connection, digests.WORKERS, digests.unpack_slots, digests.workers)
             return Column.of([self._ranked(slots) for slots in keys])
 
@@ -279,7 +296,7 @@ class Bits:
     ) -> Iterator[_T]:
         """A part of every chunk, read or made."""
         for chunk in self.chunks:
-            data = _blob(connection, chunk, part)
+            data = blob_of(connection, chunk, part)
             yield made(self._rows(connection, chunk)) if data is None else unpack(data)
 
     def _rows(self, connection: sqlite3.Connection, chunk: int) -> list[Row]:
@@ -300,9 +317,9 @@ class Bits:
         changed, self._changed = sorted(self._changed), set()
         if changed:
             self._views.clear()
-        for chunk, members in groupby(changed, key=_chunk_of):
+        for chunk, members in groupby(changed, key=chunk_of):
             ids = list(members)
-            rows = list(_rows_by_id(connection, ids))
+            rows = list(rows_by_id(connection, ids))
             if chunk not in self.chunks[-OPEN_CHUNKS:] and chunk not in self.chunks and rows:
                 if chunk < self.chunks[-1]:
                     return False
@@ -351,106 +368,18 @@ class Bits:
                 self._columns[digests.WORKERS].patch(place, touched, digests.sliced(codes))
 
 
-class _Window:
-    """Which executions start in a window: whole hours by the hours of their slots, the edges by an index."""
-
-    def __init__(self, connection: sqlite3.Connection, after_us: int | None, before_us: int | None) -> None:
-        self._connection = connection
-        self._after_us = MIN_US if after_us is None else after_us
-        self._before_us = MAX_US if before_us is None else before_us
-        self._added: dict[int, int] = {}
-        self._removed: dict[int, int] = {}
-        self._first = digests.hour_number(self._after_us)
-        self._last = digests.hour_number(self._before_us)
-        if self._first == self._last:
-            self._added = self._edge(self._after_us, self._before_us)
-            self._first += 1
-        else:
-            self._cut_first()
-            self._cut_last()
-
-    def _cut_first(self) -> None:
-        """The hour in which the window begins: counted in or out, and the shorter side of it looked up."""
-        begins_us = _begins_us(self._first)
-        if self._after_us - begins_us <= HOUR_US // 2:
-            self._removed = self._edge(begins_us, self._after_us - 1)
-        else:
-            self._first += 1
-            self._added = self._edge(self._after_us, _begins_us(self._first) - 1)
-
-    def _cut_last(self) -> None:
-        ends_us = _begins_us(self._last + 1) - 1
-        if ends_us - self._before_us <= HOUR_US // 2:
-            _merge(self._removed, self._edge(self._before_us + 1, ends_us))
-        else:
-            _merge(self._added, self._edge(_begins_us(self._last), self._before_us))
-            self._last -= 1
-
-    def _edge(self, low_us: int, high_us: int) -> dict[int, int]:
-        rows = self._connection.execute(
-            "SELECT id FROM execution INDEXED BY execution_started WHERE effective_us BETWEEN ? AND ?",
-            (low_us, high_us),
-        )
-        return _planes_of([row_id for (row_id,) in rows])
-
-    def is_beyond(self, about: About) -> bool:
-        """Whether nothing of a chunk is in the window."""
-        return about.high_us < self._after_us or self._before_us < about.low_us
-
-    def holds(self, about: About) -> bool:
-        """Whether all of a chunk is in the window."""
-        return self._after_us <= about.low_us and about.high_us <= self._before_us
-
-    def plane(self, chunk: int, hours: Hours) -> int:
-        """The executions of a chunk in the window."""
-        whole = hours.between(self._first, self._last)
-        return whole & ~self._removed.get(chunk, 0) | self._added.get(chunk, 0)
-
-
-def _begins_us(hour: int) -> int:
-    """The first instant of an hour as digests count them."""
-    return (hour - 1) * HOUR_US + MIN_US
-
-
-def _merge(planes: dict[int, int], others: dict[int, int]) -> None:
-    for chunk, plane in others.items():
-        planes[chunk] = planes.get(chunk, 0) | plane
-
-
-def _planes_of(ids: list[int]) -> dict[int, int]:
-    """The planes of executions by chunk."""
-    return {
-        chunk: digests.plane_of_slots(map(digests.slot_of, members))
-        for chunk, members in groupby(sorted(ids), key=_chunk_of)
-    }
-
-
 def open_bits(connection: sqlite3.Connection, everything: int) -> Bits | None:
     """The digests of a file; None where there are too few of them: the file is small, or not sealed."""
     if everything < SEALED_FROM:
         return None
-    about = {
-        key // DIGEST_PARTS: digests.unpack_about(data)
-        for key, data in connection.execute(f"SELECT key, data FROM digest WHERE key % {DIGEST_PARTS} = {ABOUT}")
-    }
+    about = sealed_chunks(connection)
     outside = everything - sum([one.runs for one in about.values()])
     if not 0 <= outside <= OPEN_ROWS:
         return None
     found = _with_open_chunks(connection, about)
     if found is None:
         return None
-    return Bits(found, trace_scale_of(connection) or TraceScale("", "0"))
-
-
-def trace_scale_of(connection: sqlite3.Connection) -> TraceScale | None:
-    """The scale that the digests of a file have; None: none of them has met a trace id."""
-    row = connection.execute(
-        """
-        SELECT prefix.value, digits.value FROM setting AS prefix JOIN setting AS digits ON digits.key = 'trace_digits'
-        WHERE prefix.key = 'trace_prefix'
-        """
-    ).fetchone()
-    return None if row is None else TraceScale._make(row)
+    return Bits(found)
 
 
 def _with_open_chunks(connection: sqlite3.Connection, sealed: dict[int, About]) -> dict[int, About] | None:
@@ -459,58 +388,5 @@ def _with_open_chunks(connection: sqlite3.Connection, sealed: dict[int, About]) 
     for chunk in open_chunks(connection, sealed):
         if len(found) - len(sealed) == OPEN_CHUNKS:
             return None
-        found[chunk] = _about_of(connection, chunk)
+        found[chunk] = about_of(connection, chunk)
     return found
-
-
-def open_chunks(connection: sqlite3.Connection, sealed: Iterable[int]) -> Iterator[int]:
-    """The chunks that hold executions and have no digest, in order; a look-up for each, and for each gap."""
-    is_sealed, chunk = frozenset(sealed), 0
-    while True:
-        while chunk in is_sealed:
-            chunk += 1
-        (row_id,) = connection.execute("SELECT min(id) FROM execution WHERE id >= ?", (chunk << CHUNK_BITS,)).fetchone()
-        if row_id is None:
-            return
-        chunk = _chunk_of(row_id)
-        if chunk not in is_sealed:
-            yield chunk
-            chunk += 1
-
-
-def _about_of(connection: sqlite3.Connection, chunk: int) -> About:
-    sql = "SELECT count(*), min(effective_us), max(effective_us) FROM execution NOT INDEXED WHERE id BETWEEN ? AND ?"
-    return About(*connection.execute(sql, ids_of(chunk)).fetchone())
-
-
-def rows_of(connection: sqlite3.Connection, chunk: int) -> list[Row]:
-    """The executions of a chunk, as plain tuples."""
-    return connection.execute(f"{ROW_SELECT} WHERE id BETWEEN ? AND ?", ids_of(chunk)).fetchall()
-
-
-def _rows_by_id(connection: sqlite3.Connection, ids: list[int]) -> Iterator[Row]:
-    for some in in_chunks(ids):
-        yield from map(Row._make, connection.execute(f"{ROW_SELECT} WHERE id IN ({','.join('?' * len(some))})", some))
-
-
-def _blob(connection: sqlite3.Connection, chunk: int, part: int) -> bytes | None:
-    row = connection.execute("SELECT data FROM digest WHERE key = ?", (chunk * DIGEST_PARTS + part,)).fetchone()
-    return None if row is None else row[0]
-
-
-def _worker_ranks(connection: sqlite3.Connection) -> list[int | None]:
-    """The rank of each worker's name, from 1, by the worker's key; none for no worker."""
-    keys = [key for (key,) in connection.execute("SELECT worker_id FROM worker ORDER BY name")]
-    ranks: list[int | None] = [None] * (max(keys, default=0) + 1)
-    for rank, key in enumerate(keys, 1):
-        ranks[key] = rank
-    return ranks
-
-
-def _chunk_of(row_id: int) -> int:
-    return row_id >> CHUNK_BITS
-
-
-def ids_of(chunk: int) -> tuple[int, int]:
-    """The first and the last id of a chunk."""
-    return chunk << CHUNK_BITS, ((chunk + 1) << CHUNK_BITS) - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from jobstore.engine import digests
-from jobstore.engine.bits import ids_of, open_chunks, rows_of, trace_scale_of
+from jobstore.engine.chunks import ids_of, open_chunks, rows_of, sealed_chunks, trace_scale_of
 from jobstore.engine.digests import CHUNK
 from jobstore.engine.schema import CHUNK_BITS, DIGEST_PARTS, SEALED_FROM, SPAN_ALL
 
@@ -48,14 +48,10 @@ def due(connection: sqlite3.Connection, distance: int) -> Iterator[int]:
     ).fetchone()
     if (last_id - first_id >> CHUNK_BITS) * FEWEST_RUNS > everything:
         return
-    sealed = {key // DIGEST_PARTS for (key,) in connection.execute(f"SELECT key FROM digest WHERE {_IS_ABOUT}")}
-    for chunk in open_chunks(connection, sealed):
+    for chunk in open_chunks(connection, sealed_chunks(connection)):
         if ids_of(chunk)[1] > last_id - distance:
             return
         yield chunk
-
-
-_IS_ABOUT = f"key % {DIGEST_PARTS} = {digests.ABOUT}"
 
 
 def seal(connection: sqlite3.Connection, chunk: int, trace_code: Callable[[str | None], int | None]) -> None:

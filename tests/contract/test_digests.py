@@ -174,3 +174,25 @@ def test_a_reader_follows_new_chunks_behind_and_between_those_it_knows(
                 with jobstore.open(path) as other:
                     assert found == other.list_job_executions(**asked)
                 assert str(number) in [document["id"] for document in found["data"]]
+
+
+def test_a_reader_tells_traces_by_the_scale_that_a_later_digest_brought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobstore.engine.orders.SLICED_FREELY", -(10**9))
+    monkeypatch.setattr("jobstore.engine.orders.PASSED", -1)
+    monkeypatch.setattr("jobstore.engine.sliced.FEW", 0)
+    path = tmp_path / "jobs.db"
+    load(path, [1, 2, CHUNK])
+    with jobstore.open(path) as store:
+        store.list_job_executions(order_by="duration_ms")
+        with jobstore.Recorder(path) as recorder:
+            for trace_id in ("c", "a", "b"):
+                recorder.enqueue("sync", trace_id=trace_id)
+            recorder.prune(keep_last=100)
+        with sqlite3.connect(path) as connection:
+            sealing.seal_all(connection)
+        connection.close()
+        found = [document["trace_id"] for document in store.list_job_executions(order_by="trace_id")["data"]]
+    assert found == ["c", "b", "a", None, None, None]
+    assert check(path) == []
