@@ -48,14 +48,14 @@ Planes = list[int]
 OPEN_ROWS = 4 * CHUNK
 """So many executions may be outside of digests; a reader makes their digests itself, some microseconds each."""
 OPEN_CHUNKS = 64
-NAMES_REMEMBERED = 4
+NAMES_REMEMBERED = 3
 """Sets of names whose planes are kept; each is a bit for each execution."""
 COLUMNS_REMEMBERED = 2
 """Keys whose planes are kept; each is some twenty bits for each execution."""
 FEW_ROWS = 16
 """Names that have less than one execution in so many are looked up in their index."""
-VIEWS_REMEMBERED = 2
-"""Selections with their windows whose planes are kept, until something changes."""
+VIEWS_REMEMBERED = 1
+"""Selections with their windows whose planes are kept, until something changes: for who turns pages."""
 HOURS_REMEMBERED = 64
 NO_SCALE = TraceScale("", "0")
 BYTES = 256

@@ -325,7 +325,9 @@ def walk_filtered(
         None when the budget of entries, or the executions that have the key, are spent first.
     """
     condition, values = _condition(request)
-    keys = segment.select("execution.id AS id, name_id, status, effective_us")
+    # What an index covers must not be looked up in the rows: the start is named only where it is compared.
+    start = ", effective_us" if request.is_windowed else ""
+    keys = segment.select(f"execution.id AS id, name_id, status{start}")
     sql = f"SELECT id FROM ({keys} LIMIT ?) WHERE {condition} LIMIT ? OFFSET ?"
     rows = connection.execute(sql, (*segment.bound(()), budget, *values, request.take, request.offset))
     ids = [row_id for (row_id,) in rows]
