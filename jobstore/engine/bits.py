@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import reduce
-from itertools import accumulate, groupby
+from itertools import groupby
 from operator import and_, or_
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -28,6 +28,7 @@ from jobstore.engine.chunks import (
 )
 from jobstore.engine.counters import in_chunks
 from jobstore.engine.digests import CHUNK, About, Hours, Row, Sliced, TraceScale
+from jobstore.engine.planes import LANES, Column, either, ends_of, joined, lanes, patch
 from jobstore.engine.schema import SEALED_FROM
 from jobstore.engine.selection import ALL_STATUSES
 from jobstore.engine.spans import Window
@@ -38,20 +39,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from jobstore.engine.counters import Counters
+    from jobstore.engine.planes import Planes
     from jobstore.engine.request import Request
     from jobstore.engine.selection import Part
 
 _T = TypeVar("_T")
-Planes = list[int]
-"""A plane for each chunk, in the order of chunks."""
-
 OPEN_ROWS = 4 * CHUNK
 """So many executions may be outside of digests; a reader makes their digests itself, some microseconds each."""
 OPEN_CHUNKS = 64
 NAMES_REMEMBERED = 3
 """Sets of names whose planes are kept; each is a bit for each execution."""
-COLUMNS_REMEMBERED = 2
-"""Keys whose planes are kept; each is some twenty bits for each execution."""
+PLANES_REMEMBERED = 32
+"""Of keys, least recently used first to go, but for the last key; a plane is a bit for each execution."""
 FEW_ROWS = 16
 """Names that have less than one execution in so many are looked up in their index."""
 VIEWS_REMEMBERED = 1
@@ -62,42 +61,8 @@ BYTES = 256
 """So many workers have ranks that are bytes."""
 
 
-@dataclass(slots=True)
-class Column:
-    """A key of all executions: the planes of those that have it, and of each bit of its code."""
-
-    present: Planes
-    planes: dict[int, Planes]
-
-    @classmethod
-    def of(cls, keys: list[Sliced]) -> Column:
-        """From the chunks' own."""
-        bits = {bit for key in keys for bit in key.planes}
-        return cls([key.present for key in keys], {bit: [key.planes.get(bit, 0) for key in keys] for bit in bits})
-
-    def bits(self) -> list[int]:
-        """The bits that tell keys apart, highest first; planes that are as `present` are the same objects."""
-        return sorted([bit for bit, planes in self.planes.items() if planes != self.present], reverse=True)
-
-    def patch(self, place: int, touched: int, new: Sliced) -> None:
-        """Sets the touched slots of a chunk anew; one beyond the last is a new chunk."""
-        _patch(self.present, place, touched, new.present)
-        for bit in new.planes.keys() - self.planes.keys():
-            self.planes[bit] = [0] * (len(self.present) - 1)
-        for bit, planes in self.planes.items():
-            _patch(planes, place, touched, new.planes.get(bit, 0))
-
-
-def _either(sets: list[Planes]) -> Planes:
-    """The union."""
-    return reduce(lambda one, other: list(map(or_, one, other)), sets)
-
-
-def _patch(planes: Planes, place: int, touched: int, new: int) -> None:
-    if place >= len(planes):
-        planes.append(new)
-    else:
-        planes[place] = planes[place] & ~touched | new
+def _breadth(column: Column) -> int:
+    return len(column.planes)
 
 
 class Step(NamedTuple):
@@ -116,7 +81,7 @@ class View:
 
     planes: Planes
     ends: list[int]
-    """How many there are up to the end of each chunk."""
+    """How many there are up to the end of each piece of a plane."""
     key: str = ""
     steps: list[Step] = field(default_factory=list)
     """On the way to the page that was last found by that key; the next page begins there."""
@@ -156,7 +121,7 @@ class Bits:
         view = self._views.get(asked)
         if view is None:
             planes = self._chosen(connection, request)
-            view = self._views[asked] = View(planes, list(accumulate(map(int.bit_count, planes))))
+            view = self._views[asked] = View(planes, ends_of(planes))
             if len(self._views) > VIEWS_REMEMBERED:
                 self._views.popitem(last=False)
         self._views.move_to_end(asked)
@@ -164,26 +129,29 @@ class Bits:
 
     def _chosen(self, connection: sqlite3.Connection, request: Request) -> Planes:
         parts = [self._part(connection, part) for part in request.selection.parts]
-        planes = _either(parts)
+        planes = either(parts)
         if not request.is_windowed:
             return planes
         planes = planes.copy()
         window = Window(connection, request.after_us, request.before_us)
         for place, about in enumerate(self._about):
-            if window.is_beyond(about):
-                planes[place] = 0
-            elif planes[place] and not window.holds(about):
-                planes[place] &= window.plane(self.chunks[place], self._hours_of(connection, self.chunks[place]))
+            if not window.holds(about):
+                chunk, stretch = self.chunks[place], slice(place * LANES, (place + 1) * LANES)
+                inside = 0 if window.is_beyond(about) else window.plane(chunk, self._hours_of(connection, chunk))
+                planes[stretch] = map(and_, planes[stretch], lanes(inside))
         return planes
 
     def _part(self, connection: sqlite3.Connection, part: Part) -> Planes:
         if not self._statuses:
             found = self._loaded(connection, digests.STATUSES, digests.unpack_statuses, digests.statuses)
-            self._statuses = [list(planes) for planes in zip(*found, strict=True)]
-            self._all = _either(self._statuses)
+            self._statuses = [[] for _ in ALL_STATUSES]
+            for chunk in found:
+                for planes, plane in zip(self._statuses, chunk, strict=True):
+                    planes.extend(lanes(plane))
+            self._all = either(self._statuses)
         if part.statuses == ALL_STATUSES:
             return self._all if part.names is None else self._names_of(connection, part.counters)
-        planes = _either([self._statuses[status] for status in part.statuses])
+        planes = either([self._statuses[status] for status in part.statuses])
         return planes if part.names is None else list(map(and_, planes, self._names_of(connection, part.counters)))
 
     def _names_of(self, connection: sqlite3.Connection, counters: Counters) -> Planes:
@@ -207,14 +175,14 @@ class Bits:
             sql = f"SELECT id FROM execution INDEXED BY execution_name WHERE name_id IN ({marks})"
             ids += [row_id for (row_id,) in connection.execute(sql, some)]
         found = planes_of(ids)
-        return [found.get(chunk, 0) for chunk in self.chunks]
+        return joined(found.get(chunk, 0) for chunk in self.chunks)
 
     def _looked_at(self, connection: sqlite3.Connection, names: set[int]) -> Planes:
         """The planes of many: the name of every execution is looked at, some twenty million a second."""
         is_wanted = bytearray(max(names, default=0) + 1)
         for name_id in names:
             is_wanted[name_id] = 1
-        planes = []
+        planes: Planes = []
         for chunk in self.chunks:
             slots = self._own_names.get(chunk) or self._name_slots(connection, chunk)
             try:
@@ -222,7 +190,7 @@ class Bits:
             except IndexError:  # a name beyond those that are wanted
                 is_wanted.extend(bytes(max(slots) + 1 - len(is_wanted)))
                 flags = bytes(map(is_wanted.__getitem__, slots))
-            planes.append(digests.plane_of(flags))
+            planes += lanes(digests.plane_of(flags))
         return planes
 
     def _name_slots(self, connection: sqlite3.Connection, chunk: int) -> array[int]:
@@ -248,14 +216,14 @@ class Bits:
     def durations(self, connection: sqlite3.Connection) -> Column:
         """The durations."""
         keys = self._loaded(connection, digests.DURATIONS, digests.unpack_sliced, digests.durations)
-        return self._column(digests.DURATIONS, lambda: Column.of(list(keys)))
+        return self._column(digests.DURATIONS, lambda: Column.of(keys))
 
     def traces(self, connection: sqlite3.Connection) -> Column:
         """The codes of the trace ids."""
 
         def made() -> Column:
             self._trace_code = (trace_scale_of(connection) or NO_SCALE).coder()
-            return Column.of(list(self._loaded(connection, digests.TRACES, digests.unpack_sliced, self._traces)))
+            return Column.of(self._loaded(connection, digests.TRACES, digests.unpack_sliced, self._traces))
 
         return self._column(digests.TRACES, made)
 
@@ -268,7 +236,7 @@ class Bits:
         def made() -> Column:
             self._ranks = worker_ranks(connection)
             keys = self._loaded(connection, digests.WORKERS, digests.unpack_slots, digests.workers)
-            return Column.of([self._ranked(slots) for slots in keys])
+            return Column.of(map(self._ranked, keys))
 
         return self._column(digests.WORKERS, made)
 
@@ -282,7 +250,7 @@ class Bits:
         """What is remembered of a key, or is made now."""
         if part not in self._columns:
             self._columns[part] = made()
-            if len(self._columns) > COLUMNS_REMEMBERED:
+            while len(self._columns) > 1 and sum(map(_breadth, self._columns.values())) > PLANES_REMEMBERED:
                 self._columns.popitem(last=False)
         self._columns.move_to_end(part)
         return self._columns[part]
@@ -337,11 +305,11 @@ class Bits:
         self._about[place] = About(runs, min([low_us, *starts]), max([high_us, *starts]))
         if self._statuses:
             for planes, new in zip(self._statuses, digests.statuses(rows), strict=True):
-                _patch(planes, place, touched, new)
-            _patch(self._all, place, -1, reduce(or_, [planes[place] for planes in self._statuses]))
+                patch(planes, place, touched, new)
+            patch(self._all, place, touched, reduce(or_, digests.statuses(rows)))
         for counters, planes in self._names.items():
             members = [digests.slot_of(row.id) for row in rows if row.name_id in (counters.names or ())]
-            _patch(planes, place, touched, digests.plane_of_slots(members))
+            patch(planes, place, touched, digests.plane_of_slots(members))
         self._patch_slots(self.chunks[place], slots, rows)
         self._patch_columns(place, touched, rows)
 

@@ -7,27 +7,23 @@ each count says on which side the page lies.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from itertools import accumulate
 from operator import and_, attrgetter, invert, xor
 from typing import TYPE_CHECKING, Any
 
 from jobstore.engine.bits import Bits, Step
 from jobstore.engine.counters import in_chunks
-from jobstore.engine.digests import CHUNK
-from jobstore.engine.schema import CHUNK_BITS
+from jobstore.engine.planes import count_of, ends_of, ids_between
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from jobstore.engine.bits import Column, Planes, View
+    from jobstore.engine.bits import View
+    from jobstore.engine.planes import Column, Planes
     from jobstore.engine.request import Request
 
 FEW = 256
 """So many rows are read and sorted rather than told apart bit by bit."""
-FEW_SLOTS = 16
-"""So many are found one by one."""
 REMEMBERED_EVERY, STEPS_REMEMBERED = 6, 2
 """Of the steps of a search every sixth is kept, and two of these."""
 MOST_READ = 25_000
@@ -62,7 +58,7 @@ def page_ids_sliced(connection: sqlite3.Connection, bits: Bits, key: str, reques
     rest = request.take - len(found)
     if rest:
         absent = list(map(and_, view.planes, map(invert, column.present)))
-        found += _directed(bits, absent, _ends(absent), request, max(0, request.offset - count), rest)
+        found += _directed(bits, absent, ends_of(absent), request, max(0, request.offset - count), rest)
     return found
 
 
@@ -88,7 +84,7 @@ class _Search:
         self._bits = column.bits()
         if view.key != key:
             present = list(map(and_, view.planes, column.present))
-            view.key, view.steps = key, [Step(0, 0, _count(present), present)]
+            view.key, view.steps = key, [Step(0, 0, count_of(present), present)]
         self._steps = view.steps
 
     @property
@@ -108,7 +104,7 @@ class _Search:
         """The same of ranks within a step, bit by bit."""
         while step.runs > FEW and step.level < len(self._bits):
             ones = list(map(and_, step.planes, self._column.planes[self._bits[step.level]]))
-            larger = _count(ones)
+            larger = count_of(ones)
             middle = step.low + step.runs - larger
             above = Step(step.level + 1, middle, larger, ones)
             if first >= middle:
@@ -125,12 +121,12 @@ class _Search:
     def _sorted(self, step: Step, first: int, last: int) -> list[int]:
         """Few rows, or those of one code."""
         if self._key in _EXACT and step.runs > FEW:
-            return _ids_between(self._chunks, step.planes, _ends(step.planes), first, last)
+            return ids_between(self._chunks, step.planes, ends_of(step.planes), first, last)
         if step.runs > MOST_READ:
             raise TooManyAlike
         expression = _EXPRESSIONS.get(self._key, self._key)
         rows: list[tuple[Any, int]] = []
-        for some in in_chunks(_ids_between(self._chunks, step.planes, _ends(step.planes), 0, step.runs)):
+        for some in in_chunks(ids_between(self._chunks, step.planes, ends_of(step.planes), 0, step.runs)):
             marks = ",".join("?" * len(some))
             rows += self._connection.execute(f"SELECT {expression}, id FROM execution WHERE id IN ({marks})", some)
         rows.sort()
@@ -148,75 +144,8 @@ def _checked(view: View, request: Request) -> View:
     return view
 
 
-def _count(planes: Planes) -> int:
-    return sum(map(int.bit_count, planes))
-
-
-def _ends(planes: Planes) -> list[int]:
-    """How many bits are set up to the end of each chunk."""
-    return list(accumulate(map(int.bit_count, planes)))
-
-
 def _directed(bits: Bits, planes: Planes, ends: list[int], request: Request, offset: int, take: int) -> list[int]:
     """The ids at an offset in the direction of a request."""
     if request.descending:
-        return _ids_between(bits.chunks, planes, ends, max(0, ends[-1] - offset - take), ends[-1] - offset)[::-1]
-    return _ids_between(bits.chunks, planes, ends, offset, offset + take)
-
-
-def _ids_between(chunks: list[int], planes: Planes, ends: list[int], first: int, last: int) -> list[int]:
-    """The ids at ranks ``first`` to ``last``, ascending."""
-    found: list[int] = []
-    for place in range(bisect_right(ends, first), min(bisect_left(ends, last) + 1, len(ends))):
-        begin = ends[place - 1] if place else 0
-        if ends[place] > begin:
-            slots = slots_between(planes[place], max(0, first - begin), min(ends[place], last) - begin)
-            found += [(chunks[place] << CHUNK_BITS) + slot for slot in slots]
-    return found
-
-
-def slots_between(plane: int, first: int, last: int) -> list[int]:
-    """The slots of the set bits from the ``first`` to before the ``last``, counted from 0.
-
-    >>> slots_between(0b101101, 1, 3)
-    [2, 3]
-    """
-    begin = _slot_of(plane, first)
-    if last - first <= FEW_SLOTS:
-        return _lowest(plane >> begin, begin, last - first)
-    end = _slot_of(plane, last - 1)
-    stretch = plane >> begin & (1 << end - begin + 1) - 1
-    return [
-        begin + (place << 3) + bit
-        for place, byte in enumerate(stretch.to_bytes((stretch.bit_length() + 7) // 8, "little"))
-        if byte
-        for bit in range(8)
-        if byte >> bit & 1
-    ]
-
-
-def _lowest(plane: int, begin: int, count: int) -> list[int]:
-    """The slots of so many of the lowest bits, of a plane that was moved."""
-    found = []
-    for _ in range(count):
-        lowest = (plane & -plane).bit_length()
-        plane >>= lowest
-        begin += lowest
-        found.append(begin - 1)
-    return found
-
-
-def _slot_of(plane: int, rank: int) -> int:
-    """The slot of the set bit with so many set bits before it, by halves."""
-    slot, width = 0, CHUNK
-    while width > 1:
-        width //= 2
-        lower = plane & (1 << width) - 1
-        count = lower.bit_count()
-        if rank < count:
-            plane = lower
-        else:
-            rank -= count
-            plane >>= width
-            slot += width
-    return slot
+        return ids_between(bits.chunks, planes, ends, max(0, ends[-1] - offset - take), ends[-1] - offset)[::-1]
+    return ids_between(bits.chunks, planes, ends, offset, offset + take)

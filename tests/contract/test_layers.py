@@ -19,7 +19,7 @@ FOLDER = Path(jobstore.__file__).parent
 ROOMS: dict[str, str] = {
     "words": "instants models search words params queries values examples",
     "reading": "documents engine engine.bits engine.chunks engine.connection engine.counters engine.digests engine.executions engine.fires engine.gathering engine.groups "
-    "engine.jobbook engine.jobs engine.jobtexts engine.memory engine.orders engine.request engine.rows engine.schema engine.segments engine.selection engine.sliced engine.spans engine.started "
+    "engine.jobbook engine.jobs engine.jobtexts engine.memory engine.orders engine.planes engine.request engine.rows engine.schema engine.segments engine.selection engine.sliced engine.spans engine.started "
     "engine.stats engine.traces engine.window engine.zones",
     "store": "store retention",
     "writing": "engine.writing engine.folders engine.gate engine.reserve engine.sealing columns liveness records",

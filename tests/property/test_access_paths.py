@@ -17,6 +17,7 @@ from jobstore.engine import (
     jobbook,
     jobtexts,
     orders,
+    planes,
     sealing,
     sliced,
     started,
@@ -121,9 +122,9 @@ def force_bits(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(bits, "NAMES_REMEMBERED", 2)
     monkeypatch.setattr(bits, "HOURS_REMEMBERED", 1)
     monkeypatch.setattr(bits, "BYTES", (0, 256)[seed // 2 % 2])
-    monkeypatch.setattr(bits, "COLUMNS_REMEMBERED", (1, 3)[seed % 2])
+    monkeypatch.setattr(bits, "PLANES_REMEMBERED", (0, 1000)[seed % 2])
     monkeypatch.setattr(sliced, "FEW", (0, 5)[seed % 2])
-    monkeypatch.setattr(sliced, "FEW_SLOTS", (0, 3)[seed % 2])
+    monkeypatch.setattr(planes, "FEW_SLOTS", (0, 3)[seed % 2])
     monkeypatch.setattr(sliced, "REMEMBERED_EVERY", (6, 1)[seed % 2])
     monkeypatch.setattr(sliced, "STEPS_REMEMBERED", 1 + seed // 2 % 2)
     monkeypatch.setattr(orders, "SLICED_FREELY", -(10**9))

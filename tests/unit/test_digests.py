@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jobstore.engine import digests
 from jobstore.engine.digests import CHUNK, Hours, Row, TraceScale
-from jobstore.engine.sliced import slots_between
+from jobstore.engine.planes import LANE, slots_between
 from jobstore.instants import MAX_US, MIN_US
 
 DURATIONS = st.none() | st.integers(-(2**42) + 1, 2**42 - 1)
@@ -82,7 +82,7 @@ def test_a_scale_tells_what_its_digits_tell_beyond_the_common_prefix() -> None:
 
 
 @settings(deadline=None)
-@given(st.sets(st.integers(0, CHUNK - 1), min_size=1, max_size=80), st.data())
+@given(st.sets(st.integers(0, LANE - 1), min_size=1, max_size=80), st.data())
 def test_slots_are_found_by_their_rank(slots: set[int], data: st.DataObject) -> None:
     first = data.draw(st.integers(0, len(slots) - 1))
     last = data.draw(st.integers(first + 1, len(slots)))
