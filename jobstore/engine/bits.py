@@ -49,8 +49,8 @@ OPEN_ROWS = 4 * CHUNK
 OPEN_CHUNKS = 64
 NAMES_REMEMBERED = 3
 """Sets of names whose planes are kept; each is a bit for each execution."""
-PLANES_REMEMBERED = 32
-"""Of keys, least recently used first to go, but for the last key; a plane is a bit for each execution."""
+PLANES_KEPT = 8
+"""Of other keys, when the planes of a key are read; a plane is a bit for each execution, and a key has some twenty."""
 FEW_ROWS = 16
 """Names that have less than one execution in so many are looked up in their index."""
 VIEWS_REMEMBERED = 1
@@ -249,9 +249,9 @@ class Bits:
     def _column(self, part: int, made: Callable[[], Column]) -> Column:
         """What is remembered of a key, or is made now."""
         if part not in self._columns:
-            self._columns[part] = made()
-            while len(self._columns) > 1 and sum(map(_breadth, self._columns.values())) > PLANES_REMEMBERED:
+            while self._columns and sum(map(_breadth, self._columns.values())) > PLANES_KEPT:
                 self._columns.popitem(last=False)
+            self._columns[part] = made()
         self._columns.move_to_end(part)
         return self._columns[part]
 

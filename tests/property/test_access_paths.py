@@ -122,7 +122,7 @@ def force_bits(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(bits, "NAMES_REMEMBERED", 2)
     monkeypatch.setattr(bits, "HOURS_REMEMBERED", 1)
     monkeypatch.setattr(bits, "BYTES", (0, 256)[seed // 2 % 2])
-    monkeypatch.setattr(bits, "PLANES_REMEMBERED", (0, 1000)[seed % 2])
+    monkeypatch.setattr(bits, "PLANES_KEPT", (0, 1000)[seed % 2])
     monkeypatch.setattr(sliced, "FEW", (0, 5)[seed % 2])
     monkeypatch.setattr(planes, "FEW_SLOTS", (0, 3)[seed % 2])
     monkeypatch.setattr(sliced, "REMEMBERED_EVERY", (6, 1)[seed % 2])
