@@ -196,7 +196,8 @@ def prune(
         chooser: of what may go.
         archive: the file that gets them first, as JSON lines.
         progress: is called with the number that went, after each batch.
-        budget_seconds: no further batch begins after that time; there is always one.
+        budget_seconds: no further batch begins after that time; there is always one. One digest is written anew then,
+            without a budget every one that went.
         batch: how many go at first.
     """
     if archive is None:
@@ -233,8 +234,8 @@ def _prune(
             break
         batch = next_batch(batch, now - started)
         time.sleep(PAUSE_SECONDS)
-    if gone and chooser.is_done:
-        while seal_next(writer):  # what was pruned has lost its digests
+    if gone and chooser.is_done:  # what was pruned has lost its digests
+        while seal_next(writer) and budget_seconds is None:
             time.sleep(PAUSE_SECONDS)
     return gone, chooser.is_done
 

@@ -44,6 +44,8 @@ PATIENCE = 4
 _OPEN = frozenset(ALL_STATUSES) - {STATUS_CODES[status] for status in FINISHED}
 ROW_COST = 4
 """Entries of a covering index that cost as much as one with a look at its row."""
+PLAIN_ENTRIES = 8
+"""So many entries without a filter cost as much as one with."""
 SLICED_FREELY = 2_000
 SLICED_A_WALK = 1_000
 """A page by bits costs as much as a walk over so many entries, and one more for so many executions there are."""
@@ -72,9 +74,12 @@ def page_ids_by(connection: sqlite3.Connection, memory: Memory, order: str, requ
 def _is_long(key: Key, request: Request) -> bool:
     """Whether a walk from the nearer end, or gathering, costs more than a look at every execution's bits."""
     nearest = min(request.offset, request.total - request.offset - request.take) + request.take
-    among_names = key.name_index is not None and _is_few_names(request)
-    walked = nearest * (1 if among_names else request.everything // request.total)
-    cost = min(walked * (1 if key.is_covered else ROW_COST), request.total * ROW_COST)
+    if request.is_plain:
+        cost = nearest // PLAIN_ENTRIES
+    else:
+        among_names = key.name_index is not None and _is_few_names(request)
+        walked = nearest * (1 if among_names else request.everything // request.total)
+        cost = min(walked * (1 if key.is_covered else ROW_COST), request.total * ROW_COST)
     return cost > SLICED_FREELY + request.everything // SLICED_A_WALK
 
 

@@ -88,7 +88,7 @@ def slots_between(plane: int, first: int, last: int) -> list[int]:
     >>> slots_between(0b101101, 1, 3)
     [2, 3]
     """
-    begin = _slot_of(plane, first)
+    begin = _slot_of(plane, first) if first else 0
     if last - first <= FEW_SLOTS:
         return _lowest(plane >> begin, begin, last - first)
     end = _slot_of(plane, last - 1)

@@ -130,6 +130,16 @@ def test_a_prune_seals_what_it_changed(tmp_path: Path) -> None:
     assert check(path) == []
 
 
+def test_a_recorder_that_prunes_by_itself_seals_one_chunk_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    load(path, [1, 2, CHUNK, CHUNK + 1, 3 * CHUNK, 3 * CHUNK + 1])
+    by_hand(path, "DELETE FROM digest")
+    with jobstore.Recorder(path, retention=jobstore.Retention(keep_last=4)) as recorder:
+        recorder.finish(recorder.enqueue("sync"), "SUCCESS")
+    assert sealed(path) == [1]
+    assert check(path) == []
+
+
 def test_a_check_tells_a_digest_that_is_not_that_of_its_rows(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     load(path, [1, 2, CHUNK])
