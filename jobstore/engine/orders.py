@@ -76,11 +76,20 @@ def _is_long(key: Key, request: Request) -> bool:
     nearest = min(request.offset, request.total - request.offset - request.take) + request.take
     if request.is_plain:
         cost = nearest // PLAIN_ENTRIES
+    elif key.name_index is not None and _is_few_names(request):
+        cost = min(_among_entries(request, nearest), request.total * ROW_COST)
     else:
-        among_names = key.name_index is not None and _is_few_names(request)
-        walked = nearest * (1 if among_names else request.everything // request.total)
+        walked = nearest * (request.everything // request.total)
         cost = min(walked * (1 if key.is_covered else ROW_COST), request.total * ROW_COST)
     return cost > SLICED_FREELY + request.everything // SLICED_A_WALK
+
+
+def _among_entries(request: Request, end: int) -> int:
+    """What a walk among few names' own entries costs, to so many that are selected; the index knows the names alone."""
+    (part,) = request.selection.parts
+    if part.statuses == ALL_STATUSES and not request.is_windowed:
+        return end // PLAIN_ENTRIES
+    return end * part.counters.total(ALL_STATUSES) // request.total * ROW_COST
 
 
 def _sliced(connection: sqlite3.Connection, memory: Memory, key: Key, request: Request) -> list[int] | None:
@@ -155,7 +164,9 @@ def page_ids_by_id(connection: sqlite3.Connection, memory: Memory, request: Requ
     found = page_ids_deep(connection, memory, request)
     if found is not None:
         return found
-    return scan(connection, [Segment("execution", "", f"id {request.direction}")], request)
+    return scan(
+        connection, [Segment("execution", "", f"id {request.direction}")], request, is_filtered=not request.is_plain
+    )
 
 
 def page_ids_deep(connection: sqlite3.Connection, memory: Memory, request: Request) -> list[int] | None:
@@ -167,26 +178,62 @@ def page_ids_deep(connection: sqlite3.Connection, memory: Memory, request: Reque
 def _ids(connection: sqlite3.Connection, memory: Memory, key: Key, request: Request, *, nulls_first: bool) -> list[int]:
     """Chooses the path; the request begins at the nearer end."""
     is_zoned = _is_zoned(connection, key, request)
-    if request.is_plain and not (is_zoned and request.offset > PASSED):
-        return scan(connection, _segments(connection, key, request, nulls_first=nulls_first), request)
-    among = _name_segments(key, request, nulls_first=nulls_first)
-    if among is not None:
-        return scan(connection, among, request)
-    if request.total <= min(GATHERED_ZONED if is_zoned else GATHERED, request.expected):
-        return gather(connection, key, request, nulls_first=nulls_first)
-    if is_zoned and request.expected > ZONED_FIRST and all(map(is_known, request.selection.parts)):
-        found = page_ids_zoned(connection, key.column, request)
-        if found is not None:
-            return found
     segments = _segments(connection, key, request, nulls_first=nulls_first)
-    found = _walked(connection, segments[0], request, ZONED_BUDGET if is_zoned else LEAST_BUDGET)
-    if found is None and is_zoned:
-        found = page_ids_zoned(connection, key.column, request)
-    if found is None and not is_zoned:
-        found = _uneven(connection, memory, key, request, nulls_first=nulls_first)
-    if found is None and request.total <= (GATHERED if key.is_covered else GATHERED_LATE):
+    if request.is_plain and not (is_zoned and request.offset > PASSED):
+        return scan(connection, segments, request, is_filtered=False)
+    among = _name_segments(key, request, nulls_first=nulls_first)
+    found = None
+    if among is not None:
+        found = _page_among(connection, among, request)
+        if found is None:
+            found = _uneven(connection, memory, key, request, nulls_first=nulls_first)
+    if found is None and request.total <= min(GATHERED_ZONED if is_zoned else GATHERED, request.expected):
         found = gather(connection, key, request, nulls_first=nulls_first)
-    return scan(connection, segments, request) if found is None else found
+    if found is None and is_zoned:
+        found = _page_zoned(connection, key, segments[0], request)
+    elif found is None:
+        found = _walked(connection, segments[0], request, LEAST_BUDGET)
+        if found is None:
+            found = _uneven(connection, memory, key, request, nulls_first=nulls_first)
+    return _at_last(connection, key, among or segments, request, nulls_first=nulls_first) if found is None else found
+
+
+def _page_zoned(
+    connection: sqlite3.Connection, key: Key, segment: Segment | LackingSegment, request: Request
+) -> list[int] | None:
+    """By bounds of periods: at once for a narrow selection that an index knows, else after a short walk."""
+    is_narrow = request.expected > ZONED_FIRST and all(map(is_known, request.selection.parts))
+    found = None if is_narrow else _walked(connection, segment, request, ZONED_BUDGET)
+    if found is None:
+        found = page_ids_zoned(connection, key.column, request)
+    return _walked(connection, segment, request, ZONED_BUDGET) if found is None and is_narrow else found
+
+
+def _at_last(
+    connection: sqlite3.Connection,
+    key: Key,
+    segments: Sequence[Segment | MergedSegment | LackingSegment],
+    request: Request,
+    *,
+    nulls_first: bool,
+) -> list[int]:
+    """What no other path found."""
+    if request.total <= (GATHERED if key.is_covered else GATHERED_LATE):
+        return gather(connection, key, request, nulls_first=nulls_first)
+    return scan(connection, segments, request, is_filtered=True)
+
+
+def _page_among(
+    connection: sqlite3.Connection, among: Sequence[MergedSegment | LackingSegment], request: Request
+) -> list[int] | None:
+    """The page among few names' own entries; filtered, where that promises to be short and is."""
+    (part,) = request.selection.parts
+    if part.statuses == ALL_STATUSES and not request.is_windowed:
+        return scan(connection, among, request, is_filtered=False)  # the names are all there is to it
+    promised = _among_entries(request, request.offset + request.take) // ROW_COST
+    if promised > WALKED // ROW_COST:
+        return None
+    return walk_filtered(connection, among[0], request, PATIENCE * promised + LEAST_BUDGET)
 
 
 def _uneven(
@@ -283,13 +330,17 @@ def _is_few_names(request: Request) -> bool:
 
 
 def scan(
-    connection: sqlite3.Connection, segments: Sequence[Segment | MergedSegment | LackingSegment], request: Request
+    connection: sqlite3.Connection,
+    segments: Sequence[Segment | MergedSegment | LackingSegment],
+    request: Request,
+    *,
+    is_filtered: bool,
 ) -> list[int]:
     """The order's index (or a few names' part of it), filtered inside SQLite until the page is full.
 
     The one path whose cost grows: with the depth of the page, and with the distance to the first match.
     """
-    condition, values = ("", ()) if request.is_plain else _condition(request)
+    condition, values = _condition(request) if is_filtered else ("", ())
     found: list[int] = []
     skip, take = request.offset, request.take
     for segment in segments:
@@ -322,7 +373,7 @@ def _condition(request: Request) -> tuple[str, Sequence[int | bytes]]:
 
 
 def walk_filtered(
-    connection: sqlite3.Connection, segment: Segment | LackingSegment, request: Request, budget: int
+    connection: sqlite3.Connection, segment: Segment | MergedSegment | LackingSegment, request: Request, budget: int
 ) -> list[int] | None:
     """The order's index with a filter: (offset + take) / density entries and as many rows.
 
@@ -330,9 +381,10 @@ def walk_filtered(
         None when the budget of entries, or the executions that have the key, are spent first.
     """
     condition, values = _condition(request)
-    # What an index covers must not be looked up in the rows: the start is named only where it is compared.
+    # What an index covers must not be looked up in the rows: what it may lack is named only where it is compared.
     start = ", effective_us" if request.is_windowed else ""
-    keys = segment.select(f"execution.id AS id, name_id, status{start}")
+    status = "" if all(part.statuses == ALL_STATUSES for part in request.selection.parts) else ", status"
+    keys = segment.select(f"execution.id AS id, name_id{status}{start}")
     sql = f"SELECT id FROM ({keys} LIMIT ?) WHERE {condition} LIMIT ? OFFSET ?"
     rows = connection.execute(sql, (*segment.bound(()), budget, *values, request.take, request.offset))
     ids = [row_id for (row_id,) in rows]
