@@ -77,8 +77,12 @@ def verdict(line: Line) -> str:
 def _missed(figure: Figure) -> str:
     if figure.at_most is not None and figure.value > figure.at_most:
         times = figure.value / figure.at_most
-        return f"{(times - 1) * 100:.0f} % over" if times < FAR else f"{brief(times)} x the goal"
-    return f"{(1 - figure.value / (figure.at_least or 1)) * 100:.0f} % short"
+        return f"{_per_cent(times - 1)} over" if times < FAR else f"{brief(times)} x the goal"
+    return f"{_per_cent(1 - figure.value / (figure.at_least or 1))} short"
+
+
+def _per_cent(part: float) -> str:
+    return "less than 1 %" if part < 0.01 else f"{part * 100:.0f} %"
 
 
 def _is_comparison(figure: Figure) -> bool:
