@@ -241,9 +241,16 @@ def _prune(
 
 
 def seal_next(writer: Writer) -> bool:
-    """Writes the next digest that is due, in a transaction of its own; whether there was one."""
-    with writer.transaction() as connection:
-        return seal_one(connection)
+    """Writes the next digest that is due, in a transaction of its own; whether there was one.
+
+    What fails is told to the log: nothing is lost, readers walk what has no digest.
+    """
+    try:
+        with writer.transaction() as connection:
+            return seal_one(connection)
+    except JobStoreError as error:
+        _log.warning("a digest could not be written to %s: %s", writer.path, error)
+        return False
 
 
 def next_batch(batch: int, seconds: float) -> int:

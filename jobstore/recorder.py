@@ -440,10 +440,7 @@ class Recorder:
     def _seal_if_due(self, number: int) -> None:
         """Now and then writes a digest of executions that are complete: a tenth of a second, once in thousands."""
         if number % SEALED_EVERY == 0:
-            try:
-                seal_next(self._writer)
-            except JobStoreError as error:  # the execution is recorded; readers walk what has no digest
-                _log.warning("the recorder could not write a digest to %s: %s", self._writer.path, error)
+            seal_next(self._writer)
 
     def _finish_failed(self, run: Run, error: BaseException) -> None:
         """Records the failure if it can; the exception of the job is worth more than ours."""

@@ -47,6 +47,8 @@ _T = TypeVar("_T")
 OPEN_ROWS = 4 * CHUNK
 """So many executions may be outside of digests; a reader makes their digests itself, some microseconds each."""
 OPEN_CHUNKS = 64
+MOST_CHANGED = CHUNK
+"""Who asked once for a page by bits and then no more shall not remember all that changes from then on."""
 NAMES_REMEMBERED = 3
 """Sets of names whose planes are kept; each is a bit for each execution."""
 PLANES_KEPT = 8
@@ -275,9 +277,10 @@ class Bits:
 
     # --- what changed
 
-    def changed(self, row_ids: Iterable[int]) -> None:
-        """Notes executions that were added, changed or removed."""
+    def changed(self, row_ids: Iterable[int]) -> bool:
+        """Notes executions that were added, changed or removed; False where reading all anew is less."""
         self._changed.update(row_ids)
+        return len(self._changed) <= MOST_CHANGED
 
     def catch_up(self, connection: sqlite3.Connection) -> bool:
         """Looks up what changed since the last request; False where there is a new chunk between others."""
@@ -288,7 +291,7 @@ class Bits:
         for chunk, members in groupby(changed, key=chunk_of):
             ids = list(members)
             rows = list(rows_by_id(connection, ids))
-            if chunk not in self.chunks[-OPEN_CHUNKS:] and chunk not in self.chunks and rows:
+            if chunk not in self.chunks and rows:
                 if chunk < self.chunks[-1]:
                     return False
                 self.chunks.append(chunk)
@@ -304,9 +307,10 @@ class Bits:
         starts = [row.effective_us for row in rows]
         self._about[place] = About(runs, min([low_us, *starts]), max([high_us, *starts]))
         if self._statuses:
-            for planes, new in zip(self._statuses, digests.statuses(rows), strict=True):
+            fresh = digests.statuses(rows)
+            for planes, new in zip(self._statuses, fresh, strict=True):
                 patch(planes, place, touched, new)
-            patch(self._all, place, touched, reduce(or_, digests.statuses(rows)))
+            patch(self._all, place, touched, reduce(or_, fresh))
         for counters, planes in self._names.items():
             members = [digests.slot_of(row.id) for row in rows if row.name_id in (counters.names or ())]
             patch(planes, place, touched, digests.plane_of_slots(members))

@@ -130,8 +130,8 @@ class Memory:
             else:
                 moved[name_id, status, hour] = moved.get((name_id, status, hour), 0) + runs
         self._count(connection, moved)
-        if self._bits is not None:
-            self._bits.changed(change[-1] for change in changes if change[-1] is not None)
+        if self._bits is not None and not self._bits.changed(row[-1] for row in changes if row[-1] is not None):
+            self._bits = self._bits_sought = None
         if jobs:
             self._numbers.clear()
             if self._jobs is not None:

@@ -113,12 +113,34 @@ def test_that_it_cannot_be_written_keeps_nobody_from_recording(
     def full(_: object) -> bool:
         raise jobstore.errors.StoreFull("The disk is full")
 
-    monkeypatch.setattr(recorder_module, "seal_next", full)
+    monkeypatch.setattr("jobstore.pruning.seal_one", full)
     monkeypatch.setattr(recorder_module, "SEALED_EVERY", 1)
     load(tmp_path / "jobs.db", [1])
     with jobstore.Recorder(tmp_path / "jobs.db") as recorder:
         assert recorder.enqueue("sync") == "2"
-    assert "The disk is full" in caplog.text
+        assert "The disk is full" in caplog.text
+        recorder.finish("2", "SUCCESS")
+        assert recorder.prune(keep_last=1) == 1
+
+
+def test_a_reader_that_asks_no_more_forgets_instead_of_noting_every_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobstore.engine.orders.SLICED_FREELY", -(10**9))
+    monkeypatch.setattr("jobstore.engine.orders.PASSED", -1)
+    monkeypatch.setattr(bits, "MOST_CHANGED", 3)
+    path = tmp_path / "jobs.db"
+    load(path, [1, 2, CHUNK])
+    with jobstore.open(path) as store, jobstore.Recorder(path) as recorder:
+        store.list_job_executions(order_by="duration_ms")
+        assert store._memory._bits is not None
+        for number in range(6):
+            recorder.enqueue("sync")
+            store.list_job_executions()
+            assert (store._memory._bits is None) == (number >= 3)
+        with jobstore.open(path) as other:
+            found = store.list_job_executions(order_by="duration_ms")
+            assert found == other.list_job_executions(order_by="duration_ms")
 
 
 def test_a_prune_seals_what_it_changed(tmp_path: Path) -> None:
