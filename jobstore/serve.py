@@ -166,7 +166,8 @@ class Server:
     def stop(self) -> None:
         """Make `run` return."""
         self._stopping = True
-        self._listener.pull_trigger()
+        with contextlib.suppress(OSError):  # `run` saw it first and has closed everything
+            self._listener.pull_trigger()
 
 
 def _listen(host: str, port: int) -> socket.socket:
