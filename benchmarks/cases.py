@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.fleet import DAY_MINUTES, DEAD, DENSE, END_US, FAILED, FAILING, MINUTE_US, SLOW, SPARSE, fleet
-from jobstore.instants import instant_text
+from jobstore.language.instants import instant_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

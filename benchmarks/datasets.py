@@ -71,7 +71,7 @@ def fingerprint(candidate: str) -> str:
     """Changes when a stored data set of this candidate is out of date."""
     if candidate != "jobstore":
         return f"data {history.FINGERPRINT}; {sorted(_peer_indexes(candidate).items())}"
-    from jobstore.engine import schema  # noqa: PLC0415 - the file format is the engine's own business
+    from jobstore.storage import schema  # noqa: PLC0415 - the file format is the engine's own business
 
     script = f"{schema.TABLES}{schema.JOB_INDEXES}{schema.EXECUTION_INDEXES}{schema.TRIGGERS}"
     return f"data {history.FINGERPRINT}; format {schema.SCHEMA_VERSION}; {_digest(script)}"

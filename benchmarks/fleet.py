@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from jobstore.instants import MICROSECONDS, instant_text, instant_us
+from jobstore.language.instants import MICROSECONDS, instant_text, instant_us
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ from benchmarks.datasets import Dataset
 from benchmarks.queries import Bench, Settings, answer
 from benchmarks.subjects import connection_of, page_ids
 from benchmarks.sweeping import ENTRIES, STEPS_PER_ENTRY, Steps, steps_of
-from jobstore.errors import JobStoreError
+from jobstore.language.errors import JobStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -26,7 +26,7 @@ from benchmarks.fleet import (
     FleetJob,
     fleet,
 )
-from jobstore.instants import MICROSECONDS, instant_text
+from jobstore.language.instants import MICROSECONDS, instant_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from benchmarks.peers import HandWritten
 from benchmarks.queries import Disagreement
 from benchmarks.results import Figure, Line
 from benchmarks.subjects import NOW, Floor, MovingClock, open_store
-from jobstore.instants import instant_us
+from jobstore.language.instants import instant_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -13,11 +13,11 @@ import orjson
 
 import jobstore
 from benchmarks.fleet import END_US
-from jobstore.documents import execution_document, job_document
-from jobstore.engine.connection import open_reader
-from jobstore.engine.rows import fetch_executions, fetch_jobs
-from jobstore.instants import instant_datetime
-from jobstore.models import pagination
+from jobstore.language.instants import instant_datetime
+from jobstore.language.models import pagination
+from jobstore.storage.connection import open_reader
+from jobstore.storage.documents import execution_document, job_document
+from jobstore.storage.rows import fetch_executions, fetch_jobs
 
 if TYPE_CHECKING:
     import sqlite3

@@ -50,7 +50,7 @@ DATASETTE_SETTINGS = {
 
 SERVE = """
 import sys
-from jobstore.serve import serve
+from jobstore.http.serve import serve
 serve(sys.argv[1], host="127.0.0.1", port=int(sys.argv[2]), open_access=True)
 """
 
@@ -221,7 +221,7 @@ def _is_whole(received: bytearray) -> bool:
 
 
 def jobstore_server(path: Path) -> Any:  # noqa: ANN401 - a context manager of a port
-    """`jobstore.serve` in a process of its own."""
+    """`jobstore.http.serve` in a process of its own."""
     return _server([sys.executable, "-c", SERVE, str(path)], OURS, port_option=None)
 
 

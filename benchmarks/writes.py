@@ -21,7 +21,7 @@ from benchmarks.datasets import remove
 from benchmarks.measure import FLOOR, in_rotation
 from benchmarks.results import Figure, Line
 from benchmarks.subjects import NOW, Floor, MovingClock, open_store, page_ids
-from jobstore.instants import instant_text, instant_us
+from jobstore.language.instants import instant_text, instant_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from jobstore.errors import (
+from jobstore.language.errors import (
     Conflict,
     Forbidden,
     InternalError,
@@ -34,7 +34,7 @@ from jobstore.errors import (
     StoreUnreadable,
     Unauthorized,
 )
-from jobstore.models import (
+from jobstore.language.models import (
     ExecutionDocument,
     ExecutionPage,
     JobDocument,
@@ -48,13 +48,13 @@ from jobstore.queries import Queries, get_job, get_job_executions, job_stats, li
 from jobstore.store import JobStore, open  # noqa: A004 - read as jobstore.open
 
 if TYPE_CHECKING:
-    from jobstore.client import connect
-    from jobstore.fixtures import dump, load
-    from jobstore.pruning import Retention
-    from jobstore.recorder import Recorder
-    from jobstore.retention import export
-    from jobstore.schemas import Execution, Job
-    from jobstore.upkeep import backup, check
+    from jobstore.http.client import connect
+    from jobstore.language.schemas import Execution, Job
+    from jobstore.recording.prune import Retention
+    from jobstore.recording.recorder import Recorder
+    from jobstore.transfer.backup import backup, check
+    from jobstore.transfer.dump import dump, load
+    from jobstore.transfer.export import export
 
 __version__ = "0.1.0"
 
@@ -109,16 +109,16 @@ __all__ = [
 ]
 
 _LATE = {
-    "Execution": "jobstore.schemas",
-    "Job": "jobstore.schemas",
-    "Recorder": "jobstore.recorder",
-    "Retention": "jobstore.pruning",
-    "backup": "jobstore.upkeep",
-    "check": "jobstore.upkeep",
-    "connect": "jobstore.client",
-    "dump": "jobstore.fixtures",
-    "export": "jobstore.retention",
-    "load": "jobstore.fixtures",
+    "Execution": "jobstore.language.schemas",
+    "Job": "jobstore.language.schemas",
+    "Recorder": "jobstore.recording.recorder",
+    "Retention": "jobstore.recording.prune",
+    "backup": "jobstore.transfer.backup",
+    "check": "jobstore.transfer.backup",
+    "connect": "jobstore.http.client",
+    "dump": "jobstore.transfer.dump",
+    "export": "jobstore.transfer.export",
+    "load": "jobstore.transfer.dump",
 }
 """Names whose modules need more than a reader does: imported when they are first asked for."""
 

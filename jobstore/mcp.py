@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from jobstore import __version__, tools
-from jobstore.errors import InternalError, JobStoreError, ResponseTooLarge, StoreBusy, StoreError
+from jobstore.language.errors import InternalError, JobStoreError, ResponseTooLarge, StoreBusy, StoreError
 from jobstore.store import open as open_store
 
 try:

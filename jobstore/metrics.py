@@ -9,14 +9,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jobstore.errors import InvalidParameter, NotFound
-from jobstore.instants import MICROSECONDS, instant_us
-from jobstore.models import STATUSES
+from jobstore.language.errors import InvalidParameter, NotFound
+from jobstore.language.instants import MICROSECONDS, instant_us
+from jobstore.language.models import STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from jobstore.models import JobDocument, StatsDocument
+    from jobstore.language.models import JobDocument, StatsDocument
     from jobstore.queries import Queries
 
 MAX_JOBS: Final = 500

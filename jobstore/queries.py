@@ -9,13 +9,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, cast
 
-from jobstore.params import GET_JOB, GET_JOB_EXECUTIONS, JOB_STATS, LIST_JOB_EXECUTIONS, LIST_JOBS, Operation
+from jobstore.language.parameters import (
+    GET_JOB,
+    GET_JOB_EXECUTIONS,
+    JOB_STATS,
+    LIST_JOB_EXECUTIONS,
+    LIST_JOBS,
+    Operation,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
 
-    from jobstore.models import ExecutionPage, JobDocument, JobPage, StatsDocument
+    from jobstore.language.models import ExecutionPage, JobDocument, JobPage, StatsDocument
 
     Instant = datetime | str
     """An aware datetime, or RFC 3339 text (a date alone is its midnight, UTC)."""

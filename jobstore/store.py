@@ -8,22 +8,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jobstore import params
 from jobstore.engine import executions, jobs, stats
-from jobstore.engine.connection import driver_errors, open_reader
 from jobstore.engine.fires import Fires
 from jobstore.engine.memory import Memory
-from jobstore.errors import JobStoreError, StoreCorrupt, StoreUnreadable
-from jobstore.forking import tell_of_forks
-from jobstore.instants import instant_us
+from jobstore.language import parameters as params
+from jobstore.language.errors import JobStoreError, StoreCorrupt, StoreUnreadable
+from jobstore.language.instants import instant_us
 from jobstore.queries import Queries
+from jobstore.storage.connection import driver_errors, open_reader
+from jobstore.storage.forking import tell_of_forks
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from jobstore.models import ExecutionPage, JobDocument, JobPage, StatsDocument
+    from jobstore.language.models import ExecutionPage, JobDocument, JobPage, StatsDocument
 
     Clock = Callable[[], datetime]
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from jobstore.errors import InvalidParameter, InvalidRecord, shown
-from jobstore.instants import MICROSECONDS, instant_datetime, instant_text, instant_us
-from jobstore.models import FINISHED, KNOWN_JOB_CATEGORIES, KNOWN_JOB_TYPES, Status
-from jobstore.values import DEEPEST, NAME_CHARACTERS, checked_instant, checked_name
+from jobstore.language.errors import InvalidParameter, InvalidRecord, shown
+from jobstore.language.fields import DEEPEST, NAME_CHARACTERS, checked_instant, checked_name
+from jobstore.language.instants import MICROSECONDS, instant_datetime, instant_text, instant_us
+from jobstore.language.models import FINISHED, KNOWN_JOB_CATEGORIES, KNOWN_JOB_TYPES, Status
 
 if TYPE_CHECKING:
     import os
@@ -120,8 +120,8 @@ def document(
 
 def build(path: str | os.PathLike[str], contents: Mapping[str, Any], clock: FrozenClock) -> JobStore:
     """The store that `load` makes of `contents` at `path`, opened with this clock."""
-    from jobstore.fixtures import load  # noqa: PLC0415 - strategies do without it
     from jobstore.store import JobStore  # noqa: PLC0415
+    from jobstore.transfer.dump import load  # noqa: PLC0415 - strategies do without it
 
     load(path, contents)
     return JobStore(path, clock=clock)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from jobstore import params
-from jobstore.errors import InvalidParameter, shown
-from jobstore.words import suggestion
+from jobstore.language import parameters as params
+from jobstore.language.errors import InvalidParameter, shown
+from jobstore.language.rules import suggestion
 
 if TYPE_CHECKING:
     from jobstore.queries import Queries

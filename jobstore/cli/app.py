@@ -13,7 +13,7 @@ from jobstore import __version__
 from jobstore.cli.command import Entry, LazyGroup
 from jobstore.cli.options import STORE_VARIABLE, TAKEN_FOR
 from jobstore.cli.screen import say, write_json, write_json_line
-from jobstore.errors import JobStoreError, NotFound, StoreError
+from jobstore.language.errors import JobStoreError, NotFound, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

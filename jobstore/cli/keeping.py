@@ -13,8 +13,8 @@ from jobstore.cli.options import FileArgument, JobArgument, flag, once, pairs, p
 from jobstore.cli.phrases import count
 from jobstore.cli.progress import Tally, progress
 from jobstore.cli.screen import output, say
-from jobstore.errors import InvalidParameter, shown
-from jobstore.params import GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS, from_text
+from jobstore.language.errors import InvalidParameter, shown
+from jobstore.language.parameters import GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS, from_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +30,7 @@ NEXT_LIST = '\n],\n"executions":['
 
 def _load(file: str | None, source: str | None) -> None:
     path, given = two_places(file, source, "SOURCE", required=True, is_path=True)
-    from jobstore.fixtures import load_file  # noqa: PLC0415 - writers are heavy
+    from jobstore.transfer.dump import load_file  # noqa: PLC0415 - writers are heavy
 
     with progress(f"Loading {path}") as tally:
         load_file(path, _source(given or STDIN), progress=tally)
@@ -43,7 +43,7 @@ def _source(given: str) -> str | IO[bytes]:
 
 def _dump(file: str | None, out: str | None, as_jsonl: bool) -> None:
     path = store_path(file)
-    from jobstore.fixtures import dump_lines  # noqa: PLC0415 - writers are heavy
+    from jobstore.transfer.dump import dump_lines  # noqa: PLC0415 - writers are heavy
 
     total = _records(path)
     with progress(f"Dumping {path}", total, quiet=_to_this_terminal(out)) as tally, output(out) as stream:
@@ -108,8 +108,8 @@ def _export(file: str | None, job: str | None, form: str | None, out: str | None
     operation = LIST_JOB_EXECUTIONS if name is None else GET_JOB_EXECUTIONS
     filters = from_text(operation, pairs(operation, given) + ([] if name is None else [("job_id", name)]))
     chosen = _form(form)
-    from jobstore.retention import export as export_executions  # noqa: PLC0415 - a refusal needs no store
     from jobstore.store import open as open_store  # noqa: PLC0415
+    from jobstore.transfer.export import export as export_executions  # noqa: PLC0415 - a refusal needs no store
 
     with open_store(path) as store:
         total = getattr(store, operation.name)(**filters, limit=1)["pagination"]["total"]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobstore.params import Kind, Operation, Parameter
-from jobstore.words import LARGEST
+from jobstore.language.parameters import Kind, Operation, Parameter
+from jobstore.language.rules import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -76,7 +76,7 @@ def _help(parameter: Parameter) -> str:
 
 
 def _completed(parameter: Parameter) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]] | None:
-    from jobstore.models import STATUSES  # noqa: PLC0415 - nothing else here needs it
+    from jobstore.language.models import STATUSES  # noqa: PLC0415 - nothing else here needs it
 
     words = STATUSES if parameter.kind is Kind.STATUSES else parameter.choices
     return (lambda _ctx, _param, begun: _items(word for word in words if word.startswith(begun))) if words else None
@@ -128,7 +128,7 @@ class JobArgument(click.Argument):
 
 def _job_names(path: str, begun: str) -> list[CompletionItem]:
     """At most a thousand names; a shell waits for them, and an error is no completion."""
-    from jobstore.errors import JobStoreError  # noqa: PLC0415 - a shell asks for it, people do not
+    from jobstore.language.errors import JobStoreError  # noqa: PLC0415 - a shell asks for it, people do not
     from jobstore.store import open as open_store  # noqa: PLC0415
 
     try:
@@ -204,7 +204,7 @@ def once(*decls: str, metavar: str, help: str, **more: Any) -> click.Option:  # 
 
     def single(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:
         if len(values) > 1:
-            from jobstore.errors import InvalidParameter  # noqa: PLC0415 - only a refusal needs it
+            from jobstore.language.errors import InvalidParameter  # noqa: PLC0415 - only a refusal needs it
 
             raise InvalidParameter(f"{param.opts[0]} was given twice; give it once")
         return values[0] if values else None

@@ -7,7 +7,7 @@ import unicodedata
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from jobstore.instants import MICROSECONDS, instant_datetime, instant_us
+from jobstore.language.instants import MICROSECONDS, instant_datetime, instant_us
 
 if TYPE_CHECKING:
     from datetime import tzinfo

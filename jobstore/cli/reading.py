@@ -18,7 +18,7 @@ from jobstore.cli.options import (
     two_places,
 )
 from jobstore.cli.screen import current_screen, say, write_json, write_json_line, write_lines
-from jobstore.params import (
+from jobstore.language.parameters import (
     GET_JOB,
     GET_JOB_EXECUTIONS,
     JOB_STATS,
@@ -159,7 +159,7 @@ def _job_table(store: JobStore, page: Any, screen: Screen) -> list[Text]:  # noq
 
 def _row(store: JobStore, job: Any) -> Any:  # noqa: ANN401 - a document of the operation
     from jobstore.cli import views  # noqa: PLC0415 - what is drawn needs rich; JSON does not
-    from jobstore.errors import InvalidParameter, NotFound  # noqa: PLC0415 - beside their only use
+    from jobstore.language.errors import InvalidParameter, NotFound  # noqa: PLC0415 - beside their only use
 
     try:
         latest = store.get_job_executions(job["id"], limit=1)["data"]

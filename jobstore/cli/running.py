@@ -10,7 +10,7 @@ import click
 from jobstore.cli.app import SHELLS, print_completion
 from jobstore.cli.command import Command
 from jobstore.cli.options import STORE_VARIABLE, ascii_integer, once
-from jobstore.errors import InvalidParameter
+from jobstore.language.errors import InvalidParameter
 
 COMMAND_WORDS = "jobstore.command"
 NO_COMMAND = "COMMAND is missing: put it after '--'."
@@ -55,7 +55,7 @@ def _exec(
         raise click.UsageError("--schedule and --interval exclude each other; give one.", ctx)
     interval_seconds = ascii_integer(interval, "--interval", 1)
     timeout_seconds = ascii_integer(timeout, "--timeout", 1)
-    from jobstore.execute import run  # noqa: PLC0415 - writers are heavy
+    from jobstore.integrations.command import run  # noqa: PLC0415 - writers are heavy
 
     return run(
         Path(file),

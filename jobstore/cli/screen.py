@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from jobstore.instants import instant_us
+from jobstore.language.instants import instant_us
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

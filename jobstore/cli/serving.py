@@ -13,8 +13,8 @@ import click
 from jobstore.cli.command import Command, Entry, LazyGroup
 from jobstore.cli.options import FileArgument, ascii_integer, flag, once, store_path, two_places
 from jobstore.cli.screen import current_screen, say, stdout_in_utf8, write_json, write_lines
-from jobstore.errors import InvalidParameter
-from jobstore.words import Kind, Parameter
+from jobstore.language.errors import InvalidParameter
+from jobstore.language.rules import Kind, Parameter
 
 TOKENS_VARIABLE = "JOBSTORE_TOKENS"
 DEFAULT_HOST, DEFAULT_PORT, LARGEST_PORT = "127.0.0.1", 8000, 65_535
@@ -43,7 +43,7 @@ def _serve(file: str | None, host: str | None, port: str | None, tokens_file: st
     number = ascii_integer(port, "--port", 0, LARGEST_PORT)
     needs("http", "falcon", "waitress")
     who, told = admitted(path, tokens_file, open_access=open_access)
-    from jobstore.serve import serve as serve_store  # noqa: PLC0415 - the door's libraries are heavy
+    from jobstore.http.serve import serve as serve_store  # noqa: PLC0415 - the door's libraries are heavy
 
     _log_to_stderr()
 
@@ -57,7 +57,7 @@ def _serve(file: str | None, host: str | None, port: str | None, tokens_file: st
 
 
 def admitted(store: Path, tokens_file: str | None, *, open_access: bool) -> tuple[dict[str, Any], str]:
-    """Who is let in, as keywords for `jobstore.serve.serve`, and in words.
+    """Who is let in, as keywords for `jobstore.http.serve.serve`, and in words.
 
     Of a token file that was named, the variable, and the token file beside the store, the first one counts.
 
@@ -70,7 +70,7 @@ def admitted(store: Path, tokens_file: str | None, *, open_access: bool) -> tupl
             kept = "--tokens-file" if tokens_file else TOKENS_VARIABLE
             raise InvalidParameter(f"--open lets everybody in and {kept} does not; leave one of them out")
         return {"open_access": True}, "open to everybody on this machine"
-    from jobstore import tokens  # noqa: PLC0415 - beside its only use
+    from jobstore.http import tokens  # noqa: PLC0415 - beside its only use
 
     if variable and not tokens_file:
         return {"tokens": tokens.parse_variable(variable)}, f"tokens from {TOKENS_VARIABLE}"
@@ -102,7 +102,7 @@ def _mcp(file: str | None) -> None:
 
 def _openapi() -> None:
     needs("http", "falcon")
-    from jobstore.openapi import document  # noqa: PLC0415 - pydantic is heavy
+    from jobstore.http.openapi import document  # noqa: PLC0415 - pydantic is heavy
 
     write_json(document())
 
@@ -124,7 +124,7 @@ def _metrics(file: str | None, max_jobs: str | None) -> None:
 def _token_create(
     file: str | None, label: str | None, permission: tuple[str, ...], expires: str | None, tokens_file: str | None
 ) -> None:
-    from jobstore import tokens  # noqa: PLC0415 - beside its only use
+    from jobstore.http import tokens  # noqa: PLC0415 - beside its only use
 
     path = tokens_path(store_path(file), tokens_file)
     now = datetime.now(UTC)
@@ -139,13 +139,13 @@ def _token_create(
 
 
 def _moment(text: str) -> datetime:
-    from jobstore.instants import instant_datetime  # noqa: PLC0415 - beside its only use
+    from jobstore.language.instants import instant_datetime  # noqa: PLC0415 - beside its only use
 
     return instant_datetime(Parameter("--expires", Kind.INSTANT, "").check(text, text))
 
 
 def _token_list(file: str | None, tokens_file: str | None, as_json: bool) -> None:
-    from jobstore import tokens  # noqa: PLC0415 - beside its only use
+    from jobstore.http import tokens  # noqa: PLC0415 - beside its only use
 
     records = tokens.list_(tokens_path(store_path(file), tokens_file))
     if as_json:
@@ -176,7 +176,7 @@ def _show_tokens(records: list[Any]) -> None:
 
 
 def _token_revoke(file: str | None, token: str | None, tokens_file: str | None) -> None:
-    from jobstore import tokens  # noqa: PLC0415 - beside its only use
+    from jobstore.http import tokens  # noqa: PLC0415 - beside its only use
 
     path, wanted = two_places(file, token, "TOKEN", required=True, is_path=True)
     gone = tokens.revoke(tokens_path(path, tokens_file), wanted or "")

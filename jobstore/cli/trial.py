@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from jobstore.cli.command import Command
 from jobstore.cli.options import FileArgument, ascii_integer, flag, once
 from jobstore.cli.screen import current_screen, write_lines
-from jobstore.errors import Conflict
-from jobstore.instants import instant_us
+from jobstore.language.errors import Conflict
+from jobstore.language.instants import instant_us
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,9 +51,9 @@ def build(file: str | None, seed: int | None, now_us: int) -> Path:
     Raises:
         Conflict: there is a file at the path that was told.
     """
-    from jobstore import demo as data  # noqa: PLC0415 - beside its only use
+    from jobstore.cli import demo as data  # noqa: PLC0415 - beside its only use
     from jobstore.cli.progress import progress  # noqa: PLC0415
-    from jobstore.fixtures import load  # noqa: PLC0415 - writers are heavy
+    from jobstore.transfer.dump import load  # noqa: PLC0415 - writers are heavy
 
     with progress("Making four weeks of history") as tally:
         document = data.document(now_us, data.SEED if seed is None else seed)

@@ -12,7 +12,7 @@ from jobstore.cli.options import FileArgument, ascii_integer, flag, once, store_
 from jobstore.cli.phrases import count, plain
 from jobstore.cli.progress import progress
 from jobstore.cli.screen import say, stdout_in_utf8
-from jobstore.errors import StoreError
+from jobstore.language.errors import StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,11 +27,11 @@ def _prune(
     path = store_path(file)
     keep = ascii_integer(keep_last, "--keep-last", 0)
     if emergency and not dry_run:
-        from jobstore.upkeep import give_up_reserve  # noqa: PLC0415 - for this alone
+        from jobstore.transfer.backup import give_up_reserve  # noqa: PLC0415 - for this alone
 
         give_up_reserve(path)  # before anything opens the file: on a full disk that may need room itself
     total = _executions(path)
-    from jobstore.recorder import Recorder  # noqa: PLC0415 - writers are heavy
+    from jobstore.recording.recorder import Recorder  # noqa: PLC0415 - writers are heavy
 
     rules: dict[str, Any] = {**bounds, "keep_last": keep, "emergency": emergency}
     with Recorder(path) as recorder:
@@ -68,7 +68,7 @@ def _pages(path: Path) -> int | None:
 
 def _check(file: str | None) -> int:
     path = store_path(file)
-    from jobstore.upkeep import check as find_problems  # noqa: PLC0415 - beside its only use
+    from jobstore.transfer.backup import check as find_problems  # noqa: PLC0415 - beside its only use
 
     with progress(f"Checking {path}", _known_executions(path)) as tally:
         problems = find_problems(path, progress=tally)
@@ -83,7 +83,7 @@ def _check(file: str | None) -> int:
 
 def _backup(file: str | None, target: str | None) -> None:
     path, to = two_places(file, target, "TARGET", required=True, is_path=True)
-    from jobstore.upkeep import backup as copy  # noqa: PLC0415 - beside its only use
+    from jobstore.transfer.backup import backup as copy  # noqa: PLC0415 - beside its only use
 
     with progress(f"Copying {path}", _pages(path)) as tally:
         copy(path, to or "", progress=tally)

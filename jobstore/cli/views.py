@@ -10,8 +10,8 @@ from rich.text import Text
 from jobstore.cli import phrases
 from jobstore.cli.phrases import plain
 from jobstore.cli.tables import Cell, Column, cut_lines, lines
-from jobstore.instants import MICROSECONDS
-from jobstore.models import STATUSES, ExecutionDocument, JobDocument, Pagination, StatsDocument, Status
+from jobstore.language.instants import MICROSECONDS
+from jobstore.language.models import STATUSES, ExecutionDocument, JobDocument, Pagination, StatsDocument, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -141,8 +141,8 @@ def _due(job: JobDocument, timezone: str, since_us: int) -> int | None:
         return since_us + job["interval_seconds"] * MICROSECONDS
     if job["schedule"] is None:
         return None
-    from jobstore.errors import InvalidSchedule  # noqa: PLC0415 - beside its only use
-    from jobstore.schedule import next_cron_us  # noqa: PLC0415 - croniter is heavy
+    from jobstore.language.errors import InvalidSchedule  # noqa: PLC0415 - beside its only use
+    from jobstore.language.schedule import next_cron_us  # noqa: PLC0415 - croniter is heavy
 
     try:
         return next_cron_us(job["schedule"], timezone, since_us)

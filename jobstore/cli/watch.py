@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobstore.cli.screen import current_screen, rendered
-from jobstore.errors import InvalidParameter, shown
+from jobstore.language.errors import InvalidParameter, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

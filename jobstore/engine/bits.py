@@ -29,9 +29,9 @@ from jobstore.engine.chunks import (
 from jobstore.engine.counters import in_chunks
 from jobstore.engine.digests import CHUNK, About, Hours, Row, Sliced, TraceScale
 from jobstore.engine.planes import LANES, Column, either, ends_of, joined, lanes, patch
-from jobstore.engine.schema import SEALED_FROM
 from jobstore.engine.selection import ALL_STATUSES
 from jobstore.engine.spans import Window
+from jobstore.storage.schema import SEALED_FROM
 
 if TYPE_CHECKING:
     import sqlite3

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jobstore.engine import digests
 from jobstore.engine.counters import in_chunks
 from jobstore.engine.digests import ROW_SELECT, About, Row, TraceScale
-from jobstore.engine.schema import CHUNK_BITS, DIGEST_PARTS
+from jobstore.storage.schema import CHUNK_BITS, DIGEST_PARTS
 
 if TYPE_CHECKING:
     import sqlite3

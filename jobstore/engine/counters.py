@@ -10,8 +10,8 @@ from bisect import bisect_left, bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from jobstore.engine.schema import DAY_US, HOUR_US, SPAN_ALL, SPAN_DAY, SPAN_HOUR
-from jobstore.instants import MIN_US
+from jobstore.language.instants import MIN_US
+from jobstore.storage.schema import DAY_US, HOUR_US, SPAN_ALL, SPAN_DAY, SPAN_HOUR
 
 if TYPE_CHECKING:
     import sqlite3

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from os.path import commonprefix
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jobstore.engine.schema import CHUNK_BITS, HOUR_US
-from jobstore.instants import MIN_US
+from jobstore.language.instants import MIN_US
+from jobstore.storage.schema import CHUNK_BITS, HOUR_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobstore.documents import execution_document
 from jobstore.engine.groups import GROUPED, page_ids_grouped
 from jobstore.engine.orders import page_ids_by
 from jobstore.engine.request import Request
-from jobstore.engine.rows import KeyQuery, fetch_executions, fetch_executions_of
 from jobstore.engine.selection import select_all, select_of_job
 from jobstore.engine.started import page_ids
 from jobstore.engine.traces import page_ids_of_trace
 from jobstore.engine.window import count_selected
-from jobstore.models import pagination
+from jobstore.language.models import pagination
+from jobstore.storage.documents import execution_document
+from jobstore.storage.rows import KeyQuery, fetch_executions, fetch_executions_of
 
 if TYPE_CHECKING:
     import sqlite3
 
     from jobstore.engine.memory import Memory
     from jobstore.engine.selection import Selection
-    from jobstore.models import ExecutionPage
-    from jobstore.params import ExecutionsQuery, JobRef
+    from jobstore.language.models import ExecutionPage
+    from jobstore.language.parameters import ExecutionsQuery, JobRef
 
 
 def list_executions(connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery) -> ExecutionPage:

@@ -12,8 +12,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from jobstore.errors import InvalidSchedule
-from jobstore.schedule import next_cron_us, next_interval_us
+from jobstore.language.errors import InvalidSchedule
+from jobstore.language.schedule import next_cron_us, next_interval_us
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

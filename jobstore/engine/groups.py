@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from jobstore.engine.counters import Counters
 from jobstore.engine.gathering import gathered
 from jobstore.engine.orders import GATHERED, page_ids_deep
-from jobstore.engine.schema import IS_NO_SUCCESS
 from jobstore.engine.selection import Part, Selection
 from jobstore.engine.window import count_selected
 from jobstore.engine.zones import key_bounds, page_ids_zoned
-from jobstore.models import STATUS_CODES, STATUS_OF_CODE, Status
+from jobstore.language.models import STATUS_CODES, STATUS_OF_CODE, Status
+from jobstore.storage.schema import IS_NO_SUCCESS
 
 if TYPE_CHECKING:
     import sqlite3

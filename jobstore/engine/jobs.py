@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from jobstore.documents import job_document
 from jobstore.engine.fires import unit_of
 from jobstore.engine.jobbook import MOVING, numbers_by
-from jobstore.engine.rows import fetch_jobs
-from jobstore.models import pagination
+from jobstore.language.models import pagination
+from jobstore.storage.documents import job_document
+from jobstore.storage.rows import fetch_jobs
 
 if TYPE_CHECKING:
     import sqlite3
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from jobstore.engine.jobbook import JobBook
     from jobstore.engine.jobtexts import Found
     from jobstore.engine.memory import Memory
-    from jobstore.engine.rows import JobRow
-    from jobstore.models import JobDocument, JobPage
-    from jobstore.params import JobRef, JobsQuery
+    from jobstore.language.models import JobDocument, JobPage
+    from jobstore.language.parameters import JobRef, JobsQuery
+    from jobstore.storage.rows import JobRow
 
 
 def list_jobs(connection: sqlite3.Connection, memory: Memory, query: JobsQuery, now_us: int) -> JobPage:

@@ -10,15 +10,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jobstore.engine.gathering import gathered, is_known
-from jobstore.engine.rows import KeyQuery
-from jobstore.engine.schema import SPAN_ALL
 from jobstore.engine.segments import KEYS, Key, LackingSegment, MergedSegment, Segment
 from jobstore.engine.selection import ALL_STATUSES
 from jobstore.engine.sliced import page_ids_in_order, page_ids_sliced
 from jobstore.engine.started import LEAST_BUDGET
 from jobstore.engine.window import count_selected
 from jobstore.engine.zones import ZONED, key_bounds, page_ids_zoned
-from jobstore.models import FINISHED, STATUS_CODES
+from jobstore.language.models import FINISHED, STATUS_CODES
+from jobstore.storage.rows import KeyQuery
+from jobstore.storage.schema import SPAN_ALL
 
 if TYPE_CHECKING:
     import sqlite3

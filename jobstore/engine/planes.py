@@ -14,7 +14,7 @@ from operator import or_
 from typing import TYPE_CHECKING
 
 from jobstore.engine.digests import CHUNK, PLANE_BYTES
-from jobstore.engine.schema import CHUNK_BITS
+from jobstore.storage.schema import CHUNK_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from jobstore.engine import digests
 from jobstore.engine.chunks import ids_of, open_chunks, rows_of, sealed_chunks, trace_scale_of
 from jobstore.engine.digests import CHUNK
-from jobstore.engine.schema import CHUNK_BITS, DIGEST_PARTS, SEALED_FROM, SPAN_ALL
+from jobstore.storage.schema import CHUNK_BITS, DIGEST_PARTS, SEALED_FROM, SPAN_ALL
 
 if TYPE_CHECKING:
     import sqlite3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobstore.engine.schema import HAS_ENDED, IS_NO_SUCCESS
+from jobstore.storage.schema import HAS_ENDED, IS_NO_SUCCESS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobstore.engine.rows import fetch_job_number
-from jobstore.errors import NotFound
-from jobstore.models import STATUS_CODES
+from jobstore.language.errors import NotFound
+from jobstore.language.models import STATUS_CODES
+from jobstore.storage.rows import fetch_job_number
 
 if TYPE_CHECKING:
     import sqlite3
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from jobstore.engine.counters import Counters
     from jobstore.engine.memory import Memory
-    from jobstore.models import Status
-    from jobstore.params import ExecutionsQuery, JobRef
+    from jobstore.language.models import Status
+    from jobstore.language.parameters import ExecutionsQuery, JobRef
 
 ALL_STATUSES = (0, 1, 2, 3, 4)
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from jobstore.engine import digests
 from jobstore.engine.chunks import planes_of
-from jobstore.engine.schema import HOUR_US
-from jobstore.instants import MAX_US, MIN_US
+from jobstore.language.instants import MAX_US, MIN_US
+from jobstore.storage.schema import HOUR_US
 
 if TYPE_CHECKING:
     import sqlite3

@@ -14,10 +14,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import FARTHEST_US, HOURS_A_DAY, hour_begins_us, hour_of
-from jobstore.engine.rows import KeyQuery
-from jobstore.engine.schema import HOUR_US
 from jobstore.engine.selection import ALL_STATUSES
 from jobstore.engine.window import count_before, day_totals, find_hour, hour_total
+from jobstore.storage.rows import KeyQuery
+from jobstore.storage.schema import HOUR_US
 
 if TYPE_CHECKING:
     import sqlite3

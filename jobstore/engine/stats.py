@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import FARTHEST_US
-from jobstore.engine.schema import SPAN_ALL
 from jobstore.engine.selection import ALL_STATUSES, Part
 from jobstore.engine.window import count_between
-from jobstore.instants import instant_text
-from jobstore.models import FINISHED, STATUS_CODES, STATUSES
+from jobstore.language.instants import instant_text
+from jobstore.language.models import FINISHED, STATUS_CODES, STATUSES
+from jobstore.storage.schema import SPAN_ALL
 
 if TYPE_CHECKING:
     import sqlite3
 
     from jobstore.engine.counters import Counters
-    from jobstore.models import DurationStats, StatsDocument
-    from jobstore.params import StatsQuery
+    from jobstore.language.models import DurationStats, StatsDocument
+    from jobstore.language.parameters import StatsQuery
 
 _FINISHED = tuple(sorted(STATUS_CODES[status] for status in FINISHED))
 _FINISHED_SQL = ",".join(map(str, _FINISHED))

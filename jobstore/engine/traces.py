@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import FARTHEST_US
 from jobstore.engine.orders import in_order
-from jobstore.models import STATUS_OF_CODE
+from jobstore.language.models import STATUS_OF_CODE
 
 if TYPE_CHECKING:
     import sqlite3
 
     from jobstore.engine.selection import Selection
-    from jobstore.params import ExecutionsQuery
+    from jobstore.language.parameters import ExecutionsQuery
 
 _KEYS = {
     "id": "execution.id",

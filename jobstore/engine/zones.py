@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jobstore.engine.counters import FARTHEST_US, HOURS_A_DAY, day_begins_us
 from jobstore.engine.gathering import is_known, part_gathered
-from jobstore.engine.schema import DAY_US, HOUR_US, SPAN_DAY, SPAN_HOUR
 from jobstore.engine.window import count_selected, day_totals, hour_total
+from jobstore.storage.schema import DAY_US, HOUR_US, SPAN_DAY, SPAN_HOUR
 
 if TYPE_CHECKING:
     import sqlite3

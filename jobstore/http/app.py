@@ -11,7 +11,6 @@ import falcon
 import orjson
 
 from jobstore import store as stores
-from jobstore.errors import InvalidParameter
 from jobstore.http import faults
 from jobstore.http.cors import Origins
 from jobstore.http.gate import Gate, authenticator
@@ -19,7 +18,8 @@ from jobstore.http.journal import write_access
 from jobstore.http.reply import MAX_BODY_BYTES, encoded, links, send
 from jobstore.http.request import ApiRequest, path_is_text, query_pairs
 from jobstore.http.routes import ALLOW, DOCUMENT, HEALTH, ROUTES, Route
-from jobstore.params import from_text
+from jobstore.language.errors import InvalidParameter
+from jobstore.language.parameters import from_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -187,7 +187,7 @@ class Document(Resource):
         send(request, response, body)
 
     def _make(self, prefix: str) -> bytes:
-        from jobstore import openapi  # noqa: PLC0415  # brings pydantic, which no other answer needs
+        from jobstore.http import openapi  # noqa: PLC0415  # brings pydantic, which no other answer needs
 
         body = orjson.dumps(openapi.document(prefix or "/"))
         if len(self._bodies) < 8:  # noqa: PLR2004  # a proxy could send any number of prefixes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import falcon
 
-from jobstore.errors import InvalidParameter
+from jobstore.language.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from collections.abc import Collection

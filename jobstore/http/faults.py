@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 import falcon
 import orjson
 
-from jobstore.errors import (
+from jobstore.http.gate import challenge
+from jobstore.http.journal import log, write_defect
+from jobstore.http.routes import ALLOW, ROUTES
+from jobstore.language.errors import (
     Forbidden,
     InternalError,
     JobStoreError,
@@ -18,9 +21,6 @@ from jobstore.errors import (
     StoreError,
     Unauthorized,
 )
-from jobstore.http.gate import challenge
-from jobstore.http.journal import log, write_defect
-from jobstore.http.routes import ALLOW, ROUTES
 
 if TYPE_CHECKING:
     from jobstore.http.request import ApiRequest

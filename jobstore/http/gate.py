@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
-from jobstore.errors import Forbidden, InternalError, InvalidParameter, Unauthorized
 from jobstore.http.routes import OPEN_PATHS, READING
-from jobstore.tokens import READ_JOBS, table
+from jobstore.http.tokens import READ_JOBS, table
+from jobstore.language.errors import Forbidden, InternalError, InvalidParameter, Unauthorized
 
 Environ = dict[str, Any]
 Authenticate = Callable[[Environ], Collection[str] | None]

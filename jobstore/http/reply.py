@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 import falcon
 import orjson
 
-from jobstore.errors import ResponseTooLarge
+from jobstore.language.errors import ResponseTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

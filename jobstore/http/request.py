@@ -13,9 +13,9 @@ from urllib.parse import unquote_to_bytes
 
 import falcon
 
-from jobstore.errors import InvalidParameter, shown
 from jobstore.http.journal import request_id
 from jobstore.http.routes import METHODS
+from jobstore.language.errors import InvalidParameter, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from jobstore.params import GET_JOB, GET_JOB_EXECUTIONS, JOB_STATS, LIST_JOB_EXECUTIONS, LIST_JOBS, Operation
+from jobstore.language.parameters import (
+    GET_JOB,
+    GET_JOB_EXECUTIONS,
+    JOB_STATS,
+    LIST_JOB_EXECUTIONS,
+    LIST_JOBS,
+    Operation,
+)
 
 
 @dataclass(frozen=True, slots=True)

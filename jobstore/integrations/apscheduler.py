@@ -25,19 +25,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from apscheduler import events
 
-from jobstore.errors import Conflict, InvalidParameter, JobStoreError, NotFound, shown
 from jobstore.integrations.apscheduler_runs import Runs, attach, copy_of, detach
 from jobstore.integrations.apscheduler_triggers import translate, trigger_words
 from jobstore.integrations.journal import Journal
 from jobstore.integrations.names import job_name
 from jobstore.integrations.outcomes import bounded, kept_result
+from jobstore.language.errors import Conflict, InvalidParameter, JobStoreError, NotFound, shown
 from jobstore.store import open as open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from jobstore.recorder import Recorder
+    from jobstore.recording.recorder import Recorder
 
     Word = str | Callable[[Any], str]
 

@@ -24,17 +24,17 @@ from apscheduler.events import EVENT_JOB_EXECUTED, EVENT_JOB_MISSED
 from apscheduler.executors.pool import ProcessPoolExecutor
 from apscheduler.job import Job
 
-from jobstore.errors import NotFound
 from jobstore.integrations.journal import wait_for
 from jobstore.integrations.outcomes import error_text, kept_result, traceback_result, traceback_text_result
-from jobstore.models import Status
+from jobstore.language.errors import NotFound
+from jobstore.language.models import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
     from jobstore.integrations.journal import Journal
-    from jobstore.recorder import Recorder
+    from jobstore.recording.recorder import Recorder
 
 PATIENCE_SECONDS = 2.0
 """How long a job waits for its start, and its thread for its end, to be on the disk; then it goes on regardless."""

@@ -31,7 +31,6 @@ from apscheduler.triggers.cron.expressions import (
 from apscheduler.triggers.cron.fields import MAX_VALUES, MIN_VALUES
 from apscheduler.triggers.interval import IntervalTrigger
 
-from jobstore.errors import InvalidSchedule
 from jobstore.integrations.cronfields import (
     WEEKDAYS,
     changes_within_hours,
@@ -40,7 +39,8 @@ from jobstore.integrations.cronfields import (
     same_zone,
     weekday_text,
 )
-from jobstore.schedule import check_interval, check_schedule
+from jobstore.language.errors import InvalidSchedule
+from jobstore.language.schedule import check_interval, check_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from jobstore.instants import MICROSECONDS, instant_us
+from jobstore.language.instants import MICROSECONDS, instant_us
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -33,22 +33,22 @@ from typing import TYPE_CHECKING, Any
 from huey import signals
 from huey.exceptions import TaskTimeout
 
-from jobstore.errors import Conflict, InvalidSchedule, NotFound
-from jobstore.execute import local_timezone
+from jobstore.integrations.command import local_timezone
 from jobstore.integrations.cronfields import field_text, keeps_clear, same_zone, weekday_text
 from jobstore.integrations.journal import Journal, wait_for
 from jobstore.integrations.names import job_name
 from jobstore.integrations.outcomes import bounded, error_text, kept_result, traceback_result
-from jobstore.models import FINISHED, Status
-from jobstore.schedule import check_schedule, fires_at_fixed_times
+from jobstore.language.errors import Conflict, InvalidSchedule, NotFound
+from jobstore.language.models import FINISHED, Status
+from jobstore.language.schedule import check_schedule, fires_at_fixed_times
 from jobstore.store import open as open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from jobstore.models import ExecutionDocument
-    from jobstore.recorder import Recorder
+    from jobstore.language.models import ExecutionDocument
+    from jobstore.recording.recorder import Recorder
 
     Word = str | Callable[[Any], str]
 

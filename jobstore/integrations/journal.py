@@ -19,12 +19,12 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING
 
-from jobstore.errors import JobStoreError, StoreBusy, StoreFull
+from jobstore.language.errors import JobStoreError, StoreBusy, StoreFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobstore.recorder import Recorder
+    from jobstore.recording.recorder import Recorder
 
 MOST_WAITING = 10_000
 """Calls that wait while the store cannot be written; what comes beyond is told to the log instead."""

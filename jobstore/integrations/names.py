@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import re
 
-from jobstore.errors import InvalidRecord
-from jobstore.values import NAME_CHARACTERS, checked_name
+from jobstore.language.errors import InvalidRecord
+from jobstore.language.fields import NAME_CHARACTERS, checked_name
 
 _REFUSED = re.compile("%(?=[0-9A-F]{2}|~)|[/\x00-\x1f\x7f-\x9f\ud800-\udfff]|^\\s+|\\s+$")
 _ESCAPED = re.compile("(?:%[0-9A-F]{2})+")

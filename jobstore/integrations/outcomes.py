@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from jobstore.errors import InvalidRecord
-from jobstore.values import json_text
+from jobstore.language.errors import InvalidRecord
+from jobstore.language.fields import json_text
 
 RESULT_BYTES = 16 * 1024
 """Of a result as JSON; a page of a thousand stays sendable."""

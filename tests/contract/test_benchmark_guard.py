@@ -18,7 +18,7 @@ from benchmarks import fleet, guard, history, measure, peers, results
 from benchmarks.cases import CASES
 from benchmarks.queries import Bench, Settings, answer, check_equal
 from benchmarks.sweeping import Steps
-from jobstore.engine import schema
+from jobstore.storage import schema
 
 if TYPE_CHECKING:
     from benchmarks.datasets import Dataset

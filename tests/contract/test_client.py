@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 import jobstore
-from jobstore.client import RemoteJobStore
+from jobstore.http.client import RemoteJobStore
 from jobstore.wsgi import create_app
 
 TOKEN = "s3cret-token-of-the-tests"

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import jobstore
-from jobstore import recorder as recorder_module
 from jobstore.engine import bits, sealing
 from jobstore.engine.digests import CHUNK
-from jobstore.engine.schema import DIGEST_PARTS
-from jobstore.upkeep import check
+from jobstore.recording import recorder as recorder_module
+from jobstore.storage.schema import DIGEST_PARTS
+from jobstore.transfer.backup import check
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,9 +111,9 @@ def test_that_it_cannot_be_written_keeps_nobody_from_recording(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(_: object) -> bool:
-        raise jobstore.errors.StoreFull("The disk is full")
+        raise jobstore.StoreFull("The disk is full")
 
-    monkeypatch.setattr("jobstore.pruning.seal_one", full)
+    monkeypatch.setattr("jobstore.recording.prune.seal_one", full)
     monkeypatch.setattr(recorder_module, "SEALED_EVERY", 1)
     load(tmp_path / "jobs.db", [1])
     with jobstore.Recorder(tmp_path / "jobs.db") as recorder:
@@ -180,7 +180,7 @@ def test_a_digest_that_contradicts_the_counters_is_a_damaged_store(
     monkeypatch.setattr("jobstore.engine.orders.PASSED", -1)
     load(tmp_path / "jobs.db", [1, 2, CHUNK])
     by_hand(tmp_path / "jobs.db", "UPDATE digest SET data = zeroblob(length(data)) WHERE key = 3")
-    with pytest.raises(jobstore.errors.StoreCorrupt, match="contradicts itself"):
+    with pytest.raises(jobstore.StoreCorrupt, match="contradicts itself"):
         ids(tmp_path / "jobs.db", order_by="duration_ms")
 
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 import jobstore
-from jobstore import errors
 from jobstore.cli.app import SECTIONS
-from jobstore.engine import schema
 from jobstore.http.routes import DOCUMENT, HEALTH, ROUTES
-from jobstore.instants import MIN_US
-from jobstore.models import STATUS_OF_CODE
-from jobstore.params import OPERATIONS
+from jobstore.language import errors
+from jobstore.language.instants import MIN_US
+from jobstore.language.models import STATUS_OF_CODE
+from jobstore.language.parameters import OPERATIONS
+from jobstore.storage import schema
 from tests.desk import Desk, programs_in, wait_for_line
 from tests.documents import DOCUMENTS, ROOT, Block, anchors, blocks, links, prose
 

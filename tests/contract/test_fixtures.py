@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import jobstore
-from jobstore import instants, loading, upkeep
-from jobstore.errors import (
+from jobstore.language import instants
+from jobstore.language.errors import (
     Conflict,
     InvalidRecord,
     InvalidSchedule,
@@ -23,8 +23,10 @@ from jobstore.errors import (
     StoreNotFound,
     StoreUnreadable,
 )
-from jobstore.fixtures import dump, dump_lines, load, load_file
-from jobstore.recorder import Recorder
+from jobstore.recording.recorder import Recorder
+from jobstore.transfer import backup as upkeep
+from jobstore.transfer import load as loading
+from jobstore.transfer.dump import dump, dump_lines, load, load_file
 
 if TYPE_CHECKING:
     import sqlite3
@@ -155,7 +157,7 @@ def test_one_odd_document_among_many_does_not_change_the_others(path):
 
 
 def test_parameters_are_shared_up_to_a_bound(path, monkeypatch):
-    monkeypatch.setattr("jobstore.loading.SHARED_PARAMETERS", 3)
+    monkeypatch.setattr("jobstore.transfer.load.SHARED_PARAMETERS", 3)
     runs = [{**RUN, "parameters_snapshot": {"n": number % 6}} for number in range(60)]
     runs.append({**RUN, "parameters_snapshot": {"long": "x" * 5000}})
     load(path, {"jobs": [JOB], "executions": runs})

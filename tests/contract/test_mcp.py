@@ -19,8 +19,8 @@ from mcp.types import CallToolResult, TextContent
 
 import jobstore
 from jobstore import tools
+from jobstore.language.parameters import Operation
 from jobstore.mcp import create_server
-from jobstore.params import Operation
 
 SERVE = """
 import sys

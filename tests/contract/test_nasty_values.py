@@ -20,7 +20,7 @@ import pytest
 import jobstore
 from jobstore import tools
 from jobstore.cli.app import run
-from jobstore.params import OPERATIONS, Kind
+from jobstore.language.parameters import OPERATIONS, Kind
 from jobstore.wsgi import create_app
 from tests.wsgi import ask
 

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import jobstore
-from jobstore import recording, upkeep
-from jobstore.engine.schema import APPLICATION_ID
-from jobstore.errors import (
+from jobstore.language.errors import (
     Conflict,
     InvalidRecord,
     InvalidSchedule,
@@ -25,8 +23,11 @@ from jobstore.errors import (
     StoreNotFound,
     StoreUnreadable,
 )
-from jobstore.liveness import Owner
-from jobstore.recorder import Recorder
+from jobstore.recording import transitions as recording
+from jobstore.recording.processes import Owner
+from jobstore.recording.recorder import Recorder
+from jobstore.storage.schema import APPLICATION_ID
+from jobstore.transfer import backup as upkeep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -270,8 +271,8 @@ def test_a_naive_clock_is_refused(path):
 
 
 def test_readers_that_never_pause_do_not_let_the_log_grow_for_ever(recorder, path, monkeypatch):
-    monkeypatch.setattr("jobstore.engine.writing.LOG_BYTES", 400_000)
-    monkeypatch.setattr("jobstore.engine.writing.SHORTEN_EVERY_SECONDS", 0)
+    monkeypatch.setattr("jobstore.storage.writer.LOG_BYTES", 400_000)
+    monkeypatch.setattr("jobstore.storage.writer.SHORTEN_EVERY_SECONDS", 0)
     log = path.with_name("jobs.db-wal")
     readers = [sqlite3.connect(path, isolation_level=None) for _ in range(2)]
     for number in range(40):
@@ -288,7 +289,7 @@ def test_readers_that_never_pause_do_not_let_the_log_grow_for_ever(recorder, pat
 
 
 def test_a_reader_that_stays_keeps_no_recorder_from_its_work(recorder, path, monkeypatch):
-    monkeypatch.setattr("jobstore.engine.writing.LOG_BYTES", 1)
+    monkeypatch.setattr("jobstore.storage.writer.LOG_BYTES", 1)
     with jobstore.open(path) as store:
         connection = store._connection
         assert connection is not None

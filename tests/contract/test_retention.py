@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import jobstore
-from jobstore import upkeep
-from jobstore.archive import Archive
-from jobstore.engine.reserve import reserve_path
-from jobstore.errors import Conflict, InvalidParameter, InvalidRecord, NotFound, StoreUnreadable
-from jobstore.models import EXECUTION_FIELDS
-from jobstore.pruning import Retention, next_batch
-from jobstore.recorder import Recorder
-from jobstore.retention import export, iter_executions
+from jobstore.language.errors import Conflict, InvalidParameter, InvalidRecord, NotFound, StoreUnreadable
+from jobstore.language.models import EXECUTION_FIELDS
+from jobstore.recording.archive import Archive
+from jobstore.recording.prune import Retention, next_batch
+from jobstore.recording.recorder import Recorder
+from jobstore.storage.reserve import reserve_path
+from jobstore.transfer import backup as upkeep
+from jobstore.transfer.export import export, iter_executions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -216,8 +216,8 @@ def crash_after_the_archive(path: Path, archive: Path) -> None:
     """A prune that dies when its first batch is in the archive and not yet deleted."""
     program = f"""
 import os
-from jobstore.archive import Archive
-from jobstore.recorder import Recorder
+from jobstore.recording.archive import Archive
+from jobstore.recording.recorder import Recorder
 take = Archive.take
 def take_and_die(self, connection, ids):
     take(self, connection, ids)
@@ -305,7 +305,7 @@ def test_a_recorder_prunes_by_itself_after_a_finish(path, tmp_path):
 
 
 def test_a_pass_pauses_when_its_time_is_up_and_goes_on_later(path, monkeypatch):
-    monkeypatch.setattr("jobstore.pruning.SCANNED", 10)
+    monkeypatch.setattr("jobstore.recording.prune.SCANNED", 10)
     now = FIRST + 60 * DAY
     with Recorder(path, clock=lambda: now, retention=Retention(days=0, budget_seconds=1e-9)) as recorder:
         keeper = recorder._keeper
@@ -366,7 +366,7 @@ def test_a_store_worth_pruning_has_a_reserve(tmp_path):
 
 START_AND_DIE = """
 import os, sys
-from jobstore.recorder import Recorder
+from jobstore.recording.recorder import Recorder
 recorder = Recorder(sys.argv[1])
 number = recorder.enqueue("a")
 recorder.start(number)
@@ -439,8 +439,8 @@ FILTERS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("filters", FILTERS, ids=str)
 @pytest.mark.parametrize("walks", [0, 250])
 def test_an_export_has_what_the_list_has_oldest_first(path, filters, walks, monkeypatch):
-    monkeypatch.setattr("jobstore.retention.MOST_WALKS", walks)
-    monkeypatch.setattr("jobstore.retention.CHUNK", 7)
+    monkeypatch.setattr("jobstore.transfer.export.MOST_WALKS", walks)
+    monkeypatch.setattr("jobstore.transfer.export.CHUNK", 7)
     with jobstore.open(path) as store:
         asked = store.get_job_executions if "job_id" in filters else store.list_job_executions
         expected = asked(**filters, limit=1000, order_desc=False)["data"]

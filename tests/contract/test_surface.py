@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import jobstore
-from jobstore import errors
-from jobstore.engine.connection import driver_errors, store_error
+from jobstore.language import errors
+from jobstore.storage.connection import driver_errors, store_error
 
 ROOT = Path(jobstore.__file__).parent
 

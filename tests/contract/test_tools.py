@@ -10,7 +10,7 @@ import pytest
 
 import jobstore
 from jobstore import tools
-from jobstore.params import OPERATIONS
+from jobstore.language.parameters import OPERATIONS
 
 NAMES = [
     "datahub_list_jobs",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import jobstore
-from jobstore.errors import Conflict, NotAStore, StoreNotFound, StoreUnreadable
-from jobstore.recorder import Recorder
-from jobstore.upkeep import backup, check
+from jobstore.language.errors import Conflict, NotAStore, StoreNotFound, StoreUnreadable
+from jobstore.recording.recorder import Recorder
+from jobstore.transfer.backup import backup, check
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,7 +133,7 @@ def test_a_backup_is_the_same_store(path, tmp_path):
 
 
 def test_a_backup_is_one_moment_while_others_record(path, tmp_path, monkeypatch):
-    monkeypatch.setattr("jobstore.upkeep.PAGES_AT_ONCE", 1)
+    monkeypatch.setattr("jobstore.transfer.backup.PAGES_AT_ONCE", 1)
     recorded = []
     with Recorder(path) as recorder:
         backup(path, tmp_path / "copy.db", progress=lambda _: recorded.append(recorder.enqueue("a")))

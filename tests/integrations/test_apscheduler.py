@@ -26,8 +26,9 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.background import BackgroundScheduler
 
 import jobstore
-from jobstore.errors import Conflict, InvalidParameter
 from jobstore.integrations import apscheduler, apscheduler_runs
+from jobstore.language.errors import Conflict, InvalidParameter
+from jobstore.language.instants import instant_text, instant_us
 from tests.integrations.waiting import DEADLINE_SECONDS, until
 
 if TYPE_CHECKING:
@@ -128,9 +129,7 @@ def test_jobs_that_a_running_scheduler_has_already_are_recorded_at_once(bench):
     bench.mirror()
     jobs = bench.jobs()
     assert (jobs["there"]["enabled"], jobs["paused"]["enabled"]) == (True, False)
-    assert jobs["there"]["next_run_at"] == jobstore.instants.instant_text(
-        jobstore.instants.instant_us(bench.scheduler.get_job("there").next_run_time)
-    )
+    assert jobs["there"]["next_run_at"] == instant_text(instant_us(bench.scheduler.get_job("there").next_run_time))
     assert jobs["paused"]["next_run_at"] is None
 
 
@@ -180,7 +179,7 @@ def test_the_next_run_of_an_external_job_moves_with_each_run(bench):
     with sqlite3.connect(bench.recorder.path) as connection:
         (next_run_us,) = connection.execute("SELECT next_run_us FROM job").fetchone()
     connection.close()
-    assert next_run_us == jobstore.instants.instant_us(bench.scheduler.get_job("each_second").next_run_time)
+    assert next_run_us == instant_us(bench.scheduler.get_job("each_second").next_run_time)
 
 
 def test_changes_of_a_job_are_followed(bench):

@@ -19,8 +19,8 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 import jobstore
-from jobstore.instants import instant_text, instant_us
 from jobstore.integrations import apscheduler
+from jobstore.language.instants import instant_text, instant_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jobstore
-from jobstore.instants import instant_text, instant_us
 from jobstore.integrations.apscheduler_triggers import Translation, translate, trigger_words
-from jobstore.schedule import next_cron_us
+from jobstore.language.instants import instant_text, instant_us
+from jobstore.language.schedule import next_cron_us
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import jobstore
-from jobstore import execute
-from jobstore.errors import InvalidParameter
-from jobstore.processgroup import TAIL_BYTES
+from jobstore.integrations import command as execute
+from jobstore.integrations.processgroup import TAIL_BYTES
+from jobstore.language.errors import InvalidParameter
 from tests.integrations.waiting import DEADLINE_SECONDS, until
 
 PYTHON = sys.executable
@@ -133,7 +133,7 @@ def test_output_comes_while_the_command_runs(path):
 
 ENTRY = """
 import os, sys
-from jobstore.execute import run
+from jobstore.integrations.command import run
 sys.exit(run(sys.argv[1], "job", sys.argv[2:], timeout_seconds=float(os.environ.get("T", 60)), grace_seconds=0.5))
 """
 

@@ -24,11 +24,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jobstore
-from jobstore.errors import Conflict
-from jobstore.instants import instant_datetime, instant_us
 from jobstore.integrations import huey as integration
 from jobstore.integrations.huey import cron_of
-from jobstore.schedule import next_cron_us
+from jobstore.language.errors import Conflict
+from jobstore.language.instants import instant_datetime, instant_us
+from jobstore.language.schedule import next_cron_us
 from tests.integrations.waiting import DEADLINE_SECONDS, until
 
 logging.getLogger("huey").setLevel(logging.CRITICAL)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import jobstore
-from jobstore.errors import Conflict
 from jobstore.integrations import journal as journal_module
 from jobstore.integrations.journal import Journal, wait_for
+from jobstore.language.errors import Conflict
 
 if TYPE_CHECKING:
     from pathlib import Path

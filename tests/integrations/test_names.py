@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobstore.integrations.names import identity_of, job_name
-from jobstore.values import checked_name
+from jobstore.language.fields import checked_name
 
 ids = st.text(
     st.one_of(st.sampled_from("%~/0123AFaf. \t\n\u3000\x00\x85"), st.characters(), st.characters(categories=["Cs"])),

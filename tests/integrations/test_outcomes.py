@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobstore.integrations.outcomes import RESULT_BYTES, error_text, kept_result, traceback_result
-from jobstore.values import json_text
+from jobstore.language.fields import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

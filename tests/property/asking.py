@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jobstore
-from jobstore.models import EXECUTION_ORDERS, JOB_ORDERS
+from jobstore.language.models import EXECUTION_ORDERS, JOB_ORDERS
 from tests.property import oracle, worlds
 from tests.wsgi import ask, segment, target
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from jobstore.instants import instant_text
+from jobstore.language.instants import instant_text
 
 BASE_US = 1_760_000_000_000_000
 HOUR_US = 3_600_000_000

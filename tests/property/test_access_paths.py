@@ -24,7 +24,7 @@ from jobstore.engine import (
     window,
     zones,
 )
-from jobstore.models import EXECUTION_ORDERS
+from jobstore.language.models import EXECUTION_ORDERS
 from tests.property import oracle, skewed
 
 if TYPE_CHECKING:

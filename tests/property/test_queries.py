@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import jobstore
-from jobstore.instants import MIN_US
+from jobstore.language.instants import MIN_US
 from jobstore.wsgi import create_app
 from tests.property import oracle
 from tests.property.asking import (

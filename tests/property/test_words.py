@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobstore.errors import InvalidParameter
-from jobstore.instants import MAX_US, MIN_US, instant_datetime, instant_text
-from jobstore.models import Status
-from jobstore.params import (
+from jobstore.language.errors import InvalidParameter
+from jobstore.language.instants import MAX_US, MIN_US, instant_datetime, instant_text
+from jobstore.language.models import Status
+from jobstore.language.parameters import (
     LIST_JOB_EXECUTIONS,
     LIST_JOBS,
     OPERATIONS,
@@ -28,7 +28,7 @@ from jobstore.params import (
     jobs_query,
     stats_query,
 )
-from jobstore.search import fold, normalise_term, statuses_meant
+from jobstore.language.search import fold, normalise_term, statuses_meant
 
 LARGEST = 2**63 - 1
 LONGEST_MESSAGE = 400

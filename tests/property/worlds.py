@@ -12,7 +12,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from jobstore.instants import MAX_US, MIN_US, instant_text
+from jobstore.language.instants import MAX_US, MIN_US, instant_text
 
 Document = dict[str, Any]
 

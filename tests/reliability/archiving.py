@@ -18,9 +18,9 @@ from collections import Counter
 from pathlib import Path
 
 import jobstore
-from jobstore import pruning
-from jobstore.recorder import Recorder
-from jobstore.upkeep import check
+from jobstore.recording import prune as pruning
+from jobstore.recording.recorder import Recorder
+from jobstore.transfer.backup import check
 
 EXECUTIONS = 4000
 BEFORE = "2026-02-01"

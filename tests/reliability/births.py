@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jobstore
-from jobstore.engine import connection as reading
-from jobstore.engine import schema, writing
-from jobstore.recorder import Recorder
-from jobstore.upkeep import check
+from jobstore.recording.recorder import Recorder
+from jobstore.storage import connection as reading
+from jobstore.storage import schema
+from jobstore.storage import writer as writing
+from jobstore.transfer.backup import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable

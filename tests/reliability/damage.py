@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jobstore
-from jobstore.engine.writing import remove_store
+from jobstore.storage.writer import remove_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jobstore
-from jobstore.recorder import Recorder
-from jobstore.upkeep import check
+from jobstore.recording.recorder import Recorder
+from jobstore.transfer.backup import check
 
 if TYPE_CHECKING:
     from jobstore.store import JobStore

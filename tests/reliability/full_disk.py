@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import jobstore
-from jobstore.engine.reserve import reserve_path
-from jobstore.errors import StoreError, StoreFull
-from jobstore.recorder import Recorder
-from jobstore.upkeep import check
+from jobstore.language.errors import StoreError, StoreFull
+from jobstore.recording.recorder import Recorder
+from jobstore.storage.reserve import reserve_path
+from jobstore.transfer.backup import check
 
 LARGE = {"text": "x" * 30_000}
 FIRST_DAY = "2026-01-01T00:00:00Z"

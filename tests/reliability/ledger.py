@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import jobstore
-from jobstore.recorder import Recorder
-from jobstore.upkeep import check
+from jobstore.recording.recorder import Recorder
+from jobstore.transfer.backup import check
 
 NEXT = {"enqueue": "PENDING", "start": "RUNNING"}
 ENDS = ("SUCCESS", "FAILURE", "TIMEOUT")

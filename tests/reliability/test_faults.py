@@ -52,21 +52,21 @@ FAULTS = (
     ),
     Fault(
         "a transaction that reads before it asks to write",
-        "engine/writing.py",
+        "storage/writer.py",
         '            connection.execute("BEGIN IMMEDIATE")\n            try:\n                yield',
         '            connection.execute("BEGIN")\n            try:\n                yield',
         f"{FOREIGN}::test_nobody_comes_between_what_a_recorder_reads_and_what_it_writes",
     ),
     Fault(
         "commits that do not wait for the disk",
-        "engine/writing.py",
+        "storage/writer.py",
         '    connection.execute("PRAGMA synchronous = FULL")\n    connection.execute("PRAGMA foreign_keys',
         '    connection.execute("PRAGMA synchronous = OFF")\n    connection.execute("PRAGMA foreign_keys',
         "tests/reliability/test_io_errors.py::test_whatever_a_recorder_acknowledges_has_been_brought_to_the_disk",
     ),
     Fault(
         "a log that is not in its file when the file gets its name",
-        "engine/writing.py",
+        "storage/writer.py",
         '        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()\n        connection.close()',
         "        connection.close()",
         "tests/reliability/test_io_errors.py::"
@@ -74,21 +74,21 @@ FAULTS = (
     ),
     Fault(
         "INSERT OR REPLACE, which fires no delete triggers",
-        "engine/schema.py",
+        "storage/schema.py",
         "    SELECT RAISE(ABORT, 'this execution is there already; update it');",
         "    SELECT 1;",
         f"{FOREIGN}::test_a_statement_that_would_go_past_the_counters_is_refused",
     ),
     Fault(
         "counters that a prune leaves as they were",
-        "engine/schema.py",
+        "storage/schema.py",
         "CREATE TRIGGER execution_counted_out AFTER DELETE ON execution BEGIN",
         "CREATE TRIGGER execution_counted_out AFTER DELETE ON execution WHEN OLD.id % 2 BEGIN",
         MODEL,
     ),
     Fault(
         "a digest that outlives its rows",
-        "engine/schema.py",
+        "storage/schema.py",
         '    {_unsealed(out or into or "")}\n',
         "",
         DIGESTS,
@@ -116,14 +116,14 @@ FAULTS = (
     ),
     Fault(
         "a term that is not folded as the text is",
-        "search.py",
+        "language/search.py",
         'return unicodedata.normalize("NFKC", text).casefold()',
         "return text.casefold()",
         f"{QUERIES}::test_a_page_of_jobs_is_what_the_rules_say",
     ),
     Fault(
         "tokens that are compared with ==",
-        "tokens.py",
+        "http/tokens.py",
         "if hmac.compare_digest(known, asked):",
         "if known == asked:",
         "tests/unit/test_tokens.py::test_every_known_digest_is_compared_in_constant_time_whatever_was_asked",
@@ -137,7 +137,7 @@ FAULTS = (
     ),
     Fault(
         "a schema that is made step by step",
-        "engine/writing.py",
+        "storage/writer.py",
         '        connection.execute("BEGIN IMMEDIATE")\n        apply_schema(connection)\n        write_settings',
         '        connection.execute("BEGIN IMMEDIATE")\n        apply_schema(connection)\n'
         '        connection.execute("COMMIT")\n        move_into_place(making, file)\n'
@@ -155,14 +155,14 @@ FAULTS = (
     ),
     Fault(
         "int() that reads the words from outside",
-        "words.py",
+        "language/rules.py",
         "    return int(digits) if readable else text",
         "    try:\n        return int(text)\n    except ValueError:\n        return text",
         NASTY,
     ),
     Fault(
         "a bound that is clamped",
-        "words.py",
+        "language/rules.py",
         "    if isinstance(value, int) and not isinstance(value, bool) and (low or 0) <= value",
         "    if isinstance(value, int) and value > 1000 == high:\n        return 1000\n"
         "    if isinstance(value, int) and not isinstance(value, bool) and (low or 0) <= value",
@@ -177,7 +177,7 @@ FAULTS = (
     ),
     Fault(
         "a next run that is now",
-        "schedule.py",
+        "language/schedule.py",
         "    n = max(1, (now_us - anchor_us) // interval_us + 1)",
         "    n = max(1, -(-(now_us - anchor_us) // interval_us))",
         "tests/unit/test_schedule.py",
@@ -191,28 +191,28 @@ FAULTS = (
     ),
     Fault(
         "a failed search that finds time-outs as well",
-        "search.py",
+        "language/search.py",
         '("timed out", "timed_out", "timedout",',
         '("failed", "timed out", "timed_out", "timedout",',
         "tests/seed/test_examples.py",
     ),
     Fault(
         "a reader that may write",
-        "engine/connection.py",
+        "storage/connection.py",
         "    return sqlite3.SQLITE_DENY",
         "    return sqlite3.SQLITE_OK",
         "tests/reliability/test_read_only.py",
     ),
     Fault(
         "one bad row that fails a list",
-        "documents.py",
+        "storage/documents.py",
         "    except (orjson.JSONDecodeError, RecursionError):\n        return _marked(text)",
         "    except RecursionError:\n        return _marked(text)",
         "tests/reliability/test_poison.py",
     ),
     Fault(
         "a driver's error that escapes",
-        "engine/connection.py",
+        "storage/connection.py",
         "    if isinstance(error, sqlite3.Error):\n        return store_error(error, path)\n",
         "",
         "tests/reliability/test_damage.py",

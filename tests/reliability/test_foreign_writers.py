@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import jobstore
-from jobstore.engine import schema
+from jobstore.storage import schema
 
 if TYPE_CHECKING:
     from pathlib import Path

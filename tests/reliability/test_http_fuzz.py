@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jobstore
-from jobstore import examples
+from jobstore.language import examples
 from jobstore.wsgi import create_app
 
 EXAMPLES = int(os.environ.get("JOBSTORE_FUZZ_EXAMPLES", "500"))

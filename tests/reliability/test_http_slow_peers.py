@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 import pytest
 
 import jobstore
-from jobstore import examples
 from jobstore.http.app import create_app
-from jobstore.serve import Server
+from jobstore.http.serve import Server
+from jobstore.language import examples
 
 SERVE = """
 import sys
-from jobstore.serve import serve
+from jobstore.http.serve import serve
 
 serve(sys.argv[1], port=0, tokens={"s3cret": {"read:jobs"}}, ready=lambda url: print(url, flush=True))
 """
@@ -164,8 +164,8 @@ def test_garbage_and_headers_without_end(port, peers):
 def quick(store_path, monkeypatch):
     """A server in this process whose deadlines are a second."""
     for name in ("REQUEST_SECONDS", "IDLE_SECONDS", "STALLED_SECONDS"):
-        monkeypatch.setattr(f"jobstore.serve.{name}", 1)
-    monkeypatch.setattr("jobstore.serve.MAX_CONNECTIONS", 20)
+        monkeypatch.setattr(f"jobstore.http.serve.{name}", 1)
+    monkeypatch.setattr("jobstore.http.serve.MAX_CONNECTIONS", 20)
     server = Server(create_app(store_path, open_access=True), host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -12,8 +12,8 @@ import pytest
 
 import jobstore
 from jobstore.cli.app import run
-from jobstore.fixtures import dump_lines
-from jobstore.models import EXECUTION_ORDERS, JOB_ORDERS
+from jobstore.language.models import EXECUTION_ORDERS, JOB_ORDERS
+from jobstore.transfer.dump import dump_lines
 from jobstore.wsgi import create_app
 from tests.property import oracle
 from tests.property.asking import Clock, job_document

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import jobstore
-from jobstore import openapi
-from jobstore.params import OPERATIONS, Kind
+from jobstore.http import openapi
+from jobstore.language.parameters import OPERATIONS, Kind
 from jobstore.queries import Queries
 from tests.seed import api
 from tests.wsgi import ask

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobstore import columns, values
-from jobstore.errors import InvalidRecord
-from jobstore.models import EXECUTION_FIELDS, Status
-from jobstore.records import Execution, execution_from_document
+from jobstore.language import fields as values
+from jobstore.language.errors import InvalidRecord
+from jobstore.language.models import EXECUTION_FIELDS, Status
+from jobstore.language.records import Execution, execution_from_document
+from jobstore.transfer import columns
 
 RUN: dict[str, Any] = {"job_name": "a", "status": "SUCCESS", "started_at": "2026-01-15T08:00:00Z"}
 WHOLE: dict[str, Any] = {

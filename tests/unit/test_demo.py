@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from jobstore import demo
-from jobstore.instants import instant_us
-from jobstore.models import KNOWN_JOB_CATEGORIES, KNOWN_JOB_TYPES
-from jobstore.schedule import next_cron_us, next_interval_us
+from jobstore.cli import demo
+from jobstore.language.instants import instant_us
+from jobstore.language.models import KNOWN_JOB_CATEGORIES, KNOWN_JOB_TYPES
+from jobstore.language.schedule import next_cron_us, next_interval_us
 
 NOW_US = instant_us(datetime(2026, 3, 11, 9, 26, 53, 589793, tzinfo=UTC))
 DAY_US = 86_400_000_000

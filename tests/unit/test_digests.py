@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jobstore.engine import digests
 from jobstore.engine.digests import CHUNK, Hours, Row, TraceScale
 from jobstore.engine.planes import LANE, slots_between
-from jobstore.instants import MAX_US, MIN_US
+from jobstore.language.instants import MAX_US, MIN_US
 
 DURATIONS = st.none() | st.integers(-(2**42) + 1, 2**42 - 1)
 TEXTS = st.text(alphabet=st.sampled_from("0189afgAZ-é键\U0001f680"), min_size=1, max_size=12)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobstore.engine import folders
-from jobstore.engine.gate import Queue, gate_of, lock_path
-from jobstore.errors import StoreBusy, StoreUnreadable
+from jobstore.language.errors import StoreBusy, StoreUnreadable
+from jobstore.storage import folders
+from jobstore.storage.lock import Queue, gate_of, lock_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,7 @@ def test_one_that_gave_up_is_not_waited_for():
 HOLD = """
 import sys
 from pathlib import Path
-from jobstore.engine.gate import gate_of
+from jobstore.storage.lock import gate_of
 with gate_of(Path(sys.argv[1])).passed(5):
     print("in", flush=True)
     sys.stdin.read()

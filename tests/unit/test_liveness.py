@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobstore.liveness import Owner, _process, is_gone, this_process
+from jobstore.recording.processes import Owner, _process, is_gone, this_process
 
 ME = this_process()
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells when a process started")
@@ -59,6 +59,6 @@ def test_a_process_of_another_user_is_there():
 
 
 def test_a_child_is_another_process():
-    program = "import os; from jobstore.liveness import this_process as p; a = p(); c = os.fork()\n"
+    program = "import os; from jobstore.recording.processes import this_process as p; a = p(); c = os.fork()\n"
     program += "if c == 0: os._exit(p().pid == a.pid)\nassert os.waitpid(c, 0)[1] == 0"
     subprocess.run([sys.executable, "-c", program], check=True)

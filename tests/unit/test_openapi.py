@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openapi_spec_validator import validate
 
-from jobstore import errors, examples, openapi
+from jobstore.http import openapi
 from jobstore.http.routes import DOCUMENT, HEALTH, ROUTES
-from jobstore.models import EXECUTION_FIELDS, JOB_FIELDS
-from jobstore.params import GET_JOB_EXECUTIONS, from_text
+from jobstore.language import errors, examples
+from jobstore.language.models import EXECUTION_FIELDS, JOB_FIELDS
+from jobstore.language.parameters import GET_JOB_EXECUTIONS, from_text
 from jobstore.wsgi import create_app
 
 Json = dict[str, Any]

@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from jobstore.errors import InvalidParameter
-from jobstore.models import EXECUTION_ORDERS, JOB_ORDERS, Status
-from jobstore.params import (
+from jobstore.language.errors import InvalidParameter
+from jobstore.language.models import EXECUTION_ORDERS, JOB_ORDERS, Status
+from jobstore.language.parameters import (
     GET_JOB,
     JOB_STATS,
     LIST_JOB_EXECUTIONS,

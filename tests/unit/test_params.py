@@ -5,9 +5,9 @@ from typing import cast
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from jobstore import params
-from jobstore.errors import InvalidParameter
-from jobstore.params import (
+from jobstore.language import parameters as params
+from jobstore.language.errors import InvalidParameter
+from jobstore.language.parameters import (
     GET_JOB,
     GET_JOB_EXECUTIONS,
     LIST_JOB_EXECUTIONS,

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobstore import documents, instants, records, values
-from jobstore.errors import InvalidRecord, InvalidSchedule
-from jobstore.models import STATUS_CODES
+from jobstore.language import fields as values
+from jobstore.language import instants, records
+from jobstore.language.errors import InvalidRecord, InvalidSchedule
+from jobstore.language.models import STATUS_CODES
+from jobstore.storage import documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from croniter import croniter
 
-from jobstore.errors import InvalidRecord, InvalidSchedule, shown
-from jobstore.instants import MAX_US, MIN_US, instant_text, instant_us
-from jobstore.schedule import (
+from jobstore.language.errors import InvalidRecord, InvalidSchedule, shown
+from jobstore.language.instants import MAX_US, MIN_US, instant_text, instant_us
+from jobstore.language.schedule import (
     ALIASES,
     check_interval,
     check_schedule,
@@ -402,5 +402,5 @@ def test_croniter_alone_fires_a_fixed_time_twice_in_autumn_and_goes_wrong_in_spr
 
 
 def test_importing_the_module_does_not_import_croniter():
-    script = "import sys, jobstore.schedule; sys.exit('croniter' in sys.modules)"
+    script = "import sys, jobstore.language.schedule; sys.exit('croniter' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 import jobstore
-from jobstore import examples
-from jobstore.models import EXECUTION_FIELDS, JOB_FIELDS, ScheduleType, Status
+from jobstore.language import examples
+from jobstore.language.models import EXECUTION_FIELDS, JOB_FIELDS, ScheduleType, Status
 
 
 def test_a_document_becomes_datetimes_and_enums():

@@ -4,8 +4,8 @@ import unicodedata
 
 import pytest
 
-from jobstore.models import Status
-from jobstore.search import STATUS_ALIASES, UNICODE_VERSION, fold, normalise_term, statuses_meant
+from jobstore.language.models import Status
+from jobstore.language.search import STATUS_ALIASES, UNICODE_VERSION, fold, normalise_term, statuses_meant
 
 
 @pytest.mark.parametrize(

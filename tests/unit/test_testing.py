@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 import jobstore
 from jobstore import testing
-from jobstore.errors import InvalidParameter, InvalidRecord
-from jobstore.instants import instant_us
-from jobstore.models import EXECUTION_FIELDS, JOB_FIELDS, Status
-from jobstore.values import checked_name, json_text
+from jobstore.language.errors import InvalidParameter, InvalidRecord
+from jobstore.language.fields import checked_name, json_text
+from jobstore.language.instants import instant_us
+from jobstore.language.models import EXECUTION_FIELDS, JOB_FIELDS, Status
 
 pytest_plugins = ["pytester"]
 
@@ -208,7 +208,7 @@ def test_snapshots_of_parametrized_tests_do_not_share_a_file(pytester):
 def test_a_pytest_of_somebody_else_finds_the_fixtures_and_imports_no_door(pytester):
     pytester.makepyfile("""
         import sys
-        def test_before(): assert not {"jobstore.testing", "jobstore.fixtures", "pydantic", "croniter", "falcon",
+        def test_before(): assert not {"jobstore.testing", "jobstore.transfer.dump", "pydantic", "croniter", "falcon",
                                        "click", "sqlite_utils"} & set(sys.modules)
         def test_store(jobstore_factory): assert jobstore_factory(jobs=["a"]).get_job("a")["name"] == "a"
     """)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobstore import tokens
-from jobstore.errors import Conflict, InvalidParameter, JobStoreError, NotFound, StoreUnreadable
+from jobstore.http import tokens
+from jobstore.language.errors import Conflict, InvalidParameter, JobStoreError, NotFound, StoreUnreadable
 
 NOW = datetime(2026, 1, 15, 9, tzinfo=UTC)
 SECRET = "unmistakable-secret-text"

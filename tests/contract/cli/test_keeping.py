@@ -8,7 +8,7 @@ import re
 import pytest
 
 import jobstore
-from jobstore.fixtures import dump
+from jobstore.transfer.dump import dump
 
 PROGRESS = re.compile(r"\x1b\[")
 
@@ -92,7 +92,7 @@ def test_a_file_is_written_whole_or_not_at_all(cli, store, tmp_path, monkeypatch
         yield {"store": {"timezone": "UTC"}}
         raise OSError(28, "No space left on device", "out.json")
 
-    monkeypatch.setattr("jobstore.fixtures.dump_lines", broken)
+    monkeypatch.setattr("jobstore.transfer.dump.dump_lines", broken)
     answer = cli("dump", store, "-o", out)
     assert (answer.code, answer.err) == (3, "jobstore: No space left on device: out.json [STORE_UNREADABLE]\n")
     assert out.read_text() == "before"

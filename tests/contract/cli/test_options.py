@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from jobstore import params
 from jobstore.cli.app import commands
 from jobstore.cli.reading import executions, jobs, stats
-from jobstore.errors import InvalidParameter
+from jobstore.language import parameters as params
+from jobstore.language.errors import InvalidParameter
 
 READING = {
     "list_jobs": jobs,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import jobstore
-from jobstore.fixtures import dump
+from jobstore.transfer.dump import dump
 
 from .conftest import DEADLINE_SECONDS, command, environment
 

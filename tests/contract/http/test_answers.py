@@ -5,9 +5,9 @@ import re
 import falcon.inspect
 import pytest
 
-from jobstore import schemas
 from jobstore.http.routes import ROUTES
-from jobstore.models import EXECUTION_FIELDS, JOB_FIELDS
+from jobstore.language import schemas
+from jobstore.language.models import EXECUTION_FIELDS, JOB_FIELDS
 
 COMMON = {
     "cache-control": "private, no-cache",

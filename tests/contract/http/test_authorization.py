@@ -8,8 +8,8 @@ from typing import Any
 import falcon.inspect
 import pytest
 
-from jobstore import tokens
-from jobstore.errors import InvalidParameter
+from jobstore.http import tokens
+from jobstore.language.errors import InvalidParameter
 from jobstore.wsgi import create_app
 
 NOW = datetime(2026, 1, 15, 9, tzinfo=UTC)

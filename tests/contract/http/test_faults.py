@@ -9,8 +9,8 @@ from typing import NoReturn
 import pytest
 
 import jobstore
-from jobstore import errors
-from jobstore.params import Operation
+from jobstore.language import errors
+from jobstore.language.parameters import Operation
 from jobstore.wsgi import create_app
 
 UNAVAILABLE = "The job store is unavailable"

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.core.parameters import ParameterLocation
 
-from jobstore import examples, load
+from jobstore import load
 from jobstore.http.routes import DOCUMENT, HEALTH, ROUTES
+from jobstore.language import examples
 from jobstore.wsgi import create_app
 
 EXAMPLES = int(os.environ.get("JOBSTORE_SCHEMATHESIS_EXAMPLES", "200"))

@@ -1,4 +1,4 @@
-"""`jobstore.serve.serve`: what it refuses to start with, and what it does once it runs."""
+"""`jobstore.http.serve.serve`: what it refuses to start with, and what it does once it runs."""
 
 import contextlib
 import json
@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from jobstore import tokens
-from jobstore.errors import InvalidParameter, StoreNotFound
-from jobstore.serve import Server, is_loopback, serve
+from jobstore.http import tokens
+from jobstore.http.serve import Server, is_loopback, serve
+from jobstore.language.errors import InvalidParameter, StoreNotFound
 from jobstore.wsgi import create_app
 
 GOOD = {"s3cret": {"read:jobs"}}

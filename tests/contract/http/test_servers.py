@@ -152,7 +152,7 @@ def test_granian(tmp_path, seed_path, seed_jobs):
 
 SERVE = """
 import sys
-from jobstore.serve import serve
+from jobstore.http.serve import serve
 
 serve(sys.argv[1], port=0, tokens={"s3cret": {"read:jobs"}}, ready=lambda url: print(url, flush=True))
 """

@@ -1,0 +1,309 @@
+"""The queries over HTTP: a store at the other end of a wire, with the methods of the one on disk.
+
+A script moves from a file to a server by changing one line::
+
+    datahub = jobstore.open("jobs.db")
+    datahub = jobstore.connect("http://127.0.0.1:8000", token=...)
+
+Parameters are checked here first, by the tables that the server uses: a mistake costs no round trip,
+and a Python type that has no text of its own (1.0, or True for a number) is refused as it is by a file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+import orjson
+
+from jobstore import __version__
+from jobstore.http.routes import ROUTES
+from jobstore.language import parameters as params
+from jobstore.language.errors import (
+    Forbidden,
+    InternalError,
+    InvalidParameter,
+    JobStoreError,
+    NotFound,
+    StoreError,
+    StoreUnreadable,
+    Unauthorized,
+    shown,
+)
+from jobstore.language.instants import instant_text, instant_us
+from jobstore.queries import Queries
+
+try:
+    import httpx
+except ImportError as error:
+    raise ImportError("jobstore.connect needs httpx: pip install 'jobstore[client]'") from error
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+__all__ = ["RemoteJobStore", "connect"]
+
+TIMEOUT_SECONDS: Final = 30.0
+LONGEST_TIMEOUT_SECONDS: Final = 86_400
+KEEP_ALIVE_SECONDS: Final = 30.0
+
+_TOKEN = re.compile(r"[!-~]{1,500}", re.ASCII)
+"""What a header can carry; what a good token looks like, the server knows."""
+
+
+def connect(
+    url: str,
+    *,
+    token: str | None = None,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    transport: httpx.BaseTransport | None = None,
+) -> RemoteJobStore:
+    """The store behind an HTTP API, with the methods, the documents and the errors of a `JobStore`.
+
+    Nothing is sent until the first query. Connections are kept alive between queries; `close` ends them.
+
+    >>> connect("https://jobs.example.com/prefix/", token="s3cret")
+    RemoteJobStore('https://jobs.example.com/prefix')
+
+    Args:
+        url: where the API is, without its ``/api/v1``; a prefix under which it is mounted belongs to it.
+        token: the bearer token; it goes to this address alone, redirects are not followed.
+        timeout_seconds: how long to wait for a connection, and for each piece of an answer.
+        transport: how requests are sent, for tests and for special networks (`httpx.WSGITransport`, ...).
+
+    Raises:
+        InvalidParameter: the address, the token or the time-out cannot be one.
+    """
+    return RemoteJobStore(url, token=token, timeout_seconds=timeout_seconds, transport=transport)
+
+
+class RemoteJobStore(Queries):
+    """The queries of the job API over HTTP.
+
+    May be used from several threads, and after a fork: each process has its own connections. A context manager.
+    A network that fails, or an answer that is none of this API, is `StoreUnreadable`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.url = _checked_url(url)
+        self._headers = {"Accept": "application/json", "User-Agent": f"jobstore/{__version__}", **_authorization(token)}
+        self._timeout = httpx.Timeout(_checked_timeout(timeout_seconds))
+        self._transport = transport
+        self._is_closed = False
+        self._begin_anew()
+
+    def __repr__(self) -> str:
+        return f"RemoteJobStore({self.url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connections; closing twice does nothing."""
+        self._is_closed = True
+        self._client.close()
+
+    def _answer(self, operation: params.Operation, values: Mapping[str, object]) -> Any:  # noqa: ANN401  # see Queries
+        return _document(self._get(_target(operation, values)), self.url)
+
+    def _get(self, target: str) -> httpx.Response:
+        """The answer to one request; asked again once where a connection kept alive had been dropped meanwhile."""
+        if self._is_closed:
+            raise StoreUnreadable(f"The connection to {self.url} has been closed; connect again")
+        if self._process != os.getpid():
+            _left_behind.append(self._client)
+            self._begin_anew()
+        try:
+            try:
+                return self._client.get(self.url + target)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                return self._client.get(self.url + target)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise StoreUnreadable(_no_answer(self.url, error)) from None
+
+    def _begin_anew(self) -> None:
+        """In a new process: connections of its own; those of the parent are left alone."""
+        self._process = os.getpid()
+        self._client = httpx.Client(
+            headers=self._headers,
+            timeout=self._timeout,
+            transport=self._transport,
+            limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
+        )
+
+
+_left_behind: list[httpx.Client] = []
+"""Clients of a parent process, whose sockets are the parent's to end."""
+
+
+# What a caller gives.
+
+
+_URL = re.compile(r"https?://[A-Z0-9._:\[\]-]+(?:/[\w.~%!$&'()*+,;=:/-]*)?", re.ASCII | re.IGNORECASE)
+
+
+def _checked_url(url: object) -> str:
+    """The address without a slash at its end."""
+    if isinstance(url, str) and _URL.fullmatch(url) and _is_address(url):
+        return url.rstrip("/")
+    # Before an @ stands a password.
+    came = "one with '@'; give the token by itself" if isinstance(url, str) and "@" in url else shown(url)
+    raise InvalidParameter(
+        f"url must be http://HOST[:PORT][/PREFIX] or https://..., without user, query and fragment; received {came}"
+    )
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0 and bool(httpx.URL(url).host)
+    except (ValueError, httpx.InvalidURL):
+        return False
+
+
+def _authorization(token: object) -> dict[str, str]:
+    if token is None:
+        return {}
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise InvalidParameter("token must be 1 to 500 visible ASCII characters; what came is not shown")
+    return {"Authorization": f"Bearer {token}"}
+
+
+def _checked_timeout(seconds: object) -> float:
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds <= LONGEST_TIMEOUT_SECONDS:
+        return float(seconds)
+    raise InvalidParameter(f"timeout_seconds must be a number above 0, at most 86400; received {shown(seconds)}")
+
+
+# From keywords to a request.
+
+_ROUTES: Final = {route.operation.name: route for route in ROUTES}
+_CHECKS: Final[Mapping[str, Callable[[Mapping[str, object]], object]]] = {
+    "list_jobs": params.jobs_query,
+    "list_job_executions": params.executions_query,
+    "get_job_executions": params.executions_query,
+    "job_stats": params.stats_query,
+}
+_NO_NAMES: Final = frozenset({".", "..", "executions"})
+"""No job has such a name, and as a piece of a path each means something else."""
+
+
+def _target(operation: params.Operation, values: Mapping[str, object]) -> str:
+    """Path and query string of a request for these keywords, once they keep every rule of the operation.
+
+    Raises:
+        InvalidParameter: a value breaks its rule.
+        NotFound: no job has that name, and no path can say it.
+    """
+    route = _ROUTES[operation.name]
+    _check(operation, values)
+    path = route.template.format(job_id=_piece(values["job_id"])) if route.path_parameters else route.template
+    given = {
+        parameter.name: _text(values[parameter.name])
+        for parameter in operation.parameters
+        if parameter.name not in route.path_parameters and values[parameter.name] is not parameter.default
+    }
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def _check(operation: params.Operation, values: Mapping[str, object]) -> None:
+    """Apply every rule, in the order in which a store on disk does."""
+    if "job_id" in _ROUTES[operation.name].path_parameters or values.get("job_id") is not None:
+        params.job_ref(values["job_id"])
+    if operation.name in _CHECKS:
+        _CHECKS[operation.name](values)
+
+
+def _piece(job_id: object) -> str:
+    """A job's name as one piece of a path."""
+    name = params.job_ref(job_id).name
+    if "/" in name or name in _NO_NAMES:
+        raise NotFound(f"Job not found: {name}")
+    return quote(name, safe="")
+
+
+def _text(value: object) -> str:
+    """A checked value as a query string says it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return instant_text(instant_us(value)) or ""
+    if isinstance(value, list | tuple | set | frozenset):
+        return ",".join(sorted(_text(name) for name in value))
+    return str.__str__(value) if isinstance(value, str) else str(value)
+
+
+# From an answer to a document or an error.
+
+
+def _document(response: httpx.Response, url: str) -> dict[str, Any]:
+    body = _json_object(response)
+    if response.status_code == HTTPStatus.OK and body is not None:
+        return body
+    raise _error(response, body, url)
+
+
+def _json_object(response: httpx.Response) -> dict[str, Any] | None:
+    try:
+        body = orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _error(response: httpx.Response, body: dict[str, Any] | None, url: str) -> JobStoreError:
+    """The server's own error, of the class that its code names; what is not this API's is told apart."""
+    told = body.get("error") if body else None
+    if isinstance(told, Mapping) and isinstance(told.get("code"), str) and isinstance(told.get("message"), str):
+        return _class_of(told["code"], response.status_code)(told["message"])
+    if response.is_redirect:
+        location = shown(response.headers.get("Location"))
+        return StoreUnreadable(f"{url} redirects to {location}, which is not followed; connect to the right address")
+    message = f"{url} answered with status {response.status_code} and not as a job API; check the address"
+    return _OF_STATUS.get(response.status_code, StoreUnreadable)(message)
+
+
+_OF_STATUS: Final[Mapping[int, type[JobStoreError]]] = {401: Unauthorized, 403: Forbidden}
+"""What a proxy in front of the API may answer in its place."""
+
+
+def _class_of(code: str, status: int) -> type[JobStoreError]:
+    """The class for a code; a server of a later version may know codes that this client does not."""
+    if code in _CLASSES:
+        return _CLASSES[code]
+    return StoreError if status == HTTPStatus.SERVICE_UNAVAILABLE else InternalError
+
+
+def _all_below(root: type[JobStoreError]) -> list[type[JobStoreError]]:
+    children = root.__subclasses__()
+    return children + [below for child in children for below in _all_below(child)]
+
+
+# The root and `StoreError` borrow codes of their children.
+_CLASSES: Final = {error.code: error for error in _all_below(JobStoreError) if error is not StoreError}
+
+
+def _no_answer(url: str, error: Exception) -> str:
+    """What went wrong on the way; the request, which carries the token, is not in it."""
+    if isinstance(error, httpx.TimeoutException):
+        return f"{url} did not answer in time; try again, or give a longer timeout_seconds"
+    reason = str(error) or type(error).__name__
+    return f"Cannot reach {url} ({reason}); check that the server runs there (jobstore serve) and the address"

@@ -1,0 +1,283 @@
+"""`jobstore serve`: the API on waitress, with limits that hold slow and hostile peers off.
+
+waitress counts a connection that sends nothing like any other: with its defaults, 100 of them keep everybody
+else out for two minutes, and one that sends a byte now and then is never closed. Here
+
+- a request must be complete `REQUEST_SECONDS` after its first byte, however it trickles in;
+- a connection without a request is closed after `IDLE_SECONDS`, one whose peer stopped reading after
+  `STALLED_SECONDS`; no thread ever waits for a peer;
+- at `MAX_CONNECTIONS` a new one takes the place of the one that was served the longest ago, so that whoever asks
+  quickly is always let in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import signal
+import socket
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.server import TcpWSGIServer
+from waitress.task import ThreadedTaskDispatcher
+
+from jobstore import store as stores
+from jobstore.http.reply import MAX_BODY_BYTES
+from jobstore.language.errors import InvalidParameter
+from jobstore.wsgi import create_app
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from types import FrameType
+
+    from jobstore.http.gate import Authenticate
+
+MAX_CONNECTIONS: Final = 400
+"""Below what `select` and the usual bound of 1024 open files allow, with room for buffers and the store."""
+REQUEST_SECONDS: Final = 10
+IDLE_SECONDS: Final = 30
+STALLED_SECONDS: Final = 20
+MAX_HEADER_BYTES: Final = 32 * 1024
+"""The longest sensible request, eight parameters of 200 characters in percent-encoded UTF-8, takes 20 KB."""
+MAX_REQUEST_BODY_BYTES: Final = 64 * 1024
+"""Nothing here takes a body; a small one is read, to be answered with 405."""
+SHUTDOWN_SECONDS: Final = 0.5
+_BACKLOG: Final = 1024
+_LARGEST_PORT: Final = 65_535
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
+
+
+def serve(
+    path: str | os.PathLike[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    tokens: Mapping[str, Collection[str]] | None = None,
+    authenticate: Authenticate | None = None,
+    open_access: bool = False,
+    threads: int = 4,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    cors_origins: Collection[str] = (),
+    ready: Callable[[str], object] | None = None,
+) -> None:
+    """Serve the store at `path` until SIGTERM or SIGINT, then end within a second.
+
+    Args:
+        path: the store; it is opened at once, so that a wrong path is told at the start.
+        host: the address to listen on.
+        port: the port; 0 takes a free one.
+        tokens: as for `jobstore.wsgi.create_app`, and so are `authenticate`, `max_body_bytes` and `cors_origins`.
+        authenticate: see there.
+        open_access: let everybody in who reaches the address; only a loopback address is taken then.
+        threads: how many requests are answered at the same time.
+        max_body_bytes: see there.
+        cors_origins: see there.
+        ready: called with the server's address (``http://127.0.0.1:8000``) as soon as it listens.
+
+    Raises:
+        InvalidParameter: nobody could be let in, everybody could from elsewhere, or the address cannot be had.
+        StoreError: the file is not there or cannot be used.
+    """
+    if open_access and not is_loopback(host):
+        raise InvalidParameter(
+            f"open_access is for this machine alone: listen on 127.0.0.1 (not {host}), or give tokens"
+        )
+    with stores.open(path) as store:
+        app = create_app(
+            store,
+            tokens=tokens,
+            authenticate=authenticate,
+            open_access=open_access,
+            max_body_bytes=max_body_bytes,
+            cors_origins=cors_origins,
+        )
+        server = Server(app, host=host, port=port, threads=threads)
+        _log_no_queue()
+        with _stopped_by_signals(server):
+            if ready is not None:
+                ready(server.url)
+            server.run()
+
+
+def _log_no_queue() -> None:
+    """A burst is no news to an operator, unless a level was asked for."""
+    queue = logging.getLogger("waitress.queue")
+    if queue.level == logging.NOTSET:
+        queue.setLevel(logging.ERROR)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address.
+
+    >>> [is_loopback(host) for host in ("localhost", "127.8.9.1", "::1", "0.0.0.0", "example.com")]
+    [True, True, True, False, False]
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Server:
+    """A WSGI application on a socket; `run` in one thread, `stop` from any other or from a signal handler."""
+
+    def __init__(self, app: Callable[..., Any], *, host: str, port: int, threads: int = 4) -> None:
+        """Listens at once; connections wait until `run`."""
+        self._stopping = False
+        self._map: dict[int, Any] = {}
+        listening = _listen(host, port)
+        self._dispatcher = ThreadedTaskDispatcher()
+        self._dispatcher.set_thread_count(threads)
+        self._listener = _Listener(
+            app,
+            self._map,
+            _sock=listening,
+            dispatcher=self._dispatcher,
+            adj=_adjustments(threads),
+            sockinfo=(listening.family, listening.type, listening.proto, listening.getsockname()),
+            bind_socket=False,
+        )
+
+    @property
+    def url(self) -> str:
+        """Where it listens, such as ``http://127.0.0.1:8000``."""
+        host, port = self._listener.effective_host, self._listener.effective_port
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def run(self) -> None:
+        """Answer requests until `stop`; those in work are finished, if they end soon."""
+        try:
+            while not self._stopping:
+                wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
+        finally:
+            self._dispatcher.shutdown(timeout=SHUTDOWN_SECONDS)
+            wasyncore.close_all(self._map)
+
+    def stop(self) -> None:
+        """Make `run` return."""
+        self._stopping = True
+        with contextlib.suppress(OSError):  # `run` saw it first and has closed everything
+            self._listener.pull_trigger()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= _LARGEST_PORT:
+        raise InvalidParameter(f"port must be an integer from 0 to {_LARGEST_PORT}; received {port}")
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server((str(address[0]), port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise InvalidParameter(f"Cannot listen on {host}, port {port}: {error.strerror}") from None
+
+
+def _adjustments(threads: int) -> Adjustments:
+    return Adjustments(
+        threads=threads,
+        ident="",
+        backlog=_BACKLOG,
+        connection_limit=MAX_CONNECTIONS + 100,  # never reached: the listener makes room before
+        cleanup_interval=1,
+        max_request_header_size=MAX_HEADER_BYTES,
+        max_request_body_size=MAX_REQUEST_BODY_BYTES,
+        asyncore_use_poll=True,
+        log_socket_errors=False,
+    )
+
+
+class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types
+    """A connection that knows how long it has been waited for."""
+
+    began_at = 0.0
+    """When the request that is coming in began."""
+    served_at = 0.0
+    """When the last request was answered; at first, when the connection was made."""
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:  # noqa: ANN401 - handed on
+        self.served_at = time.time()
+        super().__init__(*args, **keywords)
+
+    def received(self, data: bytes) -> bool:
+        if self.request is None:
+            self.began_at = time.time()
+        return bool(super().received(data))
+
+    def service(self) -> None:
+        """Answer one request, in a thread.
+
+        With several at once, the first is answered and the connection closed (RFC 9112, section 9.3.2, allows
+        it): for the others, a thread would have to wait until the peer has read what came before.
+        """
+        if len(self.requests) > 1:
+            self.requests[0].headers["CONNECTION"] = "close"
+        super().service()
+        self.served_at = time.time()
+
+    def drop(self) -> None:
+        """Close at once: an orderly end would wait behind what the peer does not read."""
+        with contextlib.suppress(OSError):
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self.handle_close()
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether it is the peer's turn."""
+        return not self.requests and not self.total_outbufs_len
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether the peer has taken too long."""
+        silent = now - self.last_activity
+        if self.total_outbufs_len:
+            return bool(silent > STALLED_SECONDS)
+        if self.requests:
+            return False
+        return bool(silent > IDLE_SECONDS or (self.request is not None and now - self.began_at > REQUEST_SECONDS))
+
+
+class _Listener(TcpWSGIServer):  # type: ignore[misc]
+    """Accepts whoever comes, at the cost of whoever has been waited for the longest."""
+
+    channel_class = _Connection
+
+    def maintenance(self, now: float) -> None:
+        """Called by waitress once a second. What it does itself, to mark a channel, waits for peers to read."""
+        for connection in list(self.active_channels.values()):
+            if connection.is_overdue(now):
+                connection.drop()
+
+    def handle_accept(self) -> None:
+        if len(self.active_channels) >= MAX_CONNECTIONS:
+            self._make_room()
+        super().handle_accept()
+
+    def _make_room(self) -> None:
+        waited_for = [each for each in self.active_channels.values() if each.is_waited_for]
+        if waited_for:
+            min(waited_for, key=lambda each: each.served_at).drop()
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(server: Server) -> Iterator[None]:
+    """While inside, SIGTERM and SIGINT end `run`; only the main thread can be told by signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        server.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""What things mean: values, rules and errors. Pure; no file is touched here."""

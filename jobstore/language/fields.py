@@ -1,0 +1,336 @@
+"""What a value may be that is written: names, labels, texts, numbers, statuses, instants, JSON.
+
+Pure: a value in, its form in the file out, `InvalidRecord` for what breaks a rule. Recorder and
+loader share these functions, so both admit the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import orjson
+
+from jobstore.language.errors import InvalidRecord, shown
+from jobstore.language.instants import instant_us
+from jobstore.language.models import FINISHED, STATUS_CODES
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+NAME_CHARACTERS: Final = 200
+LABEL_CHARACTERS: Final = 512
+"""Of a trace id and a worker id."""
+TEXT_BYTES: Final = 64 * 1024
+"""Of a description, an error, and of each JSON value as text."""
+DEEPEST: Final = 64
+"""Levels of nesting in a JSON value."""
+LARGEST_ID: Final = 2**62
+"""Of a job's number and an execution's id: the file can count on from it."""
+LARGEST_SECONDS: Final = 3_155_760_000
+"""A hundred years, for an interval and a time-out."""
+LARGEST_INSTANCES: Final = 2**31 - 1
+LARGEST_DURATION_MS: Final = 4_398_046_511_103
+"""139 years; what the sums of the counters have room for."""
+
+CUT_MARK: Final = "\n… cut here: an error is kept up to 64 KiB"
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_DIGITS = re.compile(r"[0-9]+", re.ASCII)
+_CANONICAL_NUMBER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+_INSTANT = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):([0-5]\d))", re.ASCII
+)
+_RESERVED_NAMES = frozenset({".", "..", "executions"})
+_ENDS = ", ".join(sorted(FINISHED))
+
+
+def refuse(field: str, rule: str, value: object) -> NoReturn:
+    """Raises `InvalidRecord` with the field, its rule and what came."""
+    raise InvalidRecord(f"{field} must be {rule}; received {shown(value)}")
+
+
+def checked_name(value: object, field: str = "name") -> str:
+    """The name of a job, as it came.
+
+    >>> checked_name("sync_klines_1h")
+    'sync_klines_1h'
+
+    Raises:
+        InvalidRecord: no door could ask for a job of that name.
+    """
+    name = checked_words(value, field)
+    if name != name.strip() or "/" in name:
+        refuse(field, "without '/' and without blanks at its ends", value)
+    if name in _RESERVED_NAMES or _DIGITS.fullmatch(name):
+        refuse(field, "a name that is not '.', '..', 'executions' or digits alone", value)
+    return name
+
+
+def checked_words(value: object, field: str) -> str:
+    """A job's name, type or category: 1 to 200 characters and none of them a control character."""
+    if type(value) is str and value.isascii() and value.isprintable() and 1 <= len(value) <= NAME_CHARACTERS:
+        return value  # the usual word, without the search
+    if not isinstance(value, str) or not 1 <= len(value) <= NAME_CHARACTERS or _CONTROL.search(value):
+        refuse(field, "a text of 1 to 200 characters without control characters", value)
+    if not is_storable(value):
+        refuse(field, "text that UTF-8 can hold", value)
+    return str(value)
+
+
+def checked_label(value: object, field: str) -> str | None:
+    """A trace id or worker id: 1 to 512 characters without NUL; null stays null."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 1 <= len(value) <= LABEL_CHARACTERS or "\0" in value:
+        refuse(field, "a text of 1 to 512 characters without NUL", value)
+    if not is_storable(value):
+        refuse(field, "text that UTF-8 can hold", value)
+    return str(value)
+
+
+def checked_text(value: object, field: str) -> str | None:
+    """A description or an error: up to 64 KiB of text; null stays null."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not is_storable(value):
+        refuse(field, "text that UTF-8 can hold", value)
+    if len(value) * 4 > TEXT_BYTES and len(value.encode()) > TEXT_BYTES:
+        refuse(field, "at most 64 KiB of text", value)
+    return str(value)
+
+
+def bounded_error(value: object) -> str | None:
+    """An error as a recorder keeps it: what UTF-8 cannot hold is escaped, what is too long is cut with a mark."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        refuse("error", "a text", value)
+    raw = value.encode("utf-8", "backslashreplace")
+    if len(raw) <= TEXT_BYTES:
+        return raw.decode()
+    return raw[: TEXT_BYTES - len(CUT_MARK.encode())].decode("utf-8", "ignore") + CUT_MARK
+
+
+def is_storable(text: str) -> bool:
+    """Whether UTF-8 can hold the text: it has no lone surrogates."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def checked_integer(value: object, field: str, low: int, high: int) -> int:
+    """An `int` from `low` to `high`; a flag is none."""
+    if type(value) is not int or not low <= value <= high:
+        refuse(field, f"an integer from {low} to {high}", value)
+    return value
+
+
+def checked_flag(value: object, field: str) -> int:
+    """A `bool`, as 0 or 1."""
+    if not isinstance(value, bool):
+        refuse(field, "true or false", value)
+    return int(value)
+
+
+def checked_timeout(value: object) -> int | None:
+    """Seconds a run may take; null means no bound."""
+    return None if value is None else checked_integer(value, "timeout_seconds", 1, LARGEST_SECONDS)
+
+
+def checked_instances(value: object) -> int:
+    """Runs of a job that may overlap."""
+    return checked_integer(value, "max_instances", 1, LARGEST_INSTANCES)
+
+
+def checked_duration(value: object, lowest: int = 0) -> int | None:
+    """Milliseconds a run took; null means not finished."""
+    return None if value is None else checked_integer(value, "duration_ms", lowest, LARGEST_DURATION_MS)
+
+
+def checked_number(value: object, field: str) -> int:
+    """A job's number or an execution's id, an `int` or its decimal text.
+
+    >>> checked_number("12345", "id"), checked_number(7, "number")
+    (12345, 7)
+    """
+    if isinstance(value, str) and _CANONICAL_NUMBER.fullmatch(value):
+        value = int(value)
+    if type(value) is not int or not 1 <= value <= LARGEST_ID:
+        refuse(field, "a whole number from 1 to 2^62, as an integer or its digits", value)
+    return value
+
+
+def checked_status(value: object) -> int:
+    """The number of one of the five statuses."""
+    code = STATUS_CODES.get(value) if isinstance(value, str) else None
+    if code is None:
+        refuse("status", f"one of {', '.join(STATUS_CODES)}", value)
+    return code
+
+
+def checked_end(value: object) -> int:
+    """The number of a status that ends a run."""
+    if not isinstance(value, str) or value not in FINISHED:
+        refuse("status", f"one of {_ENDS}", value)
+    return STATUS_CODES[value]
+
+
+def json_text(value: object, field: str) -> str | None:
+    """The JSON text of a value as the file keeps it; null stays null.
+
+    >>> json_text({"processed": 500}, "result")
+    '{"processed":500}'
+
+    Raises:
+        InvalidRecord: not JSON (NaN, other types, keys that are no text, integers beyond 64 bit, lone
+            surrogates), more than 64 KiB, or nested deeper than 64 levels.
+    """
+    if value is None:
+        return None
+    try:
+        raw = orjson.dumps(value, option=_AS_JSON)
+    except (TypeError, RecursionError) as error:
+        raise InvalidRecord(f"{field} must be JSON: {error}; received {shown(value)}") from None
+    if len(raw) > TEXT_BYTES:
+        raise InvalidRecord(f"{field} must be at most 64 KiB as JSON; it has {len(raw)} bytes")
+    text = raw.decode()
+    is_nested = len(text) > 2 * DEEPEST and text.count("[") + text.count("{") > DEEPEST
+    if is_nested or "null" in text:
+        _check_inside(value, field, DEEPEST if is_nested else len(text))
+    return text
+
+
+_AS_JSON: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+
+
+def _check_inside(value: Any, field: str, deepest: int) -> None:  # noqa: ANN401 - JSON is any value
+    """Depth, and the numbers that orjson writes as null; without recursion."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(item.values())
+            elif isinstance(item, list | tuple):
+                below.extend(item)
+            elif isinstance(item, float) and not isfinite(item):
+                refuse(field, "JSON, which has no NaN and no infinity", item)
+        if depth > deepest:
+            raise InvalidRecord(f"{field} must not be nested deeper than {DEEPEST} levels")
+        level = below
+
+
+def checked_instant(value: object, field: str) -> int:
+    """The microseconds of an aware `datetime` or of RFC 3339 text.
+
+    >>> checked_instant("2026-01-15T16:00:00+08:00", "at")
+    1768464000000000
+
+    Digits of a fraction beyond the sixth are cut off.
+
+    Raises:
+        InvalidRecord: it names no instant in the years 1 to 9999.
+    """
+    try:
+        if isinstance(value, str):
+            return _parsed_instant(value)
+        if isinstance(value, datetime):
+            return instant_us(value)
+    except (ArithmeticError, NotImplementedError, TypeError, ValueError):  # what a tzinfo may raise
+        pass
+    if isinstance(value, datetime):
+        refuse(field, "a datetime with a time zone, in the years 1 to 9999", value)
+    refuse(field, "an aware datetime or text like 2026-01-15T08:00:00Z", value)
+
+
+def optional_instant(value: object, field: str) -> int | None:
+    """The same; null stays null."""
+    return None if value is None else quick_instant(value, field)
+
+
+def _parsed_instant(text: str) -> int:
+    matched = _INSTANT.fullmatch(text)
+    if matched is None:
+        raise ValueError(text)
+    *civil, fraction, sign, hours, minutes = matched.groups()
+    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    zone = timezone(-offset if sign == "-" else offset)
+    year, month, day, hour, minute, second = map(int, civil)
+    microsecond = int((fraction or "").ljust(6, "0")[:6])
+    return instant_us(datetime(year, month, day, hour, minute, second, microsecond, tzinfo=zone))
+
+
+class _Parts(dict[str, int]):
+    """The microseconds that a part of an instant's text stands for; a part that was parsed is remembered."""
+
+    def __init__(self, whole: str) -> None:
+        super().__init__()
+        self._whole = whole
+
+    def __missing__(self, part: str) -> int:
+        us = _parsed_instant(self._whole.format(part))
+        if len(self) >= _PARTS_KEPT:
+            self.clear()
+        self[part] = us
+        return us
+
+
+# A million documents have three million instants, which share few hours, and few of everything below an hour.
+_PARTS_KEPT = 65_536
+_HOURS = _Parts("{}:00:00Z")
+_TO_SECOND = _Parts("1970-01-01T00{}")
+_TO_POINT = _Parts("1970-01-01T00{}0Z")
+_MILLISECONDS = _Parts("1970-01-01T00:00:00.{}Z")
+_LAST_THREE = _Parts("1970-01-01T00:00:00.000{}")
+
+
+def quick_instant(value: Any, field: str) -> int:  # noqa: ANN401 - what is not text takes the slow way
+    """`checked_instant`, faster for text that ends in ``Z`` and has six digits of fraction or none.
+
+    >>> quick_instant("2026-01-15T08:00:00Z", "started_at")
+    1768464000000000
+    """
+    try:
+        if len(value) == _WITH_FRACTION:
+            within = _TO_POINT[value[13:20]] + _MILLISECONDS[value[20:23]] + _LAST_THREE[value[23:]]
+        elif len(value) == _WITHOUT_FRACTION:
+            within = _TO_SECOND[value[13:]]
+        else:
+            return checked_instant(value, field)
+        return _HOURS[value[:13]] + within
+    except (LookupError, TypeError, ValueError):
+        return checked_instant(value, field)
+
+
+_WITHOUT_FRACTION: Final = len("2026-01-15T08:00:00Z")
+_WITH_FRACTION: Final = len("2026-01-15T08:00:00.000000Z")
+
+
+def checked_keys(document: object, known: Collection[str]) -> Mapping[str, Any]:
+    """The document, after a look at its keys.
+
+    Raises:
+        InvalidRecord: it is no mapping, or has a key that is not known.
+    """
+    if not isinstance(document, Mapping):
+        raise InvalidRecord(f"a document must be a JSON object; received {shown(document)}")
+    for key in document:
+        if key not in known:
+            raise InvalidRecord(f"unknown field {shown(key)}{_did_you_mean(key, known)}")
+    return document
+
+
+def _did_you_mean(key: object, known: Collection[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a message
+
+    close = get_close_matches(key[:NAME_CHARACTERS], sorted(known), n=1) if isinstance(key, str) else []
+    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"

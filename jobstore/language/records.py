@@ -1,0 +1,348 @@
+"""Jobs and executions as they are written: from arguments and documents to the columns of a row.
+
+Pure. `Job` and `Execution` here are rows in the making: every value is checked and has the form of
+the file, but worker names, job names and parameters are words still, which the writer turns into keys.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from jobstore.language.errors import InvalidRecord, InvalidSchedule
+from jobstore.language.fields import (
+    LABEL_CHARACTERS,
+    LARGEST_DURATION_MS,
+    TEXT_BYTES,
+    checked_duration,
+    checked_flag,
+    checked_instances,
+    checked_instant,
+    checked_keys,
+    checked_label,
+    checked_name,
+    checked_number,
+    checked_status,
+    checked_text,
+    checked_timeout,
+    checked_words,
+    json_text,
+    optional_instant,
+    quick_instant,
+    refuse,
+)
+from jobstore.language.models import EXECUTION_FIELDS, JOB_FIELDS, STATUS_CODES, ScheduleType
+from jobstore.language.search import fold
+
+if TYPE_CHECKING:
+    from collections.abc import KeysView, Mapping
+
+JOB_KEYS: Final = dict.fromkeys((*JOB_FIELDS, "number", "anchor_at")).keys()
+EXECUTION_KEYS: Final = dict.fromkeys(EXECUTION_FIELDS).keys()
+
+
+class Job(NamedTuple):
+    """The columns of a job but for its number, in the order they are inserted."""
+
+    name: str
+    job_type: str
+    job_category: str
+    folded: str
+    description: str | None
+    schedule: str | None
+    interval_seconds: int | None
+    parameters: str | None
+    timeout_seconds: int | None
+    max_instances: int
+    enabled: int
+    anchor_us: int | None
+    next_run_us: int | None
+    last_run_us: int | None
+    created_us: int
+    updated_us: int
+
+
+class Execution(NamedTuple):
+    """An execution with its words still in it."""
+
+    id: int | None
+    job_number: int | None
+    job_name: str | None
+    status: int
+    effective_us: int
+    is_started: int
+    created_us: int
+    completed_us: int | None
+    duration_ms: int | None
+    worker: str | None
+    parameters: str | None
+    trace_id: str | None
+    result: str | None
+    error: str | None
+
+
+def folded_job(name: str, job_type: str, job_category: str) -> str:
+    """What a search over jobs looks into: three folded texts in lines of their own.
+
+    >>> folded_job("Sync_1h", "kline", "sync").splitlines()
+    ['sync_1h', 'kline', 'sync']
+    """
+    return f"{fold(name)}\n{fold(job_type)}\n{fold(job_category)}"
+
+
+# --- a job, from the recorder's arguments ---------------------------------------------------------
+
+
+def new_job(name: str, definition: Mapping[str, object], now_us: int) -> Job:
+    """The row of a job that was not there: what `definition` does not give has its default."""
+    return Job(**_defined(name, definition), last_run_us=None, created_us=now_us, updated_us=now_us)
+
+
+def _defined(name: str, definition: Mapping[str, object]) -> dict[str, Any]:
+    """The columns of a new job but for those that tell its history."""
+    columns = {**_DEFAULTS, **_columns(definition), **_timing(_NO_JOB, definition)}
+    return {"name": name, "folded": folded_job(name, columns["job_type"], columns["job_category"]), **columns}
+
+
+def changed_job(old: Job, definition: Mapping[str, object], now_us: int) -> Job:
+    """The row after an update: what `definition` does not give stays; `old` itself if nothing changes.
+
+    Raises:
+        InvalidRecord: a value breaks its rule, or belongs to another kind of schedule.
+        InvalidSchedule: a schedule that could never be computed, or two at once.
+    """
+    new = old._replace(**_columns(definition), **_timing(old, definition))
+    new = new._replace(folded=folded_job(new.name, new.job_type, new.job_category))
+    return old if new == old else new._replace(updated_us=now_us)
+
+
+_TIMING: Final = frozenset({"schedule", "interval_seconds", "anchor_at", "next_run_at"})
+_JOB_COLUMNS: Final[dict[str, Any]] = {
+    "job_type": lambda value: checked_words(value, "job_type"),
+    "job_category": lambda value: checked_words(value, "job_category"),
+    "description": lambda value: _quick_text(value, "description"),
+    "parameters": lambda value: json_text(value, "parameters"),
+    "timeout_seconds": checked_timeout,
+    "max_instances": checked_instances,
+    "enabled": lambda value: checked_flag(value, "enabled"),
+}
+_DEFAULTS: Final[dict[str, Any]] = {
+    **dict.fromkeys(("job_type", "job_category"), ""),
+    **dict.fromkeys(("description", "parameters", "timeout_seconds")),
+    **dict.fromkeys(("max_instances", "enabled"), 1),
+}
+_NO_JOB: Final = Job("", "", "", "", None, None, None, None, None, 1, 1, None, None, None, 0, 0)
+
+
+def _columns(definition: Mapping[str, object]) -> dict[str, Any]:
+    """What is given of the columns that depend on no other one."""
+    return {name: _JOB_COLUMNS[name](value) for name, value in definition.items() if name not in _TIMING}
+
+
+def _timing(old: Job, given: Mapping[str, object]) -> dict[str, Any]:
+    """The four columns that say when a job runs: a new kind of schedule clears what the old kind had."""
+    schedule, interval_seconds = _schedule(old, given)
+    kept = _kind(schedule, interval_seconds) is _kind(old.schedule, old.interval_seconds)
+    anchor_us = optional_instant(given["anchor_at"], "anchor_at") if "anchor_at" in given else old.anchor_us
+    next_run_us = optional_instant(given["next_run_at"], "next_run_at") if "next_run_at" in given else old.next_run_us
+    if not kept:
+        anchor_us = anchor_us if "anchor_at" in given else None
+        next_run_us = next_run_us if "next_run_at" in given else None
+    _check_timing(schedule, interval_seconds, anchor_us, next_run_us)
+    return {
+        "schedule": schedule,
+        "interval_seconds": interval_seconds,
+        "anchor_us": anchor_us,
+        "next_run_us": next_run_us,
+    }
+
+
+def _schedule(old: Job, given: Mapping[str, object]) -> tuple[str | None, int | None]:
+    """One of the two that is given replaces the other; null takes away its own kind alone."""
+    expression, seconds = given.get("schedule"), given.get("interval_seconds")
+    if expression is not None and seconds is not None:
+        raise InvalidSchedule("A job has a schedule or interval_seconds, not both; leave one out")
+    if expression is not None:
+        return stored_schedule(expression), None
+    if seconds is not None:
+        return None, stored_interval(seconds)
+    return (
+        None if "schedule" in given else old.schedule,
+        None if "interval_seconds" in given else old.interval_seconds,
+    )
+
+
+def _check_timing(
+    schedule: str | None, interval_seconds: int | None, anchor_us: int | None, next_run_us: int | None
+) -> None:
+    kind = _kind(schedule, interval_seconds)
+    if anchor_us is not None and kind is not ScheduleType.INTERVAL:
+        raise InvalidRecord(f"anchor_at belongs to a job with interval_seconds; this one is {kind.value}")
+    if next_run_us is not None and kind is not ScheduleType.EXTERNAL:
+        raise InvalidRecord(
+            f"next_run_at belongs to an external schedule, others are computed; this one is {kind.value}"
+        )
+
+
+def _kind(schedule: str | None, interval_seconds: int | None) -> ScheduleType:
+    if schedule is not None:
+        return ScheduleType.CRON
+    return ScheduleType.EXTERNAL if interval_seconds is None else ScheduleType.INTERVAL
+
+
+def stored_schedule(expression: object) -> str:
+    """A cron expression as stored; a fleet has few distinct ones, so what was checked is remembered.
+
+    Raises:
+        InvalidSchedule: it could never be computed.
+    """
+    return _known_schedule(expression) if isinstance(expression, str) else _checked_schedule(expression)
+
+
+@lru_cache(maxsize=8192)
+def _known_schedule(expression: str) -> str:
+    return _checked_schedule(expression)
+
+
+def _checked_schedule(expression: object) -> str:
+    from jobstore.language.schedule import check_schedule  # noqa: PLC0415 - croniter is heavy, and only writers come here
+
+    return check_schedule(expression)
+
+
+def stored_interval(seconds: object) -> int:
+    """The seconds between two runs.
+
+    Raises:
+        InvalidSchedule: not an integer from 1 to a hundred years.
+    """
+    from jobstore.language.schedule import check_interval  # noqa: PLC0415 - croniter is heavy, and only writers come here
+
+    return check_interval(seconds)
+
+
+# --- documents ------------------------------------------------------------------------------------
+
+
+def job_from_document(document: object, now_us: int) -> tuple[int | None, Job]:
+    """The number and the row of a job document.
+
+    Needed are ``name`` (or ``id``), ``job_type`` and ``job_category``. ``next_run_at`` is ignored but for
+    an external schedule; ``created_at`` is `now_us` where neither it nor ``updated_at`` is given.
+    """
+    given = _known_keys(document, JOB_KEYS)
+    number = given.get("number")
+    name = _document_name(given)
+    updated_us = optional_instant(given.get("updated_at"), "updated_at")
+    created_us = optional_instant(given.get("created_at"), "created_at")
+    if created_us is None:
+        created_us = now_us if updated_us is None else updated_us
+    definition = {key: given[key] for key in _DEFINING if key in given}
+    definition.setdefault("job_type", None)
+    definition.setdefault("job_category", None)
+    if _document_kind(given) is ScheduleType.EXTERNAL:
+        definition["next_run_at"] = given.get("next_run_at")
+    job = Job(
+        **_defined(name, definition),
+        last_run_us=optional_instant(given.get("last_run_at"), "last_run_at"),
+        created_us=created_us,
+        updated_us=created_us if updated_us is None else updated_us,
+    )
+    return None if number is None else checked_number(number, "number"), job
+
+
+_KINDS: Final = tuple(ScheduleType)
+_DEFINING: Final = (*_JOB_COLUMNS, "schedule", "interval_seconds", "anchor_at")
+
+
+def _document_name(given: Mapping[str, Any]) -> str:
+    name = checked_name(given.get("name", given.get("id")))
+    if given.get("id", name) != name:
+        refuse("id", "equal to name", given["id"])
+    return name
+
+
+def _document_kind(given: Mapping[str, Any]) -> ScheduleType:
+    """What the two columns say; a ``schedule_type`` that says something else is refused."""
+    kind = _kind(given.get("schedule"), given.get("interval_seconds"))
+    said = given.get("schedule_type", kind.value)
+    if said not in _KINDS:
+        refuse("schedule_type", "cron, interval or external", said)
+    if said != kind:
+        raise InvalidSchedule(f"schedule_type is {said}, but schedule and interval_seconds make it {kind.value}")
+    return kind
+
+
+def execution_from_document(document: Any) -> Execution:  # noqa: ANN401 - whatever came
+    """The row of an execution document, its words still in it; quick, since a history has millions.
+
+    Needed are ``status``, ``job_name`` or ``job_id``, and ``started_at`` or ``created_at``.
+    """
+    get = _known_keys(document, EXECUTION_KEYS).get
+    status = get("status")
+    code = STATUS_CODES[status] if type(status) is str and status in STATUS_CODES else checked_status(status)
+    created, started, completed = get("created_at"), get("started_at"), get("completed_at")
+    created_us = None if created is None else quick_instant(created, "created_at")
+    if started is None:
+        started_us = None
+    elif started == created and created_us is not None:
+        started_us = created_us
+    else:
+        started_us = quick_instant(started, "started_at")
+    if started_us is None:
+        is_started, effective_us = 0, created_us
+    else:
+        is_started, effective_us = 1, started_us
+    if effective_us is None:
+        raise InvalidRecord("an execution needs started_at, or created_at while it has not started; both are missing")
+    duration = get("duration_ms")
+    if duration is not None and not (type(duration) is int and 0 <= duration <= LARGEST_DURATION_MS):
+        checked_duration(duration, -LARGEST_DURATION_MS)
+    result, parameters = get("result"), get("parameters_snapshot")
+    number, job_number, name = get("id"), get("job_id"), get("job_name")
+    if name is not None and type(name) is not str:
+        name = checked_name(name, "job_name")
+    return Execution(
+        None if number is None else checked_number(number, "id"),
+        None if job_number is None else checked_number(job_number, "job_id"),
+        name,
+        code,
+        effective_us,
+        is_started,
+        effective_us if created_us is None else created_us,
+        None if completed is None else quick_instant(completed, "completed_at"),
+        duration,
+        _quick_label(get("worker_id"), "worker_id"),
+        None if parameters is None else json_text(parameters, "parameters_snapshot"),
+        _quick_label(get("trace_id"), "trace_id"),
+        None if result is None else json_text(result, "result"),
+        _quick_text(get("error"), "error"),
+    )
+
+
+def _known_keys(document: Any, known: KeysView[str]) -> Mapping[str, Any]:  # noqa: ANN401
+    """`checked_keys` with a short way for the usual document."""
+    if type(document) is dict and document.keys() <= known:
+        return document
+    return checked_keys(document, known)
+
+
+def _quick_label(value: Any, field: str) -> str | None:  # noqa: ANN401
+    """`checked_label` with a short way for the usual word."""
+    if value is None:
+        return None
+    if type(value) is str and 0 < len(value) <= LABEL_CHARACTERS and value.isascii() and "\0" not in value:
+        return value
+    return checked_label(value, field)
+
+
+def _quick_text(value: Any, field: str) -> str | None:  # noqa: ANN401
+    """`checked_text` with a short way for plain text."""
+    if value is None or (type(value) is str and len(value) <= TEXT_BYTES and value.isascii()):
+        return value
+    return checked_text(value, field)
+
+
+def instant_or_now(at: object, now_us: int) -> int:
+    """The instant a caller of the recorder gave, or now."""
+    return now_us if at is None else checked_instant(at, "at")

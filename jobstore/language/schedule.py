@@ -1,0 +1,326 @@
+"""When a job runs next: cron expressions and intervals, from a time that is given. Pure.
+
+An expression speaks of *wall times*, what the clock on the wall of the store's time zone shows;
+`croniter` reads it and walks from one wall time to the next, knowing nothing of zones. The step from
+wall time to instant is taken here, because it decides what happens when clocks change:
+
+- At *fixed times* (neither the minute nor the hour field starts with ``*``) a job fires once for each
+  wall time: at the first moment after the gap when clocks jump over it, the first time only when it
+  comes twice. This is what people mean by "daily at 02:30", and what Debian's cron does.
+- Any *other* schedule (``*/10 * * * *``) fires at each real minute whose wall time matches: nothing for
+  the gap, twice for the hour that comes twice.
+
+croniter is imported by the first expression that is read, not by importing this module.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from copy import copy
+from datetime import datetime, timedelta, tzinfo
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+from zoneinfo import ZoneInfo, available_timezones
+
+from jobstore.language.errors import InvalidRecord, InvalidSchedule, shown
+from jobstore.language.instants import EPOCH, MAX_US, MICROSECONDS
+
+if TYPE_CHECKING:
+    from croniter import croniter
+
+EXPRESSION_CHARACTERS = 200
+"""croniter needs more than half a second for an expression of 200,000."""
+INTERVAL_SECONDS_MAX = 3_155_760_000
+"""A hundred years."""
+
+FIELDS = (
+    ("minute", "0-59"),
+    ("hour", "0-23"),
+    ("day", "1-31 or L"),
+    ("month", "1-12 or jan-dec"),
+    ("weekday", "0-7 or sun-sat"),
+)
+ALIASES = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
+
+_BLANKS = " \t\n\r\f\v"
+_FIELD = re.compile(rf"[^{_BLANKS}]+")
+_HASHED_OR_RANDOM = re.compile(r"(?<![a-z])[hr](?![a-z])")  # not the letters of thu, mar or fri
+
+_NOT_PLACES = ("localtime", "posixrules", "Factory", "posix/", "right/")
+"""Names zoneinfo opens where the system has such files, and that mean another clock on another host."""
+
+_TICK = timedelta(microseconds=1)
+_WALL_EPOCH = EPOCH.replace(tzinfo=None)
+_CALENDAR_CYCLE = timedelta(days=146_097)
+"""The Gregorian calendar, weekdays included, repeats every 400 years."""
+_HOME_YEAR = 2000
+_GAPS_IN_A_ROW = 50
+"""A schedule whose times fall into this many gaps one after the other falls into all of them."""
+
+
+class _Cron(NamedTuple):
+    """An expression as croniter read it."""
+
+    reading: croniter
+    fixed: bool
+
+
+# --- what may be written ------------------------------------------------------------------------
+
+
+def check_schedule(expression: object) -> str:
+    """The expression as it is stored: what came, without blanks around it.
+
+    Good is what croniter takes in five fields or as an ``@`` alias, at most 200 characters, if it ever comes.
+
+    >>> check_schedule(" */5 * * * mon-fri ")
+    '*/5 * * * mon-fri'
+
+    Raises:
+        InvalidSchedule: anything else, with the reason.
+    """
+    text = _trimmed(expression)
+    _read_or_raise(text)
+    return text
+
+
+def check_interval(seconds: object) -> int:
+    """The interval, 1 to 3,155,760,000 seconds.
+
+    Raises:
+        InvalidSchedule: anything else, flags and floats included.
+    """
+    if isinstance(seconds, int) and not isinstance(seconds, bool) and 1 <= seconds <= INTERVAL_SECONDS_MAX:
+        return int(seconds)
+    raise InvalidSchedule(
+        f"interval_seconds must be an integer from 1 to {INTERVAL_SECONDS_MAX}; received {shown(seconds)}"
+    )
+
+
+def check_timezone(name: object) -> str:
+    """The IANA name of a time zone, as it came.
+
+    Raises:
+        InvalidRecord: zoneinfo does not know it, or it means another zone on another host (``localtime``).
+    """
+    if isinstance(name, str) and not name.startswith(_NOT_PLACES) and _zone(name) is not None:
+        return str(name)
+    raise InvalidRecord(
+        f"timezone must be an IANA name such as 'Europe/Berlin' or 'UTC'; received {shown(name)}{_did_you_mean(name)}"
+    )
+
+
+def fires_at_fixed_times(expression: str) -> bool:
+    """Whether the schedule names times of the day: neither its minute nor its hour field starts with ``*``.
+
+    >>> fires_at_fixed_times("30 2 * * *"), fires_at_fixed_times("@daily"), fires_at_fixed_times("@hourly")
+    (True, True, False)
+
+    Raises:
+        InvalidSchedule: `check_schedule` would refuse it.
+    """
+    return _read_or_raise(_trimmed(expression)).fixed
+
+
+# --- when it comes next -------------------------------------------------------------------------
+
+
+def next_cron_us(expression: str, zone: str, now_us: int) -> int | None:
+    """The first fire time strictly after now; null when none comes before the year 10000.
+
+    Args:
+        expression: as `check_schedule` takes it.
+        zone: the IANA name of the zone whose wall times the expression speaks of.
+        now_us: an instant in microseconds since 1970 UTC.
+
+    >>> from datetime import UTC, datetime
+    >>> from jobstore.language.instants import instant_text, instant_us
+    >>> instant_text(next_cron_us("0 * * * *", "UTC", instant_us(datetime(2026, 1, 15, 8, 30, tzinfo=UTC))))
+    '2026-01-15T09:00:00Z'
+
+    Raises:
+        InvalidSchedule: the expression or the zone is not one that could have been written here.
+    """
+    cron = _read_or_raise(_trimmed(expression))
+    tz = _zone(zone)
+    if tz is None:
+        raise InvalidSchedule(f"the time zone {shown(zone)} of this store is not known on this host; install tzdata")
+    wall = _wall_time(tz, now_us)
+    if wall is None:
+        return None
+    next_us = (_next_fixed_us if cron.fixed else _next_matching_us)(cron.reading, tz, wall, now_us)
+    return next_us if next_us is not None and next_us <= MAX_US else None
+
+
+def next_interval_us(interval_seconds: int, anchor_us: int, now_us: int) -> int | None:
+    """``anchor + n * interval`` with the smallest n >= 1 that lies after now; null from the year 10000 on.
+
+    >>> next_interval_us(60, 0, 59_999_999), next_interval_us(60, 0, 60_000_000), next_interval_us(60, 0, -1)
+    (60000000, 120000000, 60000000)
+
+    Raises:
+        InvalidSchedule: `check_interval` would refuse the interval.
+    """
+    interval_us = check_interval(interval_seconds) * MICROSECONDS
+    n = max(1, (now_us - anchor_us) // interval_us + 1)
+    next_us = anchor_us + n * interval_us
+    return next_us if next_us <= MAX_US else None
+
+
+# --- reading an expression ----------------------------------------------------------------------
+
+
+def _trimmed(expression: object) -> str:
+    if not isinstance(expression, str):
+        raise InvalidSchedule(f"schedule must be text, five cron fields or an alias; received {shown(expression)}")
+    text = expression.strip(_BLANKS)
+    if len(text) > EXPRESSION_CHARACTERS:
+        raise InvalidSchedule(
+            f"schedule must have at most {EXPRESSION_CHARACTERS} characters; received {len(text)}: {shown(text)}"
+        )
+    return text
+
+
+def _read_or_raise(text: str) -> _Cron:
+    read = _read(text)
+    if isinstance(read, str):
+        raise InvalidSchedule(f"schedule {shown(text)} {read}")
+    return read
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str) -> _Cron | str:
+    """The expression as croniter reads it, or why it is refused: a bad row costs its price once, too."""
+    from croniter import CroniterBadDateError, CroniterError, croniter  # noqa: PLC0415 - importing jobstore stays cheap
+
+    if reason := _refused_unread(text):
+        return reason
+    try:
+        reading = croniter(text, datetime(_HOME_YEAR, 1, 1))  # noqa: DTZ001 - a wall time
+        reading.get_next(datetime)
+    except CroniterBadDateError:
+        return "never comes: croniter finds no such day in fifty years"
+    except CroniterError:
+        return _refused_field(text)
+    minute, hour = reading.expressions[:2]
+    return _Cron(reading, fixed=not minute.startswith("*") and not hour.startswith("*"))
+
+
+def _refused_unread(text: str) -> str | None:
+    """What croniter might take and this store does not: it would read it differently each time, or with seconds."""
+    if not text.isascii():
+        return "has characters beyond ASCII; use plain digits, names and blanks"
+    if text.startswith("@"):
+        return None if text.lower() in ALIASES else f"is not a known alias; use {', '.join(ALIASES)} or five fields"
+    fields = _FIELD.findall(text)
+    if len(fields) != len(FIELDS):
+        return f"has {len(fields)} fields; write five: minute hour day month weekday (no seconds, no years)"
+    if _HASHED_OR_RANDOM.search(text.lower()):
+        return "uses H or R, which leave the time open; write the number itself"
+    return None
+
+
+def _refused_field(text: str) -> str:
+    """Why croniter refused it: the first field that it refuses alone."""
+    from croniter import croniter  # noqa: PLC0415 - importing jobstore stays cheap
+
+    for position, ((name, values), field) in enumerate(zip(FIELDS, _FIELD.findall(text), strict=True)):
+        alone = ["*"] * len(FIELDS)
+        alone[position] = field
+        if not croniter.is_valid(" ".join(alone)):
+            return f"has a bad {name} field {shown(field)}; use {values}, with * , - and / as in crontab(5)"
+    return "is not an expression croniter takes; see crontab(5)"
+
+
+# --- wall times and instants --------------------------------------------------------------------
+
+
+def _zone(name: str) -> tzinfo | None:
+    try:
+        return ZoneInfo(name)
+    except (LookupError, ValueError, OSError):  # unknown; no proper name; the name of a folder
+        return None
+
+
+def _did_you_mean(name: object) -> str:
+    names = {known.casefold(): known for known in available_timezones() if not known.startswith(_NOT_PLACES)}
+    close = get_close_matches(str(name)[:80].casefold(), names, n=1, cutoff=0.8)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""
+
+
+def _wall_time(tz: tzinfo, now_us: int) -> datetime | None:
+    """What the wall shows now, with its fold; null when that is past the year 9999."""
+    try:
+        return (EPOCH + timedelta(microseconds=now_us)).astimezone(tz).replace(tzinfo=None)
+    except OverflowError:
+        return datetime.min if now_us < 0 else None  # noqa: DTZ901 - the first wall time there is
+
+
+def _wall_after(reading: croniter, wall: datetime) -> datetime | None:
+    """The first matching wall time after this one; null when it is past the year 9999.
+
+    croniter walks a copy (its position is its state, and readings are shared between threads), in the years
+    2000 to 2399, where it meets neither the ends of datetime nor times before 1970.
+    """
+    shift = (wall.year - _HOME_YEAR) // 400 * _CALENDAR_CYCLE
+    found: datetime = copy(reading).get_next(datetime, start_time=wall - shift)
+    try:
+        return found + shift
+    except OverflowError:
+        return None
+
+
+def _passings_us(tz: tzinfo, wall: datetime) -> tuple[int, int]:
+    """When the wall shows this: equal instants for once, ascending for twice, descending for never (a gap)."""
+    local_us = (wall - _WALL_EPOCH) // _TICK
+    before = wall.replace(tzinfo=tz, fold=0).utcoffset() or timedelta()
+    after = wall.replace(tzinfo=tz, fold=1).utcoffset() or timedelta()
+    return local_us - before // _TICK, local_us - after // _TICK
+
+
+def _change_us(tz: tzinfo, before_us: int, after_us: int) -> int:
+    """The instant between the two at which the zone's offset changes, a whole second."""
+    seconds = range(before_us // MICROSECONDS, after_us // MICROSECONDS + 1)
+    new = datetime.fromtimestamp(seconds[-1], tz).utcoffset()
+    changed = bisect_left(seconds, True, key=lambda second: datetime.fromtimestamp(second, tz).utcoffset() == new)
+    return seconds[changed] * MICROSECONDS
+
+
+def _next_fixed_us(reading: croniter, tz: tzinfo, wall: datetime, now_us: int) -> int | None:
+    """Each wall time once. In the second run of doubled times, all of those have fired: on from their end."""
+    first_us, second_us = _passings_us(tz, wall)
+    if first_us < second_us == now_us:
+        wall += (_change_us(tz, first_us, second_us) - first_us) * _TICK - _TICK
+    later = _wall_after(reading, wall)
+    if later is None:
+        return None
+    first_us, second_us = _passings_us(tz, later)
+    return first_us if first_us <= second_us else _change_us(tz, second_us, first_us)
+
+
+def _next_matching_us(reading: croniter, tz: tzinfo, wall: datetime, now_us: int) -> int | None:
+    """Each real minute. In the first run of doubled times, the earlier ones come again: both walks, the nearer end."""
+    first_us, second_us = _passings_us(tz, wall)
+    walks = [wall]
+    if now_us == first_us < second_us:
+        walks.append(wall - (second_us - _change_us(tz, first_us, second_us)) * _TICK - _TICK)
+    ends = [_next_passing_us(reading, tz, walk, now_us) for walk in walks]
+    return min((end for end in ends if end is not None), default=None)
+
+
+def _next_passing_us(reading: croniter, tz: tzinfo, wall: datetime, now_us: int) -> int | None:
+    """The first passing after now of a matching wall time after this one, whichever gaps lie between.
+
+    All times of ``* 2 * 3 L0`` (02:00 on the last Sunday of March) are gaps in Berlin: it never comes there.
+    """
+    for _ in range(_GAPS_IN_A_ROW):
+        later = _wall_after(reading, wall)
+        if later is None:
+            return None
+        first_us, second_us = _passings_us(tz, later)
+        if first_us <= second_us:
+            return first_us if first_us > now_us else second_us
+        wall = later + (_change_us(tz, second_us, first_us) - second_us) * _TICK - _TICK
+    return None

@@ -1,0 +1,181 @@
+"""Pydantic models of what the API answers.
+
+`Job` and `Execution` parse a document into datetimes and enums, for those who want them; dumped as
+JSON they give the document back, key by key. The OpenAPI document takes its schemas from here.
+Unknown fields are ignored, so that an older client reads a newer server.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+
+from jobstore.language.errors import Conflict, InvalidRecord, InvalidSchedule, JobStoreError
+from jobstore.language.examples import EXECUTION, EXECUTION_PAGE, JOB, JOB_PAGE, STATS
+from jobstore.language.models import (
+    KNOWN_JOB_CATEGORIES,
+    KNOWN_JOB_TYPES,
+    ScheduleType,
+    Status,
+)
+
+__all__ = ["DurationStats", "Error", "Execution", "ExecutionPage", "Job", "JobPage", "Pagination", "Stats"]
+
+Count = Annotated[int, Field(ge=0)]
+Number = Annotated[str, Field(pattern="^[0-9]+$")]
+
+
+class _Answer(BaseModel):
+    """What all answers have in common: they are read, never changed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Job(_Answer):
+    """The standing definition of a job: what runs, when, how often.
+
+    >>> job = Job.model_validate(JOB)
+    >>> job.schedule_type, job.next_run_at.hour
+    (<ScheduleType.CRON: 'cron'>, 9)
+    >>> job.model_dump(mode="json") == JOB
+    True
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [JOB]})
+
+    id: str = Field(description="The job's id, equal to its name.")
+    job_type: str = Field(description=f"What kind of work it does; an open set. Known: {', '.join(KNOWN_JOB_TYPES)}.")
+    name: str = Field(description="The job's name, unique.")
+    job_category: str = Field(description=f"What it is for; an open set. Known: {', '.join(KNOWN_JOB_CATEGORIES)}.")
+    description: str | None = Field(description="What people say about it.")
+    schedule_type: ScheduleType = Field(
+        description="How its next run is known: a cron expression, an interval, or external for a schedule that "
+        "another program keeps."
+    )
+    schedule: str | None = Field(description="The cron expression, in the store's time zone, where there is one.")
+    interval_seconds: int | None = Field(description="The seconds between two runs, where it runs at an interval.")
+    parameters: JsonValue = Field(description="What each run is given.")
+    timeout_seconds: int | None = Field(description="The seconds after which a run counts as timed out.")
+    max_instances: int = Field(description="How many runs may overlap; recorded, not enforced.")
+    enabled: bool = Field(description="Whether it is switched on.")
+    last_run_at: AwareDatetime | None = Field(description="The start of the latest started execution.")
+    next_run_at: AwareDatetime | None = Field(
+        description="The next run strictly after now, computed when asked; null for a disabled job."
+    )
+    created_at: AwareDatetime = Field(description="When it was first saved.")
+    updated_at: AwareDatetime = Field(description="When it was last saved or started.")
+
+
+class Execution(_Answer):
+    """One run of a job, with status, times and result.
+
+    >>> execution = Execution.model_validate(EXECUTION)
+    >>> execution.status, (execution.completed_at - execution.started_at).seconds
+    (<Status.SUCCESS: 'SUCCESS'>, 150)
+    >>> execution.model_dump(mode="json") == EXECUTION
+    True
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXECUTION]})
+
+    id: Number = Field(description="The execution's number, as text.")
+    job_id: Number = Field(description="The number of its job, as text; it stays when the job is renamed or removed.")
+    job_name: str = Field(description="The job's name at that time.")
+    status: Status = Field(description="PENDING waits, RUNNING runs; SUCCESS, FAILURE and TIMEOUT are the three ends.")
+    started_at: AwareDatetime | None = Field(description="When it started; null while it waits.")
+    completed_at: AwareDatetime | None = Field(description="When it ended; null before.")
+    duration_ms: int | None = Field(description="Milliseconds from start to end; null before the end.")
+    result: JsonValue = Field(description="What the run returned.")
+    error: str | None = Field(description="What went wrong, if something did.")
+    trace_id: str | None = Field(description="The id of its distributed trace; finds it in the logs.")
+    worker_id: str | None = Field(description="Which worker ran it.")
+    parameters_snapshot: JsonValue = Field(description="The parameters it ran with.")
+    created_at: AwareDatetime = Field(description="When the record was made.")
+
+
+class Pagination(_Answer):
+    """Where a page stands in the whole."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [JOB_PAGE["pagination"]]})
+
+    page: Annotated[int, Field(ge=1)] = Field(description="offset // limit + 1.")
+    page_size: Annotated[int, Field(ge=1, le=1000)] = Field(description="The limit that was asked for.")
+    total: Count = Field(description="How many records match in all; always exact.")
+    total_pages: Count = Field(description="Pages of this size; 0 when nothing matches.")
+    has_next: bool = Field(description="Whether records follow; they begin at offset + limit.")
+    has_prev: bool = Field(description="Whether records were skipped.")
+
+
+class JobPage(_Answer):
+    """A page of jobs."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [JOB_PAGE]})
+
+    data: list[Job]
+    pagination: Pagination
+
+
+class ExecutionPage(_Answer):
+    """A page of executions."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXECUTION_PAGE]})
+
+    data: list[Execution]
+    pagination: Pagination
+
+
+class DurationStats(_Answer):
+    """Milliseconds over finished runs; null where there are none."""
+
+    average: float | None = Field(description="The mean.")
+    p50: int | None = Field(description="The smallest duration that at least half of the runs do not exceed.")
+    p95: int | None = Field(description="The smallest duration that at least 95 % of the runs do not exceed.")
+    max: int | None = Field(description="The longest.")
+
+
+class Stats(_Answer):
+    """Exact numbers over a window of the history, of one job or of all."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [STATS]})
+
+    job_id: str | None = Field(description="The number of the job; null for all jobs.")
+    after: AwareDatetime | None = Field(description="The window's lower bound, inclusive.")
+    before: AwareDatetime | None = Field(description="The window's upper bound, inclusive.")
+    runs: Count = Field(description="Executions in the window, whatever their status.")
+    by_status: dict[Status, Count] = Field(description="Executions of each status; every status is there.")
+    success_rate: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        description="Successes divided by finished runs, 0 to 1; null where none has finished."
+    )
+    duration_ms: DurationStats
+    last_success_at: AwareDatetime | None = Field(description="The effective start of the latest success.")
+    last_failure_at: AwareDatetime | None = Field(description="The effective start of the latest failure.")
+
+
+_RAISED_BY_WRITING: Final = (Conflict, InvalidRecord, InvalidSchedule)
+"""What no question can raise."""
+
+
+def _codes(error: type[JobStoreError] = JobStoreError) -> list[Any]:
+    """The codes of the error tree that an answer may carry, each once."""
+    below = [code for child in error.__subclasses__() if child not in _RAISED_BY_WRITING for code in _codes(child)]
+    return sorted({error.code, *below})
+
+
+class Fault(_Answer):
+    """What went wrong."""
+
+    code: str = Field(
+        description="The stable word for programs.",
+        json_schema_extra={"enum": _codes(), "examples": ["NOT_FOUND"]},
+    )
+    message: str = Field(
+        description="One sentence for people: the parameter, the rule, what came, a remedy.",
+        examples=["Job not found: invalid_job_name"],
+    )
+
+
+class Error(_Answer):
+    """The body of every error."""
+
+    error: Fault

@@ -1,0 +1,268 @@
+"""The file that gets executions before they are pruned: JSON lines of documents, each execution once.
+
+While a prune writes to an archive, the store remembers how long the archive was at the last commit. What stands
+beyond that after a crash was written and perhaps not deleted; `Archive.recover` looks each line up in the store and
+deletes there what is the same, so that nothing is lost and nothing is archived twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+import orjson
+
+from jobstore.language.errors import Conflict, InvalidParameter, StoreError, StoreFull, StoreUnreadable
+from jobstore.language.models import FINISHED
+from jobstore.storage.documents import execution_document
+from jobstore.storage.rows import EXECUTION_SELECT, fetch_executions
+from jobstore.storage.writer import sync_path
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+    from jobstore.storage.writer import Writer
+
+_log = logging.getLogger("jobstore")
+_MARK: Final = "archive:"
+"""Beginning of the settings that say how long an archive was at the last commit."""
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Archive:
+    """An archive that one prune writes to; a context manager that forgets its mark when all went well."""
+
+    def __init__(self, path: str | os.PathLike[str], writer: Writer) -> None:
+        """Names the archive; it is opened by the ``with`` statement.
+
+        Raises:
+            InvalidParameter: the path is that of the store or of a file beside it, or is no path.
+        """
+        self._writer = writer
+        try:
+            self._path = Path(os.path.realpath(path))
+        except (TypeError, ValueError):
+            raise InvalidParameter("archive must be the path of a file without NUL") from None
+        if _belongs_to(self._path, writer.file):
+            raise InvalidParameter(f"archive must not be the store or a file beside it; received '{self._path}'")
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        """Opens the file, and keeps other prunes away from it.
+
+        Raises:
+            Conflict: another prune writes to it.
+            StoreError: it cannot be written.
+        """
+        self._descriptor = _open(self._path, os.O_CREAT)
+        with _errors(self._path):
+            sync_path(self._path.parent)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                with self._writer.transaction() as connection:
+                    connection.execute("DELETE FROM setting WHERE key = ?", (_key(self._path),))
+        finally:
+            os.close(self._descriptor)
+
+    def recover(self) -> int:
+        """Ends what an earlier prune began, then marks this archive; how many executions went."""
+        with self._writer.transaction() as connection:
+            gone = sum(self._recover(connection, path, length) for path, length in _marks(connection))
+            self._mark(connection)
+        return gone
+
+    def take(self, connection: sqlite3.Connection, ids: Sequence[int]) -> None:
+        """Writes executions to the archive and the archive to the disk; the caller deletes them and commits.
+
+        Raises:
+            StoreFull: the disk of the archive is full.
+            StoreError: it cannot be written.
+        """
+        if not ids:
+            return
+        lines = [orjson.dumps(execution_document(row), option=orjson.OPT_APPEND_NEWLINE) for row in
+                 fetch_executions(connection, ids)]  # fmt: skip
+        length = os.fstat(self._descriptor).st_size
+        with _errors(self._path):
+            try:
+                _write(self._descriptor, b"".join(lines))
+                os.fsync(self._descriptor)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(self._descriptor, length)
+                raise
+        self._mark(connection)
+
+    def _mark(self, connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "INSERT INTO setting VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2",
+            (_key(self._path), str(os.fstat(self._descriptor).st_size)),
+        )
+
+    def _recover(self, connection: sqlite3.Connection, path: Path, length: int) -> int:
+        """Ends what a prune into that archive began; its mark goes."""
+        if path == self._path:
+            gone = _end_batch(connection, self._descriptor, path, length)
+        else:
+            try:
+                descriptor = _open(path, 0)
+            except Conflict:
+                return 0  # the prune that left the mark still runs
+            except StoreError as error:
+                _warn(path, str(error))
+                gone = 0
+            else:
+                try:
+                    gone = _end_batch(connection, descriptor, path, length)
+                finally:
+                    os.close(descriptor)
+        connection.execute("DELETE FROM setting WHERE key = ?", (_key(path),))
+        return gone
+
+
+def _end_batch(connection: sqlite3.Connection, descriptor: int, path: Path, length: int) -> int:
+    """Deletes from the store what stands beyond `length` in an archive; how many went."""
+    if os.fstat(descriptor).st_size < length:
+        _warn(path, "it is shorter than it was")
+        return 0
+    with _errors(path):
+        _mend_end(descriptor, length)
+        gone = [number for document in _documents(descriptor, length) if (number := _same(connection, document))]
+    connection.executemany("DELETE FROM execution WHERE id = ?", [(number,) for number in gone])
+    return len(gone)
+
+
+def _mend_end(descriptor: int, length: int) -> None:
+    """Cuts off a line that a crash left incomplete, or ends one that lacks but its line feed."""
+    rest = _read(descriptor, length)
+    *_, last = rest.rsplit(b"\n", 1)
+    if not last:
+        return
+    try:
+        orjson.loads(last)
+    except orjson.JSONDecodeError:
+        os.ftruncate(descriptor, length + len(rest) - len(last))
+    else:
+        _write(descriptor, b"\n")
+    os.fsync(descriptor)
+
+
+def _documents(descriptor: int, length: int) -> Iterator[dict[str, Any]]:
+    """The execution documents beyond a length; lines that are none were written by someone else."""
+    for line in _read(descriptor, length).splitlines():
+        with suppress(orjson.JSONDecodeError):
+            value = orjson.loads(line)
+            if isinstance(value, dict):
+                yield value
+
+
+def _same(connection: sqlite3.Connection, document: dict[str, Any]) -> int | None:
+    """The id of the finished execution in the store that the document describes, if there is one."""
+    text = document.get("id")
+    if (
+        not isinstance(text, str)
+        or not text.isascii()
+        or not text.isdecimal()
+        or document.get("status") not in FINISHED
+    ):
+        return None
+    if len(text) > len(str(2**62)):
+        return None
+    row = connection.execute(f"{EXECUTION_SELECT}WHERE e.id = ?", (int(text),)).fetchone()
+    return int(text) if row is not None and execution_document(row) == document else None
+
+
+def _marks(connection: sqlite3.Connection) -> list[tuple[Path, int]]:
+    rows = connection.execute("SELECT key, value FROM setting WHERE key GLOB ?", (f"{_MARK}*",)).fetchall()
+    return [(Path(os.fsdecode(unquote_to_bytes(key[len(_MARK) :]))), int(value)) for key, value in rows]
+
+
+def _key(path: Path) -> str:
+    return _MARK + quote_from_bytes(os.fsencode(path))
+
+
+def _belongs_to(path: Path, file: Path) -> bool:
+    """Whether the path is the store or one of the files that SQLite and the recorder keep beside it."""
+    beside = path.parent == file.parent and (path.name == file.name or path.name.startswith(f"{file.name}-"))
+    if beside or path.name in {f"{file.name}.lock", f"{file.name}.reserve"}:
+        return True
+    with suppress(OSError):
+        return path.samefile(file)
+    return False
+
+
+def _open(path: Path, flags: int) -> int:
+    """Opens an archive to append, read and cut, locked against other prunes."""
+    with _errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, 0o666)
+        try:
+            _lock(descriptor, path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise InvalidParameter(f"archive must be a regular file; received '{path}'")
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Conflict(f"Another prune is writing to {path}; choose another archive or wait for it") from None
+
+
+class _errors:  # noqa: N801 - reads as a statement
+    """What the system raises about an archive leaves as a `StoreError` that names it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, OSError):
+            return
+        if error.errno in _FULL:
+            raise StoreFull(
+                f"The disk that holds {self._path} is full; nothing was pruned that is not in it"
+            ) from error
+        raise StoreUnreadable(f"{self._path} cannot be written: {error.strerror}; choose another archive") from error
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _read(descriptor: int, begin: int) -> bytes:
+    parts = []
+    while part := os.pread(descriptor, 1 << 20, begin):
+        parts.append(part)
+        begin += len(part)
+    return b"".join(parts)
+
+
+def _warn(path: Path, why: str) -> None:
+    _log.warning(
+        "a prune that was interrupted had begun to write to the archive %s, but %s: up to one batch of executions may "
+        "be archived a second time",
+        path,
+        why,
+    )

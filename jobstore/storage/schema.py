@@ -1,0 +1,467 @@
+"""The file format: tables, constraints, counters and indexes, and the steps that bring an older file up to date.
+
+Every instant is an integer in microseconds since 1970 UTC. Flags are 0 or 1. JSON is text that SQL
+never looks into. Statuses are numbers: 0 FAILURE, 1 SUCCESS, 2 RUNNING, 3 PENDING, 4 TIMEOUT.
+Days and hours are counted from 0001-01-01T00:00:00Z, so they are never negative.
+``docs/file-format.md`` describes the same for readers of the file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobstore.language.instants import MAX_US, MIN_US
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from sqlite_utils import Database
+
+APPLICATION_ID = 0x4A4F4253
+"""``JOBS`` in ASCII; sqlite3's header field 68, by which a store is told from any other database."""
+SCHEMA_VERSION = 1
+"""In ``PRAGMA user_version``; a file with a higher one is refused."""
+
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
+
+SPAN_DAY, SPAN_ALL, SPAN_HOUR = 0, 1, 2
+"""In this order the newest day and the totals, which every commit writes, share a page."""
+CHUNK_BITS = 15
+"""Executions with the same id but for so many bits have a digest together."""
+DIGEST_PARTS = 8
+SEALED_FROM = 1 << 18
+"""A history of fewer executions has no digests: its indexes are walked as fast."""
+CHANGES_KEPT = 16_384
+"""Length of the change log; a reader further behind reads its counters anew."""
+TRIMMED_EVERY = 64
+"""Changes between two cuts of the log: each cut writes its oldest page, too."""
+
+_BLANKS = "char(32,160,5760,8192,8193,8194,8195,8196,8197,8198,8199,8200,8201,8202,8232,8233,8239,8287,12288)"
+_CONTROLS = "'*[' || char(1) || '-' || char(31) || char(127) || '-' || char(159) || ']*'"
+_INSTANT = f"BETWEEN {MIN_US} AND {MAX_US}"
+
+
+def _words(column: str) -> str:
+    """1 to 200 characters, no NUL, no control characters."""
+    return (
+        f"length({column}) BETWEEN 1 AND 200 AND instr(CAST({column} AS BLOB), x'00') = 0"
+        f" AND {column} NOT GLOB {_CONTROLS}"
+    )
+
+
+def _name(column: str) -> str:
+    """The rule of job names: every name that passes can be asked for by every door."""
+    return (
+        f"{_words(column)} AND {column} = trim({column}, {_BLANKS}) AND instr({column}, '/') = 0"
+        f" AND {column} NOT IN ('.', '..', 'executions') AND {column} GLOB '*[^0-9]*'"
+    )
+
+
+TABLES = f"""
+-- What the file knows of itself: timezone (IANA), unicode_version of the folded texts.
+CREATE TABLE setting (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- A job: the standing definition. AUTOINCREMENT, because a number is never given twice.
+CREATE TABLE job (
+    number INTEGER PRIMARY KEY AUTOINCREMENT CHECK (number > 0),
+    name TEXT NOT NULL UNIQUE CHECK ({_name("name")}),
+    job_type TEXT NOT NULL CHECK ({_words("job_type")}),
+    job_category TEXT NOT NULL CHECK ({_words("job_category")}),
+    folded TEXT NOT NULL,               -- name, job_type, job_category, each folded, joined by line feeds
+    description TEXT,
+    schedule TEXT CHECK (length(schedule) BETWEEN 1 AND 200),  -- a cron expression, or
+    interval_seconds INTEGER CHECK (interval_seconds BETWEEN 1 AND 3155760000),  -- an interval, or neither: external
+    parameters TEXT,                    -- JSON
+    timeout_seconds INTEGER CHECK (timeout_seconds > 0),
+    max_instances INTEGER NOT NULL CHECK (max_instances > 0),
+    enabled INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+    anchor_us INTEGER CHECK (anchor_us {_INSTANT}),        -- the grid of an interval
+    next_run_us INTEGER CHECK (next_run_us {_INSTANT}),    -- what the scheduler last said; external schedules only
+    last_run_us INTEGER CHECK (last_run_us {_INSTANT}),    -- start of the latest started execution
+    created_us INTEGER NOT NULL CHECK (created_us {_INSTANT}),
+    updated_us INTEGER NOT NULL CHECK (updated_us {_INSTANT}),
+    CHECK (schedule IS NULL OR interval_seconds IS NULL),
+    CHECK (anchor_us IS NULL OR interval_seconds IS NOT NULL),
+    CHECK (next_run_us IS NULL OR (schedule IS NULL AND interval_seconds IS NULL))
+) STRICT;
+
+-- Every name an execution was recorded under, once for each job: searches look here, never into executions.
+-- job_number is no foreign key: the history of a removed job stays.
+CREATE TABLE job_name (
+    name_id INTEGER PRIMARY KEY,
+    job_number INTEGER NOT NULL CHECK (job_number > 0),
+    name TEXT NOT NULL CHECK ({_name("name")}),
+    folded TEXT NOT NULL,
+    UNIQUE (job_number, name)
+) STRICT;
+
+-- Worker names, once each.
+CREATE TABLE worker (
+    worker_id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+) STRICT;
+
+-- Parameters that executions share, as JSON, once each; others stand in the execution itself.
+CREATE TABLE parameter_set (
+    parameter_set_id INTEGER PRIMARY KEY,
+    parameters TEXT NOT NULL UNIQUE
+) STRICT;
+
+-- One run of a job.
+CREATE TABLE execution (
+    id INTEGER PRIMARY KEY AUTOINCREMENT CHECK (id > 0),
+    name_id INTEGER NOT NULL REFERENCES job_name (name_id),
+    status INTEGER NOT NULL CHECK (status BETWEEN 0 AND 4),
+    effective_us INTEGER NOT NULL CHECK (effective_us {_INSTANT}),  -- the start if it started, else the creation
+    started_by INTEGER NOT NULL CHECK (started_by >= 0),    -- 0: not started; while it runs: its process; else 1
+    created_us INTEGER NOT NULL CHECK (created_us {_INSTANT}),
+    completed_us INTEGER CHECK (completed_us {_INSTANT}),
+    duration_ms INTEGER CHECK (abs(duration_ms) < 4398046511104),
+    worker_id INTEGER REFERENCES worker (worker_id),
+    parameter_set_id INTEGER REFERENCES parameter_set (parameter_set_id),
+    parameters TEXT,                    -- JSON, where it is not in parameter_set
+    trace_id TEXT,
+    result TEXT,                        -- JSON
+    error TEXT,
+    CHECK (started_by OR effective_us = created_us)
+) STRICT;
+
+-- Who runs started executions, so that one whose process is gone can be closed. Those that run nothing go in time.
+CREATE TABLE process (
+    process_id INTEGER PRIMARY KEY CHECK (process_id > 1),
+    host TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    process_started INTEGER NOT NULL,   -- clock ticks after boot, or 0 where the system does not tell
+    UNIQUE (host, boot_id, pid, process_started)
+) STRICT;
+
+-- Counters, kept by triggers in the writer's own transaction: a total is looked up, never counted.
+-- All executions by status: in a day (span 0), in all (span 1, period 0), in an hour (span 2).
+-- Beside the counts stand bounds of the keys that move with time: which stretch of their orders a period can
+-- reach. They only ever widen, so after a prune they are still bounds.
+CREATE TABLE period_tally (
+    span INTEGER NOT NULL,
+    period INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    runs INTEGER NOT NULL CHECK (runs >= 0),
+    timed INTEGER NOT NULL CHECK (timed >= 0),  -- those that have a duration
+    duration_ms INTEGER NOT NULL,               -- their sum
+    completed INTEGER NOT NULL CHECK (completed >= 0),  -- those that have a completion
+    id_low INTEGER NOT NULL,
+    id_high INTEGER NOT NULL,
+    created_low INTEGER NOT NULL,
+    created_high INTEGER NOT NULL,
+    completed_low INTEGER,
+    completed_high INTEGER,
+    PRIMARY KEY (span, period, status)
+) STRICT, WITHOUT ROWID;
+
+-- The executions of a name by status.
+CREATE TABLE name_tally (
+    name_id INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    runs INTEGER NOT NULL CHECK (runs >= 0),
+    timed INTEGER NOT NULL CHECK (timed >= 0),
+    duration_ms INTEGER NOT NULL,
+    PRIMARY KEY (name_id, status)
+) STRICT, WITHOUT ROWID;
+
+-- The executions of a name by day and status; name first, since one name's days are read together.
+CREATE TABLE name_day_tally (
+    name_id INTEGER NOT NULL,
+    day INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    runs INTEGER NOT NULL CHECK (runs >= 0),
+    PRIMARY KEY (name_id, day, status)
+) STRICT, WITHOUT ROWID;
+
+-- The executions of a name by hour and status; hour first, since one day's hours are read for many names.
+CREATE TABLE name_hour_tally (
+    hour INTEGER NOT NULL,
+    name_id INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    runs INTEGER NOT NULL CHECK (runs >= 0),
+    PRIMARY KEY (hour, name_id, status)
+) STRICT, WITHOUT ROWID;
+
+-- What changed, newest {CHANGES_KEPT}: readers keep what they remember exact by reading the rows they have not seen.
+-- Of an execution: its name, status, hour, the difference and its id; of a job: its number.
+-- The newest is never removed, so a seq is not given twice, without a page that says which was the last.
+CREATE TABLE change (
+    seq INTEGER PRIMARY KEY,
+    name_id INTEGER,
+    status INTEGER,
+    hour INTEGER,
+    runs INTEGER,
+    job_number INTEGER,
+    execution_id INTEGER
+) STRICT;
+
+-- What filters and orders look at, of chunks of executions that are complete: `digests` says what is in the blobs.
+-- key: chunk * 8 + part. Made by writers now and then, gone with the first change of an execution of the chunk.
+CREATE TABLE digest (
+    key INTEGER PRIMARY KEY,
+    data BLOB NOT NULL
+) STRICT;
+"""
+
+HAS_ENDED = "status NOT IN (2, 3)"
+IS_NO_SUCCESS = "status <> 1"
+"""In SQL; a partial index serves a query only where its condition stands in it, word for word."""
+
+
+def _entered_late(column: str) -> str:
+    """What is in an index of a key that comes with the end; a start would write a page of it, and the end two."""
+    return f"{HAS_ENDED} OR {column} IS NOT NULL"
+
+
+JOB_INDEXES = """
+-- serves: list_jobs by the two instants that move with every run
+CREATE INDEX job_last_run ON job (last_run_us);
+CREATE INDEX job_updated ON job (updated_us);
+"""
+
+EXECUTION_INDEXES = f"""
+-- serves: newest executions, windows, dense name searches (covering: a filter reads no row)
+CREATE INDEX execution_started ON execution (effective_us, id, name_id, status);
+-- serves: newest executions of a job, of few names, with or without a status
+CREATE INDEX execution_name_started ON execution (name_id, status, effective_us);
+-- serves: newest executions with a status
+CREATE INDEX execution_status_started ON execution (status, effective_us);
+-- serves: order by duration_ms (covering: where a filter meets it, rows would be read from all over the file),
+-- percentiles of all
+CREATE INDEX execution_duration ON execution (duration_ms, id, name_id, status) WHERE {_entered_late("duration_ms")};
+-- serves: percentiles and order by duration_ms of one job
+CREATE INDEX execution_name_duration ON execution (name_id, duration_ms) WHERE {_entered_late("duration_ms")};
+-- serves: order by completed_at, created_at
+CREATE INDEX execution_completed ON execution (completed_us) WHERE {_entered_late("completed_us")};
+CREATE INDEX execution_created ON execution (created_us);
+-- serves: order by job_name, job_id, and id with few names
+CREATE INDEX execution_name ON execution (name_id, status);
+-- serves: order by status, and id with a status; most are SUCCESS, and the table is walked for them
+CREATE INDEX execution_status ON execution (status) WHERE {IS_NO_SUCCESS};
+-- serves: order by worker_id
+CREATE INDEX execution_worker ON execution (worker_id);
+-- serves: trace_id= and order by trace_id; those without a trace come last, in order of id
+CREATE INDEX execution_trace ON execution (trace_id);
+"""
+
+
+def _hour(row: str) -> str:
+    return f"({row}.effective_us - {MIN_US}) / {HOUR_US}"
+
+
+def _day(row: str) -> str:
+    return f"({row}.effective_us - {MIN_US}) / {DAY_US}"
+
+
+def _counted(*, out: str | None = None, into: str | None = None) -> str:
+    """The statements that count a row out, or into, or both; a row moved is one statement a table, not two.
+
+    A counter that reaches zero goes, or pruning would leave them all.
+    """
+    steps = [(row, runs) for row, runs in ((out, 0), (into, 1)) if row is not None]
+    changes = ", ".join(f"({row}.name_id, {row}.status, {_hour(row)}, {2 * runs - 1}, {row}.id)" for row, runs in steps)
+    return f"""
+    {_added("period_tally", [values for row, runs in steps for values in _in_periods(row, runs)], _PERIOD_SUMS)}
+    {_added("name_tally", [f"({row}.name_id, {_tallied(row, runs)})" for row, runs in steps], _NAME_SUMS)}
+    {_added("name_day_tally", [f"({row}.name_id, {_day(row)}, {row}.status, {runs})" for row, runs in steps], _RUNS)}
+    {_added("name_hour_tally", [f"({_hour(row)}, {row}.name_id, {row}.status, {runs})" for row, runs in steps], _RUNS)}
+    {"" if out is None else _emptied(out)}
+    INSERT INTO change (name_id, status, hour, runs, execution_id) VALUES {changes};
+    {_unsealed(out or into or "")}
+"""
+
+
+# Of the row that is added, ``runs`` says where to: 1 into the counter, 0 out of it (a negative one would break the
+# table's own rule before it came to be subtracted).
+_SIGN = "(2 * excluded.runs - 1)"
+_RUNS = f"runs = runs + {_SIGN}"
+_NAME_SUMS = (
+    f"{_RUNS}, timed = timed + {_SIGN} * excluded.timed, duration_ms = duration_ms + {_SIGN} * excluded.duration_ms"
+)
+_PERIOD_SUMS = f"""{_NAME_SUMS}, completed = completed + {_SIGN} * excluded.completed,
+        id_low = min(id_low, excluded.id_low), id_high = max(id_high, excluded.id_high),
+        created_low = min(created_low, excluded.created_low),
+        created_high = max(created_high, excluded.created_high),
+        completed_low = coalesce(min(completed_low, excluded.completed_low), completed_low, excluded.completed_low),
+        completed_high =
+            coalesce(max(completed_high, excluded.completed_high), completed_high, excluded.completed_high)"""
+
+
+def _added(table: str, rows: list[str], sums: str) -> str:
+    return f"INSERT INTO {table} VALUES {', '.join(rows)} ON CONFLICT DO UPDATE SET {sums};"
+
+
+def _tallied(row: str, runs: int) -> str:
+    return f"{row}.status, {runs}, ({row}.duration_ms IS NOT NULL), coalesce({row}.duration_ms, 0)"
+
+
+def _in_periods(row: str, runs: int) -> list[str]:
+    """An execution's values for its day, for all, and for its hour."""
+    bounds = f"{row}.id, {row}.id, {row}.created_us, {row}.created_us, {row}.completed_us, {row}.completed_us"
+    values = f"{_tallied(row, runs)}, ({row}.completed_us IS NOT NULL), {bounds}"
+    periods = ((SPAN_DAY, _day(row)), (SPAN_ALL, 0), (SPAN_HOUR, _hour(row)))
+    return [f"({span}, {period}, {values})" for span, period in periods]
+
+
+def _emptied(row: str) -> str:
+    """The statements that remove the counters of an execution that are zero now."""
+    # Three terms joined by OR are three look-ups; (span, period) IN (VALUES ...) would walk the table.
+    periods = f"""status = {row}.status AND ((span = {SPAN_DAY} AND period = {_day(row)})
+        OR (span = {SPAN_ALL} AND period = 0) OR (span = {SPAN_HOUR} AND period = {_hour(row)}))"""
+    name = f"name_id = {row}.name_id AND status = {row}.status"
+    return f"""
+    DELETE FROM period_tally WHERE {periods} AND runs = 0;
+    DELETE FROM name_tally WHERE {name} AND runs = 0;
+    DELETE FROM name_day_tally WHERE {name} AND day = {_day(row)} AND runs = 0;
+    DELETE FROM name_hour_tally WHERE hour = {_hour(row)} AND {name} AND runs = 0;"""
+
+
+def _unsealed(row: str) -> str:
+    """The statement that removes the digest of an execution's chunk, which is no longer true."""
+    first = f"({row}.id >> {CHUNK_BITS}) * {DIGEST_PARTS}"
+    return f"DELETE FROM digest WHERE key BETWEEN {first} AND {first} + {DIGEST_PARTS - 1};"
+
+
+_SUMMED = """sum(runs), sum(timed), sum(duration_ms), sum(completed), min(id_low), max(id_high),
+        min(created_low), max(created_high), min(completed_low), max(completed_high)"""
+
+COUNTERS = f"""
+INSERT INTO name_hour_tally
+    SELECT {_hour("execution")}, name_id, status, count(*) FROM execution GROUP BY 1, 2, 3;
+INSERT INTO name_day_tally
+    SELECT name_id, hour / 24, status, sum(runs) FROM name_hour_tally GROUP BY 1, 2, 3;
+INSERT INTO period_tally
+    SELECT {SPAN_HOUR}, {_hour("execution")}, status, count(*), count(duration_ms), coalesce(sum(duration_ms), 0),
+        count(completed_us), min(id), max(id), min(created_us), max(created_us), min(completed_us), max(completed_us)
+    FROM execution GROUP BY 2, 3;
+INSERT INTO period_tally
+    SELECT {SPAN_DAY}, period / 24, status, {_SUMMED} FROM period_tally WHERE span = {SPAN_HOUR} GROUP BY 2, 3;
+INSERT INTO period_tally
+    SELECT {SPAN_ALL}, 0, status, {_SUMMED} FROM period_tally WHERE span = {SPAN_HOUR} GROUP BY 3;
+-- The plus signs keep it from an index in this order, from which every row would be looked up.
+INSERT INTO name_tally
+    SELECT name_id, status, count(*), count(duration_ms), coalesce(sum(duration_ms), 0)
+    FROM execution GROUP BY +name_id, +status;
+"""
+"""Fills the empty counters from the executions; used after a bulk load, when there are indexes to count in."""
+
+TRIGGERS = f"""
+-- The next seq is the last one and 1, so without the last one readers would take new changes for old ones.
+CREATE TRIGGER change_kept BEFORE DELETE ON change WHEN OLD.seq = (SELECT max(seq) FROM change) BEGIN
+    SELECT RAISE(ABORT, 'the newest change stays');
+END;
+CREATE TRIGGER change_trimmed AFTER INSERT ON change WHEN NEW.seq % {TRIMMED_EVERY} = 0 BEGIN
+    DELETE FROM change WHERE seq <= NEW.seq - {CHANGES_KEPT};
+END;
+
+-- INSERT OR REPLACE would delete without firing the delete triggers, and the counters would lie.
+CREATE TRIGGER execution_not_replaced BEFORE INSERT ON execution
+WHEN EXISTS (SELECT 1 FROM execution WHERE id = NEW.id) BEGIN
+    SELECT RAISE(ABORT, 'this execution is there already; update it');
+END;
+CREATE TRIGGER job_not_replaced BEFORE INSERT ON job
+WHEN EXISTS (SELECT 1 FROM job WHERE number = NEW.number OR name = NEW.name) BEGIN
+    SELECT RAISE(ABORT, 'this job is there already; update it');
+END;
+CREATE TRIGGER job_name_kept BEFORE UPDATE OF name_id, job_number, name ON job_name BEGIN
+    SELECT RAISE(ABORT, 'the name of past executions does not change');
+END;
+-- Folding again (another Unicode version) changes what searches find: told to readers as a name without a count.
+CREATE TRIGGER job_name_folded AFTER UPDATE OF folded ON job_name BEGIN
+    INSERT INTO change (name_id) VALUES (NEW.name_id);
+END;
+CREATE TRIGGER execution_id_kept BEFORE UPDATE OF id ON execution WHEN NEW.id <> OLD.id BEGIN
+    SELECT RAISE(ABORT, 'the id of an execution does not change');
+END;
+
+CREATE TRIGGER execution_counted_in AFTER INSERT ON execution BEGIN{_counted(into="NEW")}END;
+CREATE TRIGGER execution_counted_out AFTER DELETE ON execution BEGIN{_counted(out="OLD")}END;
+CREATE TRIGGER execution_counted_again
+AFTER UPDATE OF name_id, status, effective_us, duration_ms, completed_us, created_us, worker_id, trace_id ON execution
+WHEN OLD.name_id <> NEW.name_id OR OLD.status <> NEW.status OR OLD.effective_us <> NEW.effective_us
+    OR OLD.duration_ms IS NOT NEW.duration_ms OR OLD.completed_us IS NOT NEW.completed_us
+    OR OLD.created_us <> NEW.created_us OR OLD.worker_id IS NOT NEW.worker_id OR OLD.trace_id IS NOT NEW.trace_id
+BEGIN{_counted(out="OLD", into="NEW")}END;
+
+CREATE TRIGGER job_added AFTER INSERT ON job BEGIN
+    INSERT INTO change (job_number) VALUES (NEW.number);
+END;
+CREATE TRIGGER job_removed AFTER DELETE ON job BEGIN
+    INSERT INTO change (job_number) VALUES (OLD.number);
+END;
+-- What readers remember of a job is its definition; a start moves last_run_us and updated_us alone,
+-- and matters to an interval that has no grid of its own.
+CREATE TRIGGER job_changed AFTER UPDATE OF number, name, job_type, job_category, folded, description, schedule,
+    interval_seconds, timeout_seconds, max_instances, enabled, anchor_us, next_run_us, created_us ON job
+BEGIN
+    INSERT INTO change (job_number) VALUES (NEW.number);
+END;
+CREATE TRIGGER job_interval_moved AFTER UPDATE OF last_run_us ON job
+WHEN NEW.interval_seconds IS NOT NULL AND NEW.anchor_us IS NULL AND OLD.last_run_us IS NOT NEW.last_run_us
+BEGIN
+    INSERT INTO change (job_number) VALUES (NEW.number);
+END;
+"""
+
+
+def statements(script: str) -> list[str]:
+    """The statements of a script, one by one.
+
+    ``executescript`` would commit the open transaction, and a file is made in one.
+    """
+    import sqlite3  # noqa: PLC0415 - complete_statement is all that is wanted here
+
+    found, begun = [], ""
+    for line in script.strip().splitlines(keepends=True):
+        begun += line
+        if sqlite3.complete_statement(begun):
+            found.append(begun.strip())
+            begun = ""
+    return found
+
+
+def run_script(connection: sqlite3.Connection, script: str) -> None:
+    """Runs a script inside the transaction that is open."""
+    for statement in statements(script):
+        connection.execute(statement)
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """The tables alone, for a bulk load that builds the rest once at the end."""
+    run_script(connection, TABLES)
+
+
+def finish_tables(connection: sqlite3.Connection, *, counted: bool) -> None:
+    """Indexes, counters (from the rows, unless there are none) and triggers over filled tables."""
+    run_script(connection, EXECUTION_INDEXES)
+    run_script(connection, JOB_INDEXES)
+    if counted:
+        run_script(connection, COUNTERS)
+    run_script(connection, TRIGGERS)
+
+
+def apply_migrations(database: Database) -> None:
+    """Brings a file to this version's schema; nothing happens where it is there already.
+
+    The caller has begun a transaction (IMMEDIATE): sqlite-utils' own steps nest in it, so two
+    processes that open a new file at once, or a crash in between, leave the old schema or the new one.
+    """
+    from sqlite_utils import Migrations  # noqa: PLC0415 - heavy, and only writers come here
+
+    steps = Migrations("jobstore")
+
+    @steps(name="1_first_format")
+    def _first_format(db: Database) -> None:
+        create_tables(db.conn)
+        finish_tables(db.conn, counted=False)
+
+    steps.apply(database)
+    database.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    database.conn.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

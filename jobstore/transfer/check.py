@@ -1,0 +1,343 @@
+"""What can be wrong inside a store: each rule of the format, looked up row by row.
+
+Reads on the connection it is given, inside the transaction that is open there, and keeps in memory no more
+than one hour of names at a time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from jobstore.engine import digests
+from jobstore.engine.chunks import ids_of, rows_of, trace_scale_of
+from jobstore.language.errors import InvalidRecord, InvalidSchedule, shown
+from jobstore.language.fields import is_storable, json_text
+from jobstore.language.instants import MIN_US
+from jobstore.language.models import STATUS_CODES, Status
+from jobstore.language.records import folded_job
+from jobstore.language.schedule import check_schedule, check_timezone
+from jobstore.language.search import UNICODE_VERSION, fold
+from jobstore.storage.schema import DIGEST_PARTS, HOUR_US, SPAN_ALL, SPAN_DAY, SPAN_HOUR
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Iterator
+
+    Progress = Callable[[int], None]
+
+MOST_OF_A_KIND: Final = 20
+"""A damaged file would have a sentence for every row."""
+TOLD_EVERY: Final = 10_000
+_RUNNING: Final = STATUS_CODES[Status.RUNNING]
+
+
+def problems_of(
+    connection: sqlite3.Connection, writable: sqlite3.Connection, progress: Progress | None
+) -> Iterator[str]:
+    """All that is wrong, most basic things first.
+
+    The structure is looked at on a connection that could write: SQLite does not even read the CHECK
+    constraints of a file that is opened read-only.
+    """
+    kinds = (
+        _structure(writable),
+        _references(connection),
+        _settings(connection),
+        _jobs(connection),
+        _names(connection),
+        _shared_parameters(connection),
+        _executions(connection, progress),
+        _name_counters(connection),
+        _digests(connection),
+        _sequences(connection),
+    )
+    for kind in kinds:
+        yield from _some(kind)
+
+
+def _some(found: Iterator[str]) -> Iterator[str]:
+    yield from islice(found, MOST_OF_A_KIND)
+    more = sum(1 for _ in found)
+    if more:
+        yield f"... and {more} more of this kind"
+
+
+def _structure(connection: sqlite3.Connection) -> Iterator[str]:
+    for (line,) in connection.execute("PRAGMA integrity_check"):
+        if line != "ok":
+            yield f"The file is damaged: {line}"
+
+
+def _references(connection: sqlite3.Connection) -> Iterator[str]:
+    for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
+        yield f"Row {row} of the table {table} refers to a row of {parent} that is not there"
+
+
+def _settings(connection: sqlite3.Connection) -> Iterator[str]:
+    settings = dict(connection.execute("SELECT key, value FROM setting"))
+    try:
+        check_timezone(settings.get("timezone"))
+    except InvalidRecord as error:
+        yield f"The store's {error}"
+    if settings.get("unicode_version") != UNICODE_VERSION:
+        yield (
+            f"Names are folded with Unicode {settings.get('unicode_version')} and searched with {UNICODE_VERSION}; "
+            "open the store once with a Recorder"
+        )
+
+
+def _jobs(connection: sqlite3.Connection) -> Iterator[str]:
+    is_ours = _is_folded_like_here(connection)
+    rows = connection.execute("SELECT number, name, job_type, job_category, folded, schedule, parameters FROM job")
+    for number, name, job_type, job_category, folded, schedule, parameters in rows:
+        if is_ours and folded != folded_job(name, job_type, job_category):
+            yield f"Job {number} is not found by a search: its folded text is not that of its name, type and category"
+        if schedule is not None:
+            try:
+                check_schedule(schedule)
+            except InvalidSchedule as error:
+                yield f"Job {number} has a schedule that cannot be computed: {error}"
+        yield from _json(f"Job {number}", "parameters", parameters)
+
+
+def _names(connection: sqlite3.Connection) -> Iterator[str]:
+    if not _is_folded_like_here(connection):
+        return
+    for name_id, name, folded in connection.execute("SELECT name_id, name, folded FROM job_name"):
+        if folded != fold(name):
+            yield f"Name {name_id} is not found by a search: its folded text is not that of {shown(name)}"
+
+
+def _is_folded_like_here(connection: sqlite3.Connection) -> bool:
+    row = connection.execute("SELECT value FROM setting WHERE key = 'unicode_version'").fetchone()
+    return row is not None and row[0] == UNICODE_VERSION
+
+
+def _shared_parameters(connection: sqlite3.Connection) -> Iterator[str]:
+    for key, text in connection.execute("SELECT parameter_set_id, parameters FROM parameter_set"):
+        yield from _json(f"Parameter set {key}", "parameters", text)
+
+
+def _json(what: str, field: str, text: str | None) -> Iterator[str]:
+    if text is None:
+        return
+    try:
+        json_text(orjson.loads(text), field)
+    except (orjson.JSONDecodeError, InvalidRecord, RecursionError) as error:
+        yield f"{what} has {field} that a recorder would not write: {error}"
+
+
+def _executions(connection: sqlite3.Connection, progress: Progress | None) -> Iterator[str]:
+    """One pass over the rows: their texts, and the counters that depend on durations and bounds."""
+    hours: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    names: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
+    zones: dict[tuple[int, int, int], list[int | None]] = {}
+    rows = connection.execute(
+        """
+        SELECT id, name_id, status, effective_us, created_us, completed_us, duration_ms, started_by, parameters, result,
+               trace_id, error
+        FROM execution
+        """
+    )
+    processes = {key for (key,) in connection.execute("SELECT process_id FROM process")}
+    done = 0
+    for done, row in enumerate(rows, 1):
+        number, name_id, status, effective_us, created_us, completed_us, duration_ms, started_by, *texts = row
+        for tally in (hours[(effective_us - MIN_US) // HOUR_US, status], names[name_id, status]):
+            tally[0] += 1
+            if duration_ms is not None:
+                tally[1] += 1
+                tally[2] += duration_ms
+        hours[(effective_us - MIN_US) // HOUR_US, status][3] += completed_us is not None
+        for span, period in _spans((effective_us - MIN_US) // HOUR_US):
+            _widen(zones, (span, period, status), number, created_us, completed_us)
+        if started_by > 1:
+            yield from _owner(number, status, started_by in processes)
+        if any(text is not None for text in texts):
+            yield from _texts(number, *texts)
+        if progress is not None and done % TOLD_EVERY == 0:
+            progress(TOLD_EVERY)
+    if progress is not None and done % TOLD_EVERY:
+        progress(done % TOLD_EVERY)
+    yield from _period_counters(connection, hours)
+    yield from _compared(
+        "name_tally",
+        connection.execute("SELECT name_id, status, runs, timed, duration_ms FROM name_tally"),
+        names,
+        keys=2,
+    )
+    yield from _zones(connection, zones)
+
+
+def _owner(number: int, status: int, is_known: bool) -> Iterator[str]:
+    if status != _RUNNING:
+        yield f"Execution {number} is not running, and a process is noted that runs it"
+    elif not is_known:
+        yield f"Execution {number} is run by a process that is not there"
+
+
+def _texts(number: int, parameters: str | None, result: str | None, *plain: str | None) -> Iterator[str]:
+    yield from _json(f"Execution {number}", "parameters", parameters)
+    yield from _json(f"Execution {number}", "result", result)
+    if any(text is not None and not is_storable(text) for text in plain):
+        yield f"Execution {number} has text that is not UTF-8"
+
+
+def _period_counters(connection: sqlite3.Connection, hours: dict[tuple[int, int], list[int]]) -> Iterator[str]:
+    """The three spans are sums of the hours."""
+    expected: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for (hour, status), counts in hours.items():
+        for span, period in _spans(hour):
+            tally = expected[span, period, status]
+            for position, count in enumerate(counts):
+                tally[position] += count
+    rows = connection.execute("SELECT span, period, status, runs, timed, duration_ms, completed FROM period_tally")
+    yield from _compared("period_tally", rows, expected, keys=3)
+
+
+def _spans(hour: int) -> tuple[tuple[int, int], ...]:
+    """The periods that an hour belongs to."""
+    return (SPAN_HOUR, hour), (SPAN_DAY, hour // 24), (SPAN_ALL, 0)
+
+
+def _compared(
+    table: str, rows: Iterable[tuple[int, ...]], expected: dict[Any, list[int]], *, keys: int
+) -> Iterator[str]:
+    """The counters that are not what was counted, that are missing, or that count nothing."""
+    rest = dict(expected)
+    for row in rows:
+        key, said = row[:keys], list(row[keys:])
+        counted = rest.pop(key, [0] * len(said))
+        if counted != said:
+            yield f"The counter {key} of {table} says {said}; counted are {counted}"
+    for missing, counted in rest.items():
+        yield f"The counter {missing} of {table} is missing; counted are {counted}"
+
+
+def _widen(
+    zones: dict[tuple[int, int, int], list[int | None]],
+    zone: tuple[int, int, int],
+    number: int,
+    created_us: int,
+    completed_us: int | None,
+) -> None:
+    bounds = zones.get(zone)
+    if bounds is None:
+        zones[zone] = [number, number, created_us, created_us, completed_us, completed_us]
+        return
+    for low, value in ((0, number), (2, created_us), (4, completed_us)):
+        if value is not None:
+            least, most = bounds[low], bounds[low + 1]
+            bounds[low] = value if least is None or value < least else least
+            bounds[low + 1] = value if most is None or value > most else most
+
+
+def _zones(connection: sqlite3.Connection, zones: dict[tuple[int, int, int], list[int | None]]) -> Iterator[str]:
+    """The bounds of a period's status may be wider than its executions, never narrower."""
+    kept = {
+        (span, period, status): bounds
+        for span, period, status, *bounds in connection.execute(
+            """
+            SELECT span, period, status, id_low, id_high, created_low, created_high, completed_low, completed_high
+            FROM period_tally
+            """
+        )
+    }
+    for zone, needed in zones.items():
+        bounds = kept.get(zone, [None] * 6)
+        for low in (0, 2, 4):
+            if needed[low] is not None and not _holds(bounds[low : low + 2], needed[low : low + 2]):
+                yield f"The bounds of period {zone} do not hold its executions"
+                break
+
+
+def _holds(outer: list[int | None], inner: list[int | None]) -> bool:
+    (low, high), (least, most) = outer, inner
+    return (
+        low is not None and high is not None and least is not None and most is not None and low <= least <= most <= high
+    )
+
+
+def _name_counters(connection: sqlite3.Connection) -> Iterator[str]:
+    """Names by hour and by day, an hour at a time along the index that has them in order."""
+    walk = connection.execute(
+        f"SELECT (effective_us - {MIN_US}) / {HOUR_US}, name_id, status FROM execution ORDER BY effective_us"
+    )
+    kept = groupby(
+        connection.execute("SELECT hour, name_id, status, runs FROM name_hour_tally ORDER BY hour"), itemgetter(0)
+    )
+    days: dict[tuple[int, int, int], int] = defaultdict(int)
+    counted = ((hour, _tallied(rows)) for hour, rows in groupby(walk, itemgetter(0)))
+    said = ((hour, {(name_id, status): runs for _, name_id, status, runs in rows}) for hour, rows in kept)
+    for hour, counts, told in _side_by_side(counted, said):
+        for (name_id, status), runs in counts.items():
+            days[name_id, hour // 24, status] += runs
+        if counts != told:
+            yield f"The counters of names in hour {hour} are not what was counted"
+    for name_id, day, status, runs in connection.execute("SELECT name_id, day, status, runs FROM name_day_tally"):
+        if days.pop((name_id, day, status), 0) != runs:
+            yield f"The counter of name {name_id} on day {day} with status {status} is not what was counted"
+    for name_id, day, status in days:
+        yield f"The counter of name {name_id} on day {day} with status {status} is missing"
+
+
+def _tallied(rows: Iterable[tuple[int, int, int]]) -> dict[tuple[int, int], int]:
+    counts: dict[tuple[int, int], int] = defaultdict(int)
+    for _, name_id, status in rows:
+        counts[name_id, status] += 1
+    return dict(counts)
+
+
+_Hour = tuple[int, dict[tuple[int, int], int]]
+
+
+def _side_by_side(
+    left: Iterator[_Hour], right: Iterator[_Hour]
+) -> Iterator[tuple[int, dict[tuple[int, int], int], dict[tuple[int, int], int]]]:
+    """Two sequences in order of hours, hour by hour; what one of them lacks is empty."""
+    one, other = next(left, None), next(right, None)
+    while one is not None or other is not None:
+        hour = min(side[0] for side in (one, other) if side is not None)
+        counts: dict[tuple[int, int], int] = {}
+        told: dict[tuple[int, int], int] = {}
+        if one is not None and one[0] == hour:
+            counts, one = one[1], next(left, None)
+        if other is not None and other[0] == hour:
+            told, other = other[1], next(right, None)
+        yield hour, counts, told
+
+
+def _digests(connection: sqlite3.Connection) -> Iterator[str]:
+    """Each part of each digest against the rows it stands for."""
+    scale = trace_scale_of(connection)
+    code_of = None if scale is None else scale.coder()
+    keys = connection.execute("SELECT key, data FROM digest ORDER BY key")
+    for chunk, parts in groupby(keys, lambda row: row[0] // DIGEST_PARTS):
+        kept = {key % DIGEST_PARTS: data for key, data in parts}
+        rows = rows_of(connection, chunk)
+        made = digests.digest(rows, code_of or (lambda _: None)) if rows else {}
+        if kept.keys() != made.keys() or any(
+            digests.unpacked(p, kept[p]) != digests.unpacked(p, made[p]) for p in made
+        ):
+            first, last = ids_of(chunk)
+            yield f"The digest of the executions {first} to {last} is not that of their rows"
+
+
+def _sequences(connection: sqlite3.Connection) -> Iterator[str]:
+    """A number that was given must never be given again."""
+    said = dict(connection.execute("SELECT name, seq FROM sqlite_sequence"))
+    highest = {
+        "job": """
+            SELECT max(coalesce((SELECT max(number) FROM job), 0), coalesce((SELECT max(job_number) FROM job_name), 0))
+        """,
+        "execution": "SELECT coalesce(max(id), 0) FROM execution",
+    }
+    for table, question in highest.items():
+        (number,) = connection.execute(question).fetchone()
+        if said.get(table, 0) < number:
+            yield f"The numbers of the table {table} would be given again: the next is {said.get(table, 0) + 1}"

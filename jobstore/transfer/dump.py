@@ -1,0 +1,246 @@
+"""Whole stores from documents and back: `load` and `dump`, in one document or as lines that stream.
+
+A store is built beside its path without indexes, counters or a journal, finished once, and only then
+given its name: there is the whole store or none.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain, groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import orjson
+
+from jobstore.language.errors import Conflict, InvalidRecord
+from jobstore.language.fields import checked_keys
+from jobstore.language.instants import instant_text
+from jobstore.storage.connection import driver_errors, open_reader
+from jobstore.storage.documents import execution_document, job_document
+from jobstore.storage.folders import check_folder
+from jobstore.storage.lock import gate_of
+from jobstore.storage.rows import EXECUTION_SELECT, JOB_SELECT, JobRow
+from jobstore.storage.writer import (
+    TIMEOUT_SECONDS,
+    move_into_place,
+    real_path,
+    refuse_left_over,
+    remove_store,
+)
+from jobstore.transfer.load import STORE_KEYS, Loader
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from jobstore.transfer.load import Progress
+
+DOCUMENT_KEYS: Final = dict.fromkeys((*STORE_KEYS, "jobs", "executions")).keys()
+LINE_KEYS: Final = dict.fromkeys(("store", "job", "execution")).keys()
+
+
+def load(path: str | os.PathLike[str], document: Mapping[str, Any], *, progress: Progress | None = None) -> None:
+    """Builds a store at `path` from ``{"jobs": [...], "executions": [...]}`` in the seed's shape.
+
+    Either list may be any iterable and is read once, so a large history streams. Jobs without a
+    ``number`` are numbered in order from 1, past the numbers that others bring. An execution without an
+    ``id`` gets the one after the highest so far; one with only a ``job_name`` belongs to the loaded job
+    of that name, or else to a removed job. ``timezone``, ``next_number`` and ``next_execution_id`` are
+    taken as `dump` writes them. It is all or nothing.
+
+    Args:
+        path: where no file is yet.
+        document: what to build.
+        progress: is called with the number of further documents that were taken in.
+
+    Raises:
+        Conflict: there is a file at `path`.
+        InvalidRecord: a document breaks a rule; the message says which one.
+        InvalidSchedule: a job's schedule could never be computed.
+        StoreError: the file cannot be written.
+    """
+    given = checked_keys(document, DOCUMENT_KEYS)
+    with _new_store(path) as loader:
+        loader.set_store({key: given[key] for key in STORE_KEYS if key in given})
+        loader.add_jobs(enumerate(_listed(given, "jobs")), "jobs[{}]", progress)
+        loader.add_executions(enumerate(_listed(given, "executions")), "executions[{}]", progress)
+
+
+def load_file(
+    path: str | os.PathLike[str], source: str | os.PathLike[str] | IO[bytes], *, progress: Progress | None = None
+) -> None:
+    """Builds a store at `path` from a file of `dump`'s document, or of JSON lines, which stream.
+
+    Lines are ``{"store": {...}}``, ``{"job": {...}}`` and ``{"execution": {...}}``; a job comes before the
+    executions that name it by name alone.
+
+    Args:
+        path: where no file is yet.
+        source: the path of the file, or the file opened for bytes.
+        progress: is called with the number of further documents that were taken in.
+
+    Raises:
+        InvalidRecord: the source is no JSON, or a document breaks a rule; the message says which one.
+        Conflict: there is a file at `path`.
+        StoreError: the file cannot be written.
+    """
+    if isinstance(source, str | os.PathLike):
+        with _opened(Path(source)) as lines:
+            _load_lines(path, lines, progress)
+    else:
+        _load_lines(path, source, progress)
+
+
+def dump(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The document that `load` builds the same store from: all jobs and executions, and what else the file knows.
+
+    Raises:
+        StoreError: the file cannot be read.
+    """
+    document: dict[str, Any] = {"jobs": [], "executions": []}
+    for line in dump_lines(path):
+        ((kind, value),) = line.items()
+        if kind == "store":
+            document = {**value, **document}
+        else:
+            document[f"{kind}s"].append(value)
+    return document
+
+
+def dump_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """The same as lines, from one snapshot of the file: the store, its jobs by number, its executions by id.
+
+    Raises:
+        StoreError: the file cannot be read.
+    """
+    file = Path(path)
+    with driver_errors(file):
+        connection = open_reader(file)
+        try:
+            connection.execute("BEGIN")
+            yield {"store": _store_line(connection)}
+            for row in connection.execute(f"{JOB_SELECT}ORDER BY number"):
+                yield {"job": _job_line(JobRow._make(row))}
+            for row in connection.execute(f"{EXECUTION_SELECT}ORDER BY e.id"):
+                yield {"execution": execution_document(row)}
+        finally:
+            connection.close()
+
+
+def _store_line(connection: sqlite3.Connection) -> dict[str, Any]:
+    (timezone,) = connection.execute("SELECT value FROM setting WHERE key = 'timezone'").fetchone()
+    return {
+        "timezone": timezone,
+        "next_number": _next(connection, "job"),
+        "next_execution_id": _next(connection, "execution"),
+    }
+
+
+def _next(connection: sqlite3.Connection, table: str) -> int:
+    found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+    return 1 if found is None else int(found[0]) + 1
+
+
+def _job_line(row: JobRow) -> dict[str, Any]:
+    document = job_document(row, row.next_run_us)
+    return {**document, "number": row.number, "anchor_at": instant_text(row.anchor_us)}
+
+
+def _listed(given: Mapping[str, Any], key: str) -> Iterable[Any]:
+    values = given.get(key, ())
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise InvalidRecord(f"{key} must be a list of documents; received a value of type {type(values).__name__}")
+    return values
+
+
+# --- sources --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[IO[bytes]]:
+    try:
+        lines = source.open("rb")
+    except (OSError, ValueError) as error:
+        raise InvalidRecord(f"{source} cannot be read: {getattr(error, 'strerror', error)}") from None
+    with lines:
+        yield lines
+
+
+def _load_lines(path: str | os.PathLike[str], source: IO[bytes], progress: Progress | None) -> None:
+    """Takes lines, unless the first one is no line of ours: then the whole is one document."""
+    first = next((line for line in source if line.strip()), b"")
+    if not _is_line(first):
+        load(path, _json(first + source.read(), "the document"), progress=progress)
+        return
+    lines = enumerate(chain([first], source), 1)
+    with _new_store(path) as loader:
+        parsed = ((number, _json(line, f"line {number}")) for number, line in lines if line.strip())
+        for kind, group in groupby(((number, *_line(value, number)) for number, value in parsed), key=itemgetter(1)):
+            loader.add(kind, ((number, document) for number, _, document in group), "line {}", progress)
+
+
+def _is_line(text: bytes) -> bool:
+    """Whether it is an object with one of our three keys and nothing else."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(value, dict) and len(value) == 1 and value.keys() <= LINE_KEYS
+
+
+def _json(text: bytes, where: str) -> Any:  # noqa: ANN401 - JSON is any value
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRecord(f"{where} is no JSON: {error}") from None
+
+
+def _line(value: Any, number: int) -> tuple[str, Any]:  # noqa: ANN401 - JSON is any value
+    """The kind of a line and what it holds."""
+    if not isinstance(value, dict) or len(value) != 1 or not value.keys() <= LINE_KEYS:
+        raise InvalidRecord(f'line {number} must be {{"store": ...}}, {{"job": ...}} or {{"execution": ...}}')
+    ((kind, document),) = value.items()
+    return kind, document
+
+
+# --- building -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _new_store(path: str | os.PathLike[str]) -> Iterator[Loader]:
+    """A store in the making beside `path`, which has its name at the end of the block; gone after an error."""
+    file = real_path(Path(path))
+    _refuse_taken(file)
+    check_folder(file.parent)
+    making = file.with_name(f".{file.name}.{secrets.token_hex(4)}.loading")
+    try:
+        with driver_errors(file):
+            loader = Loader(making, file)
+        try:
+            yield loader
+            with driver_errors(file):
+                loader.finish()
+        finally:
+            loader.close()
+        with driver_errors(file):
+            _publish(making, file)
+    except BaseException:
+        remove_store(making)
+        raise
+
+
+def _publish(making: Path, file: Path) -> None:
+    """Gives the finished store its name, unless another file has taken it meanwhile."""
+    with gate_of(file).passed(TIMEOUT_SECONDS):
+        _refuse_taken(file)
+        move_into_place(making, file)
+
+
+def _refuse_taken(file: Path) -> None:
+    if os.path.lexists(file):
+        raise Conflict(f"There is a file at {file} already; load into a path that is free, or remove it first")
+    refuse_left_over(file)

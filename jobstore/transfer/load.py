@@ -1,0 +1,319 @@
+"""Filling a new file in bulk: bare tables first, then indexes, counters and triggers once at the end."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+from itertools import chain, count, islice
+from typing import TYPE_CHECKING, Any, Final
+
+from jobstore.engine.sealing import seal_all
+from jobstore.language.errors import InvalidRecord, InvalidSchedule
+from jobstore.language.fields import checked_keys, checked_label, checked_name, checked_number
+from jobstore.language.instants import instant_us
+from jobstore.language.records import Execution, Job, execution_from_document, job_from_document
+from jobstore.language.search import fold
+from jobstore.storage.connection import driver_errors
+from jobstore.storage.schema import finish_tables
+from jobstore.storage.writer import apply_schema, write_settings
+from jobstore.transfer.columns import are_ascending, execution_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    Progress = Callable[[int], None]
+    Placed = Iterable[tuple[int, Any]]
+    """Documents with their place in the source, for messages."""
+
+CHUNK: Final = 4096
+"""Executions that are read before they are written together."""
+TOGETHER: Final = 64
+"""Rows in a statement, so that their values are fewer than the 999 that every build of SQLite takes."""
+SHARED_PARAMETERS: Final = 100_000
+"""Distinct parameters that are kept once each; those that come later stand in their execution."""
+SHARED_CHARACTERS: Final = 4096
+CACHE_KIB: Final = 128 * 1024
+STORE_KEYS: Final = dict.fromkeys(("timezone", "next_number", "next_execution_id")).keys()
+
+_INSERT_JOB: Final = f"INSERT INTO job (number, {', '.join(Job._fields)}) VALUES ({'?, ' * len(Job._fields)}?)"
+_INSERT_EXECUTION: Final = f"""
+INSERT INTO execution (
+    id, name_id, status, effective_us, started_by, created_us, completed_us, duration_ms, worker_id,
+    parameter_set_id, parameters, trace_id, result, error
+) VALUES ({"?, " * 13}?)"""
+_INSERT_TOGETHER: Final = _INSERT_EXECUTION + f", ({'?, ' * 13}?)" * (TOGETHER - 1)
+
+
+class Loader:
+    """Fills a file that nobody else sees; what its dictionaries hold is written at the end."""
+
+    def __init__(self, making: Path, file: Path) -> None:
+        """Begins with bare tables.
+
+        Args:
+            making: where it is filled.
+            file: what errors call it.
+        """
+        self._file = file
+        self._connection = sqlite3.connect(f"{making.as_uri()}?mode=rwc", uri=True, isolation_level=None)
+        _make_bare_tables(self._connection)
+        self._store: Mapping[str, Any] | None = None
+        self._numbers_by_name: dict[str, int] = {}
+        self._names_by_number: dict[int, str] = {}
+        self._free_numbers = count(1)
+        self._last_number = 0
+        self._last_id = 0
+        self._name_keys = _Keys(self._name_key)
+        self._keys_by_name: dict[tuple[int | None, str], int] = {}
+        self._worker_keys = _Keys(self._worker_key, {None: None})
+        self._sets: dict[str, int] = {}
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._connection.close()
+
+    def add(self, kind: str, documents: Placed, where: str, progress: Progress | None) -> None:
+        """Takes neighbours of one kind: ``store``, ``job`` or ``execution``."""
+        if kind == "execution":
+            self.add_executions(documents, where, progress)
+        elif kind == "job":
+            self.add_jobs(documents, where, progress)
+        else:
+            for place, document in documents:
+                self.set_store(document, where, place)
+
+    def set_store(self, document: object, where: str = "the document", place: int = 0) -> None:
+        """Takes what the file knows beside its two lists."""
+        with _Place(where, place):
+            if self._store is not None:
+                raise InvalidRecord("the store is described already")
+            self._store = _checked_store(document)
+
+    def add_jobs(self, documents: Placed, where: str, progress: Progress | None) -> None:
+        """Takes jobs; those without a number get one after all that bring theirs are known."""
+        now_us = instant_us(datetime.now(UTC))
+        numbers, jobs = [], []
+        place = _Place(where)
+        for place.number, document in documents:
+            with place:
+                number, job = job_from_document(document, now_us)
+                self._know_job(number, job.name)
+            numbers.append(number)
+            jobs.append(job)
+        rows = ((self._number_of(number, job.name), *job) for number, job in zip(numbers, jobs, strict=True))
+        with driver_errors(self._file):
+            self._connection.executemany(_INSERT_JOB, rows)
+        if progress is not None:
+            progress(len(jobs))
+
+    def add_executions(self, documents: Placed, where: str, progress: Progress | None) -> None:
+        """Takes executions as they stream by."""
+        stream = iter(documents)
+        while chunk := _chunk(stream):
+            self._insert_executions(chunk, where)
+            if progress is not None:
+                progress(len(chunk))
+
+    def finish(self) -> None:
+        """Writes the dictionaries, the counters, the indexes and the triggers."""
+        store = self._store or {"timezone": "UTC"}
+        names, last_number = self._numbered_names(max(store.get("next_number", 1) - 1, self._last_number))
+        self._connection.executemany("INSERT INTO job_name VALUES (?, ?, ?, ?)", names)
+        workers = [(key, worker) for worker, key in self._worker_keys.items() if key is not None]
+        self._connection.executemany("INSERT INTO worker VALUES (?, ?)", workers)
+        self._connection.executemany(
+            "INSERT INTO parameter_set VALUES (?, ?)", ((key, text) for text, key in self._sets.items())
+        )
+        self._set_sequence("job", last_number)
+        self._set_sequence("execution", max(store.get("next_execution_id", 1) - 1, self._last_id))
+        write_settings(self._connection, store["timezone"])
+        finish_tables(self._connection, counted=True)
+        seal_all(self._connection)
+        self._connection.execute("COMMIT")
+        self._connection.execute("PRAGMA locking_mode = NORMAL")
+        self._connection.execute("PRAGMA journal_mode = WAL")
+
+    # --- jobs
+
+    def _know_job(self, number: int | None, name: str) -> None:
+        if name in self._numbers_by_name:
+            raise InvalidRecord(f"there are two jobs {name}; a name is given once")
+        if number in self._names_by_number:
+            raise InvalidRecord(f"number {number} is that of the job {self._names_by_number[number]} already")
+        self._numbers_by_name[name] = 0
+        if number is not None:
+            self._name_job(number, name)
+
+    def _number_of(self, number: int | None, name: str) -> int:
+        if number is None:
+            number = next(free for free in self._free_numbers if free not in self._names_by_number)
+            self._name_job(number, name)
+        return number
+
+    def _name_job(self, number: int, name: str) -> None:
+        self._numbers_by_name[name] = number
+        self._names_by_number[number] = name
+        self._last_number = max(self._last_number, number)
+
+    # --- executions
+
+    def _insert_executions(self, chunk: dict[int, Any], where: str) -> None:
+        """Inserts a chunk: many rows in a statement where no id can be there already, the others one by one."""
+        last_id = self._last_id
+        columns = self._columns(list(chunk.values())) or [*zip(*self._rows(chunk, where), strict=True)]
+        ids = columns[0]
+        is_new = ids[0] > last_id and are_ascending(ids)
+        whole = len(ids) // TOGETHER * TOGETHER if is_new else 0
+        with driver_errors(self._file):
+            self._insert_together(columns, whole)
+            before = self._connection.total_changes - whole
+            rows = zip(*(column[whole:] for column in columns), strict=True)
+            try:
+                self._connection.executemany(_INSERT_EXECUTION, rows)
+            except sqlite3.IntegrityError:  # the one way in which rows that were checked can break a rule
+                failed = self._connection.total_changes - before
+                place = [*chunk][failed]
+                raise InvalidRecord(f"{where.format(place)}: there is an execution {ids[failed]} already") from None
+
+    def _insert_together(self, columns: Sequence[Sequence[Any]], count: int) -> None:
+        """Inserts the first so many rows."""
+        values = chain.from_iterable(zip(*columns, strict=True))
+        for _ in range(0, count, TOGETHER):
+            self._connection.execute(_INSERT_TOGETHER, tuple(islice(values, TOGETHER * len(columns))))
+
+    def _columns(self, documents: list[Any]) -> list[Sequence[Any]] | None:
+        """The columns of plain documents, their words turned into keys; none if one is not plain or breaks a rule."""
+        found = execution_columns(documents)
+        if found is None:
+            return None
+        try:
+            name_keys = [*map(self._name_keys.__getitem__, zip(found.job_ids, found.job_names, strict=True))]
+            worker_keys = [*map(self._worker_keys.__getitem__, found.workers)]
+        except InvalidRecord:
+            return None
+        ids = found.ids or range(self._last_id + 1, self._last_id + 1 + len(documents))
+        self._last_id = max(self._last_id, *ids)
+        sets = self._sets
+        shared = [None if text is None else sets.get(text) or self._set_key(text) for text in found.parameters]
+        own = [text if key is None else None for text, key in zip(found.parameters, shared, strict=True)]
+        return [
+            ids, name_keys, found.statuses, found.effective_us, found.are_started, found.created_us,
+            found.completed_us, found.durations_ms, worker_keys, shared, own, found.trace_ids, found.results,
+            found.errors,
+        ]  # fmt: skip
+
+    def _rows(self, chunk: dict[int, Any], where: str) -> list[tuple[Any, ...]]:
+        """The rows of any documents; the error of the first that breaks a rule."""
+        place = _Place(where)
+        rows = []
+        for place.number, document in chunk.items():
+            with place:
+                rows.append(self._row(execution_from_document(document)))
+        return rows
+
+    def _row(self, given: Execution) -> tuple[Any, ...]:
+        number = self._last_id + 1 if given.id is None else given.id
+        self._last_id = max(self._last_id, number)
+        name_key = self._name_keys[given.job_number, given.job_name]
+        shared = None
+        if given.parameters is not None:
+            shared = self._sets.get(given.parameters) or self._set_key(given.parameters)
+        return (
+            number, name_key, given.status, given.effective_us, given.is_started, given.created_us,
+            given.completed_us, given.duration_ms, self._worker_keys[given.worker], shared,
+            given.parameters if shared is None else None, given.trace_id, given.result, given.error,
+        )  # fmt: skip
+
+    def _name_key(self, reference: tuple[int | str | None, object]) -> int:
+        """The key of a job and its name at the time, which an execution gives both or one of."""
+        job_id, job_name = reference
+        job_number = None if job_id is None else checked_number(job_id, "job_id")
+        if job_name is None and job_number is None:
+            raise InvalidRecord("an execution needs job_name or job_id; both are missing")
+        name = self._names_by_number.get(job_number or 0) if job_name is None else checked_name(job_name, "job_name")
+        if name is None:
+            raise InvalidRecord(f"an execution of the job {job_number}, which is not loaded, needs its job_name")
+        number = self._numbers_by_name.get(name) if job_number is None else job_number
+        key = self._keys_by_name.get((number, name))
+        if key is None:
+            self._last_number = max(self._last_number, number or 0)
+            key = self._keys_by_name[number, name] = len(self._keys_by_name) + 1
+        return key
+
+    def _worker_key(self, worker: str) -> int:
+        checked_label(worker, "worker_id")
+        return len(self._worker_keys)
+
+    def _set_key(self, parameters: str) -> int | None:
+        if len(self._sets) >= SHARED_PARAMETERS or len(parameters) > SHARED_CHARACTERS:
+            return None
+        key = self._sets[parameters] = len(self._sets) + 1
+        return key
+
+    def _numbered_names(self, last_number: int) -> tuple[list[tuple[int, int, str, str]], int]:
+        """The dictionary of names; removed jobs known by name alone get numbers beyond all others."""
+        rows = []
+        for (given, name), key in self._keys_by_name.items():
+            number = given
+            if number is None:
+                last_number += 1
+                number = last_number
+            rows.append((key, number, name, fold(name)))
+        return rows, last_number
+
+    def _set_sequence(self, table: str, last: int) -> None:
+        self._connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+        self._connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, last))
+
+
+def _chunk(stream: Iterator[tuple[int, Any]]) -> dict[int, Any]:
+    """The next documents by their place: no pair stays, or Python would look for garbage among all documents."""
+    return dict(islice(stream, CHUNK))
+
+
+class _Keys(dict[Any, Any]):
+    """The keys of words in the file; that of a new word is asked for once."""
+
+    def __init__(self, ask: Callable[[Any], int], known: Mapping[Any, Any] | None = None) -> None:
+        super().__init__(known or {})
+        self._ask = ask
+
+    def __missing__(self, word: Any) -> int:  # noqa: ANN401
+        key = self[word] = self._ask(word)
+        return key
+
+
+class _Place:
+    """Says in an error where the document stands."""
+
+    def __init__(self, where: str, number: int = 0) -> None:
+        self._where = where
+        self.number = number
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InvalidRecord | InvalidSchedule):
+            raise type(error)(f"{self._where.format(self.number)}: {error}") from None
+
+
+def _checked_store(document: object) -> dict[str, Any]:
+    from jobstore.language.schedule import check_timezone  # noqa: PLC0415 - croniter is heavy
+
+    given = checked_keys(document, STORE_KEYS)
+    numbers = {key: checked_number(given[key], key) for key in ("next_number", "next_execution_id") if key in given}
+    return {"timezone": check_timezone(given.get("timezone", "UTC")), **numbers}
+
+
+def _make_bare_tables(connection: sqlite3.Connection) -> None:
+    """The schema without its indexes and triggers, which cost most while rows stream in."""
+    for pragma in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE", f"cache_size = -{CACHE_KIB}"):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.execute("PRAGMA threads = 2")
+    connection.execute("BEGIN IMMEDIATE")
+    apply_schema(connection)
+    made = "SELECT type, name FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL"
+    for kind, name in connection.execute(f"{made} AND tbl_name NOT LIKE '\\_%' ESCAPE '\\'").fetchall():
+        connection.execute(f'DROP {kind} "{name}"')
