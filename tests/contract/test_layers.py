@@ -20,12 +20,12 @@ MAY_IMPORT: dict[str, str] = {
     "language": "",
     "storage": "language",
     "engine": "language storage",
-    "recording": "language storage",
+    "recording": "language storage engine",  # engine.sealing alone, until digests go
     "transfer": "language storage engine recording store",
-    "store": "language storage engine",
+    "store": "language storage engine queries",
     "queries": "language",
     # interfaces: each knows the store, none knows another
-    "http": "language store queries package wsgi",
+    "http": "language store queries package",
     "integrations": "language store recording",
     "tools": "language queries package",
     "mcp": "language store queries tools package",
