@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from jobstore.cli.command import Command
-from jobstore.cli.options import FileArgument, JobArgument, flag, once, pairs, parameter_options, store_path, two_places
+from jobstore.cli.options import FileArgument, JobArgument, flag, once, pairs, parameter_options, store_path, two_places, utc_option
 from jobstore.cli.phrases import count
 from jobstore.cli.progress import Tally, progress
 from jobstore.cli.screen import output, say
@@ -169,6 +169,7 @@ export = Command(
         once("--format", "form", metavar="FORM", help="jsonl (the default) or csv."),
         once("-o", "--output", "out", metavar="OUT", help=OUT_HELP, type=click.Path()),
         *filter_options(),
+        utc_option(),
     ],
     examples=[
         ("jobstore export jobs.db --before 2026-01-01 -o 2025.jsonl", "before they are pruned"),

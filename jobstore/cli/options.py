@@ -7,11 +7,13 @@ let the last of two options win, where every other door refuses.
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobstore.cli.when import instant_text
 from jobstore.language.parameters import Kind, Operation, Parameter
 from jobstore.language.rules import LARGEST
 
@@ -32,7 +34,7 @@ _METAVARS = {
     Kind.CHOICE: "FIELD",
 }
 _HOW = {
-    Kind.INSTANT: "RFC 3339, or a date for its 00:00 UTC.",
+    Kind.INSTANT: "A date, a time, today, yesterday, or a length such as 24h or 7d before now.",
     Kind.STATUSES: "One of PENDING, RUNNING, SUCCESS, FAILURE, TIMEOUT, or several with commas between.",
 }
 FILE_HELP = f"The job store. May be left out where {STORE_VARIABLE} names one."
@@ -67,7 +69,7 @@ def _help(parameter: Parameter) -> str:
     said = [f"{parameter.description.split('. ')[0].rstrip('.')}."]
     if parameter.choices:
         said.append(f"Fields: {', '.join(parameter.choices)}.")
-    if parameter.kind in _HOW and "RFC 3339" not in said[0]:
+    if parameter.kind in _HOW:
         said.append(_HOW[parameter.kind])
     if parameter.default is not None:
         default = _ORDERS[bool(parameter.default)] if parameter.kind is Kind.FLAG else parameter.default
@@ -90,9 +92,12 @@ def _items(words: Iterable[str]) -> list[CompletionItem]:
 
 def pairs(operation: Operation, given: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What came on the command line as pairs of text, a doubled option twice, for `params.from_text`."""
+    zone = UTC if given.get("utc") else None
     found: list[tuple[str, str]] = []
     for parameter in operation.parameters:
         texts = given.get(parameter.name) or ()
+        if parameter.kind is Kind.INSTANT:
+            texts = [instant_text(text, zone, datetime.now(UTC)) for text in texts]
         found += [(parameter.name, str(text).lower() if isinstance(text, bool) else text) for text in texts]
     return found
 
@@ -210,6 +215,13 @@ def once(*decls: str, metavar: str, help: str, **more: Any) -> click.Option:  # 
         return values[0] if values else None
 
     return click.Option(decls, multiple=True, metavar=metavar, help=help, callback=single, **more)
+
+
+def utc_option() -> click.Option:
+    """Which zone times are shown and read in."""
+    return click.Option(
+        ["--utc/--local"], default=False, help="Show and read times in UTC, or in this machine's zone (the default)."
+    )
 
 
 def flag(option: str, help: str, name: str | None = None) -> click.Option:  # noqa: A002 - click's word

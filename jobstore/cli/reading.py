@@ -16,6 +16,7 @@ from jobstore.cli.options import (
     parameter_options,
     store_path,
     two_places,
+    utc_option,
 )
 from jobstore.cli.screen import current_screen, say, write_json, write_json_line, write_lines
 from jobstore.language.parameters import (
@@ -219,7 +220,7 @@ def showing(*, many: bool) -> list[click.Parameter]:
     return [
         flag("--json", "Print the document itself, as the API returns it (an error too).", "as_json"),
         *([lines] if many else []),
-        click.Option(["--utc/--local"], default=False, help="Times in UTC, or in this machine's zone (the default)."),
+        utc_option(),
         once(WATCH, metavar="[SECONDS]", help="Draw again every SECONDS (2 if left out) until Ctrl-C."),
     ]  # fmt: skip
 
@@ -292,7 +293,8 @@ executions = Command(
         ("jobstore executions jobs.db --search failed", "what failed"),
         ("jobstore executions jobs.db --status FAILURE,TIMEOUT", "what went wrong"),
         ("jobstore executions jobs.db sync_klines_1h", "one job"),
-        ("jobstore executions jobs.db --after 2026-01-01", "since then"),
+        ("jobstore executions jobs.db --after yesterday", "since yesterday, 00:00 here"),
+        ("jobstore executions jobs.db --after 24h", "the last 24 hours"),
         ("jobstore executions jobs.db --order-by duration_ms", "the slowest"),
     ],
 )
@@ -308,6 +310,6 @@ stats = Command(
     ],
     examples=[
         ("jobstore stats jobs.db", "all jobs"),
-        ("jobstore stats jobs.db sync_klines_1h --after 2026-01-01", "one job, since then"),
+        ("jobstore stats jobs.db sync_klines_1h --after 7d", "one job, the last seven days"),
     ],
 )

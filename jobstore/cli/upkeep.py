@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobstore.cli.command import Command
-from jobstore.cli.options import FileArgument, ascii_integer, flag, once, store_path, two_places
+from jobstore.cli.options import FileArgument, ascii_integer, flag, once, store_path, two_places, utc_option
 from jobstore.cli.phrases import count, plain
 from jobstore.cli.progress import progress
 from jobstore.cli.screen import say, stdout_in_utf8
+from jobstore.cli.when import instant_text, length_option
 from jobstore.language.errors import StoreError
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
     from pathlib import Path
 
 CHECK_FAILED = 1
@@ -22,10 +25,18 @@ PAGE_BYTES = 4096
 
 
 def _prune(
-    file: str | None, keep_last: str | None, archive: str | None, dry_run: bool, emergency: bool, **bounds: str | None
+    file: str | None,
+    older_than: str | None,
+    keep_last: str | None,
+    archive: str | None,
+    dry_run: bool,
+    emergency: bool,
+    utc: bool,
+    **bounds: str | None,
 ) -> None:
     path = store_path(file)
     keep = ascii_integer(keep_last, "--keep-last", 0)
+    bounds = _bounds(older_than, bounds, UTC if utc else None)
     if emergency and not dry_run:
         from jobstore.transfer.backup import give_up_reserve  # noqa: PLC0415 - for this alone
 
@@ -43,6 +54,18 @@ def _prune(
             gone = recorder.prune(**rules, archive=archive, progress=tally)
     archived = f", archived in {archive}" if archive else ""
     say(f"jobstore: removed {count(gone, 'execution')} of {total:,}{archived}")
+
+
+def _bounds(older_than: str | None, bounds: dict[str, str | None], zone: tzinfo | None) -> dict[str, str | None]:
+    """The bounds in UTC; ``--older-than 90d`` is ``--before`` that long ago."""
+    now = datetime.now(UTC)
+    found = {name: None if text is None else instant_text(text, zone, now) for name, text in bounds.items()}
+    seconds = length_option(older_than, "--older-than")
+    if seconds is None:
+        return found
+    if found["before"] is not None:
+        raise click.UsageError("--older-than and --before exclude each other; give one.", click.get_current_context())
+    return {**found, "before": instant_text(f"{seconds}s", UTC, now)}
 
 
 def _executions(path: Path) -> int:
@@ -93,24 +116,24 @@ def _backup(file: str | None, target: str | None) -> None:
 prune = Command(
     "prune",
     callback=_prune,
-    help="""Remove old executions: those that started before a time, but none of the last N of each job.
+    help="""Delete old executions, but keep the last N of each job.
 
-    One of the two rules must be given. Executions that wait or run stay, and recording goes on meanwhile.""",
+    Give --older-than, --before or --keep-last. Waiting and running executions always stay. Recording goes on meanwhile.""",
     params=[
         FileArgument(),
-        once("--before", metavar="TIME", help="What started before this goes: RFC 3339, or a date for its 00:00 UTC."),
-        once("--keep-last", metavar="N", help="Keep the last N of each job, whatever their age."),
-        once(
-            "--keep-failures-before", metavar="TIME", help="Of FAILURE and TIMEOUT only what started before this goes."
-        ),
-        once("--archive", metavar="OUT", help="First write what goes to this file, as JSON lines.", type=click.Path()),
-        flag("--dry-run", "Say what would go, and change nothing."),
-        flag("--emergency", "The disk is full: give up the reserve beside the store and work in its room."),
+        once("--older-than", metavar="LENGTH", help="Delete executions that started longer ago than this, such as 90d."),
+        once("--before", metavar="TIME", help="Delete executions that started before this time."),
+        once("--keep-last", metavar="N", help="Always keep each job's newest N executions."),
+        once("--keep-failures-before", metavar="TIME", help="Keep FAILURE and TIMEOUT unless they started before this."),
+        once("--archive", metavar="OUT", help="First write the executions to this file as JSON lines.", type=click.Path()),
+        flag("--dry-run", "Say how many would be deleted; change nothing."),
+        flag("--emergency", "For a full disk: use up the reserve file beside the store to make room."),
+        utc_option(),
     ],
     examples=[
         (
-            "jobstore prune jobs.db --before \"$(date -d '90 days ago' +%F)\" --keep-last 20",
-            "from cron: three months, and twenty runs of each job",
+            "jobstore prune jobs.db --older-than 90d --keep-last 20",
+            "from cron: keep three months, and twenty runs of each job",
         ),
         ("jobstore prune jobs.db --before 2026-01-01 --archive 2025.jsonl", ""),
         ("jobstore prune jobs.db --keep-last 1000 --dry-run", ""),
