@@ -11,7 +11,7 @@ import click
 
 from jobstore import __version__
 from jobstore.cli.command import Entry, LazyGroup
-from jobstore.cli.options import STORE_VARIABLE, TAKEN_FOR
+from jobstore.cli.options import MEANT, STORE_VARIABLE, TAKEN_FOR
 from jobstore.cli.screen import say, write_json, write_json_line
 from jobstore.language.errors import JobStoreError, NotFound, StoreError
 
@@ -145,9 +145,15 @@ def _dispatch(arguments: list[str]) -> int:
             try:
                 return group.invoke(ctx) or FOUND
             except NotFound as error:
-                raise NotFound(f"{error.message}{_misread(ctx)}") from None
+                raise NotFound(f"{error.message}{_meant(ctx)}{_misread(ctx)}") from None
     except click.exceptions.Exit as end:
         return end.exit_code
+
+
+def _meant(ctx: click.Context) -> str:
+    """The job that has nearly the name that was typed."""
+    near = ctx.meta.get(MEANT)
+    return f"; did you mean {near!r}?" if near else ""
 
 
 def _misread(ctx: click.Context) -> str:

@@ -33,6 +33,10 @@ class LazyGroup(click.Group):
         self.sections = sections
         self.entries = {entry.name: entry for _, entries in sections for entry in entries}
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """No words at all ask for the help, as everybody who is new to a program types."""
+        return super().parse_args(ctx, args or ["--help"])
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """The names, in the order of the sections."""
         return list(self.entries)

@@ -9,7 +9,17 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from jobstore.cli.command import Command
-from jobstore.cli.options import FileArgument, JobArgument, flag, once, pairs, parameter_options, store_path, two_places, utc_option
+from jobstore.cli.options import (
+    FileArgument,
+    JobArgument,
+    flag,
+    once,
+    pairs,
+    parameter_options,
+    store_path,
+    two_places,
+    utc_option,
+)
 from jobstore.cli.phrases import count
 from jobstore.cli.progress import Tally, progress
 from jobstore.cli.screen import output, say

@@ -39,6 +39,8 @@ _HOW = {
 }
 FILE_HELP = f"The job store. May be left out where {STORE_VARIABLE} names one."
 TAKEN_FOR = "jobstore.taken_for"
+MEANT = "jobstore.meant"
+"""Where a command notes the job that was probably meant by a name nobody has."""
 
 
 def parameter_options(operation: Operation) -> list[click.Parameter]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from jobstore.cli.command import WATCH, Command
 from jobstore.cli.options import (
+    MEANT,
     FileArgument,
     JobArgument,
     flag,
@@ -19,6 +21,7 @@ from jobstore.cli.options import (
     utc_option,
 )
 from jobstore.cli.screen import current_screen, say, write_json, write_json_line, write_lines
+from jobstore.language.errors import NotFound
 from jobstore.language.parameters import (
     GET_JOB,
     GET_JOB_EXECUTIONS,
@@ -28,6 +31,7 @@ from jobstore.language.parameters import (
     Operation,
     from_text,
 )
+from jobstore.language.rules import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -81,7 +85,7 @@ def answer(path: Path, asked: Question, shown: Mapping[str, Any]) -> None:
     seconds = watch_seconds(shown["watch"])
     if seconds and (shown["as_json"] or shown.get("as_jsonl")):
         raise click.UsageError(f"{WATCH} draws tables; leave out --json and --jsonl.", click.get_current_context())
-    with open_store(path) as store:
+    with open_store(path) as store, hinting_at_jobs(store, asked.keywords):
         if shown.get("as_jsonl"):
             write_json_lines(store, asked)
         elif shown["as_json"]:
@@ -90,6 +94,23 @@ def answer(path: Path, asked: Question, shown: Mapping[str, Any]) -> None:
             watch(lambda screen: _drawn(store, asked, screen), seconds, utc=shown["utc"])
         else:
             show(store, asked, current_screen(utc=shown["utc"]))
+
+
+@contextmanager
+def hinting_at_jobs(store: JobStore, keywords: Mapping[str, Any]) -> Iterator[None]:
+    """Where no job has the name that was typed, the names near it are kept for the message."""
+    try:
+        yield
+    except NotFound:
+        near = suggestion(str(keywords.get("job_id", "")), job_names(store))
+        if near:
+            click.get_current_context().find_root().meta[MEANT] = near
+        raise
+
+
+def job_names(store: JobStore) -> tuple[str, ...]:
+    """The names to choose from: those of the first page, as a person would look through them."""
+    return tuple(job["name"] for job in store.list_jobs(limit=LARGEST_PAGE)["data"])
 
 
 def show(store: JobStore, asked: Question, screen: Screen) -> None:
@@ -184,10 +205,11 @@ def _execution_table(of_one_job: bool) -> Callable[[JobStore, Any, Screen], list
     return draw
 
 
-def _stats_card(_store: JobStore, stats: Any, screen: Screen) -> list[Text]:  # noqa: ANN401 - a document of the operation
+def _stats_card(store: JobStore, stats: Any, screen: Screen) -> list[Text]:  # noqa: ANN401 - a document of the operation
     from jobstore.cli import views  # noqa: PLC0415 - what is drawn needs rich; JSON does not
 
-    return views.stats_card(stats, screen)
+    name = None if stats["job_id"] is None else store.get_job(stats["job_id"])["name"]
+    return views.stats_card(stats, name, screen)
 
 
 def jobs_question(**given: Any) -> Question:  # noqa: ANN401 - click's words

@@ -118,14 +118,15 @@ prune = Command(
     callback=_prune,
     help="""Delete old executions, but keep the last N of each job.
 
-    Give --older-than, --before or --keep-last. Waiting and running executions always stay. Recording goes on meanwhile.""",
+    Give --older-than, --before or --keep-last. Waiting and running executions always stay. Recording goes on
+    meanwhile.""",
     params=[
         FileArgument(),
-        once("--older-than", metavar="LENGTH", help="Delete executions that started longer ago than this, such as 90d."),
+        once("--older-than", metavar="LENGTH", help="Delete executions that started longer ago, such as 90d."),
         once("--before", metavar="TIME", help="Delete executions that started before this time."),
         once("--keep-last", metavar="N", help="Always keep each job's newest N executions."),
-        once("--keep-failures-before", metavar="TIME", help="Keep FAILURE and TIMEOUT unless they started before this."),
-        once("--archive", metavar="OUT", help="First write the executions to this file as JSON lines.", type=click.Path()),
+        once("--keep-failures-before", metavar="TIME", help="Keep FAILURE and TIMEOUT if they started later."),
+        once("--archive", metavar="OUT", help="First write what is deleted to this file.", type=click.Path()),
         flag("--dry-run", "Say how many would be deleted; change nothing."),
         flag("--emergency", "For a full disk: use up the reserve file beside the store to make room."),
         utc_option(),

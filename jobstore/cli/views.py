@@ -319,10 +319,10 @@ def _durations(stats: StatsDocument) -> str:
 # Numbers.
 
 
-def stats_card(stats: StatsDocument, screen: Screen) -> list[Text]:
-    """The numbers of a job or of all, with a bar for each status."""
+def stats_card(stats: StatsDocument, name: str | None, screen: Screen) -> list[Text]:
+    """The numbers of a job (its name) or of all, with a bar for each status."""
     runs = stats["runs"]
-    found = [Text.assemble((_whose(stats), "bold"), (f"  {_window(stats, screen)}", "dim")), Text()]
+    found = [Text.assemble((plain(name or "all jobs"), "bold"), (f"  {_window(stats, screen)}", "dim")), Text()]
     found += [_share(status, stats["by_status"][status], runs, screen) for status in STATUSES]
     rate = stats["success_rate"]
     facts = [
@@ -333,10 +333,6 @@ def stats_card(stats: StatsDocument, screen: Screen) -> list[Text]:
         ("last failure", _when(stats["last_failure_at"], screen)),
     ]
     return cut_lines([*found, Text(), *_facts(facts)], screen.width)
-
-
-def _whose(stats: StatsDocument) -> str:
-    return "all jobs" if stats["job_id"] is None else f"job {stats['job_id']}"
 
 
 def _window(stats: StatsDocument, screen: Screen) -> str:

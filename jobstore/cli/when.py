@@ -43,8 +43,8 @@ def instant_text(text: str, zone: tzinfo | None, now: datetime) -> str:
     """RFC 3339 text of the time that was typed, read in the zone that times are shown in.
 
     Args:
-        text: ``today`` or ``yesterday`` (midnight in the zone), a length of time before now (``24h``, ``7d``), a date or
-            a time without offset, or any other text, which comes back as it is.
+        text: ``today`` or ``yesterday`` (midnight in the zone), a length of time before now (``24h``, ``7d``), a date
+            or a time without offset, or any other text, which comes back as it is.
         zone: None for this machine's.
         now: what lengths of time count back from.
 

@@ -29,9 +29,9 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from jobstore import store as stores
+from jobstore.http.app import create_app
 from jobstore.http.reply import MAX_BODY_BYTES
 from jobstore.language.errors import InvalidParameter
-from jobstore.http.app import create_app
 
 if TYPE_CHECKING:
     import os

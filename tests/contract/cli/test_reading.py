@@ -189,3 +189,16 @@ def test_stats_count_by_status(cli, store):
     assert re.search(r"runs +65\n", said)
     assert re.search(r"success rate +96\.83 % of the finished", said)
     assert "all jobs  from 2026-01-16 00:00:00 UTC" in cli("stats", store, "--after", "2026-01-16", "--utc").lines[0]
+
+
+@pytest.mark.parametrize("words", [("job",), ("executions",), ("stats",)])
+def test_a_name_nobody_has_is_answered_with_the_nearest(cli, store, words):
+    answer = cli(*words, store, "sync_kline_1h")
+    assert answer.code == 1
+    assert "Job not found: sync_kline_1h; did you mean 'sync_klines_1h'?" in answer.err
+    assert "did you mean" not in cli(*words, store, "zzz").err
+
+
+def test_the_numbers_of_a_job_are_headed_by_its_name(cli, store):
+    assert cli("stats", store, "3").out.startswith("poll ")
+    assert cli("stats", store).out.startswith("all jobs ")
