@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -42,7 +43,7 @@ def test_what_is_no_length_of_time_is_none(text):
 
 
 def test_a_list_takes_a_local_day_and_with_utc_that_of_utc(cli, store):
-    def total(*words):
+    def total(*words: str) -> Any:
         return json.loads(cli("executions", store, "--json", "--limit", "1", *words).out)["pagination"]["total"]
 
     local = cli("executions", store, "--after", "2026-01-15", "--json")
