@@ -103,14 +103,9 @@ def _completion(ctx: click.Context, _param: click.Parameter, shell: str | None) 
 
 def print_completion(shell: str) -> int:
     """The script that a shell is to evaluate, to stdout."""
+    from jobstore.cli.completion import complete  # noqa: PLC0415 - a shell asks for it, people do not
+
     return complete(commands(), f"{shell}_source")
-
-
-def complete(group: click.Command, instruction: str) -> int:
-    """What a shell asked for through `COMPLETE_VARIABLE`."""
-    from click.shell_completion import shell_complete  # noqa: PLC0415 - a shell asks for it, people do not
-
-    return shell_complete(group, {}, "jobstore", COMPLETE_VARIABLE, instruction)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -139,6 +134,8 @@ def _dispatch(arguments: list[str]) -> int:
     group = commands()
     instruction = os.environ.get(COMPLETE_VARIABLE)
     if instruction:
+        from jobstore.cli.completion import complete  # noqa: PLC0415 - a shell asks for it, people do not
+
         return complete(group, instruction)
     try:
         with group.make_context("jobstore", arguments) as ctx:

@@ -95,8 +95,8 @@ def test_an_unknown_shell_is_refused(process):
 
 
 def completed(process: Any, *words: object, **variables: str) -> set[str]:
-    asked = {"COMP_WORDS": " ".join(map(str, ("jobstore", *words))), "COMP_CWORD": str(len(words))}
-    said = process(_JOBSTORE_COMPLETE="bash_complete", **asked, **variables)
+    line = " ".join(map(str, ("jobstore", *words)))
+    said = process(_JOBSTORE_COMPLETE="bash_complete", COMP_LINE=line, **variables)
     return {line.partition(",")[2] for line in said.out.splitlines() if line}
 
 
