@@ -145,6 +145,62 @@ class StatsDocument(TypedDict):
     last_failure_at: str | None
 
 
+class RecentRun(TypedDict):
+    """One of a job's newest executions, as a state document lists them."""
+
+    id: str
+    status: str
+    started_at: str | None
+    duration_ms: int | None
+
+
+class JobStateDocument(TypedDict):
+    """How a job stands now; `state` is one of `jobstore.language.states.State`, `since` never null."""
+
+    job_id: str
+    name: str
+    description: str | None
+    job_type: str
+    job_category: str
+    state: str
+    since: str
+    failures_in_a_row: int
+    schedule: str | None
+    schedule_text: str | None
+    next_run_at: str | None
+    last: ExecutionDocument | None
+    recent: list[RecentRun]
+    success_rate: float | None
+    p50_ms: int | None
+    p95_ms: int | None
+
+
+class JobStatePage(TypedDict):
+    """A page of job states, and how many jobs are in each state under the same search, type and category."""
+
+    data: list[JobStateDocument]
+    pagination: Pagination
+    states: dict[str, int]
+
+
+class Bucket(TypedDict):
+    """The executions that started in one hour or day; `start_at` is where that hour or day begins."""
+
+    start_at: str
+    runs: int
+    by_status: dict[str, int]
+
+
+class HistogramDocument(TypedDict):
+    """Counts by hour or by day, oldest first, empty buckets included; `after` and `before` as they were given."""
+
+    bucket: str
+    timezone: str
+    after: str | None
+    before: str | None
+    buckets: list[Bucket]
+
+
 def pagination(total: int, limit: int, offset: int, shown: int) -> Pagination:
     """The seed's six fields.
 
