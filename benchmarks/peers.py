@@ -144,7 +144,7 @@ class HandWritten:
         where = ""
         values: tuple[str, ...] = ()
         if search:
-            where, values = " WHERE name LIKE ?1 OR job_type LIKE ?1 OR job_category LIKE ?1", (self._pattern(search),)
+            where, values = " WHERE name LIKE ? OR job_type LIKE ? OR job_category LIKE ?", (self._pattern(search),) * 3
         (total,) = self.connection.execute(f"SELECT count(*) FROM jobs{where}", values).fetchone()
         if order_by == "next_run_at":
             rows = self.connection.execute(f"SELECT * FROM jobs{where}", values).fetchall()

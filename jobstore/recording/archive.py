@@ -109,7 +109,7 @@ class Archive:
 
     def _mark(self, connection: sqlite3.Connection) -> None:
         connection.execute(
-            "INSERT INTO setting VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2",
+            "INSERT INTO setting VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
             (_key(self._path), str(os.fstat(self._descriptor).st_size)),
         )
 

@@ -10,7 +10,7 @@ from jobstore.language.instants import MICROSECONDS
 from jobstore.language.models import STATUS_CODES, STATUS_OF_CODE, Status
 from jobstore.language.records import Job, changed_job, folded_job
 from jobstore.language.search import UNICODE_VERSION, fold
-from jobstore.recording.processes import Owner, is_gone, this_process
+from jobstore.storage.processes import OWNER_COLUMNS, Owner, is_gone, this_process
 
 if TYPE_CHECKING:
     import sqlite3
@@ -62,16 +62,17 @@ def fold_again(connection: sqlite3.Connection) -> None:
     """Folds every name with this process's Unicode version, so that terms and texts are folded alike."""
     jobs = connection.execute("SELECT name, job_type, job_category, number FROM job").fetchall()
     connection.executemany(
-        "UPDATE job SET folded = ?1 WHERE number = ?2 AND folded <> ?1",
-        [(folded_job(*words), number) for *words, number in jobs],
+        "UPDATE job SET folded = :folded WHERE number = :number AND folded <> :folded",
+        [{"folded": folded_job(*words), "number": number} for *words, number in jobs],
     )
     names = connection.execute("SELECT name, name_id FROM job_name").fetchall()
     connection.executemany(
-        "UPDATE job_name SET folded = ?1 WHERE name_id = ?2 AND folded <> ?1",
-        [(fold(name), key) for name, key in names],
+        "UPDATE job_name SET folded = :folded WHERE name_id = :key AND folded <> :folded",
+        [{"folded": fold(name), "key": key} for name, key in names],
     )
     connection.execute(
-        "INSERT INTO setting VALUES ('unicode_version', ?1) ON CONFLICT DO UPDATE SET value = ?1", (UNICODE_VERSION,)
+        "INSERT INTO setting VALUES ('unicode_version', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+        (UNICODE_VERSION,),
     )
 
 
@@ -127,16 +128,18 @@ def _no_job(name: object) -> NotFound:
 _KEYS = """
 SELECT number, parameters,
     (SELECT name_id FROM job_name WHERE job_number = job.number AND job_name.name = job.name),
-    (SELECT worker_id FROM worker WHERE worker.name = ?2),
-    (SELECT parameter_set_id FROM parameter_set WHERE parameter_set.parameters = coalesce(?3, job.parameters))
-FROM job WHERE name = ?1
+    (SELECT worker_id FROM worker WHERE worker.name = :worker),
+    (SELECT parameter_set_id FROM parameter_set WHERE parameter_set.parameters = coalesce(:parameters, job.parameters))
+FROM job WHERE name = :name
 """
 """A job and what the dictionaries have for its next execution, in one look."""
 
 
 def insert_execution(connection: sqlite3.Connection, name: str, entry: Entry) -> int:
     """Adds an execution of the job, with the job's parameters unless it brings its own."""
-    found = connection.execute(_KEYS, (asked_name(name), entry.worker_id, entry.parameters)).fetchone()
+    found = connection.execute(
+        _KEYS, {"name": asked_name(name), "worker": entry.worker_id, "parameters": entry.parameters}
+    ).fetchone()
     if found is None:
         raise _no_job(name)
     job_number, own_parameters, name_id, worker_id, set_id = found
@@ -192,7 +195,7 @@ def process_key(connection: sqlite3.Connection) -> int:
     if found is not None:
         return int(found[0])
     added = connection.execute(
-        "INSERT INTO process SELECT max(coalesce(max(process_id), 0), 1) + 1, ?, ?, ?, ? FROM process", owner
+        "INSERT INTO process SELECT max(coalesce(max(process_id), 0), 1) + 1, ?, ?, ?, ?, ? FROM process", owner
     )
     key = int(added.lastrowid or 0)
     if key % FORGOTTEN_EVERY == 0:
@@ -200,7 +203,7 @@ def process_key(connection: sqlite3.Connection) -> int:
     return key
 
 
-_PROCESS = "SELECT process_id FROM process WHERE host = ? AND boot_id = ? AND pid = ? AND process_started = ?"
+_PROCESS = f"SELECT process_id FROM process WHERE {' AND '.join(f'{column} = ?' for column in Owner._fields)}"
 
 
 def _forget_processes(connection: sqlite3.Connection, but: int) -> None:
@@ -213,10 +216,10 @@ def note_start(connection: sqlite3.Connection, number: int, at_us: int) -> None:
     """Moves the job's last run and update."""
     connection.execute(
         """
-        UPDATE job SET last_run_us = max(coalesce(last_run_us, ?1), ?1), updated_us = max(updated_us, ?1)
-        WHERE number = (SELECT n.job_number FROM execution AS e JOIN job_name AS n USING (name_id) WHERE e.id = ?2)
+        UPDATE job SET last_run_us = max(coalesce(last_run_us, :at), :at), updated_us = max(updated_us, :at)
+        WHERE number = (SELECT n.job_number FROM execution AS e JOIN job_name AS n USING (name_id) WHERE e.id = :id)
         """,
-        (at_us, number),
+        {"at": at_us, "id": number},
     )
 
 
@@ -295,8 +298,8 @@ def close_interrupted(connection: sqlite3.Connection, now_us: int, grace_seconds
     Of an execution that was loaded no process is known; only its time-out counts.
     """
     rows = connection.execute(
-        """
-        SELECT e.id, e.effective_us, j.timeout_seconds, p.host, p.boot_id, p.pid, p.process_started
+        f"""
+        SELECT e.id, e.effective_us, j.timeout_seconds, {OWNER_COLUMNS}
         FROM execution AS e
         JOIN job_name AS n ON n.name_id = e.name_id
         LEFT JOIN job AS j ON j.number = n.job_number

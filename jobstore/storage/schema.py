@@ -127,17 +127,20 @@ CREATE TABLE execution (
     trace_id TEXT,
     result TEXT,                        -- JSON
     error TEXT,
+    enqueued_by INTEGER,                -- while it waits: its process; 0: closed as interrupted; else null
     CHECK (started_by OR effective_us = created_us)
 ) STRICT;
 
--- Who runs started executions, so that one whose process is gone can be closed. Those that run nothing go in time.
+-- Which process enqueued or runs an open execution, so that one whose process is gone can be closed. Processes
+-- without an open execution are deleted in time.
 CREATE TABLE process (
     process_id INTEGER PRIMARY KEY CHECK (process_id > 1),
     host TEXT NOT NULL,
     boot_id TEXT NOT NULL,
+    pid_namespace INTEGER NOT NULL,     -- inode, or 0 where the system does not tell
     pid INTEGER NOT NULL,
     process_started INTEGER NOT NULL,   -- clock ticks after boot, or 0 where the system does not tell
-    UNIQUE (host, boot_id, pid, process_started)
+    UNIQUE (host, boot_id, pid_namespace, pid, process_started)
 ) STRICT;
 
 -- Counters, kept by triggers in the writer's own transaction: a total is looked up, never counted.

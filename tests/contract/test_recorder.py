@@ -24,8 +24,8 @@ from jobstore.language.errors import (
     StoreUnreadable,
 )
 from jobstore.recording import transitions as recording
-from jobstore.recording.processes import Owner
 from jobstore.recording.recorder import Recorder
+from jobstore.storage.processes import Owner
 from jobstore.storage.schema import APPLICATION_ID
 from jobstore.transfer import backup as upkeep
 
@@ -619,7 +619,7 @@ def test_a_process_that_runs_nothing_is_forgotten_in_time(recorder, path, monkey
     """Where each run has a process of its own, as with cron, there would be one row for each run."""
     kept = recorder.enqueue("a")
     pids = iter(range(1_000, 1_000 + 3 * recording.FORGOTTEN_EVERY))
-    monkeypatch.setattr(recording, "this_process", lambda: Owner("h", "b", next(pids), 1))
+    monkeypatch.setattr(recording, "this_process", lambda: Owner("h", "b", 7, next(pids), 1))
     recorder.start(kept)
     for _ in range(2 * recording.FORGOTTEN_EVERY):
         with recorder.run("a"):

@@ -1,0 +1,117 @@
+"""Which process enqueued or runs an execution, and whether that process is gone.
+
+A process id alone is reused; with the host, the boot, the PID namespace and the moment the process started it names
+one process for good. Linux tells all of them; elsewhere the id and the host have to do. Writers record an `Owner` in
+the table ``process``; readers and writers alike ask `is_gone(Owner(*row))` with its columns in the same order.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACE: Final = Path("/proc/self/ns/pid")
+_START_FIELD: Final = 19
+"""Of ``/proc/PID/stat``, counted behind the command's closing bracket: clock ticks after boot."""
+_ZOMBIES: Final = frozenset({"Z", "X", "x"})
+
+
+class Owner(NamedTuple):
+    """A process, as the table ``process`` keeps it: its columns but for ``process_id``, in their order.
+
+    Attributes:
+        host: its host name.
+        boot_id: of the kernel, empty where the system does not tell.
+        pid_namespace: the inode of its PID namespace, 0 where the system does not tell.
+        pid: its id inside that namespace.
+        process_started: clock ticks after boot, 0 where the system does not tell.
+    """
+
+    host: str
+    boot_id: str
+    pid_namespace: int
+    pid: int
+    process_started: int
+
+
+OWNER_COLUMNS: Final = ", ".join(f"p.{column}" for column in Owner._fields)
+"""For a ``SELECT`` that joins ``process AS p``."""
+
+
+def this_process() -> Owner:
+    """The owner of what this process records."""
+    return _owner_of(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _owner_of(pid: int) -> Owner:
+    state = _process(pid)
+    return Owner(socket.gethostname(), _boot_id(), _namespace(), pid, 0 if state is None else state[1])
+
+
+def is_gone(owner: Owner) -> bool:
+    """Whether that process certainly runs no more.
+
+    False where it cannot be known: on another host, and in another PID namespace (a container), where the same id
+    means another process.
+    """
+    here = this_process()
+    if owner.host != here.host:
+        return False
+    if owner.boot_id != here.boot_id:
+        return True
+    return owner.pid_namespace == here.pid_namespace and not _runs(owner)
+
+
+def is_alive(owner: Owner) -> bool:
+    """Whether that process certainly runs; where it cannot be known, neither `is_gone` nor `is_alive` is true."""
+    return owner[:3] == this_process()[:3] and _runs(owner)
+
+
+def _runs(owner: Owner) -> bool:
+    """Whether a process of this host, boot and namespace runs."""
+    if not _is_there(owner.pid):
+        return False
+    state = _process(owner.pid)
+    if state is None:
+        return True
+    code, started = state
+    return code not in _ZOMBIES and owner.process_started in {0, started}
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _process(pid: int) -> tuple[str, int] | None:
+    """The state letter and the start of a process, where the system tells."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    fields = text[text.rindex(")") + 2 :].split()
+    return fields[0], int(fields[_START_FIELD])
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> int:
+    try:
+        return _NAMESPACE.stat().st_ino
+    except OSError:
+        return 0
