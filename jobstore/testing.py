@@ -44,10 +44,11 @@ _ERRORS: Final = {Status.FAILURE: "failed", Status.TIMEOUT: "timed out"}
 class FrozenClock:
     """A clock for `jobstore.open` and `jobstore.Recorder` that moves when it is told to.
 
-    >>> clock = FrozenClock()
-    >>> clock.advance(minutes=5)
-    >>> clock()
-    datetime.datetime(2026, 1, 15, 9, 5, tzinfo=datetime.timezone.utc)
+    Examples:
+        >>> clock = FrozenClock()
+        >>> clock.advance(minutes=5)
+        >>> clock()
+        datetime.datetime(2026, 1, 15, 9, 5, tzinfo=datetime.timezone.utc)
     """
 
     def __init__(self, now: datetime | str = NOW) -> None:
@@ -98,9 +99,10 @@ def document(
     it, the last a minute ago, and took 1500 ms if it has ended. A job that executions name is made where
     it is not given; to have the history of a job that is gone, give a ``job_id``, too.
 
-    >>> made = document(executions=[{"job_name": "sync_klines_1h", "status": "FAILURE"}])
-    >>> made["jobs"][0]["name"], made["executions"][0]["started_at"], made["executions"][0]["error"]
-    ('sync_klines_1h', '2026-01-15T08:59:00Z', 'failed')
+    Examples:
+        >>> made = document(executions=[{"job_name": "sync_klines_1h", "status": "FAILURE"}])
+        >>> made["jobs"][0]["name"], made["executions"][0]["started_at"], made["executions"][0]["error"]
+        ('sync_klines_1h', '2026-01-15T08:59:00Z', 'failed')
 
     Raises:
         InvalidRecord: a document is none, or misses what cannot be guessed.

@@ -154,10 +154,11 @@ def definitions(style: str = "jsonschema", *, strict: bool = False) -> list[dict
         strict: OpenAI's strict mode: the model then writes every parameter, null for none. Bounds are not in that
             subset of JSON Schema; they are told in words, and `call` checks them.
 
-    >>> [tool["name"] for tool in definitions()][:2]
-    ['datahub_list_jobs', 'datahub_get_job']
-    >>> definitions("anthropic")[1]["input_schema"]["required"]
-    ['job_id']
+    Examples:
+        >>> [tool["name"] for tool in definitions()][:2]
+        ['datahub_list_jobs', 'datahub_get_job']
+        >>> definitions("anthropic")[1]["input_schema"]["required"]
+        ['job_id']
 
     Raises:
         InvalidParameter: no such style, or one that has no strict mode.

@@ -203,3 +203,20 @@ def test_the_numbers_on_the_page_about_the_file_are_those_of_the_format() -> Non
     assert f"{-MIN_US}" in text
     for code, status in enumerate(STATUS_OF_CODE):
         assert f"{code} {status}" in text
+
+
+# The site.
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    modules = {"testing", "tokens", "tools"}
+    listed = set(
+        re.findall(r"^::: jobstore\.(\w+)$", (DOCS / "reference.md").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    functions = {name for name in jobstore.__all__ if hasattr(jobstore.Queries, name)}  # its methods, the store first
+    assert listed == set(jobstore.__all__) - functions - {"__version__"} | modules
+
+
+def test_every_page_is_in_the_site() -> None:
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert [page.name for page in sorted(DOCS.glob("*.md")) if f": {page.name}\n" not in site] == []
