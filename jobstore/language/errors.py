@@ -30,6 +30,7 @@ HTTP shows ``The job store is unavailable`` in its place.
 
 from __future__ import annotations
 
+import unicodedata
 from typing import ClassVar
 
 SHOWN_CHARACTERS = 80
@@ -37,8 +38,26 @@ SHOWN_BITS = 256
 """A larger integer is not written out: that takes time in the square of its digits."""
 
 
+def escaped(text: str) -> str:
+    r"""A text as a terminal or a log can show it: one line, with all that acts or hides written out.
+
+    >>> print(escaped("a\x1b]0;x\x07 b\u202e"))
+    a\x1b]0;x\x07 b\u202e
+    """
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(char: str) -> str:
+    if char.isprintable() or unicodedata.category(char) == "Zs":
+        return char
+    return char.encode("unicode_escape").decode()
+
+
 class JobStoreError(Exception):
     """The root of every error this package raises on purpose.
+
+    Its message is one line without control, bidirectional and zero-width characters: whatever a path, a name or a
+    file brought with it is written out, so that a message is safe on a terminal and in a log.
 
     Attributes:
         code: the stable word for programs, the same through every door.
@@ -47,6 +66,9 @@ class JobStoreError(Exception):
 
     code: ClassVar[str] = "INTERNAL"
     http_status: ClassVar[int] = 500
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(escaped(value) if isinstance(value, str) else value for value in args))
 
     @property
     def message(self) -> str:
