@@ -1,7 +1,10 @@
 """Tables as lines of text that fit a width, or, with no width, are written out in full.
 
-What does not fit goes in three steps: columns that may leave are cut down to their least, then they leave by
-rank (a cell marked `beneath` moves to a line of its own under its row), then the columns that stay are cut.
+What does not fit gives way in three steps: columns that may leave are cut down to their least, then they leave by
+rank, then the columns that stay are cut. A cell marked `beneath` is never cut: where its column has no room for it,
+it stands whole under its row.
+
+rich's own tables know neither columns that leave in an order nor lines between rows, so only its text is used here.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -18,18 +22,23 @@ if TYPE_CHECKING:
 GAP = 2
 HEADER_STYLE = "bold"
 NARROWEST = 4
+MOST_LINES = 4
+"""Lines that a cell takes beneath its row; `jobstore execution` shows all of it."""
 
 
 class Cell(NamedTuple):
     """One value and how it is coloured; the text holds no controls (`phrases.plain`).
 
     Attributes:
-        beneath: where its column has no room, a line under the row says it.
+        beneath: where its column has no room for all of it, lines under the row say it.
     """
 
     text: str
     style: str = ""
     beneath: bool = False
+
+
+NOTHING = Cell("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +66,10 @@ def lines(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int 
     head = _line(columns, [Cell(column.title, HEADER_STYLE) for column in columns], widths)
     found = [head]
     for row in rows:
-        found.append(_line(columns, row, widths))
-        hidden = (cell for cell, room in zip(row, widths, strict=True) if cell.beneath and not room)
-        found += [_beneath(cell, widths[0] + GAP, width) for cell in hidden]
+        hidden = [at for at, cell in enumerate(row) if cell.beneath and cell_len(cell.text) > widths[at]]
+        found.append(_line(columns, [NOTHING if at in hidden else cell for at, cell in enumerate(row)], widths))
+        for at in hidden:
+            found += _beneath(row[at], widths[0] + GAP, width)
     return found
 
 
@@ -148,6 +158,9 @@ def cut_lines(lines: list[Text], width: int | None) -> list[Text]:
     return lines
 
 
-def _beneath(cell: Cell, indent: int, width: int | None) -> Text:
-    """Under the second column, where the eye goes on from the row."""
-    return Text.assemble(" " * indent, cut_text(cell, max(NARROWEST, (width or 0) - indent)))
+def _beneath(cell: Cell, indent: int, width: int | None) -> list[Text]:
+    """Under the second column, where the eye goes on from the row: all of it, or as much as anyone reads in a list."""
+    room = max(NARROWEST, (width or 0) - indent)
+    text = Text(cell.text, style=cell.style)
+    text.truncate(room * MOST_LINES, overflow="ellipsis")
+    return [Text.assemble(" " * indent, line) for line in text.wrap(Console(width=room), room)]

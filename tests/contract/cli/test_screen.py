@@ -232,3 +232,16 @@ def test_help_comes_at_once(process):
         return time.perf_counter() - begun
 
     assert min(took() for _ in range(5)) < 0.25 * float(os.environ.get("JOBSTORE_SLOW_MACHINE", "2"))
+
+
+@pytest.mark.parametrize("columns", [60, 120, 200])
+def test_an_error_is_shown_whole_however_wide_the_terminal_is(terminal, tmp_path, columns):
+    import jobstore
+
+    error = "connection to the exchange was refused: " + " ".join(f"peer{number}" for number in range(20))
+    with jobstore.Recorder(tmp_path / "long.db") as recorder:
+        recorder.save_job("poll", job_type="kline", job_category="monitor", interval_seconds=60)
+        recorder.finish(recorder.enqueue("poll"), "FAILURE", error=error)
+    lines = shown(terminal("executions", tmp_path / "long.db", columns=columns))
+    assert error in " ".join(" ".join(lines).split())
+    assert max(map(cell_len, lines)) <= columns
