@@ -1,0 +1,58 @@
+"""No process outlives the tests, however they end: a watcher ends what this one started when this one is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+MARK = "TESTS_THAT_STARTED_THIS"
+"""A variable that every process inherits which a test starts, and by which the watcher knows it."""
+
+WATCHER = """
+import os, signal, sys, time
+mark = sys.argv[1].encode()
+sys.stdin.read()  # until the tests are gone
+for _ in range(20):
+    left = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as environ:
+                if mark in environ.read():
+                    left.append(int(pid))
+        except OSError:
+            pass
+    for pid in left:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
+    if not left:
+        break
+    time.sleep(0.1)
+"""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Starts the watcher; gives Ctrl-C its meaning back, which ``nohup`` takes and every child would inherit."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not Path("/proc/self/environ").exists():
+        return
+    mark = f"{MARK}={uuid.uuid4().hex}"
+    clean = {name: value for name, value in os.environ.items() if name != MARK}
+    watcher = subprocess.Popen([sys.executable, "-c", WATCHER, mark], stdin=-1, env=clean, start_new_session=True)
+    os.environ[MARK] = mark.partition("=")[2]
+
+    def let_go() -> None:
+        if watcher.stdin is not None:
+            watcher.stdin.close()
+        watcher.wait()
+
+    config.add_cleanup(let_go)
