@@ -1,13 +1,13 @@
-"""The public queries with their parameters, over a seam of one method.
+"""`Queries`: the public queries with their parameters, over one method.
 
 Whatever answers queries (a file, a server at the other end of a wire) derives from `Queries` and
-implements `_answer`; the signatures and what they promise stand here once.
+implements `answer`; the signatures and what they promise stand here once.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from jobstore.language.parameters import (
     GET_JOB,
@@ -15,14 +15,14 @@ from jobstore.language.parameters import (
     JOB_STATS,
     LIST_JOB_EXECUTIONS,
     LIST_JOBS,
-    Operation,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
     from datetime import datetime
 
     from jobstore.language.models import ExecutionPage, JobDocument, JobPage, StatsDocument
+    from jobstore.language.query import Query
 
     Instant = datetime | str
     """An aware datetime, or RFC 3339 text (a date alone is its midnight, UTC)."""
@@ -31,13 +31,19 @@ if TYPE_CHECKING:
 class Queries(ABC):
     """The read-only questions of the job API; every answer is a plain, JSON-ready document.
 
-    Every method raises `InvalidParameter` for a parameter that breaks its rule, and a `StoreError`
-    where the store cannot be read.
+    The common type of everything that answers them: `JobStore` (a file) and `RemoteJobStore` (a server, see
+    `jobstore.connect`). Write ``def report(store: jobstore.Queries)`` for code that takes either. Every method raises
+    `InvalidParameter` for a parameter that breaks its rule, and a `StoreError` where the store cannot be read.
     """
 
     @abstractmethod
-    def _answer(self, operation: Operation, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - a document of the operation
-        """The document of an operation; `values` holds every one of its parameters, unchecked."""
+    def answer(self, query: Query) -> Any:  # noqa: ANN401  # the document of the query's operation
+        """The document that a checked query asks for; all other methods build a query and call this one.
+
+        Raises:
+            NotFound: there is no such job.
+            StoreError: the store cannot be read.
+        """
 
     def list_jobs(
         self,
@@ -66,16 +72,12 @@ class Queries(ABC):
             InvalidParameter: a parameter breaks its rule.
             StoreError: the store cannot be read.
         """
-        return cast(
-            "JobPage",
-            self._answer(
-                LIST_JOBS,
-                {
-                    "search": search, "limit": limit, "offset": offset, "order_by": order_by, "order_desc": order_desc,
-                    "job_type": job_type, "job_category": job_category, "enabled": enabled,
-                },
-            ),
-        )  # fmt: skip
+        query = LIST_JOBS.query({
+            "search": search, "limit": limit, "offset": offset, "order_by": order_by, "order_desc": order_desc,
+            "job_type": job_type, "job_category": job_category, "enabled": enabled,
+        })  # fmt: skip
+        page: JobPage = self.answer(query)
+        return page
 
     def get_job(self, job_id: str | int) -> JobDocument:
         """One job (the seed's 获取任务详情).
@@ -88,7 +90,8 @@ class Queries(ABC):
             InvalidParameter: what came can be neither name nor number.
             StoreError: the store cannot be read.
         """
-        return cast("JobDocument", self._answer(GET_JOB, {"job_id": job_id}))
+        document: JobDocument = self.answer(GET_JOB.query({"job_id": job_id}))
+        return document
 
     def list_job_executions(
         self,
@@ -120,16 +123,12 @@ class Queries(ABC):
             InvalidParameter: a parameter breaks its rule.
             StoreError: the store cannot be read.
         """
-        return cast(
-            "ExecutionPage",
-            self._answer(
-                LIST_JOB_EXECUTIONS,
-                {
-                    "search": search, "limit": limit, "offset": offset, "order_by": order_by, "order_desc": order_desc,
-                    "before": before, "after": after, "status": status, "trace_id": trace_id,
-                },
-            ),
-        )  # fmt: skip
+        query = LIST_JOB_EXECUTIONS.query({
+            "search": search, "limit": limit, "offset": offset, "order_by": order_by, "order_desc": order_desc,
+            "before": before, "after": after, "status": status, "trace_id": trace_id,
+        })  # fmt: skip
+        page: ExecutionPage = self.answer(query)
+        return page
 
     def get_job_executions(
         self,
@@ -163,16 +162,12 @@ class Queries(ABC):
             InvalidParameter: a parameter breaks its rule.
             StoreError: the store cannot be read.
         """
-        return cast(
-            "ExecutionPage",
-            self._answer(
-                GET_JOB_EXECUTIONS,
-                {
-                    "job_id": job_id, "search": search, "limit": limit, "offset": offset, "order_by": order_by,
-                    "order_desc": order_desc, "before": before, "after": after, "status": status, "trace_id": trace_id,
-                },
-            ),
-        )  # fmt: skip
+        query = GET_JOB_EXECUTIONS.query({
+            "job_id": job_id, "search": search, "limit": limit, "offset": offset, "order_by": order_by,
+            "order_desc": order_desc, "before": before, "after": after, "status": status, "trace_id": trace_id,
+        })  # fmt: skip
+        page: ExecutionPage = self.answer(query)
+        return page
 
     def job_stats(
         self, job_id: str | int | None = None, before: Instant | None = None, after: Instant | None = None
@@ -188,7 +183,9 @@ class Queries(ABC):
             InvalidParameter: a parameter breaks its rule.
             StoreError: the store cannot be read.
         """
-        return cast("StatsDocument", self._answer(JOB_STATS, {"job_id": job_id, "before": before, "after": after}))
+        query = JOB_STATS.query({"job_id": job_id, "before": before, "after": after})
+        document: StatsDocument = self.answer(query)
+        return document
 
 
 list_jobs = Queries.list_jobs

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from jobstore.engine import executions, jobs, stats
 from jobstore.engine.fires import Fires
 from jobstore.engine.memory import Memory
-from jobstore.language import parameters as params
 from jobstore.language.errors import JobStoreError, StoreCorrupt, StoreUnreadable
 from jobstore.language.instants import instant_us
+from jobstore.language.query import ExecutionsQuery, JobExecutionsQuery, JobQuery, JobsQuery, Query, StatsQuery
 from jobstore.queries import Queries
 from jobstore.storage.connection import driver_errors, open_reader
 from jobstore.storage.forking import tell_of_forks
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
     from types import TracebackType
-
-    from jobstore.language.models import ExecutionPage, JobDocument, JobPage, StatsDocument
 
     Clock = Callable[[], datetime]
 
@@ -110,39 +108,11 @@ class JobStore(Queries):
 
         return self._read(token)
 
-    def _answer(self, operation: params.Operation, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - see Queries
-        return _ANSWERS[operation.name](self, values)
-
-    def _list_jobs(self, values: Mapping[str, object]) -> JobPage:
-        query = params.jobs_query(values)
+    def answer(self, query: Query) -> Any:  # noqa: ANN401 - see Queries
+        """The document that a checked query asks for, from one snapshot of the file."""
+        find = _ANSWERS[type(query)]
         now_us = self._now_us()
-        return self._read(lambda connection, memory: jobs.list_jobs(connection, memory, query, now_us))
-
-    def _get_job(self, values: Mapping[str, object]) -> JobDocument:
-        ref = params.job_ref(values["job_id"])
-        now_us = self._now_us()
-        return self._read(lambda connection, memory: jobs.get_job(connection, memory, ref, now_us))
-
-    def _list_job_executions(self, values: Mapping[str, object]) -> ExecutionPage:
-        query = params.executions_query(values)
-        return self._read(lambda connection, memory: executions.list_executions(connection, memory, query))
-
-    def _get_job_executions(self, values: Mapping[str, object]) -> ExecutionPage:
-        ref = params.job_ref(values["job_id"])
-        query = params.executions_query(values)
-        return self._read(lambda connection, memory: executions.list_executions_of_job(connection, memory, query, ref))
-
-    def _job_stats(self, values: Mapping[str, object]) -> StatsDocument:
-        ref = None if values["job_id"] is None else params.job_ref(values["job_id"])
-        query = params.stats_query(values)
-
-        def read(connection: sqlite3.Connection, memory: Memory) -> StatsDocument:
-            if ref is None:
-                return stats.job_stats(connection, memory.all(connection), None, query)
-            number = memory.job_number(connection, ref)
-            return stats.job_stats(connection, memory.of_job(connection, number), number, query)
-
-        return self._read(read)
+        return self._read(lambda connection, memory: find(connection, memory, query, now_us))
 
     def _now_us(self) -> int:
         return instant_us(self._clock())
@@ -201,13 +171,14 @@ class JobStore(Queries):
         self._lock = threading.Lock()
 
 
-_ANSWERS: dict[str, Callable[[JobStore, Mapping[str, object]], Any]] = {
-    "list_jobs": JobStore._list_jobs,  # noqa: SLF001 - the table of this class
-    "get_job": JobStore._get_job,  # noqa: SLF001
-    "list_job_executions": JobStore._list_job_executions,  # noqa: SLF001
-    "get_job_executions": JobStore._get_job_executions,  # noqa: SLF001
-    "job_stats": JobStore._job_stats,  # noqa: SLF001
+_ANSWERS: Mapping[type[Query], Callable[[sqlite3.Connection, Memory, Any, int], Any]] = {
+    JobsQuery: jobs.list_jobs,
+    JobQuery: jobs.get_job,
+    ExecutionsQuery: executions.list_executions,
+    JobExecutionsQuery: executions.list_executions_of_job,
+    StatsQuery: stats.job_stats,
 }
+"""What answers each query: a function of the connection, what is remembered, the query and now, in microseconds."""
 
 
 def _decoded(text: bytes) -> str:

@@ -31,7 +31,7 @@ class Tool:
 
     name: str
     title: str
-    operation: params.Operation
+    operation: params.Operation[Any]
     advice: str
 
     @property
@@ -108,15 +108,14 @@ def call(store: Queries, envelope: Mapping[str, object]) -> dict[str, Any]:
         StoreError: the file cannot be used.
     """
     tool, values = _opened(envelope)
-    keywords = params.from_json(tool.operation, values)
-    document: dict[str, Any] = getattr(store, tool.operation.name)(**keywords)
+    document: dict[str, Any] = store.answer(tool.operation.from_json(values))
     return document
 
 
 _ENVELOPE = ("tool", "parameters")
 
 
-def _opened(envelope: object) -> tuple[Tool, Mapping[str, object]]:
+def _opened(envelope: object) -> tuple[Tool, object]:
     """The tool that an envelope names, and its parameters."""
     if not isinstance(envelope, Mapping):
         raise InvalidParameter(f"A tool call must be an object with tool and parameters; received {shown(envelope)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -24,12 +25,14 @@ from jobstore.cli.phrases import count
 from jobstore.cli.progress import Tally, progress
 from jobstore.cli.screen import output, say
 from jobstore.language.errors import InvalidParameter, shown
-from jobstore.language.parameters import GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS, from_text
+from jobstore.language.parameters import GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
     from typing import TextIO
+
+    from jobstore.language.parameters import Operation
 
 PAGING = frozenset({"limit", "offset", "order_by", "order_desc"})
 """Parameters of a list that mean nothing to a stream."""
@@ -115,16 +118,16 @@ def _tell_written(number: int, noun: str, out: str | None) -> None:
 
 def _export(file: str | None, job: str | None, form: str | None, out: str | None, **given: Any) -> None:  # noqa: ANN401 - click's words
     path, name = two_places(file, job, "JOB")
-    operation = LIST_JOB_EXECUTIONS if name is None else GET_JOB_EXECUTIONS
-    filters = from_text(operation, pairs(operation, given) + ([] if name is None else [("job_id", name)]))
+    operation: Operation[Any] = LIST_JOB_EXECUTIONS if name is None else GET_JOB_EXECUTIONS
+    query = operation.from_text(pairs(operation, given) + ([] if name is None else [("job_id", name)]))
     chosen = _form(form)
     from jobstore.store import open as open_store  # noqa: PLC0415
-    from jobstore.transfer.export import export as export_executions  # noqa: PLC0415 - a refusal needs no store
+    from jobstore.transfer.export import iter_query, write_executions  # noqa: PLC0415 - a refusal needs no store
 
     with open_store(path) as store:
-        total = getattr(store, operation.name)(**filters, limit=1)["pagination"]["total"]
+        total = store.answer(replace(query, limit=1))["pagination"]["total"]
         with progress(f"Exporting {path}", total, quiet=_to_this_terminal(out)) as tally, output(out) as stream:
-            export_executions(store, stream, form=chosen, progress=tally, **filters)
+            write_executions(iter_query(store, query), stream, chosen, tally)
     _tell_written(tally.done, "execution", out)
 
 

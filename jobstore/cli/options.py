@@ -1,6 +1,6 @@
 """Options made from the parameter tables, and the FILE that `JOBSTORE_DB` may stand in for.
 
-Option values stay text until `params.from_text` reads them: click's own types take ``１２`` for 12 and
+Option values stay text until `Operation.from_text` reads them: click's own types take ``１２`` for 12 and
 let the last of two options win, where every other door refuses.
 """
 
@@ -30,12 +30,10 @@ _METAVARS = {
     Kind.INTEGER: "N",
     Kind.INSTANT: "TIME",
     Kind.TERM: "TEXT",
-    Kind.STATUSES: "STATUS,…",
     Kind.CHOICE: "FIELD",
 }
 _HOW = {
     Kind.INSTANT: "A date, a time, today, yesterday, or a length such as 24h or 7d before now.",
-    Kind.STATUSES: "One of PENDING, RUNNING, SUCCESS, FAILURE, TIMEOUT, or several with commas between.",
 }
 FILE_HELP = f"The job store. May be left out where {STORE_VARIABLE} names one."
 TAKEN_FOR = "jobstore.taken_for"
@@ -43,7 +41,7 @@ MEANT = "jobstore.meant"
 """Where a command notes the job that was probably meant by a name nobody has."""
 
 
-def parameter_options(operation: Operation) -> list[click.Parameter]:
+def parameter_options(operation: Operation[Any]) -> list[click.Parameter]:
     """An option for each parameter of the operation but the job, which is an argument."""
     return [_option(parameter) for parameter in operation.parameters if parameter.kind is not Kind.JOB_REF]
 
@@ -55,10 +53,15 @@ def _option(parameter: Parameter) -> click.Option:
     return click.Option(
         [name],
         multiple=True,
-        metavar=_METAVARS.get(parameter.kind) or parameter.name.rpartition("_")[2].upper(),
+        metavar=_metavar(parameter),
         help=_help(parameter),
         shell_complete=_completed(parameter),
     )
+
+
+def _metavar(parameter: Parameter) -> str:
+    word = _METAVARS.get(parameter.kind) or parameter.name.rpartition("_")[2].upper()
+    return f"{word},…" if parameter.kind is Kind.CHOICES else word
 
 
 def option_name(parameter: Parameter) -> str:
@@ -69,7 +72,9 @@ def option_name(parameter: Parameter) -> str:
 def _help(parameter: Parameter) -> str:
     """The first sentence of the description; the others tell programs how to page."""
     said = [f"{parameter.description.split('. ')[0].rstrip('.')}."]
-    if parameter.choices:
+    if parameter.kind is Kind.CHOICES:
+        said.append(f"One of {', '.join(parameter.choices)}, or several with commas between.")
+    elif parameter.choices:
         said.append(f"Fields: {', '.join(parameter.choices)}.")
     if parameter.kind in _HOW:
         said.append(_HOW[parameter.kind])
@@ -80,9 +85,7 @@ def _help(parameter: Parameter) -> str:
 
 
 def _completed(parameter: Parameter) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]] | None:
-    from jobstore.language.models import STATUSES  # noqa: PLC0415 - nothing else here needs it
-
-    words = STATUSES if parameter.kind is Kind.STATUSES else parameter.choices
+    words = parameter.choices
     return (lambda _ctx, _param, begun: _items(word for word in words if word.startswith(begun))) if words else None
 
 
@@ -92,8 +95,8 @@ def _items(words: Iterable[str]) -> list[CompletionItem]:
     return [CompletionItem(word) for word in words]
 
 
-def pairs(operation: Operation, given: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What came on the command line as pairs of text, a doubled option twice, for `params.from_text`."""
+def pairs(operation: Operation[Any], given: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What came on the command line as pairs of text, a doubled option twice, for `Operation.from_text`."""
     zone = UTC if given.get("utc") else None
     found: list[tuple[str, str]] = []
     for parameter in operation.parameters:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -29,7 +30,6 @@ from jobstore.language.parameters import (
     LIST_JOB_EXECUTIONS,
     LIST_JOBS,
     Operation,
-    from_text,
 )
 from jobstore.language.rules import suggestion
 
@@ -46,32 +46,32 @@ LARGEST_PAGE = 1000
 
 
 class Question(NamedTuple):
-    """What is asked: the operation, its keywords, and how the answer is drawn and called."""
+    """What is asked, how the answer is drawn and called, and whether its page was given a size."""
 
-    operation: Operation
-    keywords: dict[str, Any]
+    query: Any
     draw: Callable[[JobStore, Any, Screen], list[Text]]
     noun: str = ""
+    is_limited: bool = False
 
     def ask(self, store: JobStore) -> Any:  # noqa: ANN401 - a document of the operation
         """The document."""
-        return getattr(store, self.operation.name)(**self.keywords)
+        return store.answer(self.query)
 
 
 def question(
-    operation: Operation,
+    operation: Operation[Any],
     given: Mapping[str, Any],
     job: str | None,
     draw: Callable[[JobStore, Any, Screen], list[Text]],
     noun: str = "",
 ) -> Question:
-    """The words of the command line, read by the rules of every door.
+    """The words of the command line, read by the rules of every interface.
 
     Raises:
         InvalidParameter: a word breaks its rule.
     """
     words = pairs(operation, given) + ([("job_id", job)] if job is not None else [])
-    return Question(operation, from_text(operation, words), draw, noun)
+    return Question(operation.from_text(words), draw, noun, bool(given.get("limit")))
 
 
 # The ways to show an answer.
@@ -85,7 +85,7 @@ def answer(path: Path, asked: Question, shown: Mapping[str, Any]) -> None:
     seconds = watch_seconds(shown["watch"])
     if seconds and (shown["as_json"] or shown.get("as_jsonl")):
         raise click.UsageError(f"{WATCH} draws tables; leave out --json and --jsonl.", click.get_current_context())
-    with open_store(path) as store, hinting_at_jobs(store, asked.keywords):
+    with open_store(path) as store, hinting_at_jobs(store, asked.query):
         if shown.get("as_jsonl"):
             write_json_lines(store, asked)
         elif shown["as_json"]:
@@ -97,12 +97,12 @@ def answer(path: Path, asked: Question, shown: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def hinting_at_jobs(store: JobStore, keywords: Mapping[str, Any]) -> Iterator[None]:
+def hinting_at_jobs(store: JobStore, query: Any) -> Iterator[None]:  # noqa: ANN401 - any query
     """Where no job has the name that was typed, the names near it are kept for the message."""
     try:
         yield
     except NotFound:
-        near = suggestion(str(keywords.get("job_id", "")), job_names(store))
+        near = suggestion(query.job_id.name, job_names(store))
         if near:
             click.get_current_context().find_root().meta[MEANT] = near
         raise
@@ -134,8 +134,7 @@ def _answered(store: JobStore, asked: Question, screen: Screen) -> tuple[list[Te
     document = asked.ask(store)
     if "pagination" not in document:
         return asked.draw(store, document, screen), ""
-    offset = asked.keywords.get("offset", 0)
-    footer = views.page_line(document["pagination"], offset, len(document["data"]), asked.noun)
+    footer = views.page_line(document["pagination"], asked.query.offset, len(document["data"]), asked.noun)
     return asked.draw(store, document, screen) if document["data"] else [], footer
 
 
@@ -156,13 +155,12 @@ def documents(store: JobStore, asked: Question) -> Iterator[Any]:
 
     A run that starts meanwhile moves the others on by one: one seen on the page before is not given twice.
     """
-    if "limit" in asked.keywords:
+    if asked.is_limited:
         yield from asked.ask(store)["data"]
         return
-    offset, before = asked.keywords.get("offset", 0), frozenset[str]()
+    offset, before = asked.query.offset, frozenset[str]()
     while True:
-        keywords = {**asked.keywords, "limit": LARGEST_PAGE, "offset": offset}
-        page = asked._replace(keywords=keywords).ask(store)
+        page = store.answer(replace(asked.query, limit=LARGEST_PAGE, offset=offset))
         yield from (document for document in page["data"] if document["id"] not in before)
         if not page["pagination"]["has_next"]:
             return
@@ -224,7 +222,7 @@ def job_question(job: str) -> Question:
 
 def executions_question(job: str | None, **given: Any) -> Question:  # noqa: ANN401 - click's words
     """`list_job_executions`, or with a job `get_job_executions`, as the command line asks it."""
-    operation = LIST_JOB_EXECUTIONS if job is None else GET_JOB_EXECUTIONS
+    operation: Operation[Any] = LIST_JOB_EXECUTIONS if job is None else GET_JOB_EXECUTIONS
     return question(operation, given, job, _execution_table(of_one_job=job is not None), "execution")
 
 

@@ -21,19 +21,21 @@ if TYPE_CHECKING:
     from jobstore.engine.memory import Memory
     from jobstore.engine.selection import Selection
     from jobstore.language.models import ExecutionPage
-    from jobstore.language.parameters import ExecutionsQuery, JobRef
+    from jobstore.language.query import ExecutionsQuery, JobExecutionsQuery
 
 
-def list_executions(connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery) -> ExecutionPage:
+def list_executions(
+    connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, _now_us: int
+) -> ExecutionPage:
     """A page of the history of all jobs."""
     return _page(connection, memory, query, select_all(connection, memory, query))
 
 
 def list_executions_of_job(
-    connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, job_ref: JobRef
+    connection: sqlite3.Connection, memory: Memory, query: JobExecutionsQuery, _now_us: int
 ) -> ExecutionPage:
     """A page of the history of one job, under all the names it had."""
-    number = memory.job_number(connection, job_ref)
+    number = memory.job_number(connection, query.job_id)
     return _page(connection, memory, query, select_of_job(connection, memory, query, number))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from jobstore.engine.fires import Fires
     from jobstore.engine.jobtexts import Found, Group
-    from jobstore.language.parameters import JobsQuery
+    from jobstore.language.query import JobsQuery
 
 REMEMBERED = 256
 """Searches kept, and so many orders of what they found."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jobstore.engine.jobtexts import Found
     from jobstore.engine.memory import Memory
     from jobstore.language.models import JobDocument, JobPage
-    from jobstore.language.parameters import JobRef, JobsQuery
+    from jobstore.language.query import JobQuery, JobsQuery
     from jobstore.storage.rows import JobRow
 
 
@@ -53,9 +53,9 @@ def _moving_numbers(connection: sqlite3.Connection, query: JobsQuery, among: Fou
     return list(islice(numbers, query.offset, query.offset + query.limit))
 
 
-def get_job(connection: sqlite3.Connection, memory: Memory, job_ref: JobRef, now_us: int) -> JobDocument:
+def get_job(connection: sqlite3.Connection, memory: Memory, query: JobQuery, now_us: int) -> JobDocument:
     """One job: one row lookup, or up to three for a name that is new."""
-    (row,) = fetch_jobs(connection, [memory.job_number(connection, job_ref)])
+    (row,) = fetch_jobs(connection, [memory.job_number(connection, query.job_id)])
     return job_document(row, next_run_us(memory, row, now_us))
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from jobstore.engine.bits import Bits
     from jobstore.engine.fires import Fires
-    from jobstore.language.parameters import JobRef
+    from jobstore.language.query import JobRef
 
 REPLAYED = 4_096
 """Changes applied one by one; beyond, reading the counters anew is quicker."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jobstore.engine.counters import Counters
     from jobstore.engine.memory import Memory
     from jobstore.language.models import Status
-    from jobstore.language.parameters import ExecutionsQuery, JobRef
+    from jobstore.language.query import ExecutionsQuery, JobRef
 
 ALL_STATUSES = (0, 1, 2, 3, 4)
 
@@ -99,7 +99,7 @@ def find_job_number(connection: sqlite3.Connection, job_ref: JobRef) -> int:
 
 def select_all(connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery) -> Selection:
     """What ``list_job_executions`` selects by search and status: one pass over the names for a new term."""
-    wanted = _codes(query.statuses)
+    wanted = _codes(query.status)
     if not query.needle:
         return _selection((memory.all(connection), wanted))
     meant = _codes(query.meant) if query.meant else ()
@@ -113,7 +113,7 @@ def select_all(connection: sqlite3.Connection, memory: Memory, query: Executions
 
 def select_of_job(connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, job_number: int) -> Selection:
     """What ``get_job_executions`` selects: there a term means statuses alone."""
-    wanted = _codes(query.statuses)
+    wanted = _codes(query.status)
     if query.needle:
         meant = _codes(query.meant) if query.meant else ()
         wanted = tuple(code for code in wanted if code in meant)

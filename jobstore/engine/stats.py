@@ -15,18 +15,26 @@ if TYPE_CHECKING:
     import sqlite3
 
     from jobstore.engine.counters import Counters
+    from jobstore.engine.memory import Memory
     from jobstore.language.models import DurationStats, StatsDocument
-    from jobstore.language.parameters import StatsQuery
+    from jobstore.language.query import StatsQuery
 
 _FINISHED = tuple(sorted(STATUS_CODES[status] for status in FINISHED))
 _FINISHED_SQL = ",".join(map(str, _FINISHED))
 _SUCCESS, _FAILURE = STATUS_CODES["SUCCESS"], STATUS_CODES["FAILURE"]
 
 
-def job_stats(
+def job_stats(connection: sqlite3.Connection, memory: Memory, query: StatsQuery, _now_us: int) -> StatsDocument:
+    """The stats document of all executions, or of one job's."""
+    if query.job_id is None:
+        return _stats(connection, memory.all(connection), None, query)
+    number = memory.job_number(connection, query.job_id)
+    return _stats(connection, memory.of_job(connection, number), number, query)
+
+
+def _stats(
     connection: sqlite3.Connection, counters: Counters, job_number: int | None, query: StatsQuery
 ) -> StatsDocument:
-    """The stats document of the executions behind `counters` (of all, or of one job)."""
     by_status = {
         status.value: count_between(
             connection, Part(counters, (STATUS_CODES[status],)), query.after_us, query.before_us

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from jobstore.engine.selection import Selection
-    from jobstore.language.parameters import ExecutionsQuery
+    from jobstore.language.query import ExecutionsQuery
 
 _KEYS = {
     "id": "execution.id",

@@ -19,7 +19,6 @@ from jobstore.http.reply import MAX_BODY_BYTES, encoded, links, send
 from jobstore.http.request import ApiRequest, path_is_text, query_pairs
 from jobstore.http.routes import ALLOW, DOCUMENT, HEALTH, ROUTES, Route
 from jobstore.language.errors import InvalidParameter
-from jobstore.language.parameters import from_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -152,11 +151,11 @@ class Query(Resource):
         if path and not path_is_text(request.env):
             raise InvalidParameter("job_id must be percent-encoded UTF-8 in the path")
         pairs = list(query_pairs(request.env))
-        values = from_text(self._operation, [*path.items(), *pairs])
-        document = getattr(self._source.get(), self._operation.name)(**values)
+        query = self._operation.from_text([*path.items(), *pairs])
+        document = self._source.get().answer(query)
         body = encoded(document, self._bound)
         if "pagination" in document:
-            header = links(request, pairs, document, values.get("offset", 0))  # type: ignore[arg-type]
+            header = links(request, pairs, document, query.offset)
             if header:
                 response.set_header("Link", header)
         send(request, response, body)

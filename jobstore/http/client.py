@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode, urlsplit
@@ -23,7 +22,6 @@ import orjson
 
 from jobstore import __version__
 from jobstore.http.routes import ROUTES
-from jobstore.language import parameters as params
 from jobstore.language.errors import (
     Forbidden,
     InternalError,
@@ -35,7 +33,7 @@ from jobstore.language.errors import (
     Unauthorized,
     shown,
 )
-from jobstore.language.instants import instant_text, instant_us
+from jobstore.language.parameters import operation_of
 from jobstore.queries import Queries
 
 try:
@@ -46,6 +44,8 @@ except ImportError as error:
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
+
+    from jobstore.language.query import Query
 
 __all__ = ["RemoteJobStore", "connect"]
 
@@ -121,8 +121,9 @@ class RemoteJobStore(Queries):
         self._is_closed = True
         self._client.close()
 
-    def _answer(self, operation: params.Operation, values: Mapping[str, object]) -> Any:  # noqa: ANN401  # see Queries
-        return _document(self._get(_target(operation, values)), self.url)
+    def answer(self, query: Query) -> Any:  # noqa: ANN401  # see Queries
+        """The document that a checked query asks for; one request."""
+        return _document(self._get(_target(query)), self.url)
 
     def _get(self, target: str) -> httpx.Response:
         """The answer to one request; asked again once where a connection kept alive had been dropped meanwhile."""
@@ -193,62 +194,31 @@ def _checked_timeout(seconds: object) -> float:
     raise InvalidParameter(f"timeout_seconds must be a number above 0, at most 86400; received {shown(seconds)}")
 
 
-# From keywords to a request.
+# From a query to a request.
 
 _ROUTES: Final = {route.operation.name: route for route in ROUTES}
-_CHECKS: Final[Mapping[str, Callable[[Mapping[str, object]], object]]] = {
-    "list_jobs": params.jobs_query,
-    "list_job_executions": params.executions_query,
-    "get_job_executions": params.executions_query,
-    "job_stats": params.stats_query,
-}
 _NO_NAMES: Final = frozenset({".", "..", "executions"})
 """No job has such a name, and as a piece of a path each means something else."""
 
 
-def _target(operation: params.Operation, values: Mapping[str, object]) -> str:
-    """Path and query string of a request for these keywords, once they keep every rule of the operation.
+def _target(query: Query) -> str:
+    """Path and query string of the request for a query.
 
     Raises:
-        InvalidParameter: a value breaks its rule.
         NotFound: no job has that name, and no path can say it.
     """
+    operation = operation_of(query)
     route = _ROUTES[operation.name]
-    _check(operation, values)
-    path = route.template.format(job_id=_piece(values["job_id"])) if route.path_parameters else route.template
-    given = {
-        parameter.name: _text(values[parameter.name])
-        for parameter in operation.parameters
-        if parameter.name not in route.path_parameters and values[parameter.name] is not parameter.default
-    }
+    given = operation.to_text(query)
+    path = route.template.format_map({name: _piece(given.pop(name)) for name in route.path_parameters})
     return f"{path}?{urlencode(given)}" if given else path
 
 
-def _check(operation: params.Operation, values: Mapping[str, object]) -> None:
-    """Apply every rule, in the order in which a store on disk does."""
-    if "job_id" in _ROUTES[operation.name].path_parameters or values.get("job_id") is not None:
-        params.job_ref(values["job_id"])
-    if operation.name in _CHECKS:
-        _CHECKS[operation.name](values)
-
-
-def _piece(job_id: object) -> str:
+def _piece(name: str) -> str:
     """A job's name as one piece of a path."""
-    name = params.job_ref(job_id).name
     if "/" in name or name in _NO_NAMES:
         raise NotFound(f"Job not found: {name}")
     return quote(name, safe="")
-
-
-def _text(value: object) -> str:
-    """A checked value as a query string says it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        return instant_text(instant_us(value)) or ""
-    if isinstance(value, list | tuple | set | frozenset):
-        return ",".join(sorted(_text(name) for name in value))
-    return str.__str__(value) if isinstance(value, str) else str(value)
 
 
 # From an answer to a document or an error.

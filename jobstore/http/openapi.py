@@ -164,9 +164,9 @@ def _parameter(parameter: Parameter, route: Route) -> Json:
         "required": parameter.required,
         "description": parameter.description,
         "schema": _schema(parameter, in_path=in_path),
-        "example": [parameter.example] if parameter.kind is Kind.STATUSES else parameter.example,
+        "example": [parameter.example] if parameter.kind is Kind.CHOICES else parameter.example,
     }
-    if parameter.kind is Kind.STATUSES:
+    if parameter.kind is Kind.CHOICES:
         made |= {"style": "form", "explode": False}
     return made
 
@@ -195,7 +195,7 @@ INSTANT_PATTERN: Final = f"^(?!0000){_DAY}(?:{_CLOCK})?$"
 
 _STATUS: Final[Json] = {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Status"}}
 _TEXT_SCHEMAS: Final[Mapping[Kind, Json]] = {
-    Kind.STATUSES: _STATUS,
+    Kind.CHOICES: _STATUS,
     Kind.INSTANT: {"type": "string", "pattern": INSTANT_PATTERN},
 }
 

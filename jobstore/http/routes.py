@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from jobstore.language.parameters import (
     GET_JOB,
@@ -20,7 +20,7 @@ class Route:
     """A path of the API, its operation, and the name of the schema of its answer."""
 
     template: str
-    operation: Operation
+    operation: Operation[Any]
     answer: str
 
     @property

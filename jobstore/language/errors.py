@@ -31,6 +31,7 @@ HTTP shows ``The job store is unavailable`` in its place.
 from __future__ import annotations
 
 import unicodedata
+from datetime import datetime
 from typing import ClassVar
 
 SHOWN_CHARACTERS = 80
@@ -220,4 +221,6 @@ def _brief_repr(value: object) -> str:
         return repr(value)
     if isinstance(value, int):
         return repr(value) if value.bit_length() <= SHOWN_BITS else "a very large integer"
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return repr(datetime.isoformat(value, " "))
     return f"a value of type {type(value).__name__}"

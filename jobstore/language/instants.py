@@ -6,8 +6,10 @@ of fraction only where the fraction is not zero (the seed writes ``2026-01-15T08
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import re
+from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
+from typing import Final
 
 MICROSECONDS = 1_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -36,6 +38,73 @@ def instant_us(moment: datetime) -> int:
     if not MIN_US <= us <= MAX_US:
         raise ValueError("the instant lies outside the years 1 to 9999")
     return us
+
+
+class BadInstant(ValueError):
+    """What came names no instant: the rule it breaks, and a remedy that may be appended."""
+
+    def __init__(self, rule: str, remedy: str = "") -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.remedy = remedy
+
+
+INSTANT_RULE: Final = "a time: YYYY-MM-DD, or with THH:MM[:SS[.f]] and Z or ±HH:MM (UTC without)"
+_INSTANT: Final = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
+    r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?"
+    r"(?:Z|([+\- ])([0-9]{2}):([0-9]{2}))?)?"
+)
+"""What people and programs write. The blank for a sign is the plus of a query string, decoded."""
+
+
+def read_instant(value: object) -> int:
+    """The microseconds of an aware `datetime` or of text: the one grammar, for what is asked and what is recorded.
+
+    >>> read_instant("2026-01-15T16:00:00+08:00"), read_instant("2026-01-15")
+    (1768464000000000, 1768435200000000)
+
+    Raises:
+        BadInstant: it names no instant in the years 1 to 9999.
+    """
+    if isinstance(value, datetime):
+        return _datetime_us(value)
+    match = _INSTANT.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        remedy = "" if isinstance(value, str) else "; give text or a datetime with a time zone"
+        raise BadInstant(INSTANT_RULE, remedy)
+    try:
+        return instant_us(_moment(match))
+    except ValueError:
+        raise BadInstant("a moment that exists, in the years 1 to 9999") from None
+
+
+def _datetime_us(moment: datetime) -> int:
+    rule = "a datetime with a time zone"
+    try:
+        us = instant_us(moment) if moment.utcoffset() is not None else None
+    except (ArithmeticError, NotImplementedError, TypeError, ValueError):  # what a tzinfo may raise
+        raise BadInstant(f"{rule}, in the years 1 to 9999 of UTC") from None
+    if us is None:
+        raise BadInstant(rule, "; add tzinfo=UTC, say")
+    return us
+
+
+def _moment(match: re.Match[str]) -> datetime:
+    """The aware datetime; what a microsecond cannot hold is cut off."""
+    year, month, day, hour, minute, second = (int(part or "0") for part in match.group(1, 2, 3, 4, 5, 6))
+    microsecond = int((match[7] or "")[:6].ljust(6, "0"))
+    return datetime(year, month, day, hour, minute, second, microsecond, _zone(match))
+
+
+def _zone(match: re.Match[str]) -> timezone:
+    sign, hours, minutes = match.group(8, 9, 10)
+    if sign is None:
+        return UTC
+    if int(minutes) >= 60:  # noqa: PLR2004  # minutes of an hour
+        raise ValueError("an offset has at most 59 minutes")
+    east = timedelta(hours=int(hours), minutes=int(minutes))
+    return timezone(-east if sign == "-" else east)
 
 
 def instant_datetime(us: int) -> datetime:

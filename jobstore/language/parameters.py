@@ -1,21 +1,29 @@
-"""Words from outside to query values: the parameters of the five queries, each defined once.
+"""The operations of the job API: each with its parameters, defined once, and the query value they build.
 
-Every door is made from these tables. A door turns what it got into keywords (`from_text`,
-`from_json`); the store then checks the keywords (`jobs_query`, `executions_query`, `job_ref`,
-`stats_query`), so the same value gives the same answer, or the same error code, everywhere.
+Every interface is made from these tables. It hands what came in to the operation (`from_text`, `from_json`; Python's
+keywords go to `query`), and the query value that it gets back to what answers. So the same value gives the same answer,
+or the same error, everywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import cached_property
+from typing import Any, Final, Generic, TypeVar
 
 from jobstore.language.errors import InvalidParameter, shown
-from jobstore.language.instants import instant_text
-from jobstore.language.models import EXECUTION_ORDERS, JOB_ORDERS, KNOWN_JOB_CATEGORIES, KNOWN_JOB_TYPES, Status
-from jobstore.language.rules import LARGEST, NAME_CHARACTERS, Kind, Parameter, suggestion
-from jobstore.language.search import statuses_meant
+from jobstore.language.fields import LABEL_CHARACTERS, NAME_CHARACTERS
+from jobstore.language.models import EXECUTION_ORDERS, JOB_ORDERS, KNOWN_JOB_CATEGORIES, KNOWN_JOB_TYPES, STATUSES
+from jobstore.language.query import (
+    ExecutionsQuery,
+    JobExecutionsQuery,
+    JobQuery,
+    JobsQuery,
+    Query,
+    StatsQuery,
+)
+from jobstore.language.rules import LARGEST, Kind, Parameter, suggestion
 
 __all__ = [
     "GET_JOB",
@@ -24,32 +32,80 @@ __all__ = [
     "LIST_JOBS",
     "LIST_JOB_EXECUTIONS",
     "OPERATIONS",
-    "ExecutionsQuery",
-    "JobRef",
-    "JobsQuery",
     "Kind",
     "Operation",
     "Parameter",
-    "StatsQuery",
-    "executions_query",
-    "from_json",
-    "from_text",
-    "job_ref",
-    "jobs_query",
-    "stats_query",
+    "operation_of",
 ]
 
 LARGEST_LIMIT: Final = 1000
-TRACE_ID_CHARACTERS: Final = 512
+
+Q = TypeVar("Q", bound=Query)
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One query: its name, what it is for, and its parameters in the order of its signature."""
+@dataclass(frozen=True)
+class Operation(Generic[Q]):
+    """One query of the API: its name, what it is for, its parameters in the order of its signature, and its value."""
 
     name: str
     summary: str
     parameters: tuple[Parameter, ...]
+    query_class: type[Q]
+
+    def query(self, values: Mapping[str, object]) -> Q:
+        """The query that these keywords of Python's ask for; a keyword left out has its default.
+
+        >>> query = LIST_JOBS.query({"search": " KLINE "})
+        >>> query.needle, query.limit
+        ('kline', 50)
+
+        Raises:
+            InvalidParameter: a name is unknown or missing, a value breaks its rule, or `after` is later than `before`.
+        """
+        return self._built(values, values)
+
+    def from_text(self, pairs: Iterable[tuple[str, str]]) -> Q:
+        """The query that pairs of text ask for: a query string's, a command line's.
+
+        A list may come in one text with commas, as a JSON list, or as a name that is repeated.
+
+        >>> query = LIST_JOBS.from_text([("limit", "20"), ("enabled", "True"), ("search", "")])
+        >>> query.limit, query.enabled, query.needle
+        (20, True, '')
+
+        Raises:
+            InvalidParameter: as for `query`, or a name that takes one value comes twice.
+        """
+        texts: dict[str, str] = {}
+        for name, text in pairs:
+            texts[name] = self._joined(name, texts[name], text) if name in texts else text
+        return self._built({name: self._parameter(name).read(text) for name, text in texts.items()}, texts)
+
+    def from_json(self, values: object) -> Q:
+        """The query that a JSON object asks for; null stands for a default of none.
+
+        >>> LIST_JOBS.from_json({"limit": 20, "enabled": None}) == LIST_JOBS.query({"limit": 20})
+        True
+
+        Raises:
+            InvalidParameter: as for `query`, or it is no object.
+        """
+        if not isinstance(values, Mapping):
+            raise InvalidParameter(f"parameters must be an object; received {shown(values)}")
+        return self._built({name: self._parameter(name).read_json(value) for name, value in values.items()}, values)
+
+    def to_text(self, query: Q) -> dict[str, str]:
+        """The pairs of text that ask for this query, without those that say a default: undoes `from_text`.
+
+        >>> LIST_JOBS.to_text(LIST_JOBS.query({"limit": 20, "enabled": True}))
+        {'limit': '20', 'enabled': 'true'}
+        """
+        values = {parameter: getattr(query, parameter.field) for parameter in self.parameters}
+        return {
+            parameter.name: parameter.write(value)
+            for parameter, value in values.items()
+            if parameter.required or value != parameter.filled
+        }
 
     def json_schema(self) -> dict[str, object]:
         """JSON Schema 2020-12 of an object with the parameters, and nothing else in it."""
@@ -59,6 +115,41 @@ class Operation:
             "required": [parameter.name for parameter in self.parameters if parameter.required],
             "additionalProperties": False,
         }
+
+    @cached_property
+    def _by_name(self) -> dict[str, Parameter]:
+        return {parameter.name: parameter for parameter in self.parameters}
+
+    @cached_property
+    def _defaults(self) -> dict[str, Any]:
+        return {parameter.field: parameter.filled for parameter in self.parameters}
+
+    def _built(self, values: Mapping[str, object], came: Mapping[str, object]) -> Q:
+        """The one place where a query is made; `came` has what a refusal shows of each value."""
+        fields = dict(self._defaults)
+        for name, value in values.items():
+            parameter = self._parameter(name)
+            # Most values are the default itself. Identity, not equality: True == 1 and 0 == False.
+            if value is not parameter.default or parameter.required:
+                fields[parameter.field] = parameter.check(value, came[name])
+        for parameter in self.parameters:
+            if parameter.required and parameter.name not in values:
+                raise InvalidParameter(f"{parameter.name} is required; give {parameter.name}={parameter.example}")
+        return self.query_class(**fields)
+
+    def _joined(self, name: str, before: str, text: str) -> str:
+        if self._parameter(name).kind is not Kind.CHOICES:
+            raise InvalidParameter(f"Parameter {name} was given twice; give it once")
+        return f"{before},{text}"
+
+    def _parameter(self, name: object) -> Parameter:
+        parameter = self._by_name.get(name) if isinstance(name, str) else None
+        if parameter is None:
+            names = tuple(self._by_name)
+            near = suggestion(name, names) if isinstance(name, str) else None
+            meant = f"; did you mean '{near}'?" if near else "."
+            raise InvalidParameter(f"Unknown parameter {shown(name)}{meant} Allowed: {', '.join(names)}")
+        return parameter
 
 
 # The tables. The seed's parameters come first, in its order; ours follow.
@@ -134,9 +225,10 @@ LIST_JOBS: Final = Operation(
         ),
         Parameter("enabled", Kind.FLAG, "Only jobs that are switched on (true) or off (false).", example=True),
     ),
+    JobsQuery,
 )
 
-GET_JOB: Final = Operation("get_job", "Get one job by its name or number.", (_JOB_ID,))
+GET_JOB: Final = Operation("get_job", "Get one job by its name or number.", (_JOB_ID,), JobQuery)
 
 _AFTER = Parameter(
     "after",
@@ -172,12 +264,13 @@ _EXECUTION_TAIL = (
     _AFTER,
     Parameter(
         "status",
-        Kind.STATUSES,
+        Kind.CHOICES,
         "Only executions with this outcome, or with one of several. What went wrong is FAILURE and TIMEOUT. "
         "Exact, so better than search when the outcome is what matters.",
+        choices=STATUSES,
         example="FAILURE",
     ),
-    _exact("trace_id", "Exactly this trace id, case and all.", TRACE_ID_CHARACTERS, "abc123def456"),
+    _exact("trace_id", "Exactly this trace id, case and all.", LABEL_CHARACTERS, "abc123def456"),
 )  # fmt: skip
 
 LIST_JOB_EXECUTIONS: Final = Operation(
@@ -188,6 +281,7 @@ LIST_JOB_EXECUTIONS: Final = Operation(
         _search("Part of the job's name at that time, or a word for a status (failed, timed out, 失败).", "failed"),
         *_EXECUTION_TAIL,
     ),
+    ExecutionsQuery,
 )
 GET_JOB_EXECUTIONS: Final = Operation(
     "get_job_executions",
@@ -197,6 +291,7 @@ GET_JOB_EXECUTIONS: Final = Operation(
         _search("A word for a status (failed, timed out, 失败) or a part of its name.", "failed"),
         *_EXECUTION_TAIL,
     ),
+    JobExecutionsQuery,
 )
 JOB_STATS: Final = Operation(
     "job_stats",
@@ -207,198 +302,15 @@ JOB_STATS: Final = Operation(
         _BEFORE,
         _AFTER,
     ),
+    StatsQuery,
 )
 
-OPERATIONS: Final[Mapping[str, Operation]] = {
+OPERATIONS: Final[Mapping[str, Operation[Any]]] = {
     operation.name: operation for operation in (LIST_JOBS, GET_JOB, LIST_JOB_EXECUTIONS, GET_JOB_EXECUTIONS, JOB_STATS)
 }
+_OF_QUERY: Final = {operation.query_class: operation for operation in OPERATIONS.values()}
 
 
-# What a query needs.
-
-
-@dataclass(frozen=True, slots=True)
-class JobRef:
-    """How a caller named a job: the exact name to try first, then the number, if it can be one."""
-
-    name: str
-    number: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class JobsQuery:
-    """A checked `list_jobs`; the needle is trimmed and folded, "" for no search."""
-
-    needle: str
-    limit: int
-    offset: int
-    order_by: str
-    order_desc: bool
-    job_type: str | None
-    job_category: str | None
-    enabled: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutionsQuery:
-    """A checked list of executions; both bounds are inclusive, `meant` is what the needle means as a status."""
-
-    needle: str
-    meant: frozenset[Status]
-    limit: int
-    offset: int
-    order_by: str
-    order_desc: bool
-    after_us: int | None
-    before_us: int | None
-    statuses: frozenset[Status] | None
-    trace_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class StatsQuery:
-    """The checked window of `job_stats`; both bounds are inclusive."""
-
-    after_us: int | None
-    before_us: int | None
-
-
-def jobs_query(values: Mapping[str, object]) -> JobsQuery:
-    """The query that these keywords of `list_jobs` ask for; a keyword left out has its default.
-
-    >>> jobs_query({"search": " KLINE "}).needle, jobs_query({}).limit
-    ('kline', 50)
-
-    Raises:
-        InvalidParameter: a value breaks its rule.
-    """
-    checked = _checked(LIST_JOBS.parameters, values)
-    return JobsQuery(needle=checked.pop("search") or "", **checked)
-
-
-def executions_query(values: Mapping[str, object]) -> ExecutionsQuery:
-    """The query that these keywords of `list_job_executions` (or `get_job_executions`) ask for.
-
-    >>> query = executions_query({"search": "Failed", "after": "2026-01-01", "status": ["FAILURE", "TIMEOUT"]})
-    >>> query.needle, query.after_us, query.meant <= query.statuses
-    ('failed', 1767225600000000, True)
-
-    Raises:
-        InvalidParameter: a value breaks its rule, or `after` is later than `before`.
-    """
-    checked = _checked(LIST_JOB_EXECUTIONS.parameters, values)
-    needle = checked["search"] or ""
-    return ExecutionsQuery(
-        needle,
-        statuses_meant(needle),
-        checked["limit"],
-        checked["offset"],
-        checked["order_by"],
-        checked["order_desc"],
-        *_window(checked),
-        checked["status"],
-        checked["trace_id"],
-    )
-
-
-def stats_query(values: Mapping[str, object]) -> StatsQuery:
-    """The window that these keywords of `job_stats` ask for; `job_id` is not looked at.
-
-    Raises:
-        InvalidParameter: a bound is no time, or `after` is later than `before`.
-    """
-    return StatsQuery(*_window(_checked((_AFTER, _BEFORE), values)))
-
-
-def job_ref(value: object) -> JobRef:
-    """The job that a name or a number names; whether there is one, the store knows.
-
-    >>> job_ref("sync_klines_1h"), job_ref(1) == job_ref("1")
-    (JobRef(name='sync_klines_1h', number=None), True)
-
-    Raises:
-        InvalidParameter: it could be no job's name: empty, over 200 characters, NUL, not UTF-8.
-    """
-    name: str = _JOB_ID.check(value, value)
-    number = int(name) if name.isascii() and name.isdigit() else None
-    return JobRef(name, number if number is not None and number <= LARGEST else None)
-
-
-def _checked(parameters: Iterable[Parameter], values: Mapping[str, object]) -> dict[str, Any]:
-    checked: dict[str, Any] = {}
-    for parameter in parameters:
-        default = parameter.default
-        value = values.get(parameter.name, default)
-        # Most values are the default itself. Identity, not equality: True == 1 and 0 == False.
-        checked[parameter.name] = value if value is default else parameter.check(value, value)
-    return checked
-
-
-def _window(checked: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    after, before = checked["after"], checked["before"]
-    if after is not None and before is not None and after > before:
-        raise InvalidParameter(
-            f"after must not be later than before; received after={instant_text(after)} "
-            f"and before={instant_text(before)}; swap them"
-        )
-    return after, before
-
-
-# What a door has.
-
-
-def from_text(operation: Operation, pairs: Iterable[tuple[str, str]]) -> dict[str, object]:
-    """The keywords that pairs of text ask for: a query string's, a command line's.
-
-    Only what was given is there; the store fills in the defaults.
-
-    >>> from_text(LIST_JOBS, [("limit", "20"), ("enabled", "true"), ("search", "")])
-    {'limit': 20, 'enabled': True, 'search': ''}
-
-    Raises:
-        InvalidParameter: a name is unknown, comes twice or is missing, or a text breaks its rule.
-    """
-    known = {parameter.name: parameter for parameter in operation.parameters}
-    values: dict[str, object] = {}
-    for name, text in pairs:
-        if name in values:
-            raise InvalidParameter(f"Parameter {name} was given twice; give it once")
-        parameter = known.get(name) or _unknown(name, operation)
-        values[name] = value = parameter.read(text)
-        parameter.check(value, text)
-    _require(operation, values)
-    return values
-
-
-def from_json(operation: Operation, values: Mapping[str, object]) -> dict[str, object]:
-    """The keywords that a JSON object asks for; null stands for a default of none.
-
-    >>> from_json(LIST_JOBS, {"limit": 20, "enabled": None})
-    {'limit': 20, 'enabled': None}
-
-    Raises:
-        InvalidParameter: it is no object, a name is unknown or missing, or a value breaks its rule.
-    """
-    if not isinstance(values, Mapping):
-        raise InvalidParameter(f"parameters must be an object; received {shown(values)}")
-    known = {parameter.name: parameter for parameter in operation.parameters}
-    for name, value in values.items():
-        parameter = known.get(name) or _unknown(name, operation)
-        if value is not None or parameter.required or parameter.default is not None:
-            parameter.check(value, value)
-    _require(operation, values)
-    return dict(values)
-
-
-def _unknown(name: object, operation: Operation) -> Parameter:
-    """Never returns; typed so that a look-up may end in it."""
-    names = tuple(parameter.name for parameter in operation.parameters)
-    near = suggestion(name, names) if isinstance(name, str) else None
-    meant = f"; did you mean '{near}'?" if near else "."
-    raise InvalidParameter(f"Unknown parameter {shown(name)}{meant} Allowed: {', '.join(names)}")
-
-
-def _require(operation: Operation, values: Mapping[str, object]) -> None:
-    for parameter in operation.parameters:
-        if parameter.required and parameter.name not in values:
-            raise InvalidParameter(f"{parameter.name} is required; give {parameter.name}={parameter.example}")
+def operation_of(query: Query) -> Operation[Any]:
+    """The operation that a query value belongs to."""
+    return _OF_QUERY[type(query)]

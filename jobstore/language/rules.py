@@ -1,22 +1,22 @@
 """One parameter: how its text is read, what it may be, and how a refusal is worded.
 
 `Parameter.read` turns text (a query string, a command-line option) into the value a Python caller
-would give; `Parameter.check` says whether such a value keeps the rule, whatever door it came
-through, and returns it as the query needs it. What cannot be read stays text, so that the check
+would give; `Parameter.check` says whether such a value keeps the rule, whatever interface it came
+through, and returns it as the query holds it. What cannot be read stays text, so that the check
 refuses it: a rule, and its wording, exists once.
 """
 
 from __future__ import annotations
 
-import re
+import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from jobstore.language.errors import InvalidParameter, shown
-from jobstore.language.instants import instant_us
-from jobstore.language.models import STATUSES, Status
+from jobstore.language.fields import NAME_CHARACTERS, is_storable
+from jobstore.language.instants import BadInstant, instant_text, read_instant
+from jobstore.language.query import NO_TERM, JobRef, Term
 from jobstore.language.search import fold, normalise_term, statuses_meant
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 LARGEST: Final = 2**63 - 1
 """The largest integer that the file holds."""
-NAME_CHARACTERS: Final = 200
 TERM_CHARACTERS: Final = 200
 """Counted in the trimmed term, before it is folded (folding may lengthen it)."""
 
@@ -42,24 +41,24 @@ class Kind(StrEnum):
     FLAG = "flag"
     CHOICE = "choice"
     """one of a closed set of words"""
-    STATUSES = "statuses"
-    """one status or several"""
+    CHOICES = "choices"
+    """one or several of a closed set of words"""
     INSTANT = "instant"
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a query, for every door.
+    """One parameter of a query, for every interface.
 
     Attributes:
-        name: the keyword, as the seed names it.
+        name: the keyword, as the job API names it.
         kind: which reading and which rule apply.
         description: for people and for language models.
         default: what is filled in; None means no filter.
         required: whether it must be given.
         minimum: the smallest integer, or the fewest characters.
         maximum: the largest integer, or the most characters.
-        choices: the words a CHOICE takes.
+        choices: the words that a CHOICE or CHOICES takes.
         example: a value that is accepted, as JSON has it.
     """
 
@@ -73,6 +72,16 @@ class Parameter:
     choices: tuple[str, ...] = ()
     example: object = None
 
+    @property
+    def field(self) -> str:
+        """The name of its field in the query value: instants have their unit in it."""
+        return f"{self.name}_us" if self.kind is Kind.INSTANT else self.name
+
+    @property
+    def filled(self) -> object:
+        """The default as the query value holds it."""
+        return NO_TERM if self.kind is Kind.TERM else self.default
+
     def read(self, text: str) -> object:
         """The value a Python caller would give; the text itself where it says none.
 
@@ -83,8 +92,16 @@ class Parameter:
         reader = _READERS.get(self.kind)
         return reader(text) if reader else text
 
+    def read_json(self, value: object) -> object:
+        """The value a Python caller would give for a JSON value: some hosts of tools send a list as its text."""
+        return _read_list(value) if self.kind is Kind.CHOICES and _is_list_text(value) else value
+
+    def write(self, value: Any) -> str:  # noqa: ANN401  # each kind has a type of its own
+        """The text of a checked value: undoes `read` and `check`."""
+        return _WRITERS.get(self.kind, str)(value)
+
     def check(self, value: object, came: object) -> Any:  # noqa: ANN401  # each kind has a type of its own
-        """The value as the query needs it; `came` is what a refusal shows.
+        """The value as the query holds it; `came` is what a refusal shows.
 
         >>> Parameter("limit", Kind.INTEGER, "", minimum=1, maximum=1000).check(1001, "1001")
         Traceback (most recent call last):
@@ -138,17 +155,39 @@ _FLAGS: Final = {"true": True, "false": False, "1": True, "0": False}
 
 
 def _read_flag(text: str) -> bool | str:
-    return _FLAGS.get(text, text)
+    return _FLAGS.get(text.lower(), text)
 
 
-def _read_statuses(text: str) -> tuple[str, ...]:
-    return tuple(text.split(","))
+def _read_choices(text: str) -> object:
+    return _read_list(text) if _is_list_text(text) else tuple(text.split(","))
+
+
+def _is_list_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and value.startswith("[") and len(value) <= _LONGEST_LIST
+
+
+_LONGEST_LIST: Final = 1000
+
+
+def _read_list(text: str) -> object:
+    """The list that a JSON text is; the text itself where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 _READERS: Final[Mapping[Kind, Callable[[str], object]]] = {
     Kind.INTEGER: _read_integer,
     Kind.FLAG: _read_flag,
-    Kind.STATUSES: _read_statuses,
+    Kind.CHOICES: _read_choices,
+}
+_WRITERS: Final[Mapping[Kind, Callable[[Any], str]]] = {
+    Kind.JOB_REF: lambda ref: ref.name,
+    Kind.TERM: lambda term: term.text,
+    Kind.FLAG: lambda flag: "true" if flag else "false",
+    Kind.CHOICES: lambda words: ",".join(sorted(words)),
+    Kind.INSTANT: lambda us: instant_text(us) or "",
 }
 
 
@@ -199,27 +238,21 @@ def _check_text(parameter: Parameter, value: object, came: object) -> str:
 
 def _is_storable(text: str) -> bool:
     """Whether the file could hold it: no NUL, and no half of a surrogate pair."""
-    if "\0" in text:
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return "\0" not in text and is_storable(text)
 
 
-def _check_term(parameter: Parameter, value: object, came: object) -> str:
+def _check_term(parameter: Parameter, value: object, came: object) -> Term:
     if isinstance(value, str) and len(value.strip()) <= TERM_CHARACTERS and _is_storable(value):
-        return normalise_term(str.__str__(value))
+        return Term.of(str.__str__(value))
     raise _refusal(parameter, f"text of at most {TERM_CHARACTERS} characters, in UTF-8 and without NUL", came)
 
 
-def _check_job_ref(parameter: Parameter, value: object, came: object) -> str:
+def _check_job_ref(parameter: Parameter, value: object, came: object) -> JobRef:
     name = value
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _PRINTABLE_BITS:
         name = str(int(value))
     if isinstance(name, str) and 1 <= len(name) <= NAME_CHARACTERS and _is_storable(name):
-        return str.__str__(name)
+        return JobRef.of(str.__str__(name))
     rule = f"a job's name (1 to {NAME_CHARACTERS} characters, in UTF-8 and without NUL) or its number"
     raise _refusal(parameter, rule, came)
 
@@ -228,91 +261,42 @@ _PRINTABLE_BITS: Final = 1_000
 """Python refuses to print integers of thousands of digits; a name has two hundred characters."""
 
 
-def _check_statuses(parameter: Parameter, value: object, came: object) -> frozenset[Status]:
-    names = (value,) if isinstance(value, str) else value
-    if isinstance(names, list | tuple | set | frozenset) and names:
-        return frozenset([_check_status(parameter, name, came) for name in names])
-    raise _refusal(parameter, _STATUS_RULE, came)
+def _check_choices(parameter: Parameter, value: object, came: object) -> frozenset[str]:
+    words = (value,) if isinstance(value, str) else value
+    if isinstance(words, list | tuple | set | frozenset) and words:
+        return frozenset([_check_one(parameter, word, came) for word in words])
+    raise _refusal(parameter, _several(parameter), came)
 
 
-def _check_status(parameter: Parameter, name: object, came: object) -> Status:
-    status = _STATUS_BY_NAME.get(name) if isinstance(name, str) else None
-    if status is None:
-        raise _refusal(parameter, _STATUS_RULE, _culprit(name, came), _status_remedy(name))
-    return status
+def _check_one(parameter: Parameter, word: object, came: object) -> str:
+    """The member of the set; of an enumeration, its own."""
+    if isinstance(word, str) and word in parameter.choices:
+        return parameter.choices[parameter.choices.index(word)]
+    # All that came where it is text, else the one that is wrong.
+    shown_word = came if isinstance(came, str) else word
+    raise _refusal(parameter, _several(parameter), shown_word, _near_choice(word, parameter.choices))
 
 
-def _culprit(name: object, came: object) -> object:
-    """What a refusal shows: all that came where it is text, else the one that is wrong."""
-    return came if isinstance(came, str) else name
+def _several(parameter: Parameter) -> str:
+    return f"one or several of {', '.join(parameter.choices)}"
 
 
-def _status_remedy(name: object) -> str:
-    if not isinstance(name, str):
+def _near_choice(word: object, choices: tuple[str, ...]) -> str:
+    if not isinstance(word, str):
         return ""
-    if "," in name:
+    if "," in word:
         return "; give several as a list"
-    meant = statuses_meant(normalise_term(name)) if len(name) <= TERM_CHARACTERS else ()
-    near = next(iter(meant)) if len(meant) == 1 else suggestion(name, tuple(_STATUS_BY_NAME))
+    meant = statuses_meant(normalise_term(word)) if len(word) <= TERM_CHARACTERS else frozenset()
+    known = [status for status in meant if status in choices]
+    near = known[0] if len(known) == 1 else suggestion(word, choices)
     return f"; did you mean '{near}'?" if near else ""
 
 
-_STATUS_BY_NAME: Final = {status.value: status for status in STATUSES}
-_STATUS_RULE: Final = f"one or several of {', '.join(_STATUS_BY_NAME)}"
-
-
-_INSTANT: Final = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
-    r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?"
-    r"(?:Z|([+\- ])([0-9]{2}):([0-9]{2}))?)?"
-)
-"""What people and programs write. The blank for a sign is the plus of a query string, decoded."""
-_INSTANT_RULE: Final = "a time: YYYY-MM-DD, or with THH:MM[:SS[.f]] and Z or ±HH:MM (UTC without)"
-
-
 def _check_instant(parameter: Parameter, value: object, came: object) -> int:
-    if isinstance(value, datetime):
-        return _datetime_us(parameter, value)
-    match = _INSTANT.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        remedy = "" if isinstance(value, str) else "; give text or a datetime with a time zone"
-        raise _refusal(parameter, _INSTANT_RULE, came, remedy)
     try:
-        return instant_us(_moment(match))
-    except ValueError:
-        raise _refusal(parameter, "a moment that exists, in the years 1 to 9999", came) from None
-
-
-def _datetime_us(parameter: Parameter, moment: datetime) -> int:
-    rule = "a datetime with a time zone"
-    try:
-        us = instant_us(moment) if moment.utcoffset() is not None else None
-    except (ArithmeticError, NotImplementedError, TypeError, ValueError):  # what a tzinfo may raise
-        raise _refusal(parameter, f"{rule}, in the years 1 to 9999 of UTC", moment) from None
-    if us is None:
-        raise _refusal(parameter, rule, str(moment), "; add tzinfo=UTC, say")
-    return us
-
-
-def _moment(match: re.Match[str]) -> datetime:
-    """The aware datetime; what a microsecond cannot hold is cut off, as a recorder cuts it off."""
-    year, month, day, hour, minute, second = map(int, match.group(1, 2, 3) + _time_of_day(match))
-    microsecond = int((match[7] or "")[:6].ljust(6, "0"))
-    return datetime(year, month, day, hour, minute, second, microsecond, _zone(match))
-
-
-def _time_of_day(match: re.Match[str]) -> tuple[str, ...]:
-    return match[4] or "0", match[5] or "0", match[6] or "0"
-
-
-def _zone(match: re.Match[str]) -> timezone:
-    sign, hours, minutes = match.group(8, 9, 10)
-    if sign is None:
-        return UTC
-    if int(minutes) >= 60:  # noqa: PLR2004  # minutes of an hour
-        raise ValueError("an offset has at most 59 minutes")
-    east = timedelta(hours=int(hours), minutes=int(minutes))
-    return timezone(-east if sign == "-" else east)
+        return read_instant(value)
+    except BadInstant as error:
+        raise _refusal(parameter, error.rule, came, error.remedy) from None
 
 
 _CHECKS: Final[Mapping[Kind, Callable[[Parameter, object, object], object]]] = {
@@ -322,7 +306,7 @@ _CHECKS: Final[Mapping[Kind, Callable[[Parameter, object, object], object]]] = {
     Kind.INTEGER: _check_integer,
     Kind.FLAG: _check_flag,
     Kind.CHOICE: _check_choice,
-    Kind.STATUSES: _check_statuses,
+    Kind.CHOICES: _check_choices,
     Kind.INSTANT: _check_instant,
 }
 
@@ -357,8 +341,8 @@ def _choice_schema(parameter: Parameter) -> dict[str, object]:
     return {"type": "string", "enum": list(parameter.choices)}
 
 
-def _statuses_schema(_parameter: Parameter) -> dict[str, object]:
-    one: dict[str, object] = {"type": "string", "enum": list(_STATUS_BY_NAME)}
+def _choices_schema(parameter: Parameter) -> dict[str, object]:
+    one: dict[str, object] = {"type": "string", "enum": list(map(str, parameter.choices))}
     return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
 
 
@@ -382,6 +366,6 @@ _SCHEMAS: Final[Mapping[Kind, Callable[[Parameter], dict[str, object]]]] = {
     Kind.INTEGER: _integer_schema,
     Kind.FLAG: _flag_schema,
     Kind.CHOICE: _choice_schema,
-    Kind.STATUSES: _statuses_schema,
+    Kind.CHOICES: _choices_schema,
     Kind.INSTANT: _instant_schema,
 }

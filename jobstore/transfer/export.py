@@ -18,7 +18,8 @@ from jobstore.engine.selection import select_all, select_of_job
 from jobstore.language.errors import InvalidParameter, shown
 from jobstore.language.instants import MAX_US, MIN_US
 from jobstore.language.models import EXECUTION_FIELDS
-from jobstore.language.parameters import executions_query, job_ref
+from jobstore.language.parameters import GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS
+from jobstore.language.query import JobExecutionsQuery
 from jobstore.storage.connection import driver_errors, open_reader
 from jobstore.storage.documents import execution_document
 from jobstore.storage.rows import fetch_executions
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from jobstore.engine.selection import Selection
     from jobstore.language.models import ExecutionDocument
-    from jobstore.language.parameters import ExecutionsQuery
+    from jobstore.language.query import ExecutionsQuery
     from jobstore.store import JobStore
 
     Key = tuple[int, int]
@@ -68,7 +69,13 @@ def export(
     """
     if form not in FORMS:
         raise InvalidParameter(f"form must be jsonl or csv; received {shown(form)}")
-    documents = iter_executions(store, **filters)
+    return write_executions(iter_executions(store, **filters), out, form, progress)
+
+
+def write_executions(
+    documents: Iterator[ExecutionDocument], out: TextIO, form: str, progress: Callable[[int], None] | None
+) -> int:
+    """Writes the documents in a form, and returns how many."""
     written = 0
     write = _write_lines if form == "jsonl" else _write_rows
     if form == "csv":
@@ -101,14 +108,20 @@ def iter_executions(
         NotFound: there is no job `job_id`.
         StoreError: the file cannot be read.
     """
-    words = {"search": search, "after": after, "before": before, "status": status, "trace_id": trace_id}
-    query = executions_query({name: value for name, value in words.items() if value is not None})
-    found = _stream(store.path, query, None if job_id is None else job_ref(job_id))
+    filters = {"search": search, "after": after, "before": before, "status": status, "trace_id": trace_id}
+    if job_id is None:
+        return iter_query(store, LIST_JOB_EXECUTIONS.query(filters))
+    return iter_query(store, GET_JOB_EXECUTIONS.query({"job_id": job_id, **filters}))
+
+
+def iter_query(store: JobStore, query: ExecutionsQuery) -> Iterator[ExecutionDocument]:
+    """The same for a query value; its page and its order are left alone."""
+    found = _stream(store.path, query)
     next(found)  # up to the point where the job is known to be there
     return found  # type: ignore[return-value]  # what is left are documents
 
 
-def _stream(path: Path, query: ExecutionsQuery, ref: Any) -> Iterator[ExecutionDocument | None]:  # noqa: ANN401
+def _stream(path: Path, query: ExecutionsQuery) -> Iterator[ExecutionDocument | None]:
     """First None, when the selection is made, then the documents."""
     with driver_errors(path):
         connection = open_reader(path)
@@ -116,10 +129,11 @@ def _stream(path: Path, query: ExecutionsQuery, ref: Any) -> Iterator[ExecutionD
             connection.execute("BEGIN")
             memory = Memory(Fires("UTC"))
             memory.sync(connection)
-            if ref is None:
-                selection = select_all(connection, memory, query)
+            if isinstance(query, JobExecutionsQuery):
+                number = memory.job_number(connection, query.job_id)
+                selection = select_of_job(connection, memory, query, number)
             else:
-                selection = select_of_job(connection, memory, query, memory.job_number(connection, ref))
+                selection = select_all(connection, memory, query)
             yield None
             keys = _keys(connection, selection, query)
             while chunk := [number for _, number in islice(keys, CHUNK)]:

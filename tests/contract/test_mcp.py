@@ -19,7 +19,7 @@ from mcp.types import CallToolResult, TextContent
 
 import jobstore
 from jobstore import tools
-from jobstore.language.parameters import Operation
+from jobstore.language.query import Query
 from jobstore.mcp import create_server
 
 SERVE = """
@@ -271,7 +271,7 @@ class Answering(jobstore.Queries):
     def __init__(self, answer: Callable[[], object]) -> None:
         self._given = answer
 
-    def _answer(self, operation: Operation, values: object) -> Any:
+    def answer(self, query: Query) -> Any:
         return self._given()
 
 

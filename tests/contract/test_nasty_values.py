@@ -106,10 +106,10 @@ def is_good(operation: str, name: str, kind: Kind, text: str) -> bool:  # noqa: 
         low, high = (1, 1000) if name == "limit" else (0, 2**63 - 1)
         return bool(re.fullmatch("[0-9]{1,30}", text, re.ASCII)) and low <= int(text) <= high
     if kind is Kind.FLAG:
-        return text in {"true", "false", "1", "0"}
+        return text.lower() in {"true", "false", "1", "0"}
     if kind is Kind.CHOICE:
         return text in ORDERS[operation]
-    if kind is Kind.STATUSES:
+    if kind is Kind.CHOICES:
         return set(text.split(",")) <= STATUSES
     if kind is Kind.INSTANT:
         return text in TIMES
@@ -122,9 +122,9 @@ def typed(kind: Kind, text: str) -> Any:
     """What a caller of a typed door gives who means the text; what means nothing stays text."""
     if kind is Kind.INTEGER and re.fullmatch("[0-9]{1,30}", text, re.ASCII):
         return int(text)
-    if kind is Kind.FLAG and text in {"true", "false", "1", "0"}:
-        return text in {"true", "1"}
-    if kind is Kind.STATUSES and "," in text:
+    if kind is Kind.FLAG and text.lower() in {"true", "false", "1", "0"}:
+        return text.lower() in {"true", "1"}
+    if kind is Kind.CHOICES and "," in text:
         return text.split(",")
     return text
 

@@ -1,4 +1,4 @@
-"""Whatever comes through whichever door, a parameter has the value that was meant or a refusal that says why."""
+"""Whatever comes through whichever interface, a parameter has the value that was meant or a refusal that says why."""
 
 import re
 import string
@@ -14,20 +14,15 @@ from jobstore.language.errors import InvalidParameter
 from jobstore.language.instants import MAX_US, MIN_US, instant_datetime, instant_text
 from jobstore.language.models import Status
 from jobstore.language.parameters import (
+    JOB_STATS,
     LIST_JOB_EXECUTIONS,
     LIST_JOBS,
     OPERATIONS,
     Kind,
     Operation,
     Parameter,
-    StatsQuery,
-    executions_query,
-    from_json,
-    from_text,
-    job_ref,
-    jobs_query,
-    stats_query,
 )
+from jobstore.language.query import JobRef
 from jobstore.language.search import fold, normalise_term, statuses_meant
 
 LARGEST = 2**63 - 1
@@ -68,9 +63,9 @@ def fits(text: str, shortest: int, longest: int) -> bool:
     return shortest <= len(text) <= longest and "\0" not in text and not surrogate
 
 
-def meant_statuses(_parameter: Parameter, text: str) -> set[str] | None:
+def meant_choices(parameter: Parameter, text: str) -> set[str] | None:
     names = set(text.split(","))
-    return names if names <= set(Status) else None
+    return names if names <= set(parameter.choices) else None
 
 
 def meant_term(_parameter: Parameter, text: str) -> str | None:
@@ -79,9 +74,9 @@ def meant_term(_parameter: Parameter, text: str) -> str | None:
 
 MEANINGS: dict[Kind, Callable[[Parameter, str], Any]] = {
     Kind.INTEGER: meant_integer,
-    Kind.FLAG: lambda _, text: {"true": True, "1": True, "false": False, "0": False}.get(text),
+    Kind.FLAG: lambda _, text: {"true": True, "1": True, "false": False, "0": False}.get(text.lower()),
     Kind.CHOICE: lambda parameter, text: text if text in parameter.choices else None,
-    Kind.STATUSES: meant_statuses,
+    Kind.CHOICES: meant_choices,
     Kind.INSTANT: lambda _, text: meant_instant(text),
     Kind.TERM: meant_term,
     Kind.TEXT: lambda parameter, text: text if fits(text, 1, parameter.maximum or 0) else None,
@@ -90,16 +85,15 @@ MEANINGS: dict[Kind, Callable[[Parameter, str], Any]] = {
 """What the query must hold for a text, or None where it must be refused."""
 
 
-def in_query(operation: Operation, parameter: Parameter, values: dict[str, object]) -> Any:
-    """What the query holds for a parameter, once the store has checked its keywords."""
+def in_query(query: Any, parameter: Parameter) -> Any:
+    """What the query holds for a parameter, in the words of `MEANINGS`."""
+    held = getattr(query, parameter.field)
     if parameter.kind is Kind.JOB_REF:
-        return job_ref(values[parameter.name]).name
-    query: Any = {"list_jobs": jobs_query, "job_stats": stats_query}.get(operation.name, executions_query)(values)
-    field = {"search": "needle", "after": "after_us", "before": "before_us", "status": "statuses"}.get(parameter.name)
-    return getattr(query, field or parameter.name)
+        return held and held.name
+    return held.needle if parameter.kind is Kind.TERM else held
 
 
-def with_job(operation: Operation, name: str, value: Any) -> dict[str, Any]:
+def with_job(operation: Operation[Any], name: str, value: Any) -> dict[str, Any]:
     """The required job beside the value, unless it is the value."""
     required = {parameter.name: "x" for parameter in operation.parameters if parameter.required}
     return {**required, name: value}
@@ -113,16 +107,17 @@ def assert_refusal_is_fit(error: InvalidParameter, parameter: Parameter) -> None
     assert "\0" not in str(error)
 
 
-def assert_text_is_meant(operation: Operation, parameter: Parameter, text: str) -> None:
+def assert_text_is_meant(operation: Operation[Any], parameter: Parameter, text: str) -> None:
     meant = MEANINGS[parameter.kind](parameter, text)
     try:
-        values = from_text(operation, with_job(operation, parameter.name, text).items())
+        query = operation.from_text(with_job(operation, parameter.name, text).items())
     except InvalidParameter as error:
         assert meant is None
         assert_refusal_is_fit(error, parameter)
     else:
         assert meant is not None
-        assert in_query(operation, parameter, values) == meant
+        assert in_query(query, parameter) == meant
+        assert operation.from_text(operation.to_text(query).items()) == query
 
 
 # Nasty values
@@ -190,7 +185,7 @@ RIGHT_TYPES: dict[Kind, tuple[type, ...]] = {
     Kind.INTEGER: (int,),
     Kind.FLAG: (bool,),
     Kind.CHOICE: (str,),
-    Kind.STATUSES: (str, list, tuple, set, frozenset),
+    Kind.CHOICES: (str, list, tuple, set, frozenset),
     Kind.INSTANT: (str, datetime),
 }
 
@@ -214,9 +209,7 @@ def test_a_nasty_value_has_the_right_type_or_is_refused(operation, parameter):
     for value in [*NASTY_VALUES, *NASTY_TEXTS]:
         values = with_job(operation, parameter.name, value)
         try:
-            assert from_json(operation, values) == values
-            if value is not None:
-                in_query(operation, parameter, values)
+            assert operation.from_json(values) == operation.query(values)
         except InvalidParameter as error:
             assert_refusal_is_fit(error, parameter)
         else:
@@ -232,25 +225,20 @@ SPELLED = {Kind.INTEGER, Kind.FLAG}
 )
 def test_text_means_the_same_through_every_door_where_it_spells_nothing_else(operation, parameter):
     for text in NASTY_TEXTS:
-        if parameter.kind is Kind.STATUSES and "," in text:
+        if parameter.kind is Kind.CHOICES and "," in text:
             continue  # text spells a list here, and JSON has lists
         values = with_job(operation, parameter.name, text)
-        outcomes = [outcome(read, operation, parameter, values) for read in (from_pairs, from_json, as_given)]
+        outcomes = [outcome(read, values) for read in (from_pairs(operation), operation.from_json, operation.query)]
         assert outcomes[0] == outcomes[1] == outcomes[2], text
 
 
-def from_pairs(operation: Operation, values: dict[str, Any]) -> dict[str, object]:
-    return from_text(operation, values.items())
+def from_pairs(operation: Operation[Any]) -> Callable[[dict[str, Any]], object]:
+    return lambda values: operation.from_text(values.items())
 
 
-def as_given(_operation: Operation, values: dict[str, Any]) -> dict[str, object]:
-    """Python hands its keywords to the store without a door in between."""
-    return values
-
-
-def outcome(read: Any, operation: Operation, parameter: Parameter, values: dict[str, Any]) -> object:
+def outcome(read: Callable[[dict[str, Any]], object], values: dict[str, Any]) -> object:
     try:
-        return in_query(operation, parameter, read(operation, values))
+        return read(values)
     except InvalidParameter as error:
         return str(error)
 
@@ -299,7 +287,7 @@ def test_any_time_is_what_the_calendar_says(text):
 def test_any_pairs_raise_nothing_but_a_bounded_refusal(operation, pairs):
     message = ""
     try:
-        from_text(operation, pairs)
+        operation.from_text(pairs)
     except InvalidParameter as error:
         message = str(error)
     assert len(message) <= LONGEST_MESSAGE
@@ -317,7 +305,7 @@ JSON = st.recursive(
 def test_any_json_value_has_the_right_type_or_is_refused(target, value):
     operation, parameter = target
     try:
-        from_json(operation, with_job(operation, parameter.name, value))
+        operation.from_json(with_job(operation, parameter.name, value))
     except InvalidParameter as error:
         assert_refusal_is_fit(error, parameter)
     else:
@@ -332,16 +320,16 @@ INSTANTS = st.integers(MIN_US, MAX_US)
 @given(INSTANTS, st.integers(-1439, 1439))
 @settings(QUICK)
 def test_an_instant_survives_its_text_and_its_datetime(us, minutes):
-    assert stats_query({"after": instant_text(us)}).after_us == us
-    assert stats_query({"after": instant_datetime(us)}).after_us == us
+    assert JOB_STATS.query({"after": instant_text(us)}).after_us == us
+    assert JOB_STATS.query({"after": instant_datetime(us)}).after_us == us
     zone = timezone(timedelta(minutes=minutes))
     try:
         local = instant_datetime(us).astimezone(zone)
     except OverflowError:
         return
-    assert stats_query({"after": local}).after_us == us
-    assert stats_query({"after": local.isoformat()}).after_us == us
-    assert stats_query({"after": local.isoformat().replace("+", " ")}).after_us == us
+    assert JOB_STATS.query({"after": local}).after_us == us
+    assert JOB_STATS.query({"after": local.isoformat()}).after_us == us
+    assert JOB_STATS.query({"after": local.isoformat().replace("+", " ")}).after_us == us
 
 
 @given(INSTANTS, INSTANTS)
@@ -349,33 +337,34 @@ def test_an_instant_survives_its_text_and_its_datetime(us, minutes):
 def test_a_window_is_kept_or_refused_by_its_order(after, before):
     values: dict[str, object] = {"after": instant_text(after), "before": instant_text(before)}
     if after <= before:
-        assert stats_query(values) == StatsQuery(after, before)
+        query = JOB_STATS.query(values)
+        assert (query.after_us, query.before_us) == (after, before)
     else:
         with pytest.raises(InvalidParameter, match=r"after.* before"):
-            stats_query(values)
+            JOB_STATS.query(values)
 
 
 @given(st.integers(1, 1000), st.integers(0, LARGEST), st.booleans())
 @settings(QUICK)
 def test_numbers_and_flags_survive_their_text(limit, offset, flag):
     given_values = {"limit": limit, "offset": offset, "order_desc": flag}
-    assert from_text(LIST_JOBS, [(name, str(value).lower()) for name, value in given_values.items()]) == given_values
-    query = jobs_query(given_values)
+    query = LIST_JOBS.from_text([(name, str(value).lower()) for name, value in given_values.items()])
+    assert query == LIST_JOBS.query(given_values)
     assert (query.limit, query.offset, query.order_desc) == (limit, offset, flag)
 
 
 @given(st.lists(st.sampled_from(Status), min_size=1))
 @settings(QUICK)
 def test_statuses_survive_their_text(statuses):
-    read = from_text(LIST_JOB_EXECUTIONS, [("status", ",".join(statuses))])
-    assert executions_query(read).statuses == executions_query({"status": statuses}).statuses == frozenset(statuses)
+    for pairs in ([("status", ",".join(statuses))], [("status", status) for status in statuses]):
+        assert LIST_JOB_EXECUTIONS.from_text(pairs) == LIST_JOB_EXECUTIONS.query({"status": statuses})
 
 
 @given(st.integers(0, LARGEST))
 @settings(QUICK)
 def test_a_job_number_means_the_same_as_a_number_and_as_text(number):
-    assert job_ref(number) == job_ref(str(number))
-    assert job_ref(number).number == number
+    assert JOB_STATS.query({"job_id": number}) == JOB_STATS.query({"job_id": str(number)})
+    assert JobRef.of(str(number)).number == number
 
 
 # Search
@@ -393,8 +382,8 @@ def test_a_part_of_a_text_in_blanks_and_any_case_is_found_where_letters_stand_al
 @given(TERMS)
 @settings(QUICK)
 def test_a_query_holds_the_needle_and_what_it_means(term):
-    query = executions_query({"search": term})
-    assert query.needle == jobs_query({"search": term}).needle == normalise_term(term)
+    query = LIST_JOB_EXECUTIONS.query({"search": term})
+    assert query.needle == LIST_JOBS.query({"search": term}).needle == normalise_term(term)
     assert query.meant == statuses_meant(normalise_term(term))
 
 

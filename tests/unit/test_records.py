@@ -16,6 +16,7 @@ from jobstore.language import instants, records
 from jobstore.language.errors import InvalidRecord, InvalidSchedule
 from jobstore.language.models import STATUS_CODES
 from jobstore.storage import documents
+from tests.instants import NO_MOMENTS, NO_TIMES, TIMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,36 +128,19 @@ def test_an_end_is_one_of_three_words(value):
 
 
 @pytest.mark.parametrize(
-    ("text", "us"),
-    [
-        ("2026-01-15T12:00:00Z", NOON),
-        ("2026-01-15T20:00:00+08:00", NOON),
-        ("2026-01-15T06:30:00-05:30", NOON),
-        ("2026-01-15t12:00:00z", NOON),
-        ("2026-01-15 12:00:00Z", NOON),
-        ("2026-01-15T12:00:00.000001Z", NOON + 1),
-        ("2026-01-15T12:00:00.5Z", NOON + 500_000),
-        ("2026-01-15T12:00:00.1234567Z", NOON + 123_456),
-        ("0001-01-01T00:00:00Z", instants.MIN_US),
-        ("9999-12-31T23:59:59.999999Z", instants.MAX_US),
-        (datetime(2026, 1, 15, 12, tzinfo=UTC), NOON),
-        (datetime(2026, 1, 15, 20, tzinfo=timezone(timedelta(hours=8))), NOON),
-    ],
+    ("given", "us"),
+    [*TIMES.items(), (datetime(2026, 1, 15, 12, tzinfo=UTC), NOON),
+     (datetime(2026, 1, 15, 20, tzinfo=timezone(timedelta(hours=8))), NOON)],
 )  # fmt: skip
-def test_an_instant_is_rfc_3339_or_an_aware_datetime(text, us):
-    assert values.checked_instant(text, "at") == us
-    assert values.quick_instant(text, "at") == us
+def test_an_instant_is_what_queries_take(given, us):
+    assert values.checked_instant(given, "at") == us
+    assert values.quick_instant(given, "at") == us
 
 
 @pytest.mark.parametrize(
     "value",
-    ["2026-01-15", "2026-01-15T12:00:00", "20260115T120000Z", "2026-01-15T12:00Z", "2026-02-30T00:00:00Z",
-     "2026-01-15T24:00:00Z", "2026-01-15T12:60:00Z", "2026-01-15T12:00:60Z", "2026-01-15T12:00:00+24:00",
-     "2026-01-15T12:00:00+08:60", "2026-01-15T12:00:00.Z", "２026-01-15T12:00:00Z", "2026-01-15T+2:00:00Z",
-     "2026-01-15T12:00:00.12345_Z", "2026-01-15T12:00:00.１23456Z", "0000-01-01T00:00:00Z",
-     "0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-23:59", "now", "", 1768464000, 1.5, None, True, b"x", ["x"],
-     datetime(2026, 1, 15, 12), datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
-     datetime(2026, 1, 15, tzinfo=UnusableZone())],
+    [*NO_TIMES, *NO_MOMENTS, 1768464000, 1.5, None, True, b"x", ["x"], datetime(2026, 1, 15, 12),
+     datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))), datetime(2026, 1, 15, tzinfo=UnusableZone())],
 )  # fmt: skip
 def test_what_names_no_instant_is_refused(value):
     for read in (values.checked_instant, values.quick_instant):
@@ -173,7 +157,7 @@ def test_the_quick_reading_of_an_instant_undoes_its_text(us):
 
 @given(
     st.integers(instants.MIN_US, instants.MAX_US).map(instants.instant_text), st.integers(0, 27),
-    st.sampled_from("09:.-TtZz +１_") | st.just(""), st.booleans(),
+    st.sampled_from("09:.-TtZz +１_")  | st.just(""), st.booleans(),
 )  # fmt: skip
 def test_the_quick_reading_refuses_what_the_other_refuses(text, place, letter, is_added):
     text = text[:place] + letter + text[place if is_added else place + 1 :]
@@ -404,7 +388,7 @@ def test_history_is_not_judged():
         ({**RUN, "error": "x" * 65537}, "error must be"),
         ({**RUN, "result": float("nan")}, "result must be"),
         ({**RUN, "parameters_snapshot": {"a": object()}}, "parameters_snapshot must be"),
-        ({**RUN, "started_at": "2026-01-15"}, "started_at must be"),
+        ({**RUN, "started_at": "2026-01"}, "started_at must be"),
         ({**RUN, "completed_at": 5}, "completed_at must be"),
         ({**RUN, "jobname": 5}, "did you mean 'job_name'"),
         ("x", "must be a JSON object"),

@@ -3,14 +3,13 @@
 import contextlib
 import logging
 import shutil
-from collections.abc import Mapping
 from typing import NoReturn
 
 import pytest
 
 import jobstore
 from jobstore.language import errors
-from jobstore.language.parameters import Operation
+from jobstore.language.query import Query
 from jobstore.wsgi import create_app
 
 UNAVAILABLE = "The job store is unavailable"
@@ -21,7 +20,7 @@ class Failing(jobstore.JobStore):
 
     failure: Exception
 
-    def _answer(self, operation: Operation, values: Mapping[str, object]) -> NoReturn:
+    def answer(self, query: Query) -> NoReturn:
         raise self.failure
 
     def fresh(self) -> NoReturn:

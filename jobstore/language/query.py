@@ -1,0 +1,147 @@
+"""The query values: what a caller asks for, checked, frozen and complete.
+
+A query is built once, by its `Operation` (`jobstore.language.parameters`), and its fields are the operation's
+parameters: instants in microseconds (``after_us``), everything else under the parameter's own name. Whatever answers
+queries reads these fields and checks nothing again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from jobstore.language.errors import InvalidParameter
+from jobstore.language.instants import instant_text
+from jobstore.language.search import fold, statuses_meant
+
+if TYPE_CHECKING:
+    from jobstore.language.models import Status
+
+_LARGEST_NUMBER: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class JobRef:
+    """How a caller named a job: the exact name to try first, then the number, if it can be one."""
+
+    name: str
+    number: int | None
+
+    @classmethod
+    def of(cls, name: str) -> JobRef:
+        """The reference that a text is.
+
+        >>> JobRef.of("sync_klines_1h").number, JobRef.of("007").number
+        (None, 7)
+        """
+        number = int(name) if name.isascii() and name.isdigit() else None
+        return cls(name, number if number is not None and number <= _LARGEST_NUMBER else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A search term: trimmed, and folded as searches compare it; both are empty for no search."""
+
+    text: str
+    needle: str
+
+    @classmethod
+    def of(cls, text: str) -> Term:
+        """The term that a caller typed.
+
+        >>> Term.of(" KLINE ")
+        Term(text='KLINE', needle='kline')
+        """
+        trimmed = text.strip()
+        return cls(trimmed, fold(trimmed))
+
+
+NO_TERM: Final = Term("", "")
+
+
+class Query:
+    """What every query value is."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsQuery(Query):
+    """`list_jobs`."""
+
+    search: Term
+    limit: int
+    offset: int
+    order_by: str
+    order_desc: bool
+    job_type: str | None
+    job_category: str | None
+    enabled: bool | None
+
+    @property
+    def needle(self) -> str:
+        """The folded search term, "" for no search."""
+        return self.search.needle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobQuery(Query):
+    """`get_job`."""
+
+    job_id: JobRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionsQuery(Query):
+    """`list_job_executions`; both bounds are inclusive."""
+
+    search: Term
+    limit: int
+    offset: int
+    order_by: str
+    order_desc: bool
+    before_us: int | None
+    after_us: int | None
+    status: frozenset[Status] | None
+    trace_id: str | None
+
+    def __post_init__(self) -> None:
+        check_window(self.after_us, self.before_us)
+
+    @property
+    def needle(self) -> str:
+        """The folded search term, "" for no search."""
+        return self.search.needle
+
+    @property
+    def meant(self) -> frozenset[Status]:
+        """The statuses that the search term means."""
+        return statuses_meant(self.search.needle)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobExecutionsQuery(ExecutionsQuery):
+    """`get_job_executions`: the same, of one job."""
+
+    job_id: JobRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatsQuery(Query):
+    """`job_stats`; both bounds are inclusive."""
+
+    job_id: JobRef | None
+    before_us: int | None
+    after_us: int | None
+
+    def __post_init__(self) -> None:
+        check_window(self.after_us, self.before_us)
+
+
+def check_window(after_us: int | None, before_us: int | None) -> None:
+    """Raises `InvalidParameter` where the lower bound is later than the upper one."""
+    if after_us is not None and before_us is not None and after_us > before_us:
+        raise InvalidParameter(
+            f"after must not be later than before; received after={instant_text(after_us)} "
+            f"and before={instant_text(before_us)}; swap them"
+        )
