@@ -44,14 +44,14 @@ from jobstore.language.models import (
     StatsDocument,
     Status,
 )
-from jobstore.queries import Queries, get_job, get_job_executions, job_stats, list_job_executions, list_jobs
-from jobstore.store import JobStore, open  # noqa: A004 - read as jobstore.open
 
 if TYPE_CHECKING:
     from jobstore.http.client import connect
     from jobstore.language.schemas import Execution, Job
+    from jobstore.queries import Queries, get_job, get_job_executions, job_stats, list_job_executions, list_jobs
     from jobstore.recording.prune import Retention
     from jobstore.recording.recorder import Recorder
+    from jobstore.store import JobStore, open  # noqa: A004 - read as jobstore.open
     from jobstore.transfer.backup import backup, check
     from jobstore.transfer.dump import dump, load
     from jobstore.transfer.export import export
@@ -111,6 +111,8 @@ __all__ = [
 _LATE = {
     "Execution": "jobstore.language.schemas",
     "Job": "jobstore.language.schemas",
+    "JobStore": "jobstore.store",
+    "Queries": "jobstore.queries",
     "Recorder": "jobstore.recording.recorder",
     "Retention": "jobstore.recording.prune",
     "backup": "jobstore.transfer.backup",
@@ -118,9 +120,15 @@ _LATE = {
     "connect": "jobstore.http.client",
     "dump": "jobstore.transfer.dump",
     "export": "jobstore.transfer.export",
+    "get_job": "jobstore.queries",
+    "get_job_executions": "jobstore.queries",
+    "job_stats": "jobstore.queries",
+    "list_job_executions": "jobstore.queries",
+    "list_jobs": "jobstore.queries",
     "load": "jobstore.transfer.dump",
+    "open": "jobstore.store",
 }
-"""Names whose modules need more than a reader does: imported when they are first asked for."""
+"""Names and their modules, imported when they are first asked for: a reader needs no writer, a command neither."""
 
 
 def __getattr__(name: str) -> object:

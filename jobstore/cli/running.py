@@ -9,10 +9,13 @@ import click
 
 from jobstore.cli.app import SHELLS, print_completion
 from jobstore.cli.command import Command
-from jobstore.cli.options import STORE_VARIABLE, ascii_integer, once
-from jobstore.language.errors import InvalidParameter
+from jobstore.cli.options import STORE_VARIABLE, once
+from jobstore.cli.when import length_option
+from jobstore.language.errors import InvalidParameter, shown
 
 COMMAND_WORDS = "jobstore.command"
+_UNITS = {"k": 1024, "m": 1024**2}
+_LONGEST_SIZE = 10
 NO_COMMAND = "COMMAND is missing: put it after '--'."
 
 
@@ -44,6 +47,9 @@ def _exec(
     timeout: str | None,
     category: str | None,
     job_type: str | None,
+    timezone: str | None,
+    keep_output: str | None,
+    on_failure: str | None,
 ) -> int:
     ctx = click.get_current_context()
     command = ctx.meta[COMMAND_WORDS]
@@ -53,8 +59,7 @@ def _exec(
         raise click.UsageError(NO_COMMAND, ctx)
     if schedule is not None and interval is not None:
         raise click.UsageError("--schedule and --interval exclude each other; give one.", ctx)
-    interval_seconds = ascii_integer(interval, "--interval", 1)
-    timeout_seconds = ascii_integer(timeout, "--timeout", 1)
+    interval_seconds, timeout_seconds = length_option(interval, "--interval"), length_option(timeout, "--timeout")
     from jobstore.integrations.command import run  # noqa: PLC0415 - writers are heavy
 
     return run(
@@ -66,7 +71,27 @@ def _exec(
         timeout_seconds=timeout_seconds,
         category=category,
         job_type=job_type,
+        timezone=timezone,
+        keep_output=size_option(keep_output, "--keep-output"),
+        on_failure=on_failure,
     )
+
+
+def size_option(text: str | None, option: str) -> int | None:
+    """The bytes that an option asks for.
+
+    >>> size_option("64k", "--keep-output"), size_option("0", "--keep-output")
+    (65536, 0)
+
+    Raises:
+        InvalidParameter: it is no size.
+    """
+    if text is None:
+        return None
+    number, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in _UNITS else (text, "")
+    if not (number.isascii() and number.isdecimal() and len(number) < _LONGEST_SIZE):
+        raise InvalidParameter(f"{option} must be bytes, or a size such as 64k or 1M; received {shown(text)}")
+    return int(number) * _UNITS.get(unit, 1)
 
 
 exec_ = _ExecCommand(
@@ -74,21 +99,38 @@ exec_ = _ExecCommand(
     callback=_exec,
     help="""Run COMMAND and record it as an execution of JOB.
 
-    The store and the job are made if they are not there. Output and exit code pass through; past the time-out the
-    command and all it started are killed, and the exit code is 124. A store that cannot be written is told on stderr
-    and never stops the command.""",
+    The command runs, sees its own descriptors, signals and output, and ends with its own code, whatever happens to
+    the store. The store and the job are created if they do not exist. After a time-out the command and all it started
+    are killed, and the exit code is 124. No shell reads COMMAND: for 'cd x && y' write -- sh -c 'cd x && y'.""",
     params=[
         click.Argument(["file"], required=False, metavar="FILE", help="The store.", type=click.Path()),
         click.Argument(["job"], required=False, metavar="JOB", help="The name of the job."),
-        once("--schedule", metavar="CRON", help="When it runs, as crontab has it, so that the next run is known."),
-        once("--interval", metavar="SECONDS", help="Or: how often it runs."),
-        once("--timeout", metavar="SECONDS", help="Kill it after so long and record TIMEOUT."),
+        once("--schedule", metavar="CRON", help="When it runs, as in the crontab, so that the next run is known."),
+        once("--interval", metavar="TIME", help="Or how often it runs, such as 15m."),
+        once("--timeout", metavar="TIME", help="Kill it after this time, such as 1h30m, and record TIMEOUT."),
         once("--category", metavar="WORD", help="The job's category, such as sync or cleanup."),
         once("--type", "job_type", metavar="WORD", help="The job's type, such as kline."),
+        once("--timezone", metavar="ZONE", help="The zone of a store that is created. Default: this machine's."),
+        once(
+            "--keep-output",
+            metavar="SIZE",
+            help="Keep this much of the end of the output, up to 60k, in the result. 0: no pipe, nothing is kept. "
+            "[default: 8k]",
+        ),
+        once(
+            "--on-failure",
+            metavar="CMD",
+            help="A shell command to run after a failure or time-out. It is given JOBSTORE_JOB, "
+            "JOBSTORE_EXECUTION_ID, JOBSTORE_STATUS and JOBSTORE_ERROR.",
+        ),
     ],
     examples=[
         ("jobstore exec jobs.db nightly --timeout 3600 -- rsync -a /data /backup", ""),
-        ("0 2 * * * jobstore exec /var/lib/jobs.db nightly --schedule '0 2 * * *' -- nightly.sh", "in a crontab"),
+        ("jobstore exec jobs.db nightly --on-failure 'echo $JOBSTORE_ERROR | mail -s nightly me' -- nightly.sh", ""),
+        (
+            "0 2 * * * /usr/bin/jobstore exec /srv/jobs.db nightly --schedule '0 2 * * *' -- /srv/job",
+            "in a crontab",
+        ),
     ],
 )
 

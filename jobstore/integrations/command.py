@@ -1,36 +1,31 @@
 """``jobstore exec``: a command run and recorded, for crontab and systemd.
 
-The command comes first: whatever is wrong with the store is told on stderr, and the command runs all
-the same, with its own output and exit code.
+The command runs, sees its own descriptors, signals and output, and ends with its own code, whatever happens to the
+store, to the disk or to our messages.
 """
 
 from __future__ import annotations
 
 import os
-import socket
-import sys
-from datetime import UTC, datetime
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from jobstore.integrations.processgroup import GRACE_SECONDS, NOT_EXECUTABLE, Ended, Group, signals_passed_on
-from jobstore.language.errors import Conflict, InvalidParameter, InvalidSchedule, JobStoreError, NotFound
-from jobstore.language.models import Status
+from jobstore.integrations.output import TAIL_BYTES, say
+from jobstore.integrations.processgroup import GRACE_SECONDS, NOT_EXECUTABLE, Group, signals_passed_on
+from jobstore.integrations.runrecord import RunRecord
+from jobstore.language.errors import InvalidParameter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from jobstore.recording.recorder import Recorder
-
-DEFAULT_CATEGORY: Final = "scheduled"
-DEFAULT_TYPE: Final = "command"
-PATIENCE_BEFORE_SECONDS: Final = 2.0
-"""How long a busy store may keep the command from starting; its start is then recorded with its end."""
-PATIENCE_AFTER_SECONDS: Final = 30.0
+LARGEST_KEPT_BYTES: Final = 60 * 1024
+"""Of the output: a result holds 64 KiB of JSON."""
+HOOK_SECONDS: Final = 60.0
 
 _LONGEST_COMMAND = 4000
-_LOCALTIME = Path("/etc/localtime")
+_LONGEST_ERROR = 32 * 1024
+"""In a variable: Linux takes 128 KiB in one."""
 
 
 def run(
@@ -43,32 +38,41 @@ def run(
     timeout_seconds: float | None = None,
     category: str | None = None,
     job_type: str | None = None,
+    timezone: str | None = None,
+    keep_output: int | None = None,
+    on_failure: str | None = None,
     grace_seconds: float = GRACE_SECONDS,
     stdout: int = 1,
     stderr: int = 2,
 ) -> int:
-    """Runs a command, records the run as an execution of `job` and returns the exit code for the shell.
+    """Run a command, record the run as an execution of `job` and return the exit code for the shell.
 
-    The store and the job are made if they are not there, the store in the zone of this machine, which is
-    the one that crontab reads its lines in. Output goes on as it comes. SIGTERM, SIGINT, SIGHUP and
-    SIGQUIT are passed on to the command and all it started.
+    The store and the job are created if they do not exist. Output is passed on as it comes. Signals that would end
+    this process are sent to the command and everything it started.
 
     Args:
         path: the store.
-        job: the name of the job.
-        command: the program and its arguments; no shell.
-        schedule: the cron expression, so that the next run is known. Not given, what the job has stays.
+        job: the name of the job; what no name may hold is written as in a URL (``reports/daily`` is
+            ``reports%2Fdaily``).
+        command: the program and its arguments; no shell reads them.
+        schedule: the cron expression, so that the next run is known. Not given: the job keeps what it has.
         interval_seconds: or the interval.
-        timeout_seconds: after so long the whole process group gets SIGTERM, then SIGKILL.
+        timeout_seconds: after this time the whole process group gets SIGTERM, then SIGKILL.
         category: the job's category; ``scheduled`` for a new job unless given.
         job_type: the job's type; ``command`` for a new job unless given.
+        timezone: the IANA zone of a store that is created; this machine's unless given.
+        keep_output: keep this many bytes of the end of the output in ``result["output"]``, after a failure too. Not
+            given: 8 KiB, in ``result`` after a success and in ``error`` after a failure. 0: keep nothing; the
+            command then writes to `stdout` and `stderr` itself, with no pipe between.
+        on_failure: a shell command to run after a run that failed or timed out, with ``JOBSTORE_JOB``,
+            ``JOBSTORE_EXECUTION_ID``, ``JOBSTORE_STATUS`` and ``JOBSTORE_ERROR``; at most a minute.
         grace_seconds: between SIGTERM and SIGKILL.
         stdout: the file descriptor that gets the command's output.
-        stderr: the one that gets the rest.
+        stderr: the one that gets its messages.
 
     Returns:
-        The command's own exit code; 128 and the signal's number where a signal killed it, 124 after a
-        time-out, 127 where there is no such command, 126 where it cannot be executed.
+        The command's own exit code; 128 and the signal's number if a signal killed it, 124 after a time-out, 127 if
+        there is no such command, 126 if it cannot be executed.
 
     Raises:
         InvalidParameter: the command is empty.
@@ -82,126 +86,40 @@ def run(
         "job_category": category,
         "job_type": job_type,
     }
-    given = {key: value for key, value in definition.items() if value is not None}
-    record = _Record(Path(path), job, {**given, "parameters": {"command": _shown_command(command)}})
-    group = Group(command, stdout=stdout, stderr=stderr)
+    given: dict[str, Any] = {key: value for key, value in definition.items() if value is not None}
+    given["parameters"] = {"command": _shown_command(command)}
+    kept = TAIL_BYTES if keep_output is None else min(keep_output, LARGEST_KEPT_BYTES)
+    record = RunRecord(Path(path), job, given, timezone=timezone, keeps_always=bool(keep_output))
+    group = Group(command, stdout=stdout, stderr=stderr, keep_bytes=kept)
     with signals_passed_on(group):
         record.begin()
         ended = group.start() or group.wait(timeout_seconds=timeout_seconds, grace_seconds=grace_seconds)
         record.end(ended)
-    group.drain()
-    if ended.exit_code >= NOT_EXECUTABLE and ended.reason and not ended.tail:
-        _say(ended.reason)
+    group.drain(patience_seconds=grace_seconds if ended.timed_out else None)
+    if ended.exit_code >= NOT_EXECUTABLE and ended.seconds is None and ended.reason:
+        say(ended.reason)
+    if ended.exit_code and on_failure:
+        _run_hook(on_failure, record.facts(), stdout, stderr)
     return ended.exit_code
 
 
-class _Record:
-    """The run on its way into the store; nothing of it raises."""
+def _run_hook(hook: str, facts: dict[str, str], stdout: int, stderr: int) -> None:
+    """Tell somebody of a failure; that this fails, too, is said and nothing more."""
+    import subprocess  # noqa: PLC0415 - beside its use, as all that may fail
 
-    def __init__(self, path: Path, job: str, definition: dict[str, Any]) -> None:
-        self._path, self._job, self._definition = path, job, definition
-        self._started_at = datetime.now(UTC)
-        self._recorder: Recorder | None = None
-        self._execution_id: str | None = None
-        self._is_started = False
-
-    def begin(self) -> None:
-        """Records the start, if that is quickly done; else it is tried again at the end."""
-        self._attempt(self._record_start, PATIENCE_BEFORE_SECONDS)
-
-    def end(self, ended: Ended) -> None:
-        """Records the end, and the start if that could not be done before."""
-        at = datetime.now(UTC)
-        problem = self._attempt(lambda recorder: self._record_end(recorder, ended, at), PATIENCE_AFTER_SECONDS)
-        if problem is not None:
-            _say(f"this run of {self._job} is not recorded: {problem}")
-        if self._recorder is not None:
-            self._recorder.close()
-
-    def _attempt(self, step: Callable[[Recorder], None], patience_seconds: float) -> str | None:
-        """What kept the step from being taken; none if it was."""
-        try:
-            if self._recorder is not None:
-                self._recorder.close()
-            self._recorder = _open(self._path, patience_seconds)
-            step(self._recorder)
-        except JobStoreError as error:
-            return error.message
-        except Exception as error:  # noqa: BLE001 - the command comes first
-            return f"{type(error).__name__}: {error}"
-        return None
-
-    def _record_start(self, recorder: Recorder) -> None:
-        if self._execution_id is None:
-            self._save_job(recorder)
-            self._execution_id = recorder.enqueue(self._job, worker_id=socket.gethostname(), at=self._started_at)
-        if not self._is_started:
-            recorder.start(self._execution_id, at=self._started_at)
-            self._is_started = True
-
-    def _record_end(self, recorder: Recorder, ended: Ended, at: datetime) -> None:
-        self._record_start(recorder)
-        assert self._execution_id is not None  # noqa: S101 - the line above gave it
-        result: dict[str, Any] = {"exit_code": ended.exit_code}
-        error = None
-        if ended.reason is None:
-            result |= {"output": ended.tail} if ended.tail else {}
-        else:
-            error = f"{ended.reason}\n{ended.tail}".rstrip()
-        recorder.finish(self._execution_id, _status(ended), result=result, error=error, at=at)
-
-    def _save_job(self, recorder: Recorder) -> None:
-        """Adds the job or updates it by what was given; a schedule that cannot be is left out and said."""
-        definition = {**self._words_kept(), **self._definition}
-        try:
-            recorder.save_job(self._job, **definition)
-        except InvalidSchedule as error:
-            _say(f"the job {self._job} is recorded without its schedule: {error}")
-            unscheduled = {key: definition[key] for key in definition if key not in ("schedule", "interval_seconds")}
-            recorder.save_job(self._job, **unscheduled)
-
-    def _words_kept(self) -> dict[str, str]:
-        """The type and the category of a job that is there."""
-        from jobstore.store import open as open_store  # noqa: PLC0415 - beside its use, as all that may fail
-
-        with open_store(self._path) as store:
-            try:
-                found = store.get_job(self._job)
-            except (NotFound, InvalidParameter):
-                return {"job_type": DEFAULT_TYPE, "job_category": DEFAULT_CATEGORY}
-        return {"job_type": found["job_type"], "job_category": found["job_category"]}
-
-
-def _open(path: Path, timeout_seconds: float) -> Recorder:
-    """The recorder; a store that is made has the zone of this machine."""
-    from jobstore.recording.recorder import Recorder  # noqa: PLC0415 - heavy, and the command must run without it, too
-
-    if path.exists():
-        return Recorder(path, timeout_seconds=timeout_seconds)
+    environment = {**os.environ, **{f"JOBSTORE_{key}": value[:_LONGEST_ERROR] for key, value in facts.items()}}
     try:
-        return Recorder(path, timezone=local_timezone(), timeout_seconds=timeout_seconds)
-    except Conflict:  # another process has just made it
-        return Recorder(path, timeout_seconds=timeout_seconds)
-
-
-def local_timezone() -> str:
-    """The IANA name of this machine's time zone, ``UTC`` where it does not tell."""
-    from jobstore.language.errors import InvalidRecord  # noqa: PLC0415
-    from jobstore.language.schedule import check_timezone  # noqa: PLC0415 - croniter is heavy
-
-    linked = os.path.realpath(_LOCALTIME).partition("zoneinfo/")[2]
-    for name in (os.environ.get("TZ", "").removeprefix(":"), linked):
-        try:
-            return check_timezone(name)
-        except InvalidRecord:
-            continue
-    return "UTC"
-
-
-def _status(ended: Ended) -> Status:
-    if ended.timed_out:
-        return Status.TIMEOUT
-    return Status.SUCCESS if ended.exit_code == 0 else Status.FAILURE
+        done = subprocess.run(  # noqa: S603 - to run what one is given is the task
+            ["/bin/sh", "-c", hook], env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+            timeout=HOOK_SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        say(f"the --on-failure command did not end within {HOOK_SECONDS:g} s and was killed")
+    except (OSError, ValueError) as error:
+        say(f"the --on-failure command could not be started: {error}")
+    else:
+        if done.returncode:
+            say(f"the --on-failure command ended with exit code {done.returncode}")
 
 
 def _shown_command(command: Sequence[str]) -> list[str]:
@@ -214,7 +132,3 @@ def _shown_command(command: Sequence[str]) -> list[str]:
         if room <= 0:
             break
     return shown
-
-
-def _say(message: str) -> None:
-    print(f"jobstore: {message}", file=sys.stderr, flush=True)  # noqa: T201 - of a command line

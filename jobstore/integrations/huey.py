@@ -33,9 +33,9 @@ from typing import TYPE_CHECKING, Any
 from huey import signals
 from huey.exceptions import TaskTimeout
 
-from jobstore.integrations.command import local_timezone
 from jobstore.integrations.cronfields import field_text, keeps_clear, same_zone, weekday_text
 from jobstore.integrations.journal import Journal, wait_for
+from jobstore.integrations.localzone import local_timezone
 from jobstore.integrations.names import job_name
 from jobstore.integrations.outcomes import bounded, error_text, kept_result, traceback_result
 from jobstore.language.errors import Conflict, InvalidSchedule, NotFound
@@ -229,7 +229,7 @@ class Mirror:
         description = (task_class.__doc__ or "").strip() or None
         schedule, reason = None, None
         if hasattr(task_class, "validate_datetime"):
-            zone = "UTC" if self._huey.utc else local_timezone()
+            zone = "UTC" if self._huey.utc else local_timezone().name
             schedule, reason = cron_of(task_class, zone, self._store.timezone, datetime.now(UTC).year)
         if reason is not None:
             description = f"{description or task_class.__name__}; external, for {reason}"

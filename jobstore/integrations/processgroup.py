@@ -1,104 +1,165 @@
-"""One command in a process group of its own: its output passed on, its time bounded, its signals shared.
+"""One command in a process group of its own: its time bounded, its signals shared, its output passed on.
 
-The command leads a new session, so that it and all it starts can be ended together. Output goes on as
-it comes, byte for byte, and its end is kept. What the command leaves running in the background may
-keep its pipes open; nobody waits for that.
+The command leads a new session, so that it and all it starts can be ended together. At a terminal it stays in the
+terminal's own group instead: the keyboard's signals reach it as they would without us, and it may read.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import select
 import signal
 import subprocess
 import threading
 import time
 from collections import deque
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from jobstore.integrations.output import TAIL_BYTES, Pump, Tail, is_one_file, say
+from jobstore.integrations.programs import NOT_EXECUTABLE, NOT_FOUND, why_not_started, without_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
+__all__ = ["NOT_EXECUTABLE", "NOT_FOUND", "SIGNALLED", "TIMED_OUT", "Ended", "Group", "signals_passed_on"]
+
 TIMED_OUT: Final = 124
 """As ``timeout`` exits."""
-NOT_EXECUTABLE: Final = 126
-"""As a shell says it, and the next one, too."""
-NOT_FOUND: Final = 127
 SIGNALLED: Final = 128
 """Plus the number of the signal."""
 
 GRACE_SECONDS: Final = 10.0
 """Between SIGTERM and SIGKILL."""
-TAIL_BYTES: Final = 8 * 1024
-"""Of the output, both streams together."""
 DRAIN_SECONDS: Final = 5.0
-"""For what was written before the end to reach a slow reader, before the end is told."""
+"""For what was written before the end to reach a slow reader, before the end is recorded."""
 
-_CHUNK = 64 * 1024
 _POLL_SECONDS = 0.02
-_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_COERCED = frozenset({"C.UTF-8", "C.utf8", "UTF-8"})
+_KEYBOARD = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP})
+_OURS = frozenset(
+    {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU}
+    | {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}  # a fault of this very process
+    | {signal.SIGPIPE, signal.SIGXFSZ}  # Python ignores them, and the command gets its own
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """How a command ended.
 
     Attributes:
         exit_code: 0 to 255, as a shell reports it; 124 after a time-out.
         reason: why it failed, in a few words; none for exit code 0.
-        tail: the end of its output, as text.
+        tail: the end of its output.
+        seconds: how long it ran; none where it never did.
         timed_out: whether its time was up.
     """
 
     exit_code: int
     reason: str | None
-    tail: str
+    tail: Tail
+    seconds: float | None = None
     timed_out: bool = False
 
 
 class Group:
     """A command that runs; `start`, then `wait`, then `drain`."""
 
-    def __init__(self, command: Sequence[str | os.PathLike[str]], *, stdout: int = 1, stderr: int = 2) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        stdout: int = 1,
+        stderr: int = 2,
+        keep_bytes: int = TAIL_BYTES,
+    ) -> None:
         """Prepares to run a command, without a shell.
 
         Args:
             command: the program and its arguments.
             stdout: the file descriptor its output goes on to.
             stderr: the same for what it says beside its output.
+            keep_bytes: of the end of its output; with 0 it writes to the two descriptors itself.
         """
         self._command = list(command)
         self._targets = stdout, stderr
-        self._tail = _Tail()
-        self._pumps: list[_Pump] = []
+        self._keep_bytes = keep_bytes
+        self._tail = Tail(keep_bytes or TAIL_BYTES)
+        self._pumps: list[Pump] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._early: deque[int] = deque()
+        self._is_over = False
+        self._is_at_terminal = _is_at_terminal()
+        self._started = self._seconds = 0.0
 
     def start(self) -> Ended | None:
         """Starts it; how it ended if it could not be started."""
+        outputs = self._outputs()
+        self._started = time.monotonic()
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - to run what one is given is the task
-                self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, start_new_session=True
-            )
-        except FileNotFoundError:
-            return self._not_started(NOT_FOUND, "command not found")
-        except (OSError, ValueError) as error:
-            return self._not_started(NOT_EXECUTABLE, getattr(error, "strerror", None) or str(error))
-        sources = self._process.stdout, self._process.stderr
-        self._pumps = [
-            _Pump(source, target, self._tail)
-            for source, target in zip(sources, self._targets, strict=True)
-            if source is not None
-        ]
-        while self._early:
-            self.send(self._early.popleft())
+            self._process = self._spawn(self._command, outputs)
+        except OSError as error:
+            if error.errno != errno.ENOEXEC:
+                return self._not_started(error)
+            return self._start_as_script(outputs)
+        except ValueError as error:
+            return self._not_started(error)
+        self._is_started()
         return None
 
-    def _not_started(self, exit_code: int, reason: str) -> Ended:
-        return Ended(exit_code, f"{os.fspath(self._command[0])}: {reason}", "")
+    def _start_as_script(self, outputs: tuple[int, int]) -> Ended | None:
+        try:
+            self._process = self._spawn(without_interpreter(self._command), outputs)
+        except (OSError, ValueError) as error:
+            return self._not_started(error)
+        self._is_started()
+        return None
+
+    def _is_started(self) -> None:
+        for pump in self._pumps:
+            pump.close_inlet()
+        while self._early:
+            self.send(self._early.popleft())
+
+    def _outputs(self) -> tuple[int, int]:
+        """What the command writes to: pipes of ours, or the very descriptors where there can be none."""
+        if self._keep_bytes <= 0:
+            return self._targets
+        stdout, stderr = self._targets
+        try:
+            self._pumps.append(Pump(stdout, self._tail))
+            # One pipe for both where both are one file: lines keep the order in which they were written.
+            if not is_one_file(stdout, stderr):
+                self._pumps.append(Pump(stderr, self._tail))
+        except Exception:  # noqa: BLE001 - the command comes first; its output is not kept then
+            self._let_go_of_pumps()
+            return self._targets
+        return self._pumps[0].inlet, self._pumps[-1].inlet
+
+    def _spawn(self, command: Sequence[str], outputs: tuple[int, int]) -> subprocess.Popen[bytes]:
+        """The command with every descriptor that we were given; ours close by themselves."""
+        return subprocess.Popen(  # noqa: S603 - to run what one is given is the task
+            command,
+            stdout=outputs[0],
+            stderr=outputs[1],
+            close_fds=False,
+            start_new_session=not self._is_at_terminal,
+            env=_environment(),
+        )
+
+    def _not_started(self, error: Exception) -> Ended:
+        self._let_go_of_pumps()
+        code, reason = why_not_started(self._command, error)
+        return Ended(code, reason, self._tail)
+
+    def _let_go_of_pumps(self) -> None:
+        for pump in self._pumps:
+            pump.close_inlet()
+            pump.join()
+            pump.close()
+        self._pumps.clear()
 
     def send(self, signum: int) -> bool:
         """Sends a signal to the command and all it started; False when nothing of it is left."""
@@ -106,12 +167,26 @@ class Group:
             self._early.append(signum)
             return True
         try:
-            os.killpg(self._process.pid, signum)
+            if self._is_at_terminal:
+                self._process.send_signal(signum)
+            else:
+                os.killpg(self._process.pid, signum)
         except ProcessLookupError:
             return False
         except PermissionError:  # it has become another user's
             return True
-        return True
+        return not self._is_at_terminal or self._process.returncode is None
+
+    def pass_on(self, signum: int) -> None:
+        """What is to be done with a signal that came to this process."""
+        if self._is_over or (self._is_at_terminal and signum in _KEYBOARD - {signal.SIGTSTP}):
+            return  # the keyboard has sent it to the command, too
+        if signum != signal.SIGTSTP:
+            self.send(signum)
+            return
+        if not self._is_at_terminal:
+            self.send(signal.SIGSTOP)  # SIGTSTP has no effect on a session without a terminal
+        os.kill(os.getpid(), signal.SIGSTOP)
 
     def wait(self, *, timeout_seconds: float | None = None, grace_seconds: float = GRACE_SECONDS) -> Ended:
         """Waits until the command has ended; when its time is up, ends the whole group."""
@@ -123,20 +198,26 @@ class Group:
         except subprocess.TimeoutExpired:
             self._end_group(process, grace_seconds)
             self._stop_pumps()
-            reason = f"Timed out after {timeout_seconds:g} s"
-            return Ended(TIMED_OUT, reason, self._tail.text(), timed_out=True)
+            return self._ended(TIMED_OUT, f"Timed out after {timeout_seconds:g} s", timed_out=True)
+        self._is_over = True  # what it left in the background is not ours to signal
         self._stop_pumps()
         if code < 0:
-            return Ended(SIGNALLED - code, f"Killed by {_signal_name(-code)}", self._tail.text())
-        return Ended(code, f"Exit code {code}" if code else None, self._tail.text())
+            return self._ended(SIGNALLED - code, f"Killed by {_signal_name(-code)}")
+        return self._ended(code, f"Exit code {code}" if code else None)
 
-    def drain(self) -> None:
-        """Waits until all output has gone on, however slow its reader is."""
+    def _ended(self, exit_code: int, reason: str | None, *, timed_out: bool = False) -> Ended:
+        return Ended(exit_code, reason, self._tail, self._seconds, timed_out)
+
+    def drain(self, *, patience_seconds: float | None = None) -> None:
+        """Waits until all output has gone on, however slow its reader is, or for the time that is given."""
         for pump in self._pumps:
-            pump.join()
-            pump.close()
+            pump.join(patience_seconds)
+            lost = pump.close()
+            if lost is not None:
+                say(f"output of the command could not be written: {lost.strerror or lost}")
 
     def _stop_pumps(self) -> None:
+        self._seconds = time.monotonic() - self._started
         deadline = time.monotonic() + DRAIN_SECONDS
         for pump in self._pumps:
             pump.stop()
@@ -147,6 +228,7 @@ class Group:
         """SIGTERM to all; SIGKILL to what is left after the grace, the command itself or what it started."""
         deadline = time.monotonic() + grace_seconds
         is_left = self.send(signal.SIGTERM)
+        self.send(signal.SIGCONT)  # what was stopped could not end
         while is_left and time.monotonic() < deadline:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_POLL_SECONDS)
@@ -155,24 +237,26 @@ class Group:
                 time.sleep(_POLL_SECONDS)
         self.send(signal.SIGKILL)
         process.wait()
+        self._is_over = True
 
 
 @contextmanager
 def signals_passed_on(group: Group) -> Iterator[None]:
-    """While the block runs, signals that would end this process go to the group instead.
+    """While the block runs, signals that would end or stop this process go to the group instead.
 
     What is ignored stays ignored (``nohup``), and outside of the main thread nothing changes.
     """
 
     def pass_on(signum: int, _frame: FrameType | None) -> None:
-        group.send(signum)
+        group.pass_on(signum)
 
-    before = {}
+    taken = {}
     if threading.current_thread() is threading.main_thread():
-        before = {each: signal.getsignal(each) for each in _PASSED_ON}
-    taken = {each: handler for each, handler in before.items() if handler not in (signal.SIG_IGN, None)}
-    for each in taken:
-        signal.signal(each, pass_on)
+        for each in signal.valid_signals() - _OURS:
+            handler = signal.getsignal(each)
+            if handler not in {signal.SIG_IGN, None}:
+                with suppress(OSError, ValueError):  # some are the C library's own
+                    taken[each] = signal.signal(each, pass_on)
     try:
         yield
     finally:
@@ -180,85 +264,25 @@ def signals_passed_on(group: Group) -> Iterator[None]:
             signal.signal(each, handler)
 
 
-class _Tail:
-    """The last bytes of both streams, in the order they came."""
-
-    def __init__(self) -> None:
-        self._chunks: deque[bytes] = deque()
-        self._length = 0
-        self._is_cut = False
-        self._lock = threading.Lock()
-
-    def add(self, chunk: bytes) -> None:
-        with self._lock:
-            self._chunks.append(chunk[-TAIL_BYTES:])
-            self._length += len(self._chunks[-1])
-            self._is_cut |= len(chunk) > TAIL_BYTES
-            while self._length - len(self._chunks[0]) >= TAIL_BYTES:
-                self._length -= len(self._chunks.popleft())
-                self._is_cut = True
-
-    def text(self) -> str:
-        """As text: from the beginning of a line where it was cut, without NUL."""
-        with self._lock:
-            raw, is_cut = b"".join(self._chunks), self._is_cut
-        if len(raw) > TAIL_BYTES:
-            raw, is_cut = raw[-TAIL_BYTES:], True
-        if is_cut:
-            _cut_line, newline, whole_lines = raw.partition(b"\n")
-            raw = b"\xe2\x80\xa6\n" + (whole_lines if newline and whole_lines else raw)
-        return raw.decode("utf-8", "replace").replace("\0", "\ufffd")
+def _is_at_terminal() -> bool:
+    """Whether this process may read from the terminal it was started at."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
 
 
-class _Pump:
-    """A thread that passes one stream on until it ends, or until it is told to and nothing is left to read."""
-
-    def __init__(self, source: IO[bytes], target: int, tail: _Tail) -> None:
-        self._file, self._source, self._target, self._tail = source, source.fileno(), target, tail
-        self._told, self._tell = os.pipe()
-        self._thread = threading.Thread(target=self._run, name="jobstore-output", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        with suppress(OSError):
-            os.close(self._tell)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def join(self, seconds: float | None = None) -> None:
-        self._thread.join(seconds)
-
-    def _run(self) -> None:
-        try:
-            while self._is_ready():
-                chunk = os.read(self._source, _CHUNK)
-                if not chunk:
-                    return
-                self._tail.add(chunk)
-                _write_all(self._target, chunk)
-        except OSError:
-            # Nobody reads what we pass on: closed at this end, too, the command gets its SIGPIPE.
-            self.close()
-        finally:
-            os.close(self._told)
-
-    def _is_ready(self) -> bool:
-        """Waits for something to read; False once told to stop and there is nothing."""
-        readable, _, _ = select.select([self._source, self._told], [], [])
-        if self._source in readable:
-            return True
-        readable, _, _ = select.select([self._source], [], [], 0)
-        return bool(readable)
-
-
-def _write_all(target: int, chunk: bytes) -> None:
-    view = memoryview(chunk)
-    while view:
-        try:
-            view = view[os.write(target, view) :]
-        except BlockingIOError:
-            select.select([], [target], [])
+def _environment() -> dict[bytes, bytes] | None:
+    """What we were given: in a C locale Python adds an LC_CTYPE of its own, which would change what commands do."""
+    if os.environ.get("LC_CTYPE") not in _COERCED or os.environ.get("LC_ALL"):
+        return None
+    try:
+        given = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    if any(each.startswith(b"LC_CTYPE=") for each in given):
+        return None
+    return {key: value for key, value in os.environb.items() if key != b"LC_CTYPE"}
 
 
 def _signal_name(number: int) -> str:

@@ -60,7 +60,7 @@ from jobstore.storage.writer import TIMEOUT_SECONDS, Writer
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -275,6 +275,47 @@ class Recorder:
         entry = self._entry(trace_id, worker_id, parameters, at)
         with self._writer.transaction() as connection:
             number = insert_execution(connection, name, entry)
+        self._seal_if_due(number)
+        return str(number)
+
+    def begin(
+        self,
+        name: str,
+        definition: Mapping[str, Any],
+        *,
+        defaults: Mapping[str, Any],
+        worker_id: str | None = None,
+        at: datetime | str | None = None,
+    ) -> str:
+        """Save a job and record that a run of it has started (RUNNING), in one transaction; returns the execution's id.
+
+        For programs that live as long as one run. `finish` ends it.
+
+        Args:
+            name: the job; it is created if it does not exist.
+            definition: arguments of `save_job`; what is not given stays as it is.
+            defaults: what a new job has beside them.
+            worker_id: 1 to 512 characters.
+            at: when the run started; now unless given.
+
+        Raises:
+            InvalidRecord: a value breaks its rule.
+            InvalidSchedule: the schedule could never be computed, or there are two.
+        """
+        name = checked_name(name)
+        entry = self._entry(worker_id=worker_id, trace_id=None, parameters=None, at=at)
+        now_us = self._now_us()
+        with self._writer.transaction() as connection:
+            row = connection.execute(f"{JOB_SELECT}WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                insert_job(connection, None, new_job(name, {**defaults, **definition}, now_us))
+            else:
+                job = JobRow._make(row)
+                words = {"job_type": job.job_type, "job_category": job.job_category}
+                update_job(connection, job, {**words, **definition}, now_us)
+            started = entry._replace(status=RUNNING, started_by=process_key(connection))
+            number = insert_execution(connection, name, started)
+            note_start(connection, number, entry.at_us)
         self._seal_if_due(number)
         return str(number)
 

@@ -64,9 +64,9 @@ def test_exec_takes_its_file_from_the_words_alone(process, tmp_path):
         (("a.db", "job", "--"), "COMMAND is missing: put it after '--'"),
         (("a.db", "job", "ls", "-l"), "COMMAND is missing: put it after '--'"),
         (("a.db", "job", "--schedule", "@daily", "--interval", "5", "--", "ls"), "exclude each other"),
-        (("a.db", "job", "--interval", "5m", "--", "ls"), "--interval must be an integer"),
-        (("a.db", "job", "--timeout", "0", "--", "ls"), "--timeout must be an integer from 1"),
-        (("a.db", "job", "--timeuot", "5", "--", "ls"), "Did you mean '--timeout'?"),
+        (("a.db", "job", "--interval", "soon", "--", "ls"), "--interval must be seconds"),
+        (("a.db", "job", "--timeout", "0", "--", "ls"), "--timeout must be seconds, or a time such as 90s"),
+        (("a.db", "job", "--timeuot", "5", "--", "ls"), "Did you mean one of: '--timeout'"),
     ],
 )
 def test_a_slip_before_the_command_stops_it(cli, words, said):

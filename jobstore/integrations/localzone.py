@@ -1,0 +1,94 @@
+"""The name of this machine's time zone: what its clock does is certain, what it is called has to be found.
+
+The C library reads ``TZ`` or ``/etc/localtime``. In a container the latter is often a copy, which has no name, or a
+link that somebody else's file was mounted over; ``/etc/timezone`` may be left over from before. So each name that
+could be meant is held against what the C library's clock shows.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LOCALTIME = Path("/etc/localtime")
+_TIMEZONE = Path("/etc/timezone")
+_WEEK_SECONDS = 7 * 86_400
+_WEEKS_BACK, _WEEKS_AHEAD = 104, 104
+
+
+class Zone(NamedTuple):
+    """A zone's IANA name, and what is uncertain about it."""
+
+    name: str
+    doubt: str | None = None
+
+
+def local_timezone() -> Zone:
+    """This machine's zone; ``UTC`` and a doubt where it has no name.
+
+    Where only the clock tells, the first name of that clock is taken (``Europe/Berlin`` and ``Europe/Oslo`` have been
+    one for decades), with a doubt as well.
+    """
+    time.tzset()
+    moments = _moments()
+    offsets = [time.localtime(moment).tm_gmtoff for moment in moments]
+    for name in _named():
+        if _offsets(name, moments) == offsets:
+            return Zone(name)
+    if not any(offsets):
+        return Zone("UTC")
+    for name in _all_names():
+        if _offsets(name, moments[-1:]) == offsets[-1:] and _offsets(name, moments) == offsets:
+            return Zone(name, "this machine does not name its time zone, and its clock agrees with that one")
+    return Zone("UTC", "no known time zone agrees with the clock of this machine")
+
+
+def _moments() -> list[int]:
+    now = int(time.time())
+    return [now + week * _WEEK_SECONDS for week in range(-_WEEKS_BACK, _WEEKS_AHEAD)]
+
+
+def _named() -> Iterator[str]:
+    """Names that the machine gives, the most telling first."""
+    variable = os.environ.get("TZ")
+    if variable is not None:
+        yield _after_zoneinfo(variable.removeprefix(":")) or "UTC"
+        return
+    yield _after_zoneinfo(os.path.realpath(_LOCALTIME))
+    try:
+        yield _TIMEZONE.read_text("utf-8").split("#")[0].strip()
+    except (OSError, ValueError):
+        return
+
+
+def _after_zoneinfo(text: str) -> str:
+    """The name in a path of the zone database; other text is a name already."""
+    name = text.rpartition("zoneinfo/")[2]
+    return name.removeprefix("posix/").removeprefix("right/")
+
+
+def _all_names() -> list[str]:
+    """Every zone; places before ``Etc/GMT+9`` and the like, and those before names without a place."""
+    from zoneinfo import available_timezones  # noqa: PLC0415 - reads folders, and is hardly ever needed
+
+    return sorted(available_timezones(), key=lambda name: ("/" not in name, name.startswith("Etc/"), name))
+
+
+def _offsets(name: str, moments: list[int]) -> list[int] | None:
+    from datetime import UTC, datetime  # noqa: PLC0415 - only a new store asks
+    from zoneinfo import ZoneInfo  # noqa: PLC0415
+
+    from jobstore.language.errors import InvalidRecord  # noqa: PLC0415
+    from jobstore.language.schedule import check_timezone  # noqa: PLC0415 - croniter is heavy
+
+    try:
+        zone = ZoneInfo(check_timezone(name))
+    except (InvalidRecord, OSError, ValueError):
+        return None
+    shifts = [datetime.fromtimestamp(moment, UTC).astimezone(zone).utcoffset() for moment in moments]
+    return [0 if shift is None else round(shift.total_seconds()) for shift in shifts]

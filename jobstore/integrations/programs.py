@@ -1,0 +1,82 @@
+"""Why a program could not be started, in words that name the cause; and scripts without ``#!``, as execvp runs them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NOT_EXECUTABLE: Final = 126
+"""As a shell says it, and the next one, too."""
+NOT_FOUND: Final = 127
+
+_SHELL = "/bin/sh"
+_WORDS = """
+. : alias bg break builtin case cd command continue declare do done else eval exec exit export fg fi for function
+getopts hash if jobs let local popd pushd read readonly return select set shift shopt source then times trap type
+typeset ulimit umask unalias unset until wait while { } ! [[ ((
+"""
+_SHELL_WORDS = frozenset(_WORDS.split())
+_SHELL_SIGNS = frozenset(" \t\n=;&|<>()$`*?~'\"\\")
+
+
+def without_interpreter(command: Sequence[str]) -> list[str]:
+    """What execvp runs for a file that the system does not know how to run: the shell reads it."""
+    return [_SHELL, _found(command[0]) or command[0], *command[1:]]
+
+
+def why_not_started(command: Sequence[str], error: Exception) -> tuple[int, str]:
+    """The exit code that a shell would give, and the reason.
+
+    >>> why_not_started(["cd", "/srv"], FileNotFoundError(2, "No such file or directory"))
+    (127, "cd: command not found; it is a word of the shell: write -- sh -c 'cd ...'")
+    """
+    program = command[0]
+    if not isinstance(error, FileNotFoundError):
+        return NOT_EXECUTABLE, f"{program}: {getattr(error, 'strerror', None) or error}{_is_folder(program, error)}"
+    found = _found(program)
+    if found and os.path.exists(found):  # noqa: PTH110 - a word that may not be a path
+        return NOT_FOUND, f"{program}: {_missing_interpreter(found)}"
+    return NOT_FOUND, f"{program}: command not found{_hint(command)}"
+
+
+def _found(program: str) -> str | None:
+    from shutil import which  # noqa: PLC0415 - it brings compressors, and most programs start
+
+    return program if "/" in program else which(program)
+
+
+def _is_folder(program: str, error: Exception) -> str:
+    is_folder = getattr(error, "errno", None) == errno.EACCES and os.path.isdir(program)  # noqa: PTH112 - see above
+    return " (it is a folder)" if is_folder else ""
+
+
+def _missing_interpreter(path: str) -> str:
+    """A file that is there and yet "not found": what is to run it is not."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - see above
+            line = file.readline(256)
+    except OSError:
+        line = b""
+    if not line.startswith(b"#!"):
+        return "the program is there, but the loader or interpreter it names is missing on this machine"
+    words = line[2:].rstrip(b"\n").split(None, 1)
+    interpreter = words[0].decode("utf-8", "backslashreplace") if words else ""
+    if line.rstrip(b"\n").endswith(b"\r"):
+        interpreter = interpreter.rstrip("\r")
+        return f"its first line, #!{interpreter}, ends in CR LF; save the file with Unix line ends (LF)"
+    return f"its interpreter {interpreter} is missing"
+
+
+def _hint(command: Sequence[str]) -> str:
+    program = command[0]
+    if not program:
+        return " (the command is an empty word)"
+    if program in _SHELL_WORDS:
+        return f"; it is a word of the shell: write -- sh -c '{program} ...'"
+    if _SHELL_SIGNS & set(program):
+        return "; no shell reads the command: write -- sh -c '...'"
+    return ""

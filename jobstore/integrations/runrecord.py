@@ -1,0 +1,206 @@
+"""The run of a command on its way into the store, in a thread: nothing of it raises, or holds the command up.
+
+A store may be busy, a disk may hang and a call of ours may fail. The thread tries again while there is time; whoever
+runs the command waits for it two seconds before the command and thirty after it, and no longer.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from jobstore.integrations.names import job_name
+from jobstore.integrations.output import say
+from jobstore.language.errors import Conflict, InvalidRecord, InvalidSchedule, StoreBusy
+from jobstore.language.models import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from jobstore.integrations.processgroup import Ended
+    from jobstore.recording.recorder import Recorder
+
+PATIENCE_BEFORE_SECONDS: Final = 2.0
+"""How long the record of the start may keep the command from starting; it goes on beside the command."""
+PATIENCE_AFTER_SECONDS: Final = 30.0
+TRIES: Final = 3
+"""Of a step that fails otherwise than by a busy store."""
+DEFAULTS: Final = {"job_type": "command", "job_category": "scheduled"}
+"""Of a new job."""
+
+_CALL_SECONDS = 5.0
+_PAUSE_SECONDS = 0.05
+_ERROR_TAIL_BYTES = 8 * 1024
+
+
+class RunRecord:
+    """A run to be recorded: `begin` before the command, `end` after it."""
+
+    def __init__(
+        self,
+        path: Path,
+        job: str,
+        definition: dict[str, Any],
+        *,
+        timezone: str | None = None,
+        keeps_always: bool = False,
+    ) -> None:
+        self._path, self._job, self._definition = path, job, definition
+        self._name = job_name(job)
+        self._timezone, self._keeps_always = timezone, keeps_always
+        self._started_at = datetime.now(UTC)
+        self._recorder: Recorder | None = None
+        self._execution_id: str | None = None
+        self._ended: Ended | None = None
+        self._ended_at = self._started_at
+        self._deadline = float("inf")
+        self._problem: str | None = "the store did not answer in time"
+        self._start_is_tried, self._is_ended, self._is_over = threading.Event(), threading.Event(), threading.Event()
+
+    def begin(self) -> None:
+        """Begin to record the start, and wait until it is recorded, or for two seconds."""
+        thread = threading.Thread(target=self._work, name="jobstore-record", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread can be had: both steps are taken at the end
+            self._start_is_tried.set()
+        if not self._start_is_tried.wait(PATIENCE_BEFORE_SECONDS):
+            self._started_at = datetime.now(UTC)
+
+    def end(self, ended: Ended) -> None:
+        """Record the end, and the start where that is still missing; say so where it cannot be done in time."""
+        self._ended, self._ended_at = ended, datetime.now(UTC)
+        self._deadline = time.monotonic() + PATIENCE_AFTER_SECONDS
+        self._is_ended.set()
+        if not any(thread.name == "jobstore-record" for thread in threading.enumerate()):
+            self._work()
+        self._is_over.wait(PATIENCE_AFTER_SECONDS)
+        if self._problem is not None:
+            say(f"this run of {self._job} is not recorded: {self._problem}")
+
+    def facts(self) -> dict[str, str]:
+        """What a hook is told of the run."""
+        ended = self._ended
+        status = "" if ended is None else str(_status(ended))
+        error = "" if ended is None else _error(ended) or ""
+        return {
+            "JOB": self._name, "EXECUTION_ID": self._execution_id or "", "STATUS": status, "ERROR": error,
+            "DB": str(self._path.absolute()),
+        }  # fmt: skip
+
+    def _work(self) -> None:
+        self._attempt(self._record_start, self._is_ended.is_set)
+        self._start_is_tried.set()
+        self._is_ended.wait()
+        self._problem = self._attempt(self._record_end, lambda: time.monotonic() > self._deadline)
+        self._drop()
+        self._is_over.set()
+
+    def _attempt(self, step: Callable[[Recorder], None], is_too_late: Callable[[], bool]) -> str | None:
+        """What kept the step from being taken; none if it was."""
+        failures = 0
+        while True:
+            try:
+                step(self._opened())
+            except StoreBusy as error:
+                problem = error.message
+            except BaseException as error:  # noqa: BLE001 - a broken module may even exit
+                failures += 1
+                problem = f"{getattr(error, 'message', '') or f'{type(error).__name__}: {error}'}"
+                self._drop()
+            else:
+                return None
+            if failures >= TRIES or is_too_late():
+                return problem
+            time.sleep(_PAUSE_SECONDS)
+
+    def _opened(self) -> Recorder:
+        if self._recorder is None:
+            self._recorder = self._open()
+        return self._recorder
+
+    def _drop(self) -> None:
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            with suppress(Exception):
+                recorder.close()
+
+    def _record_start(self, recorder: Recorder) -> None:
+        if self._execution_id is not None:
+            return
+        try:
+            self._execution_id = self._begun(recorder, self._definition)
+        except InvalidSchedule as error:
+            say(f"the job {self._job} is recorded without its schedule: {error}")
+            unscheduled = ("schedule", "interval_seconds")
+            self._definition = {key: value for key, value in self._definition.items() if key not in unscheduled}
+            self._execution_id = self._begun(recorder, self._definition)
+        with suppress(Exception):  # what an earlier exec left behind when it was killed
+            recorder.close_interrupted()
+
+    def _begun(self, recorder: Recorder, definition: dict[str, Any]) -> str:
+        description = {} if self._name == self._job else {"description": _readable(self._job)}
+        return recorder.begin(
+            self._name, definition, defaults={**DEFAULTS, **description}, worker_id=socket.gethostname() or None,
+            at=self._started_at,
+        )  # fmt: skip
+
+    def _record_end(self, recorder: Recorder) -> None:
+        self._record_start(recorder)
+        ended = self._ended
+        assert ended is not None  # noqa: S101 - it is set before this is called
+        assert self._execution_id is not None  # noqa: S101 - the line above gave it
+        recorder.finish(
+            self._execution_id, _status(ended), result=_result(ended, self._keeps_always), error=_error(ended),
+            at=max(self._ended_at, self._started_at), duration_ms=round((ended.seconds or 0) * 1000),
+        )  # fmt: skip
+
+    def _open(self) -> Recorder:
+        """The recorder; a store that is created has the zone of this machine."""
+        from jobstore.recording.recorder import Recorder  # noqa: PLC0415 - heavy, and the command must run without it, too
+
+        if self._timezone is not None:
+            try:
+                return Recorder(self._path, timezone=self._timezone, timeout_seconds=_CALL_SECONDS)
+            except (Conflict, InvalidRecord) as error:
+                say(f"--timezone is left out: {error.message}")
+                self._timezone = None
+        if self._path.exists():
+            return Recorder(self._path, timeout_seconds=_CALL_SECONDS)
+        return self._create(Recorder)
+
+    def _create(self, recorder: type[Recorder]) -> Recorder:
+        from jobstore.integrations.localzone import local_timezone  # noqa: PLC0415 - see above
+
+        zone = local_timezone()
+        try:
+            made = recorder(self._path, timezone=zone.name, timeout_seconds=_CALL_SECONDS)
+        except Conflict:  # another process has just made it
+            return recorder(self._path, timeout_seconds=_CALL_SECONDS)
+        if zone.doubt:
+            say(f"{self._path} reads cron expressions in {zone.name}: {zone.doubt}; change it with 'jobstore timezone'")
+        return made
+
+
+def _status(ended: Ended) -> Status:
+    if ended.timed_out:
+        return Status.TIMEOUT
+    return Status.SUCCESS if ended.exit_code == 0 else Status.FAILURE
+
+
+def _error(ended: Ended) -> str | None:
+    return None if ended.reason is None else f"{ended.reason}\n{ended.tail.text(_ERROR_TAIL_BYTES)}".rstrip()
+
+
+def _result(ended: Ended, keeps_always: bool) -> dict[str, Any]:
+    output = ended.tail.text() if keeps_always or ended.reason is None else ""
+    return {"exit_code": ended.exit_code, **({"output": output} if output else {})}
+
+
+def _readable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()[:200]
