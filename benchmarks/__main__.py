@@ -69,7 +69,7 @@ def main(
 @main.command()
 def guard() -> None:
     """Small sizes, generous ratios, rows touched, query plans: fails where an index or a counter is lost."""
-    from benchmarks.guard import check  # noqa: PLC0415 - the run above does not need it
+    from benchmarks.guard import check  # the run above does not need it
 
     problems = check(Console(stderr=True))
     for problem in problems:

@@ -71,7 +71,7 @@ def fingerprint(candidate: str) -> str:
     """Changes when a stored data set of this candidate is out of date."""
     if candidate != "jobstore":
         return f"data {history.FINGERPRINT}; {sorted(_peer_indexes(candidate).items())}"
-    from jobstore.storage import schema  # noqa: PLC0415 - the file format is the engine's own business
+    from jobstore.storage import schema  # the file format is the engine's own business
 
     script = f"{schema.TABLES}{schema.JOB_INDEXES}{schema.EXECUTION_INDEXES}{schema.TRIGGERS}"
     return f"data {history.FINGERPRINT}; format {schema.SCHEMA_VERSION}; {_digest(script)}"
@@ -134,7 +134,7 @@ def _peer_indexes(candidate: str) -> dict[str, str]:
     return peers.NAIVE_INDEXES if candidate == "naive" else peers.CAREFUL_INDEXES
 
 
-def _counted(documents: Iterator[dict[str, Any]], progress: Progress, task: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401
+def _counted(documents: Iterator[dict[str, Any]], progress: Progress, task: Any) -> Iterator[dict[str, Any]]:
     """The same documents; the bar moves on each ten thousand."""
     for index, document in enumerate(documents, start=1):
         yield document

@@ -140,7 +140,7 @@ class JobBench:
         if seen[0] != seen[1] or ours["pagination"] != theirs["pagination"]:
             raise Disagreement(f"list_jobs({query}): jobstore {seen[0][:3]}, naive {seen[1][:3]}")
 
-    def _known(self, page: Any) -> tuple[list[int], list[int | None]]:  # noqa: ANN401 - a page of jobs
+    def _known(self, page: Any) -> tuple[list[int], list[int | None]]:
         """The numbers and next runs of the jobs on a page."""
         numbers, runs = [], []
         for job in page["data"]:
@@ -171,7 +171,7 @@ def _terms(jobs: Sequence[FleetJob], count: int) -> list[str]:
 
 
 def _instant(text: str | None) -> int | None:
-    from datetime import datetime  # noqa: PLC0415 - one line of this module needs it
+    from datetime import datetime  # one line of this module needs it
 
     return None if text is None else instant_us(datetime.fromisoformat(text))
 

@@ -118,7 +118,7 @@ class HandWritten:
         if careful:
             self.connection.execute("PRAGMA cache_size = -65536")
 
-    def list_job_executions(self, **query: Any) -> dict[str, Any]:  # noqa: ANN401 - the API's own keywords
+    def list_job_executions(self, **query: Any) -> dict[str, Any]:
         """The page, as a dict ready for JSON."""
         where, values = self._where(query)
         order = _order(query.get("order_by", "started_at"), "DESC" if query.get("order_desc", True) else "ASC")
@@ -129,7 +129,7 @@ class HandWritten:
         ).fetchall()
         return _page([_execution_document(row) for row in rows], total, limit, offset)
 
-    def get_job_executions(self, job_id: str, **query: Any) -> dict[str, Any]:  # noqa: ANN401
+    def get_job_executions(self, job_id: str, **query: Any) -> dict[str, Any]:
         """The page of one job, which is looked up by name first."""
         (number,) = self.connection.execute("SELECT id FROM jobs WHERE name = ?", (job_id,)).fetchone()
         return self.list_job_executions(job=number, **query)
@@ -266,7 +266,7 @@ def _next_run(row: sqlite3.Row, now: datetime) -> str | None:
 
 
 def _croniter() -> Callable[..., croniter]:
-    from croniter import croniter as schedule  # noqa: PLC0415 - only one order of one list needs it
+    from croniter import croniter as schedule  # only one order of one list needs it
 
     made: Callable[..., croniter] = schedule
     return made

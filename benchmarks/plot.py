@@ -21,10 +21,10 @@ def draw(path: Path, lines: list[Line]) -> None:
     series = _series(lines)
     if not series:
         return
-    import matplotlib as mpl  # noqa: PLC0415 - slow to import, and only plots need it
+    import matplotlib as mpl  # slow to import, and only plots need it
 
     mpl.use("svg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib import pyplot as plt
 
     rows = -(-len(series) // COLUMNS)
     figure, axes = plt.subplots(rows, COLUMNS, figsize=(14, 2.6 * rows), sharex=True, sharey=True, squeeze=False)

@@ -103,8 +103,8 @@ def forget(path: Path) -> None:
 
 def _mix() -> list[tuple[str, dict[str, Any]]]:
     """One variant of every measured query, deep ones included."""
-    from benchmarks.cases import CASES  # noqa: PLC0415 - the fleet is made only where it is needed
-    from benchmarks.fleet import DENSE  # noqa: PLC0415
+    from benchmarks.cases import CASES  # the fleet is made only where it is needed
+    from benchmarks.fleet import DENSE
 
     mix: list[tuple[str, dict[str, Any]]] = [(case.method, case.query(number)) for case in CASES for number in range(4)]
     mix += [(case.method, {**case.query(0), "offset": 20_000}) for case in CASES if case.deep]
@@ -121,7 +121,7 @@ def _milliseconds(name: str, label: str, seconds: list[float]) -> Line:
     return Line(PART, name, label, [Figure(statistics.median(seconds) * 1000, "ms", at_most=100)])
 
 
-def _run(script: str, *arguments: str) -> Any:  # noqa: ANN401 - what the script prints
+def _run(script: str, *arguments: str) -> Any:
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     result = subprocess.run(
         [sys.executable, "-c", script, *arguments], check=True, capture_output=True, text=True, env=environment

@@ -25,9 +25,9 @@ PART = "executions"
 class Candidate(Protocol):
     """What can answer the two queries over executions."""
 
-    def list_job_executions(self, **query: Any) -> Any: ...  # noqa: ANN401, D102
+    def list_job_executions(self, **query: Any) -> Any: ...  # noqa: D102
 
-    def get_job_executions(self, job_id: str, **query: Any) -> Any: ...  # noqa: ANN401, D102
+    def get_job_executions(self, job_id: str, **query: Any) -> Any: ...  # noqa: D102
 
 
 class Disagreement(AssertionError):
@@ -103,7 +103,7 @@ class Bench:
             query["offset"] = max(0, total * 9 // 10 - 50 * number)
         return query
 
-    def _line(self, case: Case, found: dict[str, Series], page: Any) -> Line:  # noqa: ANN401
+    def _line(self, case: Case, found: dict[str, Series], page: Any) -> Line:
         ours = found["jobstore"]
         figures = [Figure(ours.ratio, "F", at_most=case.most)]
         if "naive" in found:
@@ -122,7 +122,7 @@ class Bench:
         return Line(PART, case.name, self.dataset.label, figures, detail)
 
 
-def answer(candidate: Candidate | Any, case: Case, query: dict[str, Any]) -> Any:  # noqa: ANN401
+def answer(candidate: Candidate | Any, case: Case, query: dict[str, Any]) -> Any:
     """The page that a candidate gives."""
     return getattr(candidate, case.method)(**query)
 
@@ -130,7 +130,7 @@ def answer(candidate: Candidate | Any, case: Case, query: dict[str, Any]) -> Any
 class Asking:
     """Asks the variant of a round and makes JSON of the answer; keeps the first answer to each variant."""
 
-    def __init__(self, candidate: Any, case: Case, queries: list[dict[str, Any]]) -> None:  # noqa: ANN401
+    def __init__(self, candidate: Any, case: Case, queries: list[dict[str, Any]]) -> None:
         self.ask = getattr(candidate, case.method)
         self.queries = queries
         self.pages: dict[int, Any] = {}
@@ -141,12 +141,12 @@ class Asking:
         self.pages.setdefault(number % VARIANTS, page)
         return orjson.dumps(page)
 
-    def page(self, number: int) -> Any:  # noqa: ANN401
+    def page(self, number: int) -> Any:
         """The first answer to a variant, asked for now if it never was."""
         return self.pages[number] if number in self.pages else self.ask(**self.queries[number])
 
 
-def check_equal(case: Case, name: str, ours: Any, theirs: Any) -> None:  # noqa: ANN401
+def check_equal(case: Case, name: str, ours: Any, theirs: Any) -> None:
     """Raises unless both pages have the same ids in the same order and the same pagination."""
     if page_ids(ours) != page_ids(theirs) or ours["pagination"] != theirs["pagination"]:
         raise Disagreement(

@@ -109,7 +109,7 @@ class Run:
         yield from writes.built(dataset)
 
     def _http(self, dataset: Dataset) -> Iterator[Line]:
-        from benchmarks import web  # noqa: PLC0415 - the peers are an extra that the guard does without
+        from benchmarks import web  # the peers are an extra that the guard does without
 
         yield from web.in_process(dataset, self.settings)
         yield from web.through_servers(dataset, self.settings)

@@ -80,6 +80,6 @@ class Floor:
         self.connection.close()
 
 
-def page_ids(page: Any) -> list[int]:  # noqa: ANN401 - a page of any candidate
+def page_ids(page: Any) -> list[int]:
     """The ids of the executions on a page."""
     return [int(document["id"]) for document in page["data"]]

@@ -106,8 +106,8 @@ def _rate_figures(rates: dict[str, float]) -> list[Figure]:
 class WsgiClient:
     """Calls our application as a server would."""
 
-    def __init__(self, store: Any) -> None:  # noqa: ANN401 - an open store
-        from jobstore.wsgi import create_app  # noqa: PLC0415 - the door is an extra
+    def __init__(self, store: Any) -> None:
+        from jobstore.wsgi import create_app  # the door is an extra
 
         self._app: Any = create_app(store, open_access=True)
         path, _, query = OURS.partition("?")
@@ -134,7 +134,7 @@ class AsgiClient:
     """Calls Datasette's application as a server would."""
 
     def __init__(self, path: Path) -> None:
-        from datasette.app import Datasette  # noqa: PLC0415 - the peer is the benchmark's own extra
+        from datasette.app import Datasette  # the peer is the benchmark's own extra
 
         settings = {name: value != "off" and value for name, value in DATASETTE_SETTINGS.items()}
         self._loop = asyncio.new_event_loop()
@@ -220,12 +220,12 @@ def _is_whole(received: bytearray) -> bool:
     return body.endswith(b"\r\n0\r\n\r\n") if length is None else len(body) >= int(length[1])
 
 
-def jobstore_server(path: Path) -> Any:  # noqa: ANN401 - a context manager of a port
+def jobstore_server(path: Path) -> Any:
     """`jobstore.http.serve` in a process of its own."""
     return _server([sys.executable, "-c", SERVE, str(path)], OURS, port_option=None)
 
 
-def datasette_server(path: Path) -> Any:  # noqa: ANN401
+def datasette_server(path: Path) -> Any:
     """``datasette serve``, tuned, in a process of its own."""
     command = [sys.executable, "-m", "datasette", "serve", str(path), "--host", "127.0.0.1"]
     for name, value in DATASETTE_SETTINGS.items():
@@ -277,7 +277,7 @@ def _free_port() -> int:
     return port
 
 
-def _compare(ours: Any, theirs: Any) -> None:  # noqa: ANN401 - two JSON documents
+def _compare(ours: Any, theirs: Any) -> None:
     """The same instants in the same order and the same total; Datasette orders ties the other way round."""
     starts = [_plain(row["started_at"] or row["created_at"]) for row in ours["data"]]
     their_starts = [_plain(row["started_at"]) for row in theirs["rows"]]

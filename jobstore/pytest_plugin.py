@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def jobstore_clock() -> FrozenClock:
     """A clock that stands at 2026-01-15T09:00:00Z: ``set`` and ``advance`` move it."""
-    from jobstore.testing import FrozenClock  # noqa: PLC0415 - see the module's docstring
+    from jobstore.testing import FrozenClock  # see the module's docstring
 
     return FrozenClock()
 
@@ -52,7 +52,7 @@ def jobstore_factory(tmp_path: Path, jobstore_clock: FrozenClock) -> Iterator[Ca
     What is left out of jobs and executions is filled in as `jobstore.testing.document` tells; an execution
     needs ``job_name`` and ``status``. All stores of a test share ``jobstore_clock``, which ``now`` sets.
     """
-    from jobstore import testing  # noqa: PLC0415 - see the module's docstring
+    from jobstore import testing  # see the module's docstring
 
     stores: list[JobStore] = []
 
@@ -86,7 +86,7 @@ def jobstore_snapshot(request: pytest.FixtureRequest) -> Callable[..., None]:
     is_update = bool(request.config.getoption(UPDATE_OPTION))
     asked: Counter[str] = Counter()
 
-    def compare(document: Any, *, name: str | None = None) -> None:  # noqa: ANN401 - JSON is any value
+    def compare(document: Any, *, name: str | None = None) -> None:
         __tracebackhide__ = True
         label = _file_name(request.node.name if name is None else f"{request.node.name}-{name}")
         asked[label] += 1
@@ -103,7 +103,7 @@ def _file_name(test: str) -> str:
     return name if name == plain else f"{name}-{hashlib.sha256(test.encode()).hexdigest()[:8]}"
 
 
-def _as_text(document: Any) -> str:  # noqa: ANN401
+def _as_text(document: Any) -> str:
     return json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
 

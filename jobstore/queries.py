@@ -37,7 +37,7 @@ class Queries(ABC):
     """
 
     @abstractmethod
-    def answer(self, query: Query) -> Any:  # noqa: ANN401  # the document of the query's operation
+    def answer(self, query: Query) -> Any:
         """The document that a checked query asks for; all other methods build a query and call this one.
 
         Raises:

@@ -108,7 +108,7 @@ class JobStore(Queries):
 
         return self._read(token)
 
-    def answer(self, query: Query) -> Any:  # noqa: ANN401 - see Queries
+    def answer(self, query: Query) -> Any:
         """The document that a checked query asks for, from one snapshot of the file."""
         find = _ANSWERS[type(query)]
         now_us = self._now_us()

@@ -122,8 +122,8 @@ def document(
 
 def build(path: str | os.PathLike[str], contents: Mapping[str, Any], clock: FrozenClock) -> JobStore:
     """The store that `load` makes of `contents` at `path`, opened with this clock."""
-    from jobstore.store import JobStore  # noqa: PLC0415
-    from jobstore.transfer.dump import load  # noqa: PLC0415 - strategies do without it
+    from jobstore.store import JobStore
+    from jobstore.transfer.dump import load  # strategies do without it
 
     load(path, contents)
     return JobStore(path, clock=clock)
@@ -186,7 +186,7 @@ def _end(made: dict[str, Any]) -> None:
     made.setdefault("completed_at", instant_text(started_us + (duration_ms or 0) * 1000))
 
 
-def _us(value: Any) -> int:  # noqa: ANN401 - text or a datetime
+def _us(value: Any) -> int:
     return checked_instant(value, "a time")
 
 
@@ -196,7 +196,7 @@ def _us(value: Any) -> int:  # noqa: ANN401 - text or a datetime
 def _hypothesis() -> ModuleType:
     """Its strategies; imported when one is asked for, since the rest of this module does without."""
     try:
-        from hypothesis import strategies  # noqa: PLC0415
+        from hypothesis import strategies
     except ImportError as error:
         raise ImportError(
             "the strategies of jobstore.testing need Hypothesis; install it: pip install hypothesis"

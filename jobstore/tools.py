@@ -236,7 +236,7 @@ def _brief(tool: Tool) -> Schema:
     return {**schema, **_required(tool)}
 
 
-def _without_patterns(node: Any) -> Any:  # noqa: ANN401  # any JSON value
+def _without_patterns(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: _without_patterns(value) for key, value in node.items() if key != "pattern"}
     return [_without_patterns(value) for value in node] if isinstance(node, list) else node

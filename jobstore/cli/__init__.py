@@ -24,11 +24,11 @@ def main() -> NoReturn:
     """Run the command that this process was started with, and end the process."""
     open_standard_descriptors()
     try:
-        from jobstore.cli.app import run  # noqa: PLC0415 - `import jobstore.cli` stays free of click
+        from jobstore.cli.app import run  # `import jobstore.cli` stays free of click
 
         if sys.argv[1:2] == ["exec"]:
-            import jobstore.cli.running  # noqa: PLC0415
-            import jobstore.integrations.command  # noqa: F401, PLC0415
+            import jobstore.cli.running
+            import jobstore.integrations.command  # noqa: F401
     except Exception as error:
         _run_unrecorded(sys.argv[1:], error)
         raise

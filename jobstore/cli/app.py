@@ -103,7 +103,7 @@ def _completion(ctx: click.Context, _param: click.Parameter, shell: str | None) 
 
 def print_completion(shell: str) -> int:
     """The script that a shell is to evaluate, to stdout."""
-    from jobstore.cli.completion import complete  # noqa: PLC0415 - a shell asks for it, people do not
+    from jobstore.cli.completion import complete  # a shell asks for it, people do not
 
     return complete(commands(), f"{shell}_source")
 
@@ -134,7 +134,7 @@ def _dispatch(arguments: list[str]) -> int:
     group = commands()
     instruction = os.environ.get(COMPLETE_VARIABLE)
     if instruction:
-        from jobstore.cli.completion import complete  # noqa: PLC0415 - a shell asks for it, people do not
+        from jobstore.cli.completion import complete  # a shell asks for it, people do not
 
         return complete(group, instruction)
     try:

@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 class LazyGroup(click.Group):
     """Commands in sections, each imported when it is asked for: the list alone needs none of them."""
 
-    def __init__(self, sections: Sequence[tuple[str, Sequence[Entry]]], **more: Any) -> None:  # noqa: ANN401 - click's words
+    def __init__(self, sections: Sequence[tuple[str, Sequence[Entry]]], **more: Any) -> None:
         super().__init__(context_settings=SETTINGS, **more)
         self.sections = sections
         self.entries = {entry.name: entry for _, entries in sections for entry in entries}
@@ -66,7 +66,7 @@ class LazyGroup(click.Group):
 
 
 def _near(word: str, known: Sequence[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - only a refusal needs it
+    from difflib import get_close_matches  # only a refusal needs it
 
     near = get_close_matches(word, known, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
@@ -79,7 +79,7 @@ class Command(click.Command):
         examples: pairs of what to type and what it is for.
     """
 
-    def __init__(self, name: str, *, examples: Sequence[tuple[str, str]] = (), **more: Any) -> None:  # noqa: ANN401 - click's words
+    def __init__(self, name: str, *, examples: Sequence[tuple[str, str]] = (), **more: Any) -> None:
         super().__init__(name, context_settings=more.pop("context_settings", SETTINGS), **more)
         self.examples = examples
 

@@ -43,7 +43,7 @@ NEXT_LIST = '\n],\n"executions":['
 
 def _load(file: str | None, source: str | None) -> None:
     path, given = two_places(file, source, "SOURCE", required=True, is_path=True)
-    from jobstore.transfer.dump import load_file  # noqa: PLC0415 - writers are heavy
+    from jobstore.transfer.dump import load_file  # writers are heavy
 
     with progress(f"Loading {path}") as tally:
         load_file(path, _source(given or STDIN), progress=tally)
@@ -56,7 +56,7 @@ def _source(given: str) -> str | IO[bytes]:
 
 def _dump(file: str | None, out: str | None, as_jsonl: bool) -> None:
     path = store_path(file)
-    from jobstore.transfer.dump import dump_lines  # noqa: PLC0415 - writers are heavy
+    from jobstore.transfer.dump import dump_lines  # writers are heavy
 
     total = _records(path)
     with progress(f"Dumping {path}", total, quiet=_to_this_terminal(out)) as tally, output(out) as stream:
@@ -68,7 +68,7 @@ def _dump(file: str | None, out: str | None, as_jsonl: bool) -> None:
 
 
 def _records(path: Path) -> int:
-    from jobstore.store import open as open_store  # noqa: PLC0415 - a refusal needs no store
+    from jobstore.store import open as open_store  # a refusal needs no store
 
     with open_store(path) as store:
         pages: tuple[Any, ...] = (store.list_jobs(limit=1), store.list_job_executions(limit=1))
@@ -116,13 +116,13 @@ def _tell_written(number: int, noun: str, out: str | None) -> None:
         say(f"jobstore: wrote {count(number, noun)} to {out}")
 
 
-def _export(file: str | None, job: str | None, form: str | None, out: str | None, **given: Any) -> None:  # noqa: ANN401 - click's words
+def _export(file: str | None, job: str | None, form: str | None, out: str | None, **given: Any) -> None:
     path, name = two_places(file, job, "JOB")
     operation: Operation[Any] = LIST_JOB_EXECUTIONS if name is None else GET_JOB_EXECUTIONS
     query = operation.from_text(pairs(operation, given) + ([] if name is None else [("job_id", name)]))
     chosen = _form(form)
-    from jobstore.store import open as open_store  # noqa: PLC0415
-    from jobstore.transfer.export import iter_query, write_executions  # noqa: PLC0415 - a refusal needs no store
+    from jobstore.store import open as open_store
+    from jobstore.transfer.export import iter_query, write_executions  # a refusal needs no store
 
     with open_store(path) as store:
         total = store.answer(replace(query, limit=1))["pagination"]["total"]

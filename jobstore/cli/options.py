@@ -90,7 +90,7 @@ def _completed(parameter: Parameter) -> Callable[[click.Context, click.Parameter
 
 
 def _items(words: Iterable[str]) -> list[CompletionItem]:
-    from click.shell_completion import CompletionItem  # noqa: PLC0415 - a shell asks for it, people do not
+    from click.shell_completion import CompletionItem  # a shell asks for it, people do not
 
     return [CompletionItem(word) for word in words]
 
@@ -138,8 +138,8 @@ class JobArgument(click.Argument):
 
 def _job_names(path: str, begun: str) -> list[CompletionItem]:
     """At most a thousand names; a shell waits for them, and an error is no completion."""
-    from jobstore.language.errors import JobStoreError  # noqa: PLC0415 - a shell asks for it, people do not
-    from jobstore.store import open as open_store  # noqa: PLC0415
+    from jobstore.language.errors import JobStoreError  # a shell asks for it, people do not
+    from jobstore.store import open as open_store
 
     try:
         with open_store(path) as store:
@@ -209,12 +209,12 @@ def _read(text: str) -> object:
     return Parameter("", Kind.INTEGER, "").read(text)
 
 
-def once(*decls: str, metavar: str, help: str, **more: Any) -> click.Option:  # noqa: A002, ANN401 - click's words
+def once(*decls: str, metavar: str, help: str, **more: Any) -> click.Option:  # noqa: A002 - click's words
     """An option of text that may come once."""
 
     def single(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:
         if len(values) > 1:
-            from jobstore.language.errors import InvalidParameter  # noqa: PLC0415 - only a refusal needs it
+            from jobstore.language.errors import InvalidParameter  # only a refusal needs it
 
             raise InvalidParameter(f"{param.opts[0]} was given twice; give it once")
         return values[0] if values else None

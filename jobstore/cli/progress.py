@@ -60,8 +60,8 @@ def progress(label: str, total: int | None = None, *, quiet: bool = False) -> It
 
 
 def _bar(total: int | None) -> Progress:
-    from rich.console import Console  # noqa: PLC0415 - heavy, and only a person at a terminal needs it
-    from rich.progress import (  # noqa: PLC0415
+    from rich.console import Console  # heavy, and only a person at a terminal needs it
+    from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,

@@ -53,7 +53,7 @@ class Question(NamedTuple):
     noun: str = ""
     is_limited: bool = False
 
-    def ask(self, store: JobStore) -> Any:  # noqa: ANN401 - a document of the operation
+    def ask(self, store: JobStore) -> Any:
         """The document."""
         return store.answer(self.query)
 
@@ -79,8 +79,8 @@ def question(
 
 def answer(path: Path, asked: Question, shown: Mapping[str, Any]) -> None:
     """Asks the store at `path` and shows what it says in the way that the options chose."""
-    from jobstore.cli.watch import watch, watch_seconds  # noqa: PLC0415 - beside its only use
-    from jobstore.store import open as open_store  # noqa: PLC0415 - a refusal needs no store
+    from jobstore.cli.watch import watch, watch_seconds
+    from jobstore.store import open as open_store  # a refusal needs no store
 
     seconds = watch_seconds(shown["watch"])
     if seconds and (shown["as_json"] or shown.get("as_jsonl")):
@@ -97,7 +97,7 @@ def answer(path: Path, asked: Question, shown: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def hinting_at_jobs(store: JobStore, query: Any) -> Iterator[None]:  # noqa: ANN401 - any query
+def hinting_at_jobs(store: JobStore, query: Any) -> Iterator[None]:
     """Where no job has the name that was typed, the names near it are kept for the message."""
     try:
         yield
@@ -129,7 +129,7 @@ def _drawn(store: JobStore, asked: Question, screen: Screen) -> list[Text]:
 
 
 def _answered(store: JobStore, asked: Question, screen: Screen) -> tuple[list[Text], str]:
-    from jobstore.cli import views  # noqa: PLC0415 - what is drawn needs rich; JSON does not
+    from jobstore.cli import views  # what is drawn needs rich; JSON does not
 
     document = asked.ask(store)
     if "pagination" not in document:
@@ -139,7 +139,7 @@ def _answered(store: JobStore, asked: Question, screen: Screen) -> tuple[list[Te
 
 
 def _footer(line: str) -> list[Text]:
-    from rich.text import Text  # noqa: PLC0415 - what is drawn needs rich; JSON does not
+    from rich.text import Text  # what is drawn needs rich; JSON does not
 
     return [Text(), Text(line, style="dim")] if line else []
 
@@ -171,15 +171,15 @@ def documents(store: JobStore, asked: Question) -> Iterator[Any]:
 # What is drawn.
 
 
-def _job_table(store: JobStore, page: Any, screen: Screen) -> list[Text]:  # noqa: ANN401 - a document of the operation
-    from jobstore.cli import views  # noqa: PLC0415 - what is drawn needs rich; JSON does not
+def _job_table(store: JobStore, page: Any, screen: Screen) -> list[Text]:
+    from jobstore.cli import views  # what is drawn needs rich; JSON does not
 
     return views.job_lines([_row(store, job) for job in page["data"]], screen)
 
 
-def _row(store: JobStore, job: Any) -> Any:  # noqa: ANN401 - a document of the operation
-    from jobstore.cli import views  # noqa: PLC0415 - what is drawn needs rich; JSON does not
-    from jobstore.language.errors import InvalidParameter, NotFound  # noqa: PLC0415 - beside their only use
+def _row(store: JobStore, job: Any) -> Any:
+    from jobstore.cli import views  # what is drawn needs rich; JSON does not
+    from jobstore.language.errors import InvalidParameter, NotFound
 
     try:
         latest = store.get_job_executions(job["id"], limit=1)["data"]
@@ -188,29 +188,29 @@ def _row(store: JobStore, job: Any) -> Any:  # noqa: ANN401 - a document of the 
     return views.JobRow(job, latest[0]["status"] if latest else None, store.timezone)
 
 
-def _job_card(store: JobStore, job: Any, screen: Screen) -> list[Text]:  # noqa: ANN401 - a document of the operation
-    from jobstore.cli import views  # noqa: PLC0415 - what is drawn needs rich; JSON does not
+def _job_card(store: JobStore, job: Any, screen: Screen) -> list[Text]:
+    from jobstore.cli import views  # what is drawn needs rich; JSON does not
 
     return views.job_card(_row(store, job), store.job_stats(job["id"]), screen)
 
 
 def _execution_table(of_one_job: bool) -> Callable[[JobStore, Any, Screen], list[Text]]:
-    def draw(_store: JobStore, page: Any, screen: Screen) -> list[Text]:  # noqa: ANN401 - a document of the operation
-        from jobstore.cli import views  # noqa: PLC0415 - what is drawn needs rich; JSON does not
+    def draw(_store: JobStore, page: Any, screen: Screen) -> list[Text]:
+        from jobstore.cli import views  # what is drawn needs rich; JSON does not
 
         return views.execution_lines(page["data"], screen, of_one_job=of_one_job)
 
     return draw
 
 
-def _stats_card(store: JobStore, stats: Any, screen: Screen) -> list[Text]:  # noqa: ANN401 - a document of the operation
-    from jobstore.cli import views  # noqa: PLC0415 - what is drawn needs rich; JSON does not
+def _stats_card(store: JobStore, stats: Any, screen: Screen) -> list[Text]:
+    from jobstore.cli import views  # what is drawn needs rich; JSON does not
 
     name = None if stats["job_id"] is None else store.get_job(stats["job_id"])["name"]
     return views.stats_card(stats, name, screen)
 
 
-def jobs_question(**given: Any) -> Question:  # noqa: ANN401 - click's words
+def jobs_question(**given: Any) -> Question:
     """`list_jobs` as the command line asks it."""
     return question(LIST_JOBS, given, None, _job_table, "job")
 
@@ -220,13 +220,13 @@ def job_question(job: str) -> Question:
     return question(GET_JOB, {}, job, _job_card)
 
 
-def executions_question(job: str | None, **given: Any) -> Question:  # noqa: ANN401 - click's words
+def executions_question(job: str | None, **given: Any) -> Question:
     """`list_job_executions`, or with a job `get_job_executions`, as the command line asks it."""
     operation: Operation[Any] = LIST_JOB_EXECUTIONS if job is None else GET_JOB_EXECUTIONS
     return question(operation, given, job, _execution_table(of_one_job=job is not None), "execution")
 
 
-def stats_question(job: str | None, **given: Any) -> Question:  # noqa: ANN401 - click's words
+def stats_question(job: str | None, **given: Any) -> Question:
     """`job_stats` as the command line asks it."""
     return question(JOB_STATS, given, job, _stats_card)
 
@@ -245,22 +245,22 @@ def showing(*, many: bool) -> list[click.Parameter]:
     ]  # fmt: skip
 
 
-def _jobs(file: str | None, **given: Any) -> None:  # noqa: ANN401 - click's words
+def _jobs(file: str | None, **given: Any) -> None:
     path = store_path(file)
     answer(path, jobs_question(**given), given)
 
 
-def _job(file: str | None, job: str | None, **given: Any) -> None:  # noqa: ANN401 - click's words
+def _job(file: str | None, job: str | None, **given: Any) -> None:
     path, name = two_places(file, job, "NAME", required=True)
     answer(path, job_question(name or ""), given)
 
 
-def _executions(file: str | None, job: str | None, **given: Any) -> None:  # noqa: ANN401 - click's words
+def _executions(file: str | None, job: str | None, **given: Any) -> None:
     path, name = two_places(file, job, "JOB")
     answer(path, executions_question(name, **given), given)
 
 
-def _stats(file: str | None, job: str | None, **given: Any) -> None:  # noqa: ANN401 - click's words
+def _stats(file: str | None, job: str | None, **given: Any) -> None:
     path, name = two_places(file, job, "JOB")
     answer(path, stats_question(name, **given), given)
 

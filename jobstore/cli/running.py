@@ -60,7 +60,7 @@ def _exec(
     if schedule is not None and interval is not None:
         raise click.UsageError("--schedule and --interval exclude each other; give one.", ctx)
     interval_seconds, timeout_seconds = length_option(interval, "--interval"), length_option(timeout, "--timeout")
-    from jobstore.integrations.command import run  # noqa: PLC0415 - writers are heavy
+    from jobstore.integrations.command import run  # writers are heavy
 
     return run(
         Path(file),

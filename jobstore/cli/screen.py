@@ -93,7 +93,7 @@ def rendered(lines: Iterable[Text | str], *, colour: bool) -> str:
     """The lines as a terminal takes them."""
     if not colour:
         return "".join(f"{line if isinstance(line, str) else line.plain}\n" for line in lines)
-    from rich.console import Console  # noqa: PLC0415 - the largest part of rich, for colours alone
+    from rich.console import Console  # the largest part of rich, for colours alone
 
     console = Console(force_terminal=True, color_system="standard", highlight=False, emoji=False, markup=False)
     with console.capture() as capture:

@@ -43,7 +43,7 @@ def _serve(file: str | None, host: str | None, port: str | None, tokens_file: st
     number = ascii_integer(port, "--port", 0, LARGEST_PORT)
     needs("http", "falcon", "waitress")
     who, told = admitted(path, tokens_file, open_access=open_access)
-    from jobstore.http.serve import serve as serve_store  # noqa: PLC0415 - the door's libraries are heavy
+    from jobstore.http.serve import serve as serve_store  # the door's libraries are heavy
 
     _log_to_stderr()
 
@@ -70,7 +70,7 @@ def admitted(store: Path, tokens_file: str | None, *, open_access: bool) -> tupl
             kept = "--tokens-file" if tokens_file else TOKENS_VARIABLE
             raise InvalidParameter(f"--open lets everybody in and {kept} does not; leave one of them out")
         return {"open_access": True}, "open to everybody on this machine"
-    from jobstore.http import tokens  # noqa: PLC0415 - beside its only use
+    from jobstore.http import tokens
 
     if variable and not tokens_file:
         return {"tokens": tokens.parse_variable(variable)}, f"tokens from {TOKENS_VARIABLE}"
@@ -84,7 +84,7 @@ def admitted(store: Path, tokens_file: str | None, *, open_access: bool) -> tupl
 
 
 def _log_to_stderr() -> None:
-    import logging  # noqa: PLC0415 - only a server has a log
+    import logging  # only a server has a log
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
@@ -95,14 +95,14 @@ def _log_to_stderr() -> None:
 def _mcp(file: str | None) -> None:
     path = store_path(file)
     needs("mcp", "mcp")
-    from jobstore.mcp import run as run_server  # noqa: PLC0415 - the door's libraries are heavy
+    from jobstore.mcp import run as run_server  # the door's libraries are heavy
 
     run_server(path)
 
 
 def _openapi() -> None:
     needs("http", "falcon")
-    from jobstore.http.openapi import document  # noqa: PLC0415 - pydantic is heavy
+    from jobstore.http.openapi import document  # pydantic is heavy
 
     write_json(document())
 
@@ -110,9 +110,9 @@ def _openapi() -> None:
 def _metrics(file: str | None, max_jobs: str | None) -> None:
     path = store_path(file)
     most = ascii_integer(max_jobs, "--max-jobs", 0)
-    from jobstore.metrics import MAX_JOBS  # noqa: PLC0415 - beside its only use
-    from jobstore.metrics import metrics as numbers  # noqa: PLC0415
-    from jobstore.store import open as open_store  # noqa: PLC0415 - a refusal needs no store
+    from jobstore.metrics import MAX_JOBS
+    from jobstore.metrics import metrics as numbers
+    from jobstore.store import open as open_store  # a refusal needs no store
 
     with open_store(path) as store:
         stdout_in_utf8().write(numbers(store, max_jobs=MAX_JOBS if most is None else most))
@@ -124,7 +124,7 @@ def _metrics(file: str | None, max_jobs: str | None) -> None:
 def _token_create(
     file: str | None, label: str | None, permission: tuple[str, ...], expires: str | None, tokens_file: str | None
 ) -> None:
-    from jobstore.http import tokens  # noqa: PLC0415 - beside its only use
+    from jobstore.http import tokens
 
     path = tokens_path(store_path(file), tokens_file)
     now = datetime.now(UTC)
@@ -139,13 +139,13 @@ def _token_create(
 
 
 def _moment(text: str) -> datetime:
-    from jobstore.language.instants import instant_datetime  # noqa: PLC0415 - beside its only use
+    from jobstore.language.instants import instant_datetime
 
     return instant_datetime(Parameter("--expires", Kind.INSTANT, "").check(text, text))
 
 
 def _token_list(file: str | None, tokens_file: str | None, as_json: bool) -> None:
-    from jobstore.http import tokens  # noqa: PLC0415 - beside its only use
+    from jobstore.http import tokens
 
     records = tokens.list_(tokens_path(store_path(file), tokens_file))
     if as_json:
@@ -156,10 +156,10 @@ def _token_list(file: str | None, tokens_file: str | None, as_json: bool) -> Non
 
 
 def _show_tokens(records: list[Any]) -> None:
-    from jobstore.cli.phrases import plain  # noqa: PLC0415 - what is drawn needs rich; JSON does not
-    from jobstore.cli.tables import Cell, Column, lines  # noqa: PLC0415
+    from jobstore.cli.phrases import plain  # what is drawn needs rich; JSON does not
+    from jobstore.cli.tables import Cell, Column, lines
 
-    def row(record: Any) -> list[Cell]:  # noqa: ANN401 - a TokenRecord
+    def row(record: Any) -> list[Cell]:
         expires = "never" if record.expires_at is None else f"{record.expires_at:%Y-%m-%d %H:%M:%SZ}"
         words = (
             record.id,
@@ -176,7 +176,7 @@ def _show_tokens(records: list[Any]) -> None:
 
 
 def _token_revoke(file: str | None, token: str | None, tokens_file: str | None) -> None:
-    from jobstore.http import tokens  # noqa: PLC0415 - beside its only use
+    from jobstore.http import tokens
 
     path, wanted = two_places(file, token, "TOKEN", required=True, is_path=True)
     gone = tokens.revoke(tokens_path(path, tokens_file), wanted or "")

@@ -37,7 +37,7 @@ def _demo(file: str | None, seed: str | None, utc: bool) -> None:
     number = ascii_integer(seed, "--seed", 0)
     screen = current_screen(utc=utc)
     path = build(file, number, screen.now_us)
-    from jobstore.store import open as open_store  # noqa: PLC0415 - beside its only use
+    from jobstore.store import open as open_store
 
     with open_store(path) as store:
         # Building took a moment, and the store should not look older than it is.
@@ -51,9 +51,9 @@ def build(file: str | None, seed: int | None, now_us: int) -> Path:
     Raises:
         Conflict: there is a file at the path that was told.
     """
-    from jobstore.cli import demo as data  # noqa: PLC0415 - beside its only use
-    from jobstore.cli.progress import progress  # noqa: PLC0415
-    from jobstore.transfer.dump import load  # noqa: PLC0415 - writers are heavy
+    from jobstore.cli import demo as data
+    from jobstore.cli.progress import progress
+    from jobstore.transfer.dump import load  # writers are heavy
 
     with progress("Making four weeks of history") as tally:
         document = data.document(now_us, data.SEED if seed is None else seed)
@@ -80,9 +80,9 @@ def free_paths() -> Iterator[Path]:
 
 def tour(store: JobStore, path: Path, screen: Screen) -> list[Text]:
     """The answers to the four queries, each under the command that gives it, and what to try next."""
-    from rich.text import Text  # noqa: PLC0415 - what is drawn needs rich
+    from rich.text import Text  # what is drawn needs rich
 
-    from jobstore.cli import reading  # noqa: PLC0415 - beside its only use
+    from jobstore.cli import reading
 
     file, program = shlex.quote(str(path)), called_as()
     executions = store.list_job_executions(limit=1)["pagination"]["total"]
@@ -106,7 +106,7 @@ def tour(store: JobStore, path: Path, screen: Screen) -> list[Text]:
 
 
 def _caption(title: str, command: str, document: object) -> list[Text]:
-    from rich.text import Text  # noqa: PLC0415 - what is drawn needs rich
+    from rich.text import Text  # what is drawn needs rich
 
     said = ""
     if isinstance(document, dict) and document.get("pagination", {}).get("has_next"):
@@ -118,7 +118,7 @@ def _caption(title: str, command: str, document: object) -> list[Text]:
 
 
 def _next(program: str, file: str) -> list[Text]:
-    from rich.text import Text  # noqa: PLC0415 - what is drawn needs rich
+    from rich.text import Text  # what is drawn needs rich
 
     following = [
         (f"{program}executions {file} --search failed", "all that failed"),

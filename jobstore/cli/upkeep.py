@@ -38,11 +38,11 @@ def _prune(
     keep = ascii_integer(keep_last, "--keep-last", 0)
     bounds = _bounds(older_than, bounds, UTC if utc else None)
     if emergency and not dry_run:
-        from jobstore.transfer.backup import give_up_reserve  # noqa: PLC0415 - for this alone
+        from jobstore.transfer.backup import give_up_reserve  # for this alone
 
         give_up_reserve(path)  # before anything opens the file: on a full disk that may need room itself
     total = _executions(path)
-    from jobstore.recording.recorder import Recorder  # noqa: PLC0415 - writers are heavy
+    from jobstore.recording.recorder import Recorder  # writers are heavy
 
     rules: dict[str, Any] = {**bounds, "keep_last": keep, "emergency": emergency}
     with Recorder(path) as recorder:
@@ -70,7 +70,7 @@ def _bounds(older_than: str | None, bounds: dict[str, str | None], zone: tzinfo 
 
 def _executions(path: Path) -> int:
     """How many there are; a recorder would make the file that is not there."""
-    from jobstore.store import open as open_store  # noqa: PLC0415 - a refusal needs no store
+    from jobstore.store import open as open_store  # a refusal needs no store
 
     with open_store(path) as store:
         return store.list_job_executions(limit=1)["pagination"]["total"]
@@ -91,7 +91,7 @@ def _pages(path: Path) -> int | None:
 
 def _check(file: str | None) -> int:
     path = store_path(file)
-    from jobstore.transfer.backup import check as find_problems  # noqa: PLC0415 - beside its only use
+    from jobstore.transfer.backup import check as find_problems
 
     with progress(f"Checking {path}", _known_executions(path)) as tally:
         problems = find_problems(path, progress=tally)
@@ -106,7 +106,7 @@ def _check(file: str | None) -> int:
 
 def _backup(file: str | None, target: str | None) -> None:
     path, to = two_places(file, target, "TARGET", required=True, is_path=True)
-    from jobstore.transfer.backup import backup as copy  # noqa: PLC0415 - beside its only use
+    from jobstore.transfer.backup import backup as copy
 
     with progress(f"Copying {path}", _pages(path)) as tally:
         copy(path, to or "", progress=tally)

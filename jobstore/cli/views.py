@@ -141,8 +141,8 @@ def _due(job: JobDocument, timezone: str, since_us: int) -> int | None:
         return since_us + job["interval_seconds"] * MICROSECONDS
     if job["schedule"] is None:
         return None
-    from jobstore.language.errors import InvalidSchedule  # noqa: PLC0415 - beside its only use
-    from jobstore.language.schedule import next_cron_us  # noqa: PLC0415 - croniter is heavy
+    from jobstore.language.errors import InvalidSchedule
+    from jobstore.language.schedule import next_cron_us  # croniter is heavy
 
     try:
         return next_cron_us(job["schedule"], timezone, since_us)
@@ -236,7 +236,7 @@ def _piped_execution(execution: ExecutionDocument, screen: Screen) -> list[Cell]
     ]
 
 
-def brief_json(value: Any) -> str:  # noqa: ANN401 - JSON is any value
+def brief_json(value: Any) -> str:
     """JSON in a line; an object of plain values without its punctuation.
 
     >>> brief_json({"processed": 500, "inserted": 450}), brief_json({"intervals": ["1h"]}), brief_json(None)
@@ -247,7 +247,7 @@ def brief_json(value: Any) -> str:  # noqa: ANN401 - JSON is any value
     return plain(json.dumps(value, ensure_ascii=False))
 
 
-def _bare(value: Any) -> str:  # noqa: ANN401 - JSON is any value
+def _bare(value: Any) -> str:
     bare = isinstance(value, str) and value and " " not in value
     return str(value) if bare else json.dumps(value, ensure_ascii=False)
 

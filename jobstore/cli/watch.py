@@ -60,7 +60,7 @@ def watch(draw: Callable[[Screen], list[Text]], seconds: float, *, utc: bool) ->
 
 def frame(lines: list[Text], screen: Screen, seconds: float) -> str:
     """A drawing that covers the last one without flicker, cut to the height of the screen."""
-    from rich.text import Text  # noqa: PLC0415 - what is drawn needs rich
+    from rich.text import Text  # what is drawn needs rich
 
     room = (screen.height or len(lines) + 1) - 1
     if len(lines) > room:

@@ -186,7 +186,7 @@ class Document(Resource):
         send(request, response, body)
 
     def _make(self, prefix: str) -> bytes:
-        from jobstore.http import openapi  # noqa: PLC0415  # brings pydantic, which no other answer needs
+        from jobstore.http import openapi  # brings pydantic, which no other answer needs
 
         body = orjson.dumps(openapi.document(prefix or "/"))
         if len(self._bodies) < 8:  # noqa: PLR2004  # a proxy could send any number of prefixes

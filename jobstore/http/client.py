@@ -121,7 +121,7 @@ class RemoteJobStore(Queries):
         self._is_closed = True
         self._client.close()
 
-    def answer(self, query: Query) -> Any:  # noqa: ANN401  # see Queries
+    def answer(self, query: Query) -> Any:
         """The document that a checked query asks for; one request."""
         return _document(self._get(_target(query)), self.url)
 

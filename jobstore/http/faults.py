@@ -68,7 +68,7 @@ def _method(request: ApiRequest, response: falcon.Response, _error: object, _par
     _envelope(response, MethodNotAllowed(), f"{verb} is not allowed here; this API is read-only")
 
 
-def _defect(request: ApiRequest, response: falcon.Response, error: Exception, _params: Any) -> None:  # noqa: ANN401
+def _defect(request: ApiRequest, response: falcon.Response, error: Exception, _params: Any) -> None:
     write_defect(request, error)
     _envelope(response, InternalError(), f"Internal error; the log has it under request id {request.request_id}")
 

@@ -273,10 +273,10 @@ def _fault(error: type[JobStoreError], description: str, message: str, headers: 
 class _Plain(GenerateJsonSchema):
     """Without a title for every field, which would say its name a second time, and in the models' own order."""
 
-    def sort(self, value: Any, parent_key: str | None = None) -> Any:  # noqa: ANN401, ARG002 - pydantic's own signature
+    def sort(self, value: Any, parent_key: str | None = None) -> Any:  # noqa: ARG002 - pydantic's own signature
         return value
 
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401, ARG002 - pydantic's own signature
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's own signature
         return False
 
 

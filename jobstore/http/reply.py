@@ -95,7 +95,7 @@ def _rank(item: str) -> tuple[str, float]:
 # The bound -----------------------------------------------------------------------------------------
 
 
-def encoded(document: Any, bound: int) -> bytes:  # noqa: ANN401 - any document
+def encoded(document: Any, bound: int) -> bytes:
     """The JSON of a document in UTF-8.
 
     Raises:

@@ -202,7 +202,7 @@ class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     served_at = 0.0
     """When the last request was answered; at first, when the connection was made."""
 
-    def __init__(self, *args: Any, **keywords: Any) -> None:  # noqa: ANN401 - handed on
+    def __init__(self, *args: Any, **keywords: Any) -> None:
         self.served_at = time.time()
         super().__init__(*args, **keywords)
 

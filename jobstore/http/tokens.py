@@ -316,7 +316,7 @@ def _check_expiry(expires_at: datetime | None, now: datetime) -> None:
         raise InvalidParameter(f"expires_at must be later than now, with a time zone; received {expires_at}")
 
 
-def _record(entry: Any, where: str) -> TokenRecord:  # noqa: ANN401 - whatever JSON holds
+def _record(entry: Any, where: str) -> TokenRecord:
     """A record of the file, checked: somebody may have edited it."""
     try:
         return TokenRecord(

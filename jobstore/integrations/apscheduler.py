@@ -50,7 +50,7 @@ _mirrored: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def mirror(
-    scheduler: Any,  # noqa: ANN401 - APScheduler has no types
+    scheduler: Any,
     recorder: Recorder,
     *,
     category: Word = "scheduled",
@@ -91,7 +91,7 @@ def mirror(
     return made
 
 
-def call_arguments(job: Any) -> object:  # noqa: ANN401
+def call_arguments(job: Any) -> object:
     """The arguments of a job: its keywords, with positional ones under ``args``; null where there are none."""
     arguments = {**({"args": list(job.args)} if job.args else {}), **job.kwargs}
     return kept_result(arguments) if arguments else None
@@ -103,7 +103,7 @@ class _Description:
     def __init__(self, zone: str, category: Word, job_type: Word, parameters: Callable[[Any], object]) -> None:
         self._zone, self._category, self._job_type, self._parameters = zone, category, job_type, parameters
 
-    def fields(self, job: Any, now: datetime) -> dict[str, Any]:  # noqa: ANN401
+    def fields(self, job: Any, now: datetime) -> dict[str, Any]:
         """The arguments of `Recorder.save_job` but the name."""
         next_run_time = getattr(job, "next_run_time", None)
         translation = translate(job.trigger, self._zone, now=now, next_run_time=next_run_time)
@@ -126,14 +126,14 @@ class _Description:
         }
 
 
-def _word(word: Word, job: Any) -> str:  # noqa: ANN401
+def _word(word: Word, job: Any) -> str:
     return word if isinstance(word, str) else word(job)
 
 
 class Mirror:
     """What `mirror` returns. A context manager; it need not be closed before the program ends."""
 
-    def __init__(self, scheduler: Any, journal: Journal, describe: _Description, *, removes: bool) -> None:  # noqa: ANN401
+    def __init__(self, scheduler: Any, journal: Journal, describe: _Description, *, removes: bool) -> None:
         self._scheduler, self._journal, self._describe, self._removes = scheduler, journal, describe, removes
         self._lock = threading.Lock()
         self._aliases: dict[str, str | None] = {}
@@ -168,7 +168,7 @@ class Mirror:
 
     # --- what the scheduler tells
 
-    def _hear(self, event: Any) -> None:  # noqa: ANN401
+    def _hear(self, event: Any) -> None:
         hears = _HEARD.get(event.code)
         if hears is None:
             return
@@ -177,40 +177,40 @@ class Mirror:
         except Exception:  # noqa: BLE001 - nothing may reach the scheduler
             _log.exception("An event of the scheduler is not recorded, by a defect of the mirror")
 
-    def _executor_added(self, event: Any) -> None:  # noqa: ANN401
+    def _executor_added(self, event: Any) -> None:
         attach(self._scheduler._lookup_executor(event.alias), self._runs_of)  # noqa: SLF001
 
-    def _job_saved(self, event: Any) -> None:  # noqa: ANN401
+    def _job_saved(self, event: Any) -> None:
         job = self._scheduler.get_job(event.job_id, event.jobstore)
         if job is not None:
             self._save(job, event.jobstore)
 
-    def _job_removed(self, event: Any) -> None:  # noqa: ANN401
+    def _job_removed(self, event: Any) -> None:
         self._retire(event.job_id)
 
-    def _job_due(self, event: Any) -> None:  # noqa: ANN401
+    def _job_due(self, event: Any) -> None:
         """Runs were submitted or refused: the next run of an external schedule has moved."""
         if event.code == events.EVENT_JOB_MAX_INSTANCES:
             self._record_refused(event)
         if _is_external(self._saved.get(event.job_id)):
             self._job_saved(event)
 
-    def _record_refused(self, event: Any) -> None:  # noqa: ANN401
+    def _record_refused(self, event: Any) -> None:
         job = self._scheduler.get_job(event.job_id, event.jobstore)
         instances = "as many as max_instances allows" if job is None else f"max_instances is {job.max_instances}"
         runs = self._runs(event.job_id, job, event.scheduled_run_times, None)
         runs.close(f"Refused: runs of this job are still under way, and {instances}")
 
-    def _jobs_added(self, event: Any) -> None:  # noqa: ANN401
+    def _jobs_added(self, event: Any) -> None:
         if self._scheduler.running:
             self._save_all(event.alias)
 
-    def _jobs_gone(self, event: Any) -> None:  # noqa: ANN401
+    def _jobs_gone(self, event: Any) -> None:
         for job_id, alias in list(self._aliases.items()):
             if event.alias in (None, alias):
                 self._retire(job_id)
 
-    def _shut_down(self, _event: Any) -> None:  # noqa: ANN401
+    def _shut_down(self, _event: Any) -> None:
         if not self.flush(SHUTDOWN_SECONDS):
             _log.warning("The scheduler is shut down; some of its runs are not recorded yet")
 
@@ -220,14 +220,14 @@ class Mirror:
         for job in self._scheduler.get_jobs(alias):
             self._save(job, job._jobstore_alias)  # noqa: SLF001
 
-    def _save(self, job: Any, alias: str | None) -> None:  # noqa: ANN401
+    def _save(self, job: Any, alias: str | None) -> None:
         """Records the job as it is now; what it means is worked out later, in the journal's thread."""
         with self._lock:
             self._removing.discard(job.id)
             self._aliases[job.id] = alias
         self._journal.put(partial(self._write, copy_of(job), datetime.now(UTC)))
 
-    def _write(self, job: Any, now: datetime, recorder: Recorder) -> None:  # noqa: ANN401
+    def _write(self, job: Any, now: datetime, recorder: Recorder) -> None:
         fields = self._describe.fields(job, now)
         if fields != self._saved.get(job.id):
             recorder.save_job(job_name(job.id), **fields)
@@ -251,7 +251,7 @@ class Mirror:
 
     # --- runs
 
-    def _runs_of(self, job: Any, run_times: list[datetime]) -> Runs:  # noqa: ANN401
+    def _runs_of(self, job: Any, run_times: list[datetime]) -> Runs:
         with self._lock:
             self._under_way[job.id] += 1
         worker_id = f"{socket.gethostname()}/{job.executor}"
@@ -260,7 +260,7 @@ class Mirror:
     def _runs(
         self,
         job_id: str,
-        job: Any,  # noqa: ANN401
+        job: Any,
         run_times: list[datetime],
         worker_id: str | None,
         ended: Callable[[], None] = lambda: None,
@@ -268,7 +268,7 @@ class Mirror:
         define = partial(self._define, job_id, job)
         return Runs(run_times, self._journal, job_name(job_id), worker_id=worker_id, define=define, ended=ended)
 
-    def _define(self, job_id: str, job: Any, recorder: Recorder) -> None:  # noqa: ANN401
+    def _define(self, job_id: str, job: Any, recorder: Recorder) -> None:
         """The job of a run is not in the store: its definition was refused, or somebody removed it."""
         if job is None:
             raise NotFound(f"Job not found: {job_name(job_id)}")

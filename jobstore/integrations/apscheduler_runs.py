@@ -142,7 +142,7 @@ class Runs(list[datetime]):
         return self._recording_coroutine(func) if awaited else self._recording_call(func)
 
     def _recording_call(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        def recorded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the job takes and gives
+        def recorded(*args: Any, **kwargs: Any) -> Any:
             run = self._current
             if run is None or run.is_begun or run.is_over:
                 return func(*args, **kwargs)
@@ -158,7 +158,7 @@ class Runs(list[datetime]):
         return recorded
 
     def _recording_coroutine(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        async def recorded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the job takes and gives
+        async def recorded(*args: Any, **kwargs: Any) -> Any:
             run = self._current
             if run is None or run.is_begun or run.is_over:
                 return await func(*args, **kwargs)
@@ -234,7 +234,7 @@ class RunsId(str):
 # --- executors ----------------------------------------------------------------------------------
 
 
-def attach(executor: Any, runs_of: Callable[[Any, list[datetime]], Runs]) -> None:  # noqa: ANN401 - APScheduler has no types
+def attach(executor: Any, runs_of: Callable[[Any, list[datetime]], Runs]) -> None:
     """Has an executor's runs recorded from the next one on.
 
     Args:
@@ -246,7 +246,7 @@ def attach(executor: Any, runs_of: Callable[[Any, list[datetime]], Runs]) -> Non
     awaits = bool(_class_names(executor) & _ASYNC_EXECUTORS)
 
     @functools.wraps(submit)
-    def recorded_submit(job: Any, run_times: list[datetime]) -> None:  # noqa: ANN401
+    def recorded_submit(job: Any, run_times: list[datetime]) -> None:
         prepared = _prepared(job, run_times, runs_of, elsewhere=elsewhere, awaits=awaits)
         if prepared is None:
             submit(job, run_times)
@@ -263,7 +263,7 @@ def attach(executor: Any, runs_of: Callable[[Any, list[datetime]], Runs]) -> Non
         _attach_reports(executor, elsewhere=elsewhere)
 
 
-def _attach_reports(executor: Any, *, elsewhere: bool) -> None:  # noqa: ANN401
+def _attach_reports(executor: Any, *, elsewhere: bool) -> None:
     """Leads what the executor reports of a job to its runs; it then hears of a plain id again."""
     success, error = executor._run_job_success, executor._run_job_error  # noqa: SLF001
 
@@ -277,7 +277,7 @@ def _attach_reports(executor: Any, *, elsewhere: bool) -> None:  # noqa: ANN401
         success(str(job_id), events)
 
     @functools.wraps(error)
-    def recorded_error(job_id: str, exc: BaseException, traceback: Any = None) -> None:  # noqa: ANN401
+    def recorded_error(job_id: str, exc: BaseException, traceback: Any = None) -> None:
         if isinstance(job_id, RunsId):
             if elsewhere:
                 _carefully(job_id.runs.broke, f"Its process gave no answer: {error_text(exc)}")
@@ -288,23 +288,23 @@ def _attach_reports(executor: Any, *, elsewhere: bool) -> None:  # noqa: ANN401
     executor._run_job_error = recorded_error  # noqa: SLF001
 
 
-def detach(executor: Any) -> None:  # noqa: ANN401
+def detach(executor: Any) -> None:
     """Gives an executor its own way to submit back; runs that are under way are recorded to their end."""
     vars(executor).pop("_do_submit_job", None)
 
 
-def _class_names(executor: Any) -> set[str]:  # noqa: ANN401
+def _class_names(executor: Any) -> set[str]:
     return {cls.__name__ for cls in type(executor).__mro__ if cls.__module__.startswith("apscheduler.executors.")}
 
 
-def _runs_in_this_process(executor: Any) -> bool:  # noqa: ANN401
+def _runs_in_this_process(executor: Any) -> bool:
     """APScheduler's own executors do, but for one; of others it is not known."""
     known = _class_names(executor) - {"BaseExecutor", "BasePoolExecutor"}
     return bool(known) and not isinstance(executor, ProcessPoolExecutor)
 
 
 def _prepared(
-    job: Any,  # noqa: ANN401
+    job: Any,
     run_times: list[datetime],
     runs_of: Callable[[Any, list[datetime]], Runs],
     *,
@@ -326,7 +326,7 @@ def _prepared(
     return copy, runs
 
 
-def copy_of(job: Any) -> Any:  # noqa: ANN401
+def copy_of(job: Any) -> Any:
     """A job like this one, which may be changed without changing it."""
     copy = object.__new__(Job)
     for slot in Job.__slots__:
@@ -335,8 +335,8 @@ def copy_of(job: Any) -> Any:  # noqa: ANN401
     return copy
 
 
-def _is_coroutine_function(func: Any) -> bool:  # noqa: ANN401
-    from apscheduler.util import iscoroutinefunction_partial  # noqa: PLC0415 - a name of APScheduler's, beside its use
+def _is_coroutine_function(func: Any) -> bool:
+    from apscheduler.util import iscoroutinefunction_partial
 
     return bool(iscoroutinefunction_partial(func))
 

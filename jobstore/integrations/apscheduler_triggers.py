@@ -68,7 +68,7 @@ class _NotSayable(Exception):
     """The trigger has no faithful form; the message says why."""
 
 
-def translate(trigger: Any, zone: str, *, now: datetime, next_run_time: datetime | None = None) -> Translation:  # noqa: ANN401 - APScheduler has no types
+def translate(trigger: Any, zone: str, *, now: datetime, next_run_time: datetime | None = None) -> Translation:
     """The trigger as a schedule of a store in this zone.
 
     Args:
@@ -91,7 +91,7 @@ def translate(trigger: Any, zone: str, *, now: datetime, next_run_time: datetime
     return Translation(reason="no cron expression and no interval says this")
 
 
-def trigger_words(trigger: Any) -> str:  # noqa: ANN401 - APScheduler has no types
+def trigger_words(trigger: Any) -> str:
     """The trigger in its own words, all its options named; at most 500 characters."""
     try:
         words = repr(trigger)
@@ -104,7 +104,7 @@ def trigger_words(trigger: Any) -> str:  # noqa: ANN401 - APScheduler has no typ
 # --- intervals ----------------------------------------------------------------------------------
 
 
-def _interval(trigger: Any, next_run_time: datetime | None) -> Translation:  # noqa: ANN401
+def _interval(trigger: Any, next_run_time: datetime | None) -> Translation:
     """The grid is anchored one step before a run: a store counts from the first step after its anchor."""
     _refuse_jitter_and_end(trigger)
     if trigger.interval % timedelta(seconds=1):
@@ -117,7 +117,7 @@ def _interval(trigger: Any, next_run_time: datetime | None) -> Translation:  # n
     return Translation(interval_seconds=seconds, anchor_at=anchor_at)
 
 
-def _refuse_jitter_and_end(trigger: Any) -> None:  # noqa: ANN401
+def _refuse_jitter_and_end(trigger: Any) -> None:
     if trigger.jitter:
         raise _NotSayable(f"each run is delayed by up to {trigger.jitter} s at random")
     if trigger.end_date is not None:
@@ -127,7 +127,7 @@ def _refuse_jitter_and_end(trigger: Any) -> None:  # noqa: ANN401
 # --- cron expressions ---------------------------------------------------------------------------
 
 
-def _expression(trigger: Any, zone: str, now: datetime, next_run_time: datetime | None) -> str:  # noqa: ANN401
+def _expression(trigger: Any, zone: str, now: datetime, next_run_time: datetime | None) -> str:
     _refuse_jitter_and_end(trigger)
     if not same_zone(_zone_name(trigger.timezone), zone):
         raise _NotSayable(f"it runs in the time zone {trigger.timezone}, the store's is {zone}")
@@ -162,13 +162,13 @@ def _zone_name(timezone: object) -> str:
     return "UTC" if timezone is UTC else str(getattr(timezone, "key", ""))
 
 
-def _refuse_other_next_run(trigger: Any, now: datetime, next_run_time: datetime | None) -> None:  # noqa: ANN401
+def _refuse_other_next_run(trigger: Any, now: datetime, next_run_time: datetime | None) -> None:
     """The next run may be set by hand, apart from the trigger."""
     if next_run_time is not None and next_run_time > now and trigger.get_next_fire_time(None, now) != next_run_time:
         raise _NotSayable("its next run was set apart from the trigger")
 
 
-def _values(field: Any) -> list[int]:  # noqa: ANN401
+def _values(field: Any) -> list[int]:
     """The values that a field lets through, in order."""
     found: set[int] = set()
     for expression in field.expressions:
@@ -184,7 +184,7 @@ def _is_full(name: str, values: Collection[int]) -> bool:
     return bool(len(values) == MAX_VALUES[name] - MIN_VALUES[name] + 1)
 
 
-def _day_fields(day: Any, day_of_week: Any) -> tuple[str, str]:  # noqa: ANN401
+def _day_fields(day: Any, day_of_week: Any) -> tuple[str, str]:
     """The fields for day and weekday; cron joins two restricted ones by OR, APScheduler by AND."""
     weekdays = weekday_text([(value + 1) % 7 for value in _values(day_of_week)])
     kinds = {type(expression) for expression in day.expressions}
@@ -198,7 +198,7 @@ def _day_fields(day: Any, day_of_week: Any) -> tuple[str, str]:  # noqa: ANN401
     return days, weekdays
 
 
-def _days_and_last(day: Any) -> str:  # noqa: ANN401
+def _days_and_last(day: Any) -> str:
     """Days of the month with the last one among them; cron writes it L."""
     numbered = [expression for expression in day.expressions if type(expression) is not LastDayOfMonthExpression]
     if not numbered:
@@ -208,7 +208,7 @@ def _days_and_last(day: Any) -> str:  # noqa: ANN401
     return text if text == "*" else f"{text},L"
 
 
-def _position(expression: Any) -> str:  # noqa: ANN401
+def _position(expression: Any) -> str:
     """``3rd fri`` as ``fri#3``, ``last fri`` as ``L5``."""
     weekday = (expression.weekday + 1) % 7
     nth = expression.option_num + 1

@@ -105,7 +105,7 @@ def run(
 
 def _run_hook(hook: str, facts: dict[str, str], stdout: int, stderr: int) -> None:
     """Tell somebody of a failure; that this fails, too, is said and nothing more."""
-    import subprocess  # noqa: PLC0415 - beside its use, as all that may fail
+    import subprocess
 
     environment = {**os.environ, **{f"JOBSTORE_{key}": value[:_LONGEST_ERROR] for key, value in facts.items()}}
     try:

@@ -64,7 +64,7 @@ _log = logging.getLogger("jobstore.integrations")
 
 
 def mirror(
-    huey: Any,  # noqa: ANN401 - huey has no types
+    huey: Any,
     recorder: Recorder,
     *,
     category: Word = "scheduled",
@@ -92,7 +92,7 @@ def mirror(
     return Mirror(huey, Journal(recorder), category, job_type, parameters or call_arguments)
 
 
-def call_arguments(task: Any) -> object:  # noqa: ANN401
+def call_arguments(task: Any) -> object:
     """The arguments of a task: its keywords, with positional ones under ``args``; null where there are none."""
     keywords = {key: value for key, value in task.kwargs.items() if value is not task}  # of a context task
     arguments = {**({"args": list(task.args)} if task.args else {}), **keywords}
@@ -111,7 +111,7 @@ class Mirror:
 
     def __init__(
         self,
-        huey: Any,  # noqa: ANN401
+        huey: Any,
         journal: Journal,
         category: Word,
         job_type: Word,
@@ -149,7 +149,7 @@ class Mirror:
 
     # --- what huey tells
 
-    def _hear(self, signal: str, task: Any, *_more: object) -> None:  # noqa: ANN401
+    def _hear(self, signal: str, task: Any, *_more: object) -> None:
         hears = _HEARD.get(signal)
         if hears is None:
             return
@@ -159,21 +159,21 @@ class Mirror:
         except Exception:  # noqa: BLE001 - nothing may reach huey
             _log.exception("The task %s is not recorded, by a defect of the mirror", task.id)
 
-    def _waits(self, task: Any) -> None:  # noqa: ANN401
+    def _waits(self, task: Any) -> None:
         """Enqueued, or put off until its time: it is recorded before another process can come to it."""
         call = partial(self._write_waiting, task.id, self._name(type(task)), self._parameters(task), datetime.now(UTC))
         future = self._journal.put(call)
         if not wait_for(future, PATIENCE_SECONDS):
             future.cancel()
 
-    def _starts(self, task: Any) -> None:  # noqa: ANN401
+    def _starts(self, task: Any) -> None:
         attempt = self._attempts[task.id] = _Attempt()
         name, parameters = self._name(type(task)), self._parameters(task)
         worker_id = f"{socket.gethostname()}/{_worker_name()}"
         call = partial(self._write_start, attempt, task.id, name, parameters, worker_id, datetime.now(UTC))
         wait_for(self._journal.put(call), PATIENCE_SECONDS)
 
-    def _executed(self, task: Any, value: object, error: BaseException | None) -> None:  # noqa: ANN401
+    def _executed(self, task: Any, value: object, error: BaseException | None) -> None:
         """The post-execute hook of huey: it alone knows what came of it."""
         try:
             if error is None:
@@ -184,27 +184,27 @@ class Mirror:
         except Exception:  # noqa: BLE001 - nothing may reach huey
             _log.exception("The end of task %s is not recorded, by a defect of the mirror", task.id)
 
-    def _ends(self, task: Any, status: Status, result: object, error: str | None) -> None:  # noqa: ANN401
+    def _ends(self, task: Any, status: Status, result: object, error: str | None) -> None:
         attempt = self._attempts.pop(task.id, None)
         if attempt is not None:
             call = partial(_write_end, attempt, status, result, error, datetime.now(UTC))
             wait_for(self._journal.put(call), PATIENCE_SECONDS)
 
-    def _interrupted(self, task: Any) -> None:  # noqa: ANN401
+    def _interrupted(self, task: Any) -> None:
         self._ends(task, Status.FAILURE, None, "Interrupted: the consumer was stopped while it ran")
 
-    def _cancelled(self, task: Any) -> None:  # noqa: ANN401
+    def _cancelled(self, task: Any) -> None:
         """By a pre-execute hook, or by itself: then the post-execute hook tells more."""
         if not _is_raised_by_task(sys.exc_info()[1]):
             self._ends(task, Status.FAILURE, None, "Cancelled: a pre-execute hook refused it")
 
-    def _revoked(self, task: Any) -> None:  # noqa: ANN401
+    def _revoked(self, task: Any) -> None:
         self._never_ran(task, "Revoked: it was withdrawn before it ran")
 
-    def _expired(self, task: Any) -> None:  # noqa: ANN401
+    def _expired(self, task: Any) -> None:
         self._never_ran(task, f"Expired: it was to run before {task.expires_resolved}")
 
-    def _never_ran(self, task: Any, reason: str) -> None:  # noqa: ANN401
+    def _never_ran(self, task: Any, reason: str) -> None:
         name, at = self._name(type(task)), datetime.now(UTC)
         self._journal.put(partial(self._write_never_ran, task.id, name, self._parameters(task), reason, at))
 
@@ -225,7 +225,7 @@ class Mirror:
     def _write_job(self, task_class: type, recorder: Recorder) -> None:
         recorder.save_job(self._name(task_class), **self._fields(task_class))
 
-    def _fields(self, task_class: Any) -> dict[str, Any]:  # noqa: ANN401
+    def _fields(self, task_class: Any) -> dict[str, Any]:
         description = (task_class.__doc__ or "").strip() or None
         schedule, reason = None, None
         if hasattr(task_class, "validate_datetime"):
@@ -243,7 +243,7 @@ class Mirror:
             "timeout_seconds": max(1, round(timeout)) if timeout else None,
         }
 
-    def _name(self, task_class: Any) -> str:  # noqa: ANN401
+    def _name(self, task_class: Any) -> str:
         """The task's name; with its module where two tasks have the same."""
         name = task_class.__name__
         registered = self._huey._registry._registry.values()  # noqa: SLF001
@@ -326,7 +326,7 @@ def _is_raised_by_task(error: BaseException | None) -> bool:
 # --- periodic tasks -----------------------------------------------------------------------------
 
 
-def cron_of(task_class: Any, zone: str, store_zone: str, year: int) -> tuple[str | None, str | None]:  # noqa: ANN401
+def cron_of(task_class: Any, zone: str, store_zone: str, year: int) -> tuple[str | None, str | None]:
     """The cron expression of a periodic task, or why there is none.
 
     huey asks a function at each minute; the one that its own `crontab` makes holds the values it lets
@@ -357,7 +357,7 @@ def cron_of(task_class: Any, zone: str, store_zone: str, year: int) -> tuple[str
     return expression, None
 
 
-def _crontab_fields(task_class: Any) -> list[list[int]] | None:  # noqa: ANN401
+def _crontab_fields(task_class: Any) -> list[list[int]] | None:
     """What `huey.crontab` lets through: months, days, weekdays, hours, minutes."""
     validate = _enclosed(task_class.validate_datetime, "validate_datetime")
     if getattr(validate, "__qualname__", "") != "crontab.<locals>.validate_date":
@@ -366,7 +366,7 @@ def _crontab_fields(task_class: Any) -> list[list[int]] | None:  # noqa: ANN401
     return found
 
 
-def _enclosed(function: Any, name: str) -> Any:  # noqa: ANN401
+def _enclosed(function: Any, name: str) -> Any:
     """The value that a function holds under a name of the function around it."""
     code = getattr(function, "__code__", None)
     if code is None or name not in code.co_freevars:

@@ -74,17 +74,17 @@ def _after_zoneinfo(text: str) -> str:
 
 def _all_names() -> list[str]:
     """Every zone; places before ``Etc/GMT+9`` and the like, and those before names without a place."""
-    from zoneinfo import available_timezones  # noqa: PLC0415 - reads folders, and is hardly ever needed
+    from zoneinfo import available_timezones  # reads folders, and is hardly ever needed
 
     return sorted(available_timezones(), key=lambda name: ("/" not in name, name.startswith("Etc/"), name))
 
 
 def _offsets(name: str, moments: list[int]) -> list[int] | None:
-    from datetime import UTC, datetime  # noqa: PLC0415 - only a new store asks
-    from zoneinfo import ZoneInfo  # noqa: PLC0415
+    from datetime import UTC, datetime  # only a new store asks
+    from zoneinfo import ZoneInfo
 
-    from jobstore.language.errors import InvalidRecord  # noqa: PLC0415
-    from jobstore.language.schedule import check_timezone  # noqa: PLC0415 - croniter is heavy
+    from jobstore.language.errors import InvalidRecord
+    from jobstore.language.schedule import check_timezone  # croniter is heavy
 
     try:
         zone = ZoneInfo(check_timezone(name))

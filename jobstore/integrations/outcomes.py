@@ -18,7 +18,7 @@ TRACEBACK_CHARACTERS = 4000
 TRACEBACK_FRAMES = 12
 
 
-def kept_result(value: object) -> Any:  # noqa: ANN401 - JSON is any value
+def kept_result(value: object) -> Any:
     """A return value as a JSON object, a copy; null stays null.
 
     An object is kept as it is, any other JSON value as ``{"value": ...}``, what is no JSON as

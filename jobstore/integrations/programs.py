@@ -44,7 +44,7 @@ def why_not_started(command: Sequence[str], error: Exception) -> tuple[int, str]
 
 
 def _found(program: str) -> str | None:
-    from shutil import which  # noqa: PLC0415 - it brings compressors, and most programs start
+    from shutil import which  # it brings compressors, and most programs start
 
     return program if "/" in program else which(program)
 

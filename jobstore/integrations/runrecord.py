@@ -162,7 +162,7 @@ class RunRecord:
 
     def _open(self) -> Recorder:
         """The recorder; a store that is created has the zone of this machine."""
-        from jobstore.recording.recorder import Recorder  # noqa: PLC0415 - heavy, and the command must run without it, too
+        from jobstore.recording.recorder import Recorder  # heavy, and the command must run without it, too
 
         if self._timezone is not None:
             try:
@@ -175,7 +175,7 @@ class RunRecord:
         return self._create(Recorder)
 
     def _create(self, recorder: type[Recorder]) -> Recorder:
-        from jobstore.integrations.localzone import local_timezone  # noqa: PLC0415 - see above
+        from jobstore.integrations.localzone import local_timezone  # see above
 
         zone = local_timezone()
         try:

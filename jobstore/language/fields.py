@@ -207,7 +207,7 @@ def json_text(value: object, field: str) -> str | None:
 _AS_JSON: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
-def _check_inside(value: Any, field: str, deepest: int) -> None:  # noqa: ANN401 - JSON is any value
+def _check_inside(value: Any, field: str, deepest: int) -> None:
     """Depth, and the numbers that orjson writes as null; without recursion."""
     level, depth = [value], 0
     while level:
@@ -269,7 +269,7 @@ _MILLISECONDS = _Parts("1970-01-01T00:00:00.{}Z")
 _LAST_THREE = _Parts("1970-01-01T00:00:00.000{}")
 
 
-def quick_instant(value: Any, field: str) -> int:  # noqa: ANN401 - what is not text takes the slow way
+def quick_instant(value: Any, field: str) -> int:
     """`checked_instant`, faster for text that ends in ``Z`` and has six digits of fraction or none.
 
     >>> quick_instant("2026-01-15T08:00:00Z", "started_at")
@@ -306,7 +306,7 @@ def checked_keys(document: object, known: Collection[str]) -> Mapping[str, Any]:
 
 
 def _did_you_mean(key: object, known: Collection[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - only for a message
+    from difflib import get_close_matches  # only for a message
 
     close = get_close_matches(key[:NAME_CHARACTERS], sorted(known), n=1) if isinstance(key, str) else []
     return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"

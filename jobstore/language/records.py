@@ -205,7 +205,7 @@ def _known_schedule(expression: str) -> str:
 
 
 def _checked_schedule(expression: object) -> str:
-    from jobstore.language.schedule import check_schedule  # noqa: PLC0415 - croniter is heavy, and only writers come here
+    from jobstore.language.schedule import check_schedule  # croniter is heavy, and only writers come here
 
     return check_schedule(expression)
 
@@ -216,7 +216,7 @@ def stored_interval(seconds: object) -> int:
     Raises:
         InvalidSchedule: not an integer from 1 to a hundred years.
     """
-    from jobstore.language.schedule import check_interval  # noqa: PLC0415 - croniter is heavy, and only writers come here
+    from jobstore.language.schedule import check_interval  # croniter is heavy, and only writers come here
 
     return check_interval(seconds)
 
@@ -273,7 +273,7 @@ def _document_kind(given: Mapping[str, Any]) -> ScheduleType:
     return kind
 
 
-def execution_from_document(document: Any) -> Execution:  # noqa: ANN401 - whatever came
+def execution_from_document(document: Any) -> Execution:
     """The row of an execution document, its words still in it; quick, since a history has millions.
 
     Needed are ``status``, ``job_name`` or ``job_id``, and ``started_at`` or ``created_at``.
@@ -320,14 +320,14 @@ def execution_from_document(document: Any) -> Execution:  # noqa: ANN401 - whate
     )
 
 
-def _known_keys(document: Any, known: KeysView[str]) -> Mapping[str, Any]:  # noqa: ANN401
+def _known_keys(document: Any, known: KeysView[str]) -> Mapping[str, Any]:
     """`checked_keys` with a short way for the usual document."""
     if type(document) is dict and document.keys() <= known:
         return document
     return checked_keys(document, known)
 
 
-def _quick_label(value: Any, field: str) -> str | None:  # noqa: ANN401
+def _quick_label(value: Any, field: str) -> str | None:
     """`checked_label` with a short way for the usual word."""
     if value is None:
         return None
@@ -336,7 +336,7 @@ def _quick_label(value: Any, field: str) -> str | None:  # noqa: ANN401
     return checked_label(value, field)
 
 
-def _quick_text(value: Any, field: str) -> str | None:  # noqa: ANN401
+def _quick_text(value: Any, field: str) -> str | None:
     """`checked_text` with a short way for plain text."""
     if value is None or (type(value) is str and len(value) <= TEXT_BYTES and value.isascii()):
         return value

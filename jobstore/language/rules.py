@@ -96,11 +96,11 @@ class Parameter:
         """The value a Python caller would give for a JSON value: some hosts of tools send a list as its text."""
         return _read_list(value) if self.kind is Kind.CHOICES and _is_list_text(value) else value
 
-    def write(self, value: Any) -> str:  # noqa: ANN401  # each kind has a type of its own
+    def write(self, value: Any) -> str:
         """The text of a checked value: undoes `read` and `check`."""
         return _WRITERS.get(self.kind, str)(value)
 
-    def check(self, value: object, came: object) -> Any:  # noqa: ANN401  # each kind has a type of its own
+    def check(self, value: object, came: object) -> Any:
         """The value as the query holds it; `came` is what a refusal shows.
 
         >>> Parameter("limit", Kind.INTEGER, "", minimum=1, maximum=1000).check(1001, "1001")
@@ -131,7 +131,7 @@ def suggestion(word: str, known: tuple[str, ...]) -> str | None:
     """
     if len(word) > _NEAR_CHARACTERS:
         return None
-    from difflib import get_close_matches  # noqa: PLC0415  # only a refusal needs it
+    from difflib import get_close_matches  # only a refusal needs it
 
     by_folded = {fold(name): name for name in known}
     near = get_close_matches(fold(word), by_folded, n=1)

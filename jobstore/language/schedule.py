@@ -193,7 +193,7 @@ def _read_or_raise(text: str) -> _Cron:
 @lru_cache(maxsize=4096)
 def _read(text: str) -> _Cron | str:
     """The expression as croniter reads it, or why it is refused: a bad row costs its price once, too."""
-    from croniter import CroniterBadDateError, CroniterError, croniter  # noqa: PLC0415 - importing jobstore stays cheap
+    from croniter import CroniterBadDateError, CroniterError, croniter  # importing jobstore stays cheap
 
     if reason := _refused_unread(text):
         return reason
@@ -224,7 +224,7 @@ def _refused_unread(text: str) -> str | None:
 
 def _refused_field(text: str) -> str:
     """Why croniter refused it: the first field that it refuses alone."""
-    from croniter import croniter  # noqa: PLC0415 - importing jobstore stays cheap
+    from croniter import croniter  # importing jobstore stays cheap
 
     for position, ((name, values), field) in enumerate(zip(FIELDS, _FIELD.findall(text), strict=True)):
         alone = ["*"] * len(FIELDS)

@@ -166,7 +166,7 @@ def _kept_from(connection: sqlite3.Connection, number: int, keep_last: int) -> t
 
 def count_prunable(path: os.PathLike[str], bounds: Rules) -> int:
     """How many would go now, from one snapshot; nothing is changed."""
-    from pathlib import Path  # noqa: PLC0415 - only here
+    from pathlib import Path  # only here
 
     with driver_errors(Path(path)):
         connection = open_reader(Path(path))

@@ -171,7 +171,7 @@ class Recorder:
         schedule: str | _Unset[None] | None = _NONE,
         interval_seconds: int | _Unset[None] | None = _NONE,
         description: str | _Unset[None] | None = _NONE,
-        parameters: Any | _Unset[None] = _NONE,  # noqa: ANN401 - JSON is any value
+        parameters: Any | _Unset[None] = _NONE,
         timeout_seconds: int | _Unset[None] | None = _NONE,
         max_instances: int | _Unset[int] = _ONE,
         enabled: bool | _Unset[bool] = _TRUE,
@@ -256,7 +256,7 @@ class Recorder:
         *,
         trace_id: str | None = None,
         worker_id: str | None = None,
-        parameters: Any = None,  # noqa: ANN401 - JSON is any value
+        parameters: Any = None,
         at: datetime | str | None = None,
     ) -> str:
         """Records that a run of the job waits (PENDING) and returns the execution's id.
@@ -354,7 +354,7 @@ class Recorder:
         execution_id: str | int,
         status: str,
         *,
-        result: Any = None,  # noqa: ANN401 - JSON is any value
+        result: Any = None,
         error: str | None = None,
         at: datetime | str | None = None,
         duration_ms: int | None = None,
@@ -395,7 +395,7 @@ class Recorder:
         *,
         worker_id: str | None = None,
         trace_id: str | None = None,
-        parameters: Any = None,  # noqa: ANN401 - JSON is any value
+        parameters: Any = None,
     ) -> Iterator[Run]:
         """Records the block as a run of the job: RUNNING, then SUCCESS with `Run.result`.
 
@@ -530,6 +530,6 @@ def _described(error: BaseException) -> str:
 def _checked_zone(timezone: str | None) -> str:
     if timezone is None or timezone == "UTC":
         return "UTC"
-    from jobstore.language.schedule import check_timezone  # noqa: PLC0415 - croniter is heavy
+    from jobstore.language.schedule import check_timezone  # croniter is heavy
 
     return check_timezone(timezone)

@@ -76,7 +76,7 @@ def schedule_type(row: JobRow) -> str:
     return ScheduleType.EXTERNAL.value if row.interval_seconds is None else ScheduleType.INTERVAL.value
 
 
-def json_value(text: str) -> Any:  # noqa: ANN401 - JSON is any value
+def json_value(text: str) -> Any:
     """The value of JSON text; text that someone else wrote badly is marked, and never fails a list.
 
     >>> json_value('{"processed": 500}')
@@ -101,7 +101,7 @@ def _marked(text: str) -> dict[str, str]:
     return {"unreadable": text[:80]}
 
 
-def _depth(value: Any) -> int:  # noqa: ANN401 - JSON is any value
+def _depth(value: Any) -> int:
     """Levels of nesting, counted without recursion."""
     deepest, level = 0, [value]
     while level:

@@ -419,7 +419,7 @@ def statements(script: str) -> list[str]:
 
     ``executescript`` would commit the open transaction, and a file is made in one.
     """
-    import sqlite3  # noqa: PLC0415 - complete_statement is all that is wanted here
+    import sqlite3  # complete_statement is all that is wanted here
 
     found, begun = [], ""
     for line in script.strip().splitlines(keepends=True):
@@ -456,7 +456,7 @@ def apply_migrations(database: Database) -> None:
     The caller has begun a transaction (IMMEDIATE): sqlite-utils' own steps nest in it, so two
     processes that open a new file at once, or a crash in between, leave the old schema or the new one.
     """
-    from sqlite_utils import Migrations  # noqa: PLC0415 - heavy, and only writers come here
+    from sqlite_utils import Migrations  # heavy, and only writers come here
 
     steps = Migrations("jobstore")
 

@@ -229,7 +229,7 @@ def create_store(file: Path, timezone: str) -> None:
 
 def apply_schema(connection: sqlite3.Connection) -> None:
     """The tables of this version, inside the transaction that is open."""
-    from sqlite_utils import Database  # noqa: PLC0415 - heavy, and most openings find the tables there
+    from sqlite_utils import Database  # heavy, and most openings find the tables there
 
     apply_migrations(Database(connection, execute_plugins=False))
 

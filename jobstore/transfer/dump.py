@@ -192,14 +192,14 @@ def _is_line(text: bytes) -> bool:
     return isinstance(value, dict) and len(value) == 1 and value.keys() <= LINE_KEYS
 
 
-def _json(text: bytes, where: str) -> Any:  # noqa: ANN401 - JSON is any value
+def _json(text: bytes, where: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise InvalidRecord(f"{where} is no JSON: {error}") from None
 
 
-def _line(value: Any, number: int) -> tuple[str, Any]:  # noqa: ANN401 - JSON is any value
+def _line(value: Any, number: int) -> tuple[str, Any]:
     """The kind of a line and what it holds."""
     if not isinstance(value, dict) or len(value) != 1 or not value.keys() <= LINE_KEYS:
         raise InvalidRecord(f'line {number} must be {{"store": ...}}, {{"job": ...}} or {{"execution": ...}}')

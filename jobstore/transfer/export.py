@@ -50,7 +50,7 @@ def export(
     *,
     form: str = "jsonl",
     progress: Callable[[int], None] | None = None,
-    **filters: Any,  # noqa: ANN401 - those of iter_executions
+    **filters: Any,
 ) -> int:
     """Writes executions to `out`, oldest first, and returns how many.
 

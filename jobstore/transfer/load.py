@@ -279,7 +279,7 @@ class _Keys(dict[Any, Any]):
         super().__init__(known or {})
         self._ask = ask
 
-    def __missing__(self, word: Any) -> int:  # noqa: ANN401
+    def __missing__(self, word: Any) -> int:
         key = self[word] = self._ask(word)
         return key
 
@@ -300,7 +300,7 @@ class _Place:
 
 
 def _checked_store(document: object) -> dict[str, Any]:
-    from jobstore.language.schedule import check_timezone  # noqa: PLC0415 - croniter is heavy
+    from jobstore.language.schedule import check_timezone  # croniter is heavy
 
     given = checked_keys(document, STORE_KEYS)
     numbers = {key: checked_number(given[key], key) for key in ("next_number", "next_execution_id") if key in given}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jobstore
+from jobstore.language.errors import escaped
 from jobstore.language.models import EXECUTION_ORDERS, JOB_ORDERS
 from tests.property import oracle, worlds
 from tests.wsgi import ask, segment, target
@@ -158,7 +159,7 @@ def expected(world: World, operation: str, query: Query, now: datetime) -> Any:
     if (reference := query.pop("job_id", None)) is not None:
         number = oracle.job_number(world.numbers, reference)
         if number is None:
-            return ("NOT_FOUND", f"Job not found: {reference}")
+            return ("NOT_FOUND", escaped(f"Job not found: {reference}"))
     if operation == "get_job":
         return next(job_document(world, job, now) for job in world.jobs if job["number"] == number)
     text = None if number is None else str(number)
