@@ -1,0 +1,30 @@
+"""The power fails at any moment: what was acknowledged is on the disk, and nothing is half there."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.reliability.power_cut import WORKLOADS, cut
+from tests.reliability.scale import scaled
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+POINTS = 3_000
+"""In CI, shared among the workloads; the soak takes ten times as many."""
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("cc") is None, reason="writes are recorded by a C library on Linux"
+)
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_what_was_acknowledged_survives_a_power_cut_at_any_moment(
+    workload: str, quick_folder: Path, request: pytest.FixtureRequest
+) -> None:
+    seed = request.config.getoption("randomly_seed", 0)
+    cut(workload, quick_folder, scaled(POINTS // len(WORKLOADS)), seed if isinstance(seed, int) else 0)
