@@ -42,8 +42,29 @@ FIELDS = (
     ("month", "1-12 or jan-dec"),
     ("weekday", "0-7 or sun-sat"),
 )
-ALIASES = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
+ALIASES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
 
+WEEKDAY_NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+"""As cron counts them."""
+MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+_BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+_NUMBERS: tuple[dict[str, int], ...] = (
+    *({}, {}, {}),
+    {name: number for number, name in enumerate(MONTH_NAMES, 1)},
+    {name: number for number, name in enumerate(WEEKDAY_NAMES)},
+)
+_DAY, _WEEKDAY = 2, 4
+_DAYS_A_WEEK = 7
+_PLAIN = re.compile(r"(\*|\w+)(?:-(\w+))?(?:/(\d+))?")
 _BLANKS = " \t\n\r\f\v"
 _FIELD = re.compile(rf"[^{_BLANKS}]+")
 _HASHED_OR_RANDOM = re.compile(r"(?<![a-z])[hr](?![a-z])")  # not the letters of thu, mar or fri
@@ -55,15 +76,29 @@ _TICK = timedelta(microseconds=1)
 _WALL_EPOCH = EPOCH.replace(tzinfo=None)
 _CALENDAR_CYCLE = timedelta(days=146_097)
 """The Gregorian calendar, weekdays included, repeats every 400 years."""
-_HOME_YEAR = 2000
+_HOME = datetime(2000, 1, 1)  # noqa: DTZ001 - a wall time
 _GAPS_IN_A_ROW = 50
 """A schedule whose times fall into this many gaps one after the other falls into all of them."""
 
 
-class _Cron(NamedTuple):
-    """An expression as croniter read it."""
+class CronField(NamedTuple):
+    """One field of an expression.
 
-    reading: croniter
+    Attributes:
+        values: what it matches, ascending; null where it says more than numbers (``L``, ``15W``, ``fri#2``).
+        text: the same for croniter, without ranges: it reads ``9-9`` as the whole field.
+        starred: it begins with ``*``: as a day or a weekday it does not restrict the other one.
+    """
+
+    values: tuple[int, ...] | None
+    text: str
+    starred: bool
+
+
+class _Cron(NamedTuple):
+    """An expression as croniter reads it: its times are those of all readings together."""
+
+    readings: tuple[croniter, ...]
     fixed: bool
 
 
@@ -150,7 +185,7 @@ def next_cron_us(expression: str, zone: str, now_us: int) -> int | None:
     wall = _wall_time(tz, now_us)
     if wall is None:
         return None
-    next_us = (_next_fixed_us if cron.fixed else _next_matching_us)(cron.reading, tz, wall, now_us)
+    next_us = (_next_fixed_us if cron.fixed else _next_matching_us)(cron.readings, tz, wall, now_us)
     return next_us if next_us is not None and next_us <= MAX_US else None
 
 
@@ -193,19 +228,87 @@ def _read_or_raise(text: str) -> _Cron:
 @lru_cache(maxsize=4096)
 def _read(text: str) -> _Cron | str:
     """The expression as croniter reads it, or why it is refused: a bad row costs its price once, too."""
-    from croniter import CroniterBadDateError, CroniterError, croniter  # importing jobstore stays cheap
+    from croniter import CroniterError, croniter  # importing jobstore stays cheap
 
     if reason := _refused_unread(text):
         return reason
+    fields = cron_fields(text)
     try:
-        reading = croniter(text, datetime(_HOME_YEAR, 1, 1))  # noqa: DTZ001 - a wall time
-        reading.get_next(datetime)
-    except CroniterBadDateError:
-        return "never comes: croniter finds no such day in fifty years"
+        readings = [croniter(each, _HOME, day_or=False) for each in _readings(fields)]
     except CroniterError:
         return _refused_field(text)
-    minute, hour = reading.expressions[:2]
-    return _Cron(reading, fixed=not minute.startswith("*") and not hour.startswith("*"))
+    coming = tuple(reading for reading in readings if _ever_comes(reading))
+    if not coming:
+        return "never comes: croniter finds no such day in fifty years"
+    return _Cron(coming, fixed=not fields[0].starred and not fields[1].starred)
+
+
+def _readings(fields: tuple[CronField, ...]) -> list[str]:
+    """Expressions whose times together are meant: croniter joins day and weekday by AND in each."""
+    texts = [field.text for field in fields]
+    if fields[_DAY].starred or fields[_WEEKDAY].starred:
+        return [" ".join(texts)]
+    return [" ".join([*texts[:_WEEKDAY], "*"]), " ".join([*texts[:_DAY], "*", *texts[_DAY + 1 :]])]
+
+
+def _ever_comes(reading: croniter) -> bool:
+    from croniter import CroniterBadDateError  # importing jobstore stays cheap
+
+    try:
+        copy(reading).get_next(datetime)
+    except CroniterBadDateError:
+        return False
+    return True
+
+
+def cron_fields(text: str) -> tuple[CronField, ...]:
+    """The fields of an expression (five, if it is a good one), as Debian's crontab(5) reads them.
+
+    >>> [field.values for field in cron_fields("5-20/5 9-9 L jan mon-wed")]
+    [(5, 10, 15, 20), (9,), None, (1,), (1, 2, 3)]
+    """
+    fields = _FIELD.findall(ALIASES.get(text.lower(), text))
+    return tuple(_cron_field(position, field) for position, field in enumerate(fields[: len(FIELDS)]))
+
+
+def _cron_field(position: int, field: str) -> CronField:
+    if field == "?" and position in {_DAY, _WEEKDAY}:
+        field = "*"
+    parts = [(part, _part_values(position, part)) for part in field.lower().split(",")]
+    known = sorted({value for _, values in parts for value in values or ()})
+    more = [part for part, values in parts if values is None]
+    text = "*" if len(known) == _size(position) else ",".join([*map(str, known), *more])
+    return CronField(None if more else tuple(known), text, starred=field.startswith("*"))
+
+
+def _part_values(position: int, part: str) -> list[int] | None:
+    """The values of ``*``, ``7``, ``mon``, ``1-5`` or one of them with a step; null for anything else.
+
+    A range that runs backwards goes on over the end of the field, its step too (``sat-tue/2`` is Saturday and Monday).
+    """
+    plain = _PLAIN.fullmatch(part)
+    if plain is None:
+        return None
+    low, high = _BOUNDS[position]
+    begin, end, step = plain.groups()
+    first = low if begin == "*" else _number(position, begin)
+    last = _number(position, end) if end else high if begin == "*" or step else first
+    if first is None or last is None or (begin == "*" and end) or (step and not int(step)):
+        return None
+    size = _size(position)
+    values = range(first, last + 1 + (size if last < first else 0), int(step or 1))
+    return [(value - low) % size + low for value in values]
+
+
+def _size(position: int) -> int:
+    low, high = _BOUNDS[position]
+    return _DAYS_A_WEEK if position == _WEEKDAY else high - low + 1
+
+
+def _number(position: int, word: str) -> int | None:
+    low, high = _BOUNDS[position]
+    number = int(word) if word.isdigit() else _NUMBERS[position].get(word)
+    return number if number is not None and low <= number <= high else None
 
 
 def _refused_unread(text: str) -> str | None:
@@ -258,14 +361,14 @@ def _wall_time(tz: tzinfo, now_us: int) -> datetime | None:
         return datetime.min if now_us < 0 else None  # noqa: DTZ901 - the first wall time there is
 
 
-def _wall_after(reading: croniter, wall: datetime) -> datetime | None:
+def _wall_after(readings: tuple[croniter, ...], wall: datetime) -> datetime | None:
     """The first matching wall time after this one; null when it is past the year 9999.
 
     croniter walks a copy (its position is its state, and readings are shared between threads), in the years
     2000 to 2399, where it meets neither the ends of datetime nor times before 1970.
     """
-    shift = (wall.year - _HOME_YEAR) // 400 * _CALENDAR_CYCLE
-    found: datetime = copy(reading).get_next(datetime, start_time=wall - shift)
+    shift = (wall.year - _HOME.year) // 400 * _CALENDAR_CYCLE
+    found: datetime = min(copy(reading).get_next(datetime, start_time=wall - shift) for reading in readings)
     try:
         return found + shift
     except OverflowError:
@@ -288,35 +391,35 @@ def _change_us(tz: tzinfo, before_us: int, after_us: int) -> int:
     return seconds[changed] * MICROSECONDS
 
 
-def _next_fixed_us(reading: croniter, tz: tzinfo, wall: datetime, now_us: int) -> int | None:
+def _next_fixed_us(readings: tuple[croniter, ...], tz: tzinfo, wall: datetime, now_us: int) -> int | None:
     """Each wall time once. In the second run of doubled times, all of those have fired: on from their end."""
     first_us, second_us = _passings_us(tz, wall)
     if first_us < second_us == now_us:
         wall += (_change_us(tz, first_us, second_us) - first_us) * _TICK - _TICK
-    later = _wall_after(reading, wall)
+    later = _wall_after(readings, wall)
     if later is None:
         return None
     first_us, second_us = _passings_us(tz, later)
     return first_us if first_us <= second_us else _change_us(tz, second_us, first_us)
 
 
-def _next_matching_us(reading: croniter, tz: tzinfo, wall: datetime, now_us: int) -> int | None:
+def _next_matching_us(readings: tuple[croniter, ...], tz: tzinfo, wall: datetime, now_us: int) -> int | None:
     """Each real minute. In the first run of doubled times, the earlier ones come again: both walks, the nearer end."""
     first_us, second_us = _passings_us(tz, wall)
     walks = [wall]
     if now_us == first_us < second_us:
         walks.append(wall - (second_us - _change_us(tz, first_us, second_us)) * _TICK - _TICK)
-    ends = [_next_passing_us(reading, tz, walk, now_us) for walk in walks]
+    ends = [_next_passing_us(readings, tz, walk, now_us) for walk in walks]
     return min((end for end in ends if end is not None), default=None)
 
 
-def _next_passing_us(reading: croniter, tz: tzinfo, wall: datetime, now_us: int) -> int | None:
+def _next_passing_us(readings: tuple[croniter, ...], tz: tzinfo, wall: datetime, now_us: int) -> int | None:
     """The first passing after now of a matching wall time after this one, whichever gaps lie between.
 
     All times of ``* 2 * 3 L0`` (02:00 on the last Sunday of March) are gaps in Berlin: it never comes there.
     """
     for _ in range(_GAPS_IN_A_ROW):
-        later = _wall_after(reading, wall)
+        later = _wall_after(readings, wall)
         if later is None:
             return None
         first_us, second_us = _passings_us(tz, later)
