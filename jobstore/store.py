@@ -99,6 +99,10 @@ class JobStore(Queries):
         """The IANA name of the zone that cron expressions are read in."""
         return self._timezone
 
+    def now(self) -> datetime:
+        """The moment, by the clock that every answer goes by."""
+        return self._clock()
+
     def fresh(self) -> tuple[int, int]:
         """A token that differs after any commit to the file by another connection; two numbers, cheap to ask."""
 

@@ -150,7 +150,7 @@ def _token_list(file: str | None, tokens_file: str | None, as_json: bool) -> Non
     records = tokens.list_(tokens_path(store_path(file), tokens_file))
     if as_json:
         public = [record.as_json() for record in records]
-        write_json([{key: value for key, value in each.items() if key != "sha256"} for each in public])
+        write_json([{key: value for key, value in each.items() if not key.endswith("sha256")} for each in public])
         return
     _show_tokens(records)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from jobstore.http.gate import Authenticate
+    from jobstore.http.pages import Site
     from jobstore.store import JobStore
 
     Api = falcon.App[ApiRequest, falcon.Response]
@@ -37,6 +38,8 @@ def create_app(
     open_access: bool = False,
     max_body_bytes: int = MAX_BODY_BYTES,
     cors_origins: Collection[str] = (),
+    page: bool = False,
+    log_url: str | None = None,
 ) -> Api:
     """The job API as a WSGI application; it may be mounted under a prefix, and served by any WSGI server.
 
@@ -51,23 +54,34 @@ def create_app(
         open_access: whether everybody may read.
         max_body_bytes: the bound on a body before compression.
         cors_origins: the origins whose pages may read the API, ``*`` for all; none unless given.
+        page: whether the web page is there, too, at ``/`` of this application.
+        log_url: where the page finds the log of a trace: an http or https address with ``{trace_id}`` in it.
 
     Raises:
         InvalidParameter: not exactly one of the three, or one that could never work.
     """
     if not isinstance(max_body_bytes, int) or max_body_bytes < 1:
         raise InvalidParameter("max_body_bytes must be a positive integer")
-    gate = Gate(authenticator(tokens, authenticate, open_access))
-    app: Api = falcon.App(
-        request_type=ApiRequest, middleware=[Frontier(gate, Origins(cors_origins) if cors_origins else None)]
-    )
-    faults.handle(app)
+    judge = authenticator(tokens, authenticate, open_access)
     source = Source(store)
+    site = _site(source, judge, log_url) if page else None
+    frontier = Frontier(Gate(judge), Origins(cors_origins) if cors_origins else None, site)
+    app: Api = falcon.App(request_type=ApiRequest, middleware=[frontier])
+    faults.handle(app)
     for route in ROUTES:
         app.add_route(route.template, Query(route, source, max_body_bytes))
     app.add_route(HEALTH, Health(source))
     app.add_route(DOCUMENT, Document())
+    if site:
+        site.mount(app)
     return app
+
+
+def _site(source: Source, judge: Authenticate | None, log_url: str | None) -> Site:
+    from jobstore.http.pages import Site  # noqa: PLC0415  # an API alone needs no templates
+    from jobstore.http.session import Sessions  # noqa: PLC0415
+
+    return Site(source.get, Sessions(judge), log_url=log_url)
 
 
 class Source:
@@ -94,9 +108,10 @@ class Source:
 class Frontier:
     """What every request passes on its way in and every answer on its way out."""
 
-    def __init__(self, gate: Gate, origins: Origins | None) -> None:
+    def __init__(self, gate: Gate, origins: Origins | None, site: Site | None = None) -> None:
         self._gate = gate
         self._origins = origins
+        self._site = site
         self._headers = {
             "cache-control": "private, no-cache",
             "x-content-type-options": "nosniff",
@@ -108,13 +123,19 @@ class Frontier:
         if self._origins and self._origins.answer_preflight(request, response):
             response.complete = True
             return
-        self._gate.check(request.env)
+        if self._site is None or not self._site.admits(request):
+            self._gate.check(request.env)
 
     def process_response(
         self, request: ApiRequest, response: falcon.Response, _resource: object, _succeeded: object
     ) -> None:
         """After everything, errors included: the headers that each answer has, and the log."""
-        response.set_headers(self._headers)
+        error = getattr(response.context, "error", None)
+        if error and self._site and self._site.wants(request):
+            self._site.show_error(request, response, *error)
+        for name, value in self._headers.items():
+            if response.get_header(name) is None:
+                response.set_header(name, value)
         response.set_header("X-Request-Id", request.request_id)
         if self._origins:
             self._origins.admit(request, response)

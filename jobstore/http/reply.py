@@ -31,13 +31,15 @@ _PAGINATION_BYTES: Final = 250
 """What a page has beside its rows, at most."""
 
 
-def send(request: ApiRequest, response: falcon.Response, body: bytes) -> None:
+def send(request: ApiRequest, response: falcon.Response, body: bytes, name: str | None = None) -> None:
     """Answer with this body: 200, or 304 where the caller has it already; gzip where the caller asks for it.
+
+    `name` stands for the body in its ETag where not all of the body is news.
 
     The ETag is strong, so the gzip form has one of its own (RFC 9110, section 8.8.3).
     """
     compressed = len(body) >= COMPRESS_FROM_BYTES and wants_gzip(request.env.get("HTTP_ACCEPT_ENCODING", ""))
-    tag = entity_tag(body, compressed=compressed)
+    tag = entity_tag(body, compressed=compressed, name=name)
     response.set_header("ETag", tag)
     known = request.env.get("HTTP_IF_NONE_MATCH")
     if known is not None and is_known(tag, known):
@@ -49,9 +51,9 @@ def send(request: ApiRequest, response: falcon.Response, body: bytes) -> None:
     response.data = body
 
 
-def entity_tag(body: bytes, *, compressed: bool) -> str:
+def entity_tag(body: bytes, *, compressed: bool, name: str | None = None) -> str:
     """The strong ETag of a body: its hash, with a suffix for the gzip form."""
-    name = hashlib.sha256(body).hexdigest()[:32]
+    name = name or hashlib.sha256(body).hexdigest()[:32]
     return f'"{name}-gzip"' if compressed else f'"{name}"'
 
 

@@ -63,6 +63,11 @@ def digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+def cookie_value(token: str) -> str:
+    """What stands for a token in the cookie of the page: made from it, and no way back."""
+    return hmac.new(token.encode(), b"jobstore page", hashlib.sha256).hexdigest()
+
+
 # What is known of each token ----------------------------------------------------------------------
 
 
@@ -83,6 +88,7 @@ class TokenRecord:
     created_at: datetime
     expires_at: datetime | None
     sha256: str = field(repr=False)
+    cookie_sha256: str | None = field(default=None, repr=False)
 
     def expired(self, now: datetime) -> bool:
         """Whether it is refused at this moment."""
@@ -97,7 +103,12 @@ class TokenRecord:
             "created_at": instant_text(instant_us(self.created_at)),
             "expires_at": None if self.expires_at is None else instant_text(instant_us(self.expires_at)),
             "sha256": self.sha256,
+            "cookie_sha256": self.cookie_sha256,
         }
+
+
+Entry = tuple[bytes, bytes, frozenset[str], "datetime | None"]
+"""The digests of a token and of its cookie, its permissions, and when it expires."""
 
 
 class TokenTable:
@@ -105,7 +116,7 @@ class TokenTable:
 
     __slots__ = ("_clock", "_entries")
 
-    def __init__(self, entries: Iterable[tuple[bytes, frozenset[str], datetime | None]], clock: Clock) -> None:
+    def __init__(self, entries: Iterable[Entry], clock: Clock) -> None:
         self._entries = tuple(entries)
         self._clock = clock
 
@@ -116,8 +127,15 @@ class TokenTable:
 
     def permissions(self, token: str) -> frozenset[str] | None:
         """What the bearer of a token may do; the time it takes does not depend on the token."""
-        asked, found, until = digest(token), None, None
-        for known, permissions, expires_at in self._entries:
+        return self._find(digest(token), [entry[0] for entry in self._entries])
+
+    def of_cookie(self, value: str) -> frozenset[str] | None:
+        """What the bearer of a cookie may do: as the token it was made from."""
+        return self._find(digest(value), [entry[1] for entry in self._entries])
+
+    def _find(self, asked: bytes, digests: list[bytes]) -> frozenset[str] | None:
+        found, until = None, None
+        for known, (*_, permissions, expires_at) in zip(digests, self._entries, strict=True):
             if hmac.compare_digest(known, asked):
                 found, until = permissions, expires_at
         return None if until is not None and until <= self._clock() else found
@@ -142,10 +160,11 @@ def table(tokens: Mapping[str, Collection[str]]) -> TokenTable:
         raise InvalidParameter('tokens must be a mapping such as {"s3cret": {"read:jobs"}}')
     if not tokens:
         raise InvalidParameter("tokens is empty, so nobody could ever be let in; give one, or open_access=True")
-    entries = [
-        (digest(_checked_token(token, f"tokens: entry {position}")), _checked_permissions(permissions, position), None)
-        for position, (token, permissions) in enumerate(tokens.items(), 1)
-    ]
+    entries: list[Entry] = []
+    for position, (given, permissions) in enumerate(tokens.items(), 1):
+        token = _checked_token(given, f"tokens: entry {position}")
+        allowed = _checked_permissions(permissions, position)
+        entries.append((digest(token), digest(cookie_value(token)), allowed, None))
     return TokenTable(entries, utc_now)
 
 
@@ -221,8 +240,8 @@ def create(
     _check_label(label)
     _check_expiry(expires_at, moment)
     token = PREFIX + secrets.token_urlsafe(32)
-    sha256 = digest(token).hex()
-    record = TokenRecord(sha256[:8], label, _checked_permissions(permissions), moment, expires_at, sha256)
+    sha256, of_cookie = digest(token).hex(), digest(cookie_value(token)).hex()
+    record = TokenRecord(sha256[:8], label, _checked_permissions(permissions), moment, expires_at, sha256, of_cookie)
     with tokenfile.locked(path):
         records = list_(path) if tokenfile.exists(path) else []
         if any(known.label == label for known in records):
@@ -282,12 +301,23 @@ class TokenFile:
 
     def __call__(self, environ: Mapping[str, Any]) -> frozenset[str] | None:
         """The permissions of the caller, or ``None``."""
+        return self._current()(environ)
+
+    def permissions(self, token: str) -> frozenset[str] | None:
+        """What the bearer of a token may do."""
+        return self._current().permissions(token)
+
+    def of_cookie(self, value: str) -> frozenset[str] | None:
+        """What the bearer of a cookie may do."""
+        return self._current().of_cookie(value)
+
+    def _current(self) -> TokenTable:
         signature, known = self._loaded
         current = tokenfile.signature(self._path)
         if current != signature:
             known = self._read_again()
             self._loaded = (current, known)
-        return known(environ)
+        return known
 
     def _read(self) -> TokenTable:
         return _table_of(list_(self._path), self._clock)
@@ -301,7 +331,14 @@ class TokenFile:
 
 
 def _table_of(records: Iterable[TokenRecord], clock: Clock) -> TokenTable:
-    return TokenTable(((bytes.fromhex(each.sha256), each.permissions, each.expires_at) for each in records), clock)
+    # A token without the second digest was made before there was a page; no cookie has an empty digest.
+    return TokenTable(
+        (
+            (bytes.fromhex(each.sha256), bytes.fromhex(each.cookie_sha256 or ""), each.permissions, each.expires_at)
+            for each in records
+        ),
+        clock,
+    )
 
 
 def _check_label(label: str) -> None:
@@ -326,6 +363,7 @@ def _record(entry: Any, where: str) -> TokenRecord:
             created_at=_instant(entry["created_at"]),
             expires_at=None if entry["expires_at"] is None else _instant(entry["expires_at"]),
             sha256=_text(entry["sha256"], _SHA256),
+            cookie_sha256=_text(entry["cookie_sha256"], _SHA256) if entry.get("cookie_sha256") else None,
         )
     except (KeyError, TypeError, ValueError):
         raise InvalidParameter(

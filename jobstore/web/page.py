@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -44,6 +44,8 @@ SETTINGS: Final = {
 }
 """What a reader may choose beside the zone, and a cookie keeps; the first is the default."""
 COOKIE: Final = "jobstore_"
+_OTHER_CLOCK: Final = timedelta(minutes=5)
+"""A store whose clock is so far from the system's has one of its own: the browser's must not count on from it."""
 _LIVE_DEFAULT: Final = "30"
 _WORDS: Final = (
     "{n} s", "{n} min", "{n} h", "{n} d", "{x} ago", "in {x}", "late by {x}", "Updated {x}", "Not updated since {x}",
@@ -176,6 +178,7 @@ class Page:
             "theme": chosen["theme"] if chosen["theme"] in SETTINGS["theme"] else "",
             "live": chosen["live"] if chosen["live"] in SETTINGS["live"] else _LIVE_DEFAULT,
             "words": json.dumps({each: phrases.say(each) for each in _WORDS}, ensure_ascii=False),
+            "fixed_now": ask.now.isoformat() if abs(datetime.now(UTC) - ask.now) > _OTHER_CLOCK else None,
             "languages": {"en": "English", "zh": "中文"}, "settings": SETTINGS,
         }  # fmt: skip
         body = self._templates.get_template(template).render(shared | context).encode()

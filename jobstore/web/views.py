@@ -304,10 +304,13 @@ def _bars(
     found, most = charts.bars(histogram["buckets"], statuses)
     starts = [datetime.fromisoformat(each["bucket"]["start_at"]) for each in found]
     is_days = bucket_days or histogram["bucket"] == "1d"
-    first, last = (datetime.fromisoformat(histogram[name]) for name in ("after", "before"))
+    first, last = (histogram[name] and datetime.fromisoformat(histogram[name]) for name in ("after", "before"))
     for place, bar in enumerate(found):
-        end = min(last, starts[place + 1] - timedelta(microseconds=1)) if place + 1 < len(starts) else last
-        bounds = {"after": _text(max(first, starts[place])), "before": _text(end)}
+        end = starts[place + 1] - timedelta(microseconds=1) if place + 1 < len(starts) else last
+        bounds = {
+            "after": _text(max(first or starts[place], starts[place])),
+            "before": end and _text(min(last or end, end)),
+        }
         bar["link"] = look.links.to("executions", **{**where, **bounds}) if where else look.links.changed(
             range=None, **bounds)  # fmt: skip
         bar["at"] = starts[place]
@@ -429,7 +432,7 @@ def _runs_by_job(
 
 
 def _lane(look: Look, state: Mapping[str, Any], runs: Any, edges: tuple[float, float]) -> dict[str, Any]:  # noqa: ANN401
-    lane = {"state": state, "link": look.links.job(state["name"]), "bars": [], "buckets": [], "next": None}
+    lane: dict[str, Any] = {"state": state, "link": look.links.job(state["name"]), "bars": [], "buckets": [], "next": None}
     if isinstance(runs, list):
         running = [state["last"]] if state["last"] and state["last"]["status"] == "RUNNING" else []
         known = {run["id"] for run in runs}

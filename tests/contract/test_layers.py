@@ -49,6 +49,8 @@ AT_HOME = {
     "sqlite_utils": "storage transfer",
     "pydantic": "language http mcp",
     "falcon": "http",
+    "jinja2": "web",
+    "markupsafe": "web",
     "waitress": "http",
     "mcp": "mcp",
     "httpx": "http",

@@ -7,7 +7,7 @@ const byId = (id) => document.getElementById(id);
 // Ages -------------------------------------------------------------------------------------------
 // The server's clock rules: a wrong clock here must not make a job look late.
 let skew = 0;
-const now = () => Date.now() + skew;
+const now = () => Date.parse(root.dataset.now) || Date.now() + skew;
 
 function span(seconds) {
   for (const [unit, text] of [[86400, "{n} d"], [3600, "{n} h"], [60, "{n} min"], [1, "{n} s"]]) {
@@ -67,7 +67,7 @@ function refresh() {
       return plan();
     }
     const date = Date.parse(request.getResponseHeader("Date"));
-    if (date && Math.abs(date - Date.now()) > 5000 && !root.dataset.fixed) skew = date - Date.now();
+    if (date && Math.abs(date - Date.now()) > 5000) skew = date - Date.now();
     last = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium", timeZone: byId("zone").value }).format(now());
     tell(say("Updated {x}", { x: last }), false);
     age();
@@ -83,6 +83,7 @@ function plan() {
 
 function update(fresh) {
   newest = fresh;
+  if (root.dataset.now) root.dataset.now = fresh.documentElement.dataset.now;
   const before = byId("summary")?.textContent;
   const waits = morph(byId("main"), fresh.getElementById("main"));
   document.title = fresh.title;

@@ -1,0 +1,193 @@
+"""The web page on falcon: requests to `jobstore.web` and its replies back, and who may look."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+import falcon
+
+from jobstore.http import session
+from jobstore.http.reply import send
+from jobstore.http.request import path_is_text, query_pairs
+from jobstore.http.routes import OPEN_PATHS, READING
+from jobstore.language.errors import InvalidParameter, JobStoreError, NotFound, Unauthorized
+from jobstore.web.links import safe_place
+from jobstore.web.page import HEADERS, Ask, Page, Reply, assets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobstore.http.request import ApiRequest
+    from jobstore.http.session import Sessions
+
+_OPEN: Final = ("/assets/", "/login", "/logout", "/settings")
+"""Without a token: they say nothing about jobs."""
+VIEWS: Final = ("/", "/jobs/{name}", "/executions", "/executions/{number}", "/timeline", "/settings")
+_VARY: Final = "Accept, Accept-Encoding, Accept-Language, Authorization, Cookie"
+
+
+class Site:
+    """The page of one application."""
+
+    def __init__(self, store: Callable[[], Any], sessions: Sessions, *, log_url: str | None) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._page = Page(log_url=log_url)
+
+    def mount(self, app: falcon.App[ApiRequest, falcon.Response]) -> None:
+        """Add the routes of the page."""
+        for template in VIEWS:
+            app.add_route(template, _View(self))
+        app.add_route("/assets/{name}", _Asset())
+        app.add_route("/login", _Login(self))
+        app.add_route("/logout", _Logout())
+
+    def admits(self, request: ApiRequest) -> bool:
+        """Whether a request needs no bearer token: it is for the page, and open to all or has a good cookie.
+
+        Raises:
+            Forbidden: the token that the cookie stands for lacks the permission.
+        """
+        path = request.env["PATH_INFO"]
+        if not is_page(path):
+            return False
+        if path.startswith(_OPEN):
+            return True
+        request.context.signed_in = self._sessions.admits(request.env)
+        return bool(request.context.signed_in)
+
+    def ask(self, request: ApiRequest) -> Ask:
+        """A request as `jobstore.web` takes it."""
+        environ = request.env
+        if not path_is_text(environ):
+            raise InvalidParameter("The address must be percent-encoded UTF-8")
+        path: str = environ["PATH_INFO"].encode("latin-1").decode() or "/"
+        store = self._store()
+        return Ask(
+            path, quote(path.lstrip("/")), list(query_pairs(environ)), session.cookies(environ),
+            environ.get("HTTP_ACCEPT_LANGUAGE", ""), getattr(request.context, "signed_in", False), store.now(),
+            store.timezone,
+        )  # fmt: skip
+
+    def show(self, request: ApiRequest, response: falcon.Response) -> None:
+        """Answer with a view."""
+        environ = request.env
+        if not environ["PATH_INFO"] and environ.get("SCRIPT_NAME"):
+            # Relative links need the slash, and only whoever mounts the page knows what stands before it.
+            _give(request, response, Reply(303, headers={"location": f"{environ['SCRIPT_NAME'].rpartition('/')[2]}/"}))
+            return
+        _give(request, response, self._page.answer(self._store(), self.ask(request)))
+
+    def sign_in(self, request: ApiRequest, response: falcon.Response) -> None:
+        """Take the token of the form."""
+        fields = session.form(request.env)
+        if not session.comes_from_here(request.env):
+            outcome = session.Outcome(problem="This form was sent by another site. Try again from here.")
+        else:
+            outcome = self._sessions.sign_in(request.env, fields.get("token", ""))
+        if outcome.cookie:
+            place = {"location": safe_place(fields.get("next"))}
+            _give(request, response, Reply(303, headers=place, cookies=[outcome.cookie]))
+            return
+        ask = self._plain_ask(request, [("next", fields.get("next", ""))])
+        _give(request, response, self._page.login(ask, outcome.problem, status=429 if outcome.wait else 401))
+        if outcome.wait:
+            response.set_header("Retry-After", str(int(outcome.wait) + 1))
+
+    @staticmethod
+    def wants(request: ApiRequest) -> bool:
+        """Whether a browser asks, at an address that is none of the API's."""
+        return is_page(request.env["PATH_INFO"]) and "text/html" in request.env.get("HTTP_ACCEPT", "")
+
+    def show_error(self, request: ApiRequest, response: falcon.Response, error: JobStoreError, message: str) -> None:
+        """An error for a browser: the form where a token would help, else a page."""
+        reply = self._error(request, error, message)
+        response.data = reply.body
+        response.set_headers(dict(reply.headers))
+
+    def _error(self, request: ApiRequest, error: JobStoreError, message: str) -> Reply:
+        if not isinstance(error, Unauthorized) or not self._sessions.can_sign_in:
+            return self._page.failed(self._plain_ask(request), error, message)
+        try:
+            ask = self._plain_ask(request, list(query_pairs(request.env)))
+        except InvalidParameter:
+            ask = self._plain_ask(request)
+        return self._page.login(ask, again=request.env.get("HTTP_SEC_FETCH_SITE") == "cross-site")
+
+    def _plain_ask(self, request: ApiRequest, pairs: list[tuple[str, str]] | None = None) -> Ask:
+        """A request without its store, which may be what is wrong."""
+        environ = request.env
+        path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace") or "/"
+        return Ask(
+            path, quote(path.lstrip("/")), pairs or [], session.cookies(environ),
+            environ.get("HTTP_ACCEPT_LANGUAGE", ""), now=datetime.now(UTC),
+        )  # fmt: skip
+
+
+def is_page(path: str) -> bool:
+    """Whether a path is none of the API's."""
+    return path not in OPEN_PATHS and not path.startswith("/api/")
+
+
+def _give(request: ApiRequest, response: falcon.Response, reply: Reply) -> None:
+    response.status = falcon.code_to_http_status(reply.status)
+    response.set_headers({**reply.headers, "vary": _VARY})
+    for cookie in reply.cookies:
+        response.append_header("Set-Cookie", cookie)
+    if reply.tag is not None and reply.status == 200:  # noqa: PLR2004
+        send(request, response, reply.body, reply.tag)
+    else:
+        response.data = reply.body
+
+
+class _Readable:
+    """GET, and HEAD as GET without the body."""
+
+    def on_get(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
+        raise NotImplementedError
+
+    def on_head(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
+        self.on_get(request, response, **path)
+
+
+class _View(_Readable):
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def on_get(self, request: ApiRequest, response: falcon.Response, **_path: str) -> None:
+        self._site.show(request, response)
+
+
+class _Asset(_Readable):
+    def on_get(self, request: ApiRequest, response: falcon.Response, *, name: str) -> None:  # type: ignore[override]
+        if name not in assets():
+            raise NotFound("There is no such file")
+        body, kind = assets()[name]
+        response.set_headers({"content-type": kind, "cache-control": "public, max-age=31536000, immutable"})
+        response.set_header("vary", "Accept-Encoding")
+        send(request, response, body)
+
+
+class _Login(_Readable):
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def on_get(self, request: ApiRequest, response: falcon.Response, **_path: str) -> None:
+        """Nobody needs this address by itself; who has it in the history of a browser is taken to the views."""
+        _give(request, response, Reply(303, headers={"location": "./"}))
+
+    def on_post(self, request: ApiRequest, response: falcon.Response) -> None:
+        if request.verb != "POST":
+            raise falcon.HTTPMethodNotAllowed(sorted(READING))
+        self._site.sign_in(request, response)
+
+
+class _Logout:
+    @staticmethod
+    def on_post(request: ApiRequest, response: falcon.Response) -> None:
+        if request.verb != "POST":
+            raise falcon.HTTPMethodNotAllowed(["POST"])
+        cookies = [session.Sessions.sign_out(request.env)] if session.comes_from_here(request.env) else []
+        _give(request, response, Reply(303, headers={"location": "./", **HEADERS}, cookies=cookies))
