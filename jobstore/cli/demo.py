@@ -2,7 +2,7 @@
 
 Pure values: the same moment and seed give the same documents. The jobs are a market-data service's, in
 the seed's types and categories, and each tells a story one wants to find: healthy, flaky, slow, failing
-since yesterday, overdue, disabled, never run, running now, kept by another scheduler.
+since yesterday, overdue, disabled, never run, running now, queued, lost, kept by another scheduler.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class Plan:
         errors: what it says when it fails.
         failing_hours: for so long every run has failed, with the first of `errors`.
         silent_days: for so long nothing has started.
+        stuck: the status that its latest run has still: ``RUNNING`` where its process was lost, or ``PENDING``.
+        stuck_seconds: the least age of that run.
     """
 
     name: str
@@ -74,6 +76,8 @@ class Plan:
     silent_days: int = 0
     runs_now: bool = False
     never_ran: bool = False
+    stuck: str | None = None
+    stuck_seconds: int = 0
 
 
 _ALL = (("exchanges", list(EXCHANGES)),)
@@ -102,11 +106,11 @@ PLANS: tuple[Plan, ...] = (
     ),
     Plan(
         "sync_fills", "fill", "sync", "成交记录增量同步", 30 * MINUTE, 5 * MINUTE, schedule="5,35 * * * *",
-        parameters=_ALL, typical_ms=12_500,
+        parameters=_ALL, typical_ms=12_500, stuck="RUNNING", stuck_seconds=40 * MINUTE,
     ),
     Plan(
         "sync_transfers", "transfer", "sync", "Deposits, withdrawals and transfers between accounts", 2 * HOUR,
-        20 * MINUTE, schedule="20 */2 * * *", typical_ms=33_000, failing=0.02,
+        20 * MINUTE, schedule="20 */2 * * *", typical_ms=33_000, failing=0.02, stuck="PENDING",
     ),
     Plan(
         "sync_indexes", "symbol", "sync", "指数成分更新，由交易日历触发", 30 * DAY,
@@ -172,7 +176,7 @@ def starts(plan: Plan, now_us: int) -> Iterator[int]:
     if plan.never_ran:
         return
     now = now_us // MICROSECONDS
-    end = now - plan.silent_days * DAY
+    end = now - max(plan.silent_days * DAY, plan.stuck_seconds)
     at = _first(plan, now)
     while at < end:
         if _is_due(plan, at):
@@ -196,11 +200,21 @@ def _is_due(plan: Plan, at: int) -> bool:
 
 def _runs(plan: Plan, number: int, now_us: int, seed: int) -> Iterator[dict[str, Any]]:
     random = Random(f"{seed} {plan.name}")  # noqa: S311 - a demo, the same each time
-    for at in starts(plan, now_us):
+    due = list(starts(plan, now_us))
+    for at in due:
         created_us = at * MICROSECONDS
         started_us = created_us + random.randrange(40_000, 900_000)
         if started_us < now_us:
-            yield _run(plan, number, random, (created_us, started_us), now_us)
+            run = _run(plan, number, random, (created_us, started_us), now_us)
+            yield run | _stuck(plan) if at == due[-1] else run
+
+
+def _stuck(plan: Plan) -> dict[str, Any]:
+    """What is different about a run that has not ended; one that waits has not even a worker."""
+    if plan.stuck is None:
+        return {}
+    began = {"started_us": None, "worker_id": None} if plan.stuck == "PENDING" else {}
+    return {"status": plan.stuck, "duration_ms": None, "result": None, "error": None} | began
 
 
 def _run(plan: Plan, number: int, random: Random, moments: tuple[int, int], now_us: int) -> dict[str, Any]:
@@ -278,7 +292,7 @@ def _job(plan: Plan, history: list[dict[str, Any]], now_us: int) -> dict[str, An
     day_us = DAY * MICROSECONDS
     age_us = 2 * HOUR * MICROSECONDS if plan.never_ran else 120 * day_us
     created_us = (now_us - age_us) // (MINUTE * MICROSECONDS) * MINUTE * MICROSECONDS
-    last_us = history[-1]["started_us"] if history else None
+    last_us = next((run["started_us"] for run in reversed(history) if run["started_us"]), None)
     is_external = plan.schedule is None and plan.interval_seconds is None
     return {
         "id": plan.name,

@@ -38,10 +38,17 @@ def needs(extra: str, *modules: str) -> None:
 # serve
 
 
-def _serve(file: str | None, host: str | None, port: str | None, tokens_file: str | None, open_access: bool) -> None:
+def _serve(
+    file: str | None,
+    host: str | None,
+    port: str | None,
+    tokens_file: str | None,
+    open_access: bool,
+    log_url: str | None,
+) -> None:
     path = store_path(file)
     number = ascii_integer(port, "--port", 0, LARGEST_PORT)
-    needs("http", "falcon", "waitress")
+    needs("http", "falcon", "waitress", "jinja2")
     who, told = admitted(path, tokens_file, open_access=open_access)
     from jobstore.http.serve import serve as serve_store  # the door's libraries are heavy
 
@@ -49,11 +56,12 @@ def _serve(file: str | None, host: str | None, port: str | None, tokens_file: st
 
     def ready(url: str) -> None:
         say(f"jobstore: serving {path} at {url} ({told}); Ctrl-C ends it")
+        say(f"  open {url}/ in a browser, or ask the API:")
         header = "" if open_access else '-H "Authorization: Bearer $TOKEN" '
         say(f"  curl {header}'{url}/api/v1/jobs?search=kline'")
 
     port_number = DEFAULT_PORT if number is None else number
-    serve_store(path, host=host or DEFAULT_HOST, port=port_number, ready=ready, **who)
+    serve_store(path, host=host or DEFAULT_HOST, port=port_number, log_url=log_url, ready=ready, **who)
 
 
 def admitted(store: Path, tokens_file: str | None, *, open_access: bool) -> tuple[dict[str, Any], str]:
@@ -193,7 +201,7 @@ def _tokens_file_option() -> click.Option:
 serve = Command(
     "serve",
     callback=_serve,
-    help="""Answer over HTTP until Ctrl-C or SIGTERM.
+    help="""Serve the web page and the HTTP API until Ctrl-C or SIGTERM.
 
     Who is let in: the tokens in --tokens-file, else those in JOBSTORE_TOKENS (TOKEN,TOKEN), else those in FILE.tokens,
     which 'jobstore token create' makes. Without any it does not start, unless it is told to be --open.""",
@@ -203,6 +211,7 @@ serve = Command(
         once("--port", metavar="PORT", help=f"The port; 0 takes a free one. [default: {DEFAULT_PORT}]"),
         _tokens_file_option(),
         flag("--open", "Let everybody in who is on this machine; needs no token.", "open_access"),
+        once("--log-url", metavar="URL", help="Where the page links a trace's log to: http(s)://...{trace_id}..."),
     ],
     examples=[
         ("jobstore serve jobs.db --open", "for yourself"),

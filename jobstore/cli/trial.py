@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from jobstore.cli.command import Command
 from jobstore.cli.options import FileArgument, ascii_integer, flag, once
-from jobstore.cli.screen import current_screen, write_lines
+from jobstore.cli.screen import current_screen, say, write_lines
 from jobstore.language.errors import Conflict
 from jobstore.language.instants import instant_us
 
@@ -33,7 +33,7 @@ PIPED_CELLS = 100
 """The width where nobody looks: this page is for reading, also in a log."""
 
 
-def _demo(file: str | None, seed: str | None, utc: bool) -> None:
+def _demo(file: str | None, seed: str | None, utc: bool, serve: bool) -> None:
     number = ascii_integer(seed, "--seed", 0)
     screen = current_screen(utc=utc)
     path = build(file, number, screen.now_us)
@@ -43,6 +43,17 @@ def _demo(file: str | None, seed: str | None, utc: bool) -> None:
         # Building took a moment, and the store should not look older than it is.
         shown = replace(screen, width=screen.width or PIPED_CELLS, now_us=instant_us(datetime.now(UTC)))
         write_lines(tour(store, path, shown), colour=screen.colour)
+    if serve:
+        _open_page(path)
+
+
+def _open_page(path: Path) -> None:
+    from jobstore.cli.serving import needs
+
+    needs("http", "falcon", "waitress", "jinja2")
+    from jobstore.http.serve import serve
+
+    serve(path, port=0, open_access=True, ready=lambda url: say(f"jobstore: open {url}/ in a browser; Ctrl-C ends it"))
 
 
 def build(file: str | None, seed: int | None, now_us: int) -> Path:
@@ -124,10 +135,9 @@ def _next(program: str, file: str) -> list[Text]:
         (f"{program}executions {file} --search failed", "all that failed"),
         (f"{program}stats {file}", "how reliable it all is"),
         (f"{program}jobs {file} --watch", "keep looking"),
-        (f"{program}serve {file} --open", "the same over HTTP, then"),
-        ("curl 'http://127.0.0.1:8000/api/v1/jobs?search=kline'", ""),
         (f"{program}mcp {file}", "for an AI program"),
         (f"{program}--help", "the rest"),
+        (f"{program}serve {file} --open", "the web page and the API: open http://127.0.0.1:8000/"),
     ]
     width = max(len(command) for command, _ in following)
     head = Text("Try next", "bold")
@@ -165,6 +175,11 @@ demo = Command(
         FileArgument("Where to make it.", metavar="[FILE]"),
         once("--seed", metavar="N", help="Another number, another history."),
         flag("--utc", "Show times in UTC instead of this machine's zone."),
+        flag("--serve", "Then serve the web page of this store and print its address."),
     ],
-    examples=[("jobstore demo", ""), ("jobstore demo my-demo.db --utc", "")],
+    examples=[
+        ("jobstore demo", ""),
+        ("jobstore demo --serve", "and look at it in a browser"),
+        ("jobstore demo my-demo.db --utc", ""),
+    ],
 )

@@ -78,8 +78,8 @@ def create_app(
 
 
 def _site(source: Source, judge: Authenticate | None, log_url: str | None) -> Site:
-    from jobstore.http.pages import Site  # noqa: PLC0415  # an API alone needs no templates
-    from jobstore.http.session import Sessions  # noqa: PLC0415
+    from jobstore.http.pages import Site  # an API alone needs no templates
+    from jobstore.http.session import Sessions
 
     return Site(source.get, Sessions(judge), log_url=log_url)
 

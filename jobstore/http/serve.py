@@ -66,9 +66,10 @@ def serve(
     threads: int = 4,
     max_body_bytes: int = MAX_BODY_BYTES,
     cors_origins: Collection[str] = (),
+    log_url: str | None = None,
     ready: Callable[[str], object] | None = None,
 ) -> None:
-    """Serve the store at `path` until SIGTERM or SIGINT, then end within a second.
+    """Serve the store at `path`, its web page and the API, until SIGTERM or SIGINT, then end within a second.
 
     Args:
         path: the store; it is opened at once, so that a wrong path is told at the start.
@@ -80,6 +81,7 @@ def serve(
         threads: how many requests are answered at the same time.
         max_body_bytes: see there.
         cors_origins: see there.
+        log_url: see there.
         ready: called with the server's address (``http://127.0.0.1:8000``) as soon as it listens.
 
     Raises:
@@ -98,6 +100,8 @@ def serve(
             open_access=open_access,
             max_body_bytes=max_body_bytes,
             cors_origins=cors_origins,
+            page=True,
+            log_url=log_url,
         )
         server = Server(app, host=host, port=port, threads=threads)
         _log_no_queue()

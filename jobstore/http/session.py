@@ -128,7 +128,7 @@ def form(environ: Mapping[str, Any]) -> dict[str, str]:
 class Throttle:
     """Slows down whoever sends wrong tokens: after a few, each wrong one doubles the time until the next counts."""
 
-    def __init__(self, clock: Any = time.monotonic) -> None:  # noqa: ANN401 - a function that returns seconds
+    def __init__(self, clock: Any = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._wrong: dict[str, tuple[int, float]] = {}

@@ -102,7 +102,7 @@ class Page:
         self._log_url = log_url
         self._templates = _templates()
 
-    def answer(self, store: Any, ask: Ask) -> Reply:  # noqa: ANN401 - whatever has the public queries
+    def answer(self, store: Any, ask: Ask) -> Reply:
         """The view at a path.
 
         Raises:
@@ -174,7 +174,8 @@ class Page:
         chosen = {name: ask.cookies.get(f"{COOKIE}{name}") for name in SETTINGS}
         shared = {
             "_": phrases.say, "p": phrases, "links": there, "lang": phrases.lang, "zone": str(phrases.zone),
-            "store_zone": ask.timezone, "signed_in": ask.signed_in, "asset": lambda name: f"{there.root}{address(name)}",
+            "store_zone": ask.timezone, "signed_in": ask.signed_in,
+            "asset": lambda name: f"{there.root}{address(name)}",
             "theme": chosen["theme"] if chosen["theme"] in SETTINGS["theme"] else "",
             "live": chosen["live"] if chosen["live"] in SETTINGS["live"] else _LIVE_DEFAULT,
             "words": json.dumps({each: phrases.say(each) for each in _WORDS}, ensure_ascii=False),

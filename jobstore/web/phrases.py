@@ -55,9 +55,9 @@ def visible(text: str) -> str:
 
 
 def first_line(text: str | None, most: int = 200) -> str:
-    """The first line that says something, cut at `most` characters.
+    r"""The first line that says something, cut at `most` characters.
 
-    >>> first_line("\\n  KeyError: 'a'\\nmore")
+    >>> first_line("\n  KeyError: 'a'\nmore")
     "KeyError: 'a'"
     """
     line = next((each.strip() for each in (text or "").splitlines() if each.strip()), "")
@@ -170,7 +170,7 @@ class Phrases:
             return self.say("late by {x}", x=self.span(seconds))
         return self.say("{x} ago", x=self.span(seconds)) if seconds >= 0 else self.say("in {x}", x=self.span(-seconds))
 
-    def json(self, value: Any) -> str:  # noqa: ANN401 - any JSON
+    def json(self, value: Any) -> str:
         """A value as indented JSON, nothing hidden in it."""
         return visible(json.dumps(value, ensure_ascii=False, indent=2))
 

@@ -145,7 +145,7 @@ def job(look: Look, name: str) -> dict[str, Any]:
     }
 
 
-def _state_of(store: Any, found: Mapping[str, Any]) -> Mapping[str, Any] | None:  # noqa: ANN401 - as in Look
+def _state_of(store: Any, found: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The job's entry among the states: the search narrows to it, and rarely to a few more."""
     offset = 0
     while True:
@@ -269,7 +269,7 @@ def _local(look: Look, text: str) -> str:
     return f"{look.phrases.moment(text):%Y-%m-%dT%H:%M:%S}"
 
 
-def _list(store: Any, one_job: str | None, **keywords: object) -> dict[str, Any]:  # noqa: ANN401 - as in Look
+def _list(store: Any, one_job: str | None, **keywords: object) -> dict[str, Any]:
     if one_job is None:
         return dict(store.list_job_executions(**keywords))
     return dict(store.get_job_executions(one_job, **keywords))
@@ -284,7 +284,7 @@ def _histogram(look: Look, one_job: str | None, shared: Mapping[str, Any]) -> di
         return None  # a window too long for its buckets; the list still answers
 
 
-def _counts(store: Any, one_job: str | None, narrow: Mapping[str, Any], histogram: Any) -> dict[str, int]:  # noqa: ANN401
+def _counts(store: Any, one_job: str | None, narrow: Mapping[str, Any], histogram: Any) -> dict[str, int]:
     """How many of each status; from the histogram where there is one, else by the totals of five lists."""
     if histogram:
         return {each: sum(bucket["by_status"][each] for bucket in histogram["buckets"]) for each in STATUSES}
@@ -366,11 +366,11 @@ def _key(run: Mapping[str, Any]) -> tuple[datetime, int]:
     return datetime.fromisoformat(run["started_at"] or run["created_at"]), int(run["id"])
 
 
-def _first(rows: Iterable[Any], holds: Any) -> Any:  # noqa: ANN401 - rows of any kind
+def _first(rows: Iterable[Any], holds: Any) -> Any:
     return next((each for each in rows if holds(each)), None)
 
 
-def differences(then: Any, now: Any) -> list[tuple[str, Any, Any]]:  # noqa: ANN401 - any JSON
+def differences(then: Any, now: Any) -> list[tuple[str, Any, Any]]:
     """What a run's parameters and its job's parameters now do not share: name, then, now.
 
     >>> differences({"a": 1, "b": 2}, {"a": 1, "b": 3})
@@ -431,8 +431,14 @@ def _runs_by_job(
     return found
 
 
-def _lane(look: Look, state: Mapping[str, Any], runs: Any, edges: tuple[float, float]) -> dict[str, Any]:  # noqa: ANN401
-    lane: dict[str, Any] = {"state": state, "link": look.links.job(state["name"]), "bars": [], "buckets": [], "next": None}
+def _lane(look: Look, state: Mapping[str, Any], runs: Any, edges: tuple[float, float]) -> dict[str, Any]:
+    lane: dict[str, Any] = {
+        "state": state,
+        "link": look.links.job(state["name"]),
+        "bars": [],
+        "buckets": [],
+        "next": None,
+    }
     if isinstance(runs, list):
         running = [state["last"]] if state["last"] and state["last"]["status"] == "RUNNING" else []
         known = {run["id"] for run in runs}

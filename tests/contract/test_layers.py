@@ -25,7 +25,8 @@ MAY_IMPORT: dict[str, str] = {
     "store": "language storage engine queries",
     "queries": "language",
     # interfaces: each knows the store, none knows another
-    "http": "language store queries package",
+    "http": "language store queries web package",
+    "web": "language",
     "integrations": "language store recording",
     "tools": "language queries package",
     "mcp": "language store queries tools package",

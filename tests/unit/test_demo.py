@@ -89,7 +89,9 @@ def runs(world: dict[str, Any], name: str) -> list[dict[str, Any]]:
 def test_every_story_is_told(world):
     jobs = {job["name"]: job for job in world["jobs"]}
     running = [each["job_name"] for each in world["executions"] if each["status"] == "RUNNING"]
-    assert running == ["backfill_fills"]
+    assert running == ["sync_fills", "backfill_fills"]  # the first is lost: far over its time-out
+    assert us(runs(world, "sync_fills")[-1]["started_at"]) < NOW_US - 360_000_000
+    assert [each["job_name"] for each in world["executions"] if each["status"] == "PENDING"] == ["sync_transfers"]
     assert runs(world, "monitor_tickers") == []
     assert jobs["monitor_tickers"]["last_run_at"] is None
     assert not jobs["backfill_archive"]["enabled"]
@@ -104,14 +106,18 @@ def test_every_story_is_told(world):
 
 def test_a_job_s_last_run_is_the_start_of_its_latest_execution(world):
     for number, job in enumerate(world["jobs"], 1):
-        starts = [each["started_at"] for each in world["executions"] if each["job_id"] == str(number)]
+        starts = [
+            each["started_at"]
+            for each in world["executions"]
+            if each["job_id"] == str(number) and each["status"] != "PENDING"
+        ]
         assert job["last_run_at"] == (starts[-1] if starts else None)
 
 
 def test_failures_say_why_and_successes_what_they_did(world):
     for each in world["executions"]:
         assert (each["error"] is not None) == (each["status"] in {"FAILURE", "TIMEOUT"})
-        assert (each["result"] is None) == (each["status"] in {"RUNNING", "TIMEOUT"})
+        assert (each["result"] is None) == (each["status"] in {"PENDING", "RUNNING", "TIMEOUT"})
         if each["status"] == "FAILURE":
             assert each["result"] == {"error_message": each["error"]}
 
@@ -120,5 +126,6 @@ def test_failures_say_why_and_successes_what_they_did(world):
 def test_it_is_believable_at_every_hour_of_the_week(hours):
     now_us = NOW_US + hours * 3_600_000_000
     world = demo.document(now_us)
-    assert [each["status"] for each in world["executions"]].count("RUNNING") == 1
+    assert [each["status"] for each in world["executions"]].count("RUNNING") == 2
+    assert [each["status"] for each in world["executions"]].count("PENDING") == 1
     assert 18_000 < len(world["executions"]) < 22_000
