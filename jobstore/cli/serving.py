@@ -56,9 +56,9 @@ def _serve(
 
     def ready(url: str) -> None:
         say(f"jobstore: serving {path} at {url} ({told}); Ctrl-C ends it")
-        say(f"  open {url}/ in a browser, or ask the API:")
         header = "" if open_access else '-H "Authorization: Bearer $TOKEN" '
         say(f"  curl {header}'{url}/api/v1/jobs?search=kline'")
+        say(f"  or open {url}/ in a browser")
 
     port_number = DEFAULT_PORT if number is None else number
     serve_store(path, host=host or DEFAULT_HOST, port=port_number, log_url=log_url, ready=ready, **who)
