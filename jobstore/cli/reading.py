@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from jobstore.cli.chosen import field_lines, fields_in, write_csv
 from jobstore.cli.command import WATCH, Command
 from jobstore.cli.options import (
     MEANT,
@@ -23,6 +24,7 @@ from jobstore.cli.options import (
 )
 from jobstore.cli.screen import current_screen, say, write_json, write_json_line, write_lines
 from jobstore.language.errors import NotFound
+from jobstore.language.models import EXECUTION_FIELDS, JOB_FIELDS
 from jobstore.language.parameters import (
     GET_JOB,
     GET_JOB_EXECUTIONS,
@@ -52,6 +54,8 @@ class Question(NamedTuple):
     draw: Callable[[JobStore, Any, Screen], list[Text]]
     noun: str = ""
     is_limited: bool = False
+    fields: tuple[str, ...] = ()
+    """Of the documents on its page."""
 
     def ask(self, store: JobStore) -> Any:
         """The document."""
@@ -64,6 +68,7 @@ def question(
     job: str | None,
     draw: Callable[[JobStore, Any, Screen], list[Text]],
     noun: str = "",
+    fields: tuple[str, ...] = (),
 ) -> Question:
     """The words of the command line, read by the rules of every interface.
 
@@ -71,7 +76,7 @@ def question(
         InvalidParameter: a word breaks its rule.
     """
     words = pairs(operation, given) + ([("job_id", job)] if job is not None else [])
-    return Question(operation.from_text(words), draw, noun, bool(given.get("limit")))
+    return Question(operation.from_text(words), draw, noun, bool(given.get("limit")), fields)
 
 
 # The ways to show an answer.
@@ -83,10 +88,17 @@ def answer(path: Path, asked: Question, shown: Mapping[str, Any]) -> None:
     from jobstore.store import open as open_store  # a refusal needs no store
 
     seconds = watch_seconds(shown["watch"])
-    if seconds and (shown["as_json"] or shown.get("as_jsonl")):
-        raise click.UsageError(f"{WATCH} draws tables; leave out --json and --jsonl.", click.get_current_context())
+    forms = [form for form in ("json", "jsonl", "csv") if shown.get(f"as_{form}")]
+    if len(forms) > 1 or (seconds and forms):
+        words = [*(f"--{form}" for form in forms), *([WATCH] if seconds else [])]
+        raise click.UsageError(f"{' and '.join(words)} exclude each other; give one.", click.get_current_context())
+    fields = fields_in(shown.get("columns"), asked.fields)
+    if fields:
+        asked = asked._replace(draw=lambda _store, page, screen: field_lines(page["data"], fields, screen))
     with open_store(path) as store, hinting_at_jobs(store, asked.query):
-        if shown.get("as_jsonl"):
+        if shown.get("as_csv"):
+            write_csv(documents(store, asked), fields or asked.fields)
+        elif shown.get("as_jsonl"):
             write_json_lines(store, asked)
         elif shown["as_json"]:
             write_json(asked.ask(store))
@@ -212,7 +224,7 @@ def _stats_card(store: JobStore, stats: Any, screen: Screen) -> list[Text]:
 
 def jobs_question(**given: Any) -> Question:
     """`list_jobs` as the command line asks it."""
-    return question(LIST_JOBS, given, None, _job_table, "job")
+    return question(LIST_JOBS, given, None, _job_table, "job", JOB_FIELDS)
 
 
 def job_question(job: str) -> Question:
@@ -223,7 +235,8 @@ def job_question(job: str) -> Question:
 def executions_question(job: str | None, **given: Any) -> Question:
     """`list_job_executions`, or with a job `get_job_executions`, as the command line asks it."""
     operation: Operation[Any] = LIST_JOB_EXECUTIONS if job is None else GET_JOB_EXECUTIONS
-    return question(operation, given, job, _execution_table(of_one_job=job is not None), "execution")
+    draw = _execution_table(of_one_job=job is not None)
+    return question(operation, given, job, draw, "execution", EXECUTION_FIELDS)
 
 
 def stats_question(job: str | None, **given: Any) -> Question:
@@ -236,10 +249,14 @@ def stats_question(job: str | None, **given: Any) -> Question:
 
 def showing(*, many: bool) -> list[click.Parameter]:
     """The options that say how an answer is shown."""
-    lines = flag("--jsonl", "Print a document a line: all that match, or --limit of them.", "as_jsonl")
+    lines = [
+        flag("--jsonl", "Print a document a line: all that match, or --limit of them.", "as_jsonl"),
+        flag("--csv", "Print CSV: all that match, or --limit of them.", "as_csv"),
+        once("--columns", metavar="FIELD,…", help="Show these fields of the documents, in this order."),
+    ]
     return [
         flag("--json", "Print the document itself, as the API returns it (an error too).", "as_json"),
-        *([lines] if many else []),
+        *(lines if many else []),
         utc_option(),
         once(WATCH, metavar="[SECONDS]", help="Draw again every SECONDS (2 if left out) until Ctrl-C."),
     ]  # fmt: skip
@@ -278,6 +295,7 @@ jobs = Command(
         ("jobstore jobs jobs.db --search kline", "in name, type or category"),
         ("jobstore jobs jobs.db --order-by next_run_at", "what comes next"),
         ("jobstore jobs jobs.db --watch", "keep looking"),
+        ("jobstore jobs jobs.db --columns name,next_run_at", "these fields alone"),
         ("jobstore jobs jobs.db --jsonl | jq .name", "for programs"),
     ],
 )
@@ -316,6 +334,7 @@ executions = Command(
         ("jobstore executions jobs.db --after yesterday", "since yesterday, 00:00 here"),
         ("jobstore executions jobs.db --after 24h", "the last 24 hours"),
         ("jobstore executions jobs.db --order-by duration_ms", "the slowest"),
+        ("jobstore executions jobs.db --csv --after 7d > week.csv", "for a spreadsheet"),
     ],
 )
 stats = Command(

@@ -1,5 +1,7 @@
 """What jobs, job, executions and stats print: documents, lines, tables for programs; and their exit codes."""
 
+import csv
+import io
 import json
 import re
 from typing import Any
@@ -74,9 +76,9 @@ def test_lines_give_no_run_twice_when_another_starts_between_two_pages(store):
     from jobstore.cli import reading
 
     class Growing:
-        def list_job_executions(self, *, limit, offset):
-            ids = ("2", "1") if offset else ("3", "2")
-            return {"data": [{"id": each} for each in ids], "pagination": {"has_next": not offset}}
+        def answer(self, query):
+            ids = ("2", "1") if query.offset else ("3", "2")
+            return {"data": [{"id": each} for each in ids], "pagination": {"has_next": not query.offset}}
 
     growing: Any = Growing()
 
@@ -202,3 +204,41 @@ def test_a_name_nobody_has_is_answered_with_the_nearest(cli, store, words):
 def test_the_numbers_of_a_job_are_headed_by_its_name(cli, store):
     assert cli("stats", store, "3").out.startswith("poll ")
     assert cli("stats", store).out.startswith("all jobs ")
+
+
+# Chosen fields.
+
+
+def test_csv_has_every_field_of_all_that_match(cli, store):
+    rows = list(csv.DictReader(io.StringIO(cli("executions", store, "--csv").out)))
+    assert len(rows) == 65
+    with jobstore.open(store) as datahub:
+        first = datahub.list_job_executions(limit=1)["data"][0]
+    assert list(rows[0]) == list(first)
+    assert rows[0]["id"] == first["id"]
+    assert rows[-1]["result"] == '{"processed":1}'
+    assert len(cli("jobs", store, "--csv", "--limit", "2").lines) == 3
+
+
+def test_columns_choose_fields_in_their_order(cli, store):
+    answer = cli("jobs", store, "--columns", "enabled,name", "--csv", "--order-by", "id")
+    assert answer.lines == ["enabled,name", "true,poll", "false,switched_off", "true,sync_klines_1h", "true,同步交易对"]
+    head, first, *_ = cli("executions", store, "poll", "--columns", "id,started_at,result").lines
+    assert head.split() == ["ID", "STARTED_AT", "RESULT"]
+    assert re.fullmatch(r"5 +2?-? *-", first)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--columns", "nam"), "unknown field 'nam'; did you mean 'name'?"),
+        (("--columns", "name,,id"), "unknown field ''"),
+        (("--columns", "name,name"), "has the field name twice"),
+        (("--csv", "--json"), "--json and --csv exclude each other"),
+        (("--csv", "--watch"), "--csv and --watch exclude each other"),
+    ],
+)
+def test_a_choice_that_makes_no_sense_is_refused(cli, store, words, said):
+    answer = cli("jobs", store, *words)
+    assert answer.code == 2
+    assert said in answer.err

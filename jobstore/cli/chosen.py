@@ -1,0 +1,72 @@
+"""Fields of documents, chosen by name, as a table or as CSV."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from jobstore.cli.screen import stdout_in_utf8
+from jobstore.language.csvtext import csv_line
+from jobstore.language.errors import InvalidParameter, shown
+from jobstore.language.rules import suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rich.text import Text
+
+    from jobstore.cli.screen import Screen
+
+
+def fields_in(text: str | None, known: Sequence[str]) -> tuple[str, ...] | None:
+    """The fields that ``--columns`` names, in its order; None where it was not given.
+
+    Raises:
+        InvalidParameter: a field is unknown, or named twice.
+    """
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in known:
+            near = suggestion(name, tuple(known))
+            meant = f"; did you mean {near!r}?" if near else f". Fields: {', '.join(known)}"
+            raise InvalidParameter(f"--columns has the unknown field {shown(name)}{meant}")
+        if names.count(name) > 1:
+            raise InvalidParameter(f"--columns has the field {name} twice; name it once")
+    return names
+
+
+def write_csv(documents: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> None:
+    """A heading and a line for each document, to stdout."""
+    out = stdout_in_utf8()
+    out.write(csv_line(fields))
+    for document in documents:
+        out.write(csv_line(document[name] for name in fields))
+    sys.stdout.flush()
+
+
+def field_lines(documents: Sequence[Mapping[str, Any]], fields: Sequence[str], screen: Screen) -> list[Text]:
+    """The table of the chosen fields."""
+    from jobstore.cli.tables import Column, lines
+
+    # Where it is too narrow, the last columns leave first.
+    columns = [Column(name.upper(), right=name in _NUMBERS, rank=at) for at, name in enumerate(fields)]
+    rows = [[_cell(name, document[name], screen) for name in fields] for document in documents]
+    return lines(columns, rows, screen.width)
+
+
+_NUMBERS = frozenset({"duration_ms", "interval_seconds", "timeout_seconds", "max_instances"})
+
+
+def _cell(name: str, value: Any, screen: Screen) -> Any:
+    from jobstore.cli import phrases
+    from jobstore.cli.tables import Cell
+    from jobstore.cli.views import brief_json
+
+    if value is None:
+        return Cell("-", "dim")
+    if name.endswith("_at"):
+        us = phrases.instant(value) or 0
+        return Cell(phrases.clock_time(us, screen.zone) if screen.is_terminal else phrases.stamp(us, screen.zone))
+    return Cell(phrases.plain(value) if isinstance(value, str) else brief_json(value))
