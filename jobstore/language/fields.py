@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from enum import Enum
 from math import isfinite
+from operator import index
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import orjson
@@ -185,6 +187,8 @@ def json_text(value: object, field: str) -> str | None:
     >>> json_text({"processed": 500}, "result")
     '{"processed":500}'
 
+    Numbers of other libraries are taken for the integer or the float that they equal.
+
     Raises:
         InvalidRecord: not JSON (NaN, other types, keys that are no text, integers beyond 64 bit, lone
             surrogates), more than 64 KiB, or nested deeper than 64 levels.
@@ -192,7 +196,7 @@ def json_text(value: object, field: str) -> str | None:
     if value is None:
         return None
     try:
-        raw = orjson.dumps(value, option=_AS_JSON)
+        raw = orjson.dumps(value, default=_as_number, option=_AS_JSON)
     except (TypeError, RecursionError) as error:
         raise InvalidRecord(f"{field} must be JSON: {error}; received {shown(value)}") from None
     if len(raw) > TEXT_BYTES:
@@ -207,6 +211,16 @@ def json_text(value: object, field: str) -> str | None:
 _AS_JSON: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
+def _as_number(value: Any) -> float:
+    if hasattr(value, "tolist") and isinstance(flag := value.tolist(), bool):
+        return flag
+    if hasattr(value, "__index__"):
+        return index(value)
+    if hasattr(value, "__float__") and isfinite(value):
+        return float(value)
+    raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
+
+
 def _check_inside(value: Any, field: str, deepest: int) -> None:
     """Depth, and the numbers that orjson writes as null; without recursion."""
     level, depth = [value], 0
@@ -214,7 +228,9 @@ def _check_inside(value: Any, field: str, deepest: int) -> None:
         depth += 1
         below: list[Any] = []
         for item in level:
-            if isinstance(item, dict):
+            if isinstance(item, Enum):
+                below.append(item.value)
+            elif isinstance(item, dict):
                 below.extend(item.values())
             elif isinstance(item, list | tuple):
                 below.extend(item)

@@ -1,8 +1,12 @@
-"""The file that gets executions before they are pruned: JSON lines of documents, each execution once.
+"""The file to which executions are appended before they are deleted: JSON lines of documents, each execution once.
 
-While a prune writes to an archive, the store remembers how long the archive was at the last commit. What stands
-beyond that after a crash was written and perhaps not deleted; `Archive.recover` looks each line up in the store and
-deletes there what is the same, so that nothing is lost and nothing is archived twice.
+While a prune writes to an archive, the store remembers how long the archive was at the last commit: its mark. After a
+crash a batch may stand beyond that which was archived and not deleted. The next prune with an archive looks each of
+those lines up and deletes what is the same in the store, so that nothing is lost and nothing is archived twice.
+
+A mark may be stale: a backup that was made then brings it back when it is restored. So a mark has a random id, which
+stands in a small file beside the archive as well, for as long as that prune is not done. What has another id deletes
+nothing; and nothing is ever deleted that the rules of today's prune do not name.
 """
 
 from __future__ import annotations
@@ -11,10 +15,11 @@ import errno
 import fcntl
 import logging
 import os
+import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import orjson
@@ -27,31 +32,34 @@ from jobstore.storage.writer import sync_path
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from jobstore.storage.writer import Writer
 
+    IsNamed = Callable[[sqlite3.Connection, int], bool]
+
 _log = logging.getLogger("jobstore")
 _MARK: Final = "archive:"
-"""Beginning of the settings that say how long an archive was at the last commit."""
+"""Beginning of the settings that say how long an archive was at the last commit, after the id of its prune."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Archive:
-    """An archive that one prune writes to; a context manager that forgets its mark when all went well."""
+    """An archive that one prune writes to; a context manager that deletes its mark when all went well."""
 
     def __init__(self, path: str | os.PathLike[str], writer: Writer) -> None:
-        """Names the archive; it is opened by the ``with`` statement.
+        """Takes the path of the archive; the ``with`` statement opens it.
 
         Raises:
             InvalidParameter: the path is that of the store or of a file beside it, or is no path.
         """
         self._writer = writer
+        self._id = secrets.token_hex(16)
         try:
             self._path = Path(os.path.realpath(path))
         except (TypeError, ValueError):
-            raise InvalidParameter("archive must be the path of a file without NUL") from None
+            raise InvalidParameter("archive must be the path of a file, without NUL characters") from None
         if _belongs_to(self._path, writer.file):
             raise InvalidParameter(f"archive must not be the store or a file beside it; received '{self._path}'")
         self._descriptor = -1
@@ -74,14 +82,19 @@ class Archive:
         try:
             if error is None:
                 with self._writer.transaction() as connection:
-                    connection.execute("DELETE FROM setting WHERE key = ?", (_key(self._path),))
+                    _forget(connection, self._path)
+                with suppress(OSError):
+                    _id_file(self._path).unlink()
         finally:
             os.close(self._descriptor)
 
-    def recover(self) -> int:
-        """Ends what an earlier prune began, then marks this archive; how many executions went."""
+    def recover(self, is_named: IsNamed) -> int:
+        """Finishes what earlier prunes began, then marks this archive; how many executions were deleted."""
         with self._writer.transaction() as connection:
-            gone = sum(self._recover(connection, path, length) for path, length in _marks(connection))
+            gone = sum(self._recover(connection, mark, is_named) for mark in _marks(connection))
+        with _errors(self._path):
+            _write_id(self._path, self._id)
+        with self._writer.transaction() as connection:
             self._mark(connection)
         return gone
 
@@ -110,39 +123,49 @@ class Archive:
     def _mark(self, connection: sqlite3.Connection) -> None:
         connection.execute(
             "INSERT INTO setting VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-            (_key(self._path), str(os.fstat(self._descriptor).st_size)),
+            (_key(self._path), f"{self._id} {os.fstat(self._descriptor).st_size}"),
         )
 
-    def _recover(self, connection: sqlite3.Connection, path: Path, length: int) -> int:
-        """Ends what a prune into that archive began; its mark goes."""
-        if path == self._path:
-            gone = _end_batch(connection, self._descriptor, path, length)
+    def _recover(self, connection: sqlite3.Connection, mark: _Mark, is_named: IsNamed) -> int:
+        """Finishes what a prune into that archive began, and deletes its mark."""
+        gone = 0
+        if mark.path == self._path:
+            gone = _finish_batch(connection, self._descriptor, mark, is_named)
         else:
             try:
-                descriptor = _open(path, 0)
+                descriptor = _open(mark.path, 0)
             except Conflict:
                 return 0  # the prune that left the mark still runs
             except StoreError as error:
-                _warn(path, str(error))
-                gone = 0
+                _warn(mark.path, str(error))
             else:
                 try:
-                    gone = _end_batch(connection, descriptor, path, length)
+                    gone = _finish_batch(connection, descriptor, mark, is_named)
                 finally:
                     os.close(descriptor)
-        connection.execute("DELETE FROM setting WHERE key = ?", (_key(path),))
+        _forget(connection, mark.path)
         return gone
 
 
-def _end_batch(connection: sqlite3.Connection, descriptor: int, path: Path, length: int) -> int:
-    """Deletes from the store what stands beyond `length` in an archive; how many went."""
-    if os.fstat(descriptor).st_size < length:
-        _warn(path, "it is shorter than it was")
+class _Mark(NamedTuple):
+    path: Path
+    id: str
+    length: int
+
+
+def _finish_batch(connection: sqlite3.Connection, descriptor: int, mark: _Mark, is_named: IsNamed) -> int:
+    """Deletes from the store what stands beyond a mark, if it is of that very prune; how many executions."""
+    if mark.id != _read_id(mark.path):
         return 0
-    with _errors(path):
-        _mend_end(descriptor, length)
-        gone = [number for document in _documents(descriptor, length) if (number := _same(connection, document))]
-    connection.executemany("DELETE FROM execution WHERE id = ?", [(number,) for number in gone])
+    if os.fstat(descriptor).st_size < mark.length:
+        _warn(mark.path, "it is shorter than it was")
+        return 0
+    with _errors(mark.path):
+        _mend_end(descriptor, mark.length)
+        os.fsync(descriptor)  # a process that was killed may have left the lines in memory
+        same = [number for document in _documents(descriptor, mark.length) if (number := _same(connection, document))]
+    gone = [(number,) for number in dict.fromkeys(same) if is_named(connection, number)]
+    connection.executemany("DELETE FROM execution WHERE id = ?", gone)
     return len(gone)
 
 
@@ -158,7 +181,6 @@ def _mend_end(descriptor: int, length: int) -> None:
         os.ftruncate(descriptor, length + len(rest) - len(last))
     else:
         _write(descriptor, b"\n")
-    os.fsync(descriptor)
 
 
 def _documents(descriptor: int, length: int) -> Iterator[dict[str, Any]]:
@@ -186,9 +208,35 @@ def _same(connection: sqlite3.Connection, document: dict[str, Any]) -> int | Non
     return int(text) if row is not None and execution_document(row) == document else None
 
 
-def _marks(connection: sqlite3.Connection) -> list[tuple[Path, int]]:
+def _marks(connection: sqlite3.Connection) -> list[_Mark]:
     rows = connection.execute("SELECT key, value FROM setting WHERE key GLOB ?", (f"{_MARK}*",)).fetchall()
-    return [(Path(os.fsdecode(unquote_to_bytes(key[len(_MARK) :]))), int(value)) for key, value in rows]
+    marks = []
+    for key, value in rows:
+        mark_id, _, length = value.rpartition(" ")
+        marks.append(_Mark(Path(os.fsdecode(unquote_to_bytes(key[len(_MARK) :]))), mark_id, int(length)))
+    return marks
+
+
+def _forget(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("DELETE FROM setting WHERE key = ?", (_key(path),))
+
+
+def _id_file(path: Path) -> Path:
+    return path.with_name(f".{path.name}.prune")
+
+
+def _read_id(path: Path) -> str | None:
+    try:
+        return _id_file(path).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return None
+
+
+def _write_id(path: Path, mark_id: str) -> None:
+    """On the disk when it returns."""
+    _id_file(path).write_text(mark_id, encoding="ascii")
+    sync_path(_id_file(path))
+    sync_path(path.parent)
 
 
 def _key(path: Path) -> str:
@@ -240,7 +288,7 @@ class _errors:  # noqa: N801 - reads as a statement
             return
         if error.errno in _FULL:
             raise StoreFull(
-                f"The disk that holds {self._path} is full; nothing was pruned that is not in it"
+                f"The disk that holds {self._path} is full; only executions that it holds were deleted"
             ) from error
         raise StoreUnreadable(f"{self._path} cannot be written: {error.strerror}; choose another archive") from error
 
@@ -261,8 +309,7 @@ def _read(descriptor: int, begin: int) -> bytes:
 
 def _warn(path: Path, why: str) -> None:
     _log.warning(
-        "a prune that was interrupted had begun to write to the archive %s, but %s: up to one batch of executions may "
-        "be archived a second time",
+        "a prune into %s was interrupted, but %s: up to one batch of executions may be archived a second time",
         path,
         why,
     )

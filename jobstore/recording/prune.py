@@ -1,8 +1,7 @@
-"""What of the history may go, and its going: in short batches, so that others record meanwhile.
+"""Which executions may be deleted, and deleting them in short batches, so that others record meanwhile.
 
-A batch is one transaction: choose the oldest that may go, write them to the archive and to the disk, delete
-them, note how long the archive is now. After a crash the archive is longer than the note says; what stands
-beyond is compared with the store and deleted there, not archived again.
+A batch is one transaction: choose the oldest that may go, append them to the archive and bring it to the disk, delete
+them, note how long the archive is now. `jobstore.recording.archive` says what a crash in between leaves.
 """
 
 from __future__ import annotations
@@ -17,17 +16,20 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobstore.engine.sealing import seal_one
 from jobstore.language.errors import InvalidParameter, JobStoreError, StoreFull, shown
-from jobstore.language.instants import MAX_US
+from jobstore.language.instants import MAX_US, instant_datetime, instant_text, instant_us
 from jobstore.language.models import STATUS_CODES, Status
 from jobstore.language.rules import Kind, Parameter
 from jobstore.recording.archive import Archive
+from jobstore.recording.definitions import forget_names
 from jobstore.storage.connection import driver_errors, open_reader
 from jobstore.storage.reserve import give_up_reserve, keep_reserve
+from jobstore.storage.schema import DAY_US
+from jobstore.storage.writer import INCREMENTAL
 
 if TYPE_CHECKING:
     import os
     import sqlite3
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
 
     from jobstore.storage.writer import Writer
 
@@ -35,15 +37,20 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("jobstore")
 
-FIRST_BATCH: Final = 100
+FIRST_BATCH: Final = 50
 LARGEST_BATCH: Final = 1000
 EMERGENCY_BATCH: Final = 20
-BATCH_SECONDS: Final = (0.02, 0.06)
+BATCH_SECONDS: Final = (0.004, 0.012)
 """A batch that took less than the first is followed by a larger one, more than the second by a smaller one."""
 PAUSE_SECONDS: Final = 0.002
 """Between batches; longer than a waiting writer sleeps before it looks again."""
 SCANNED: Final = 5_000
-"""Executions that one batch looks at; most of them may be kept."""
+"""Executions that one batch looks at, at most; most of them may be kept."""
+COMPACTED_PAGES: Final = 50
+"""That one step of `compact` moves."""
+CLOCK_TOLERANCE_US: Final = DAY_US
+LONGEST_GAP_US: Final = 366 * DAY_US
+"""Where the history is silent for longer than that, it cannot be told from a wrong clock."""
 LARGEST_KEEP: Final = 10_000_000
 LARGEST_DAYS: Final = 3_650_000
 
@@ -52,7 +59,7 @@ _BAD = (STATUS_CODES[Status.FAILURE], STATUS_CODES[Status.TIMEOUT])
 
 
 class Candidate(NamedTuple):
-    """An execution that may go, in the order in which they go."""
+    """A finished execution earlier than the bound of its status, in the order in which they are deleted."""
 
     effective_us: int
     id: int
@@ -61,10 +68,10 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What may go, in instants.
+    """What may be deleted, in instants.
 
     Attributes:
-        until_us: by status, the effective start that those that go lie before.
+        until_us: by finished status, the effective start before which executions may be deleted.
         keep_last: how many of the newest of each job stay.
     """
 
@@ -79,7 +86,7 @@ def rules(before: object, keep_last: object, keep_failures_before: object) -> Ru
         InvalidParameter: a bound breaks its rule, or there is neither `before` nor `keep_last`.
     """
     if before is None and keep_last is None:
-        raise InvalidParameter("prune needs before or keep_last, or all the history would go; give one of them")
+        raise InvalidParameter("prune() needs `before` or `keep_last`; without one it would delete the whole history")
     until_us = MAX_US + 1 if before is None else _instant("before", before)
     failures_us = until_us if keep_failures_before is None else _instant("keep_failures_before", keep_failures_before)
     if keep_last is not None and (type(keep_last) is not int or not 0 <= keep_last <= LARGEST_KEEP):
@@ -103,24 +110,43 @@ class Chooser:
         self._seen = (-(2**62), 0)
         self._numbers: dict[int, int] = {}
         self._kept_from: dict[int, tuple[int, int]] = {}
+        self.batch = FIRST_BATCH
         self.is_done = False
 
-    def next_ids(self, connection: sqlite3.Connection, most: int) -> list[int]:
-        """The next executions to go; perhaps none, and more to come, until `is_done`."""
-        looked_at = list(islice(self._candidates(connection), SCANNED))
-        chosen: list[int] = []
-        for candidate in looked_at:
-            if len(chosen) == most:
-                return chosen
-            self._seen = (candidate.effective_us, candidate.id)
-            if self._may_go(connection, candidate):
-                chosen.append(candidate.id)
-        self.is_done = len(looked_at) < SCANNED
+    def next_ones(self, connection: sqlite3.Connection, most: int) -> list[Candidate]:
+        """The next executions to delete; perhaps none, and more to come, until `is_done`."""
+        chosen: list[Candidate] = []
+        looked_at = 0
+        walks = self._walks(connection)
+        try:
+            for candidate in islice(map(Candidate._make, merge(*walks)), SCANNED):
+                if len(chosen) == most:
+                    return chosen
+                looked_at += 1
+                self._seen = (candidate.effective_us, candidate.id)
+                if self._may_go(connection, candidate):
+                    chosen.append(candidate)
+        finally:
+            for walk in walks:
+                walk.close()
+        self.is_done = looked_at < SCANNED
         return chosen
 
-    def _candidates(self, connection: sqlite3.Connection) -> Iterator[Candidate]:
-        """Those beyond the last one seen, whatever the status, in order: one index range for each status."""
-        walks = [
+    def names(self, connection: sqlite3.Connection, number: int) -> bool:
+        """Whether the rules name this execution."""
+        found = connection.execute(
+            "SELECT effective_us, id, name_id, status FROM execution WHERE id = ?", (number,)
+        ).fetchone()
+        if found is None:
+            return False
+        *fields, status = found
+        candidate = Candidate._make(fields)
+        until_us = self._rules.until_us.get(status)
+        return until_us is not None and candidate.effective_us < until_us and self._may_go(connection, candidate)
+
+    def _walks(self, connection: sqlite3.Connection) -> list[sqlite3.Cursor]:
+        """Those beyond the last one seen, in order: one index range for each status, read as far as it is needed."""
+        return [
             connection.execute(
                 """
                 SELECT effective_us, id, name_id FROM execution
@@ -131,7 +157,6 @@ class Chooser:
             )
             for status, until_us in self._rules.until_us.items()
         ]
-        return map(Candidate._make, merge(*walks))
 
     def _may_go(self, connection: sqlite3.Connection, candidate: Candidate) -> bool:
         if not self._rules.keep_last:
@@ -165,8 +190,8 @@ def _kept_from(connection: sqlite3.Connection, number: int, keep_last: int) -> t
 
 
 def count_prunable(path: os.PathLike[str], bounds: Rules) -> int:
-    """How many would go now, from one snapshot; nothing is changed."""
-    from pathlib import Path  # only here
+    """How many would be deleted now, from one snapshot; nothing is changed."""
+    from pathlib import Path
 
     with driver_errors(Path(path)):
         connection = open_reader(Path(path))
@@ -174,7 +199,7 @@ def count_prunable(path: os.PathLike[str], bounds: Rules) -> int:
             connection.execute("BEGIN")
             chooser, found = Chooser(bounds), 0
             while not chooser.is_done:
-                found += len(chooser.next_ids(connection, SCANNED))
+                found += len(chooser.next_ones(connection, SCANNED))
             return found
         finally:
             connection.close()
@@ -187,26 +212,23 @@ def prune(
     archive: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     budget_seconds: float | None = None,
-    batch: int = FIRST_BATCH,
 ) -> tuple[int, bool]:
-    """Removes what may go; how many went, and whether that was all.
+    """Deletes what may go; how many executions that were, and whether that was all.
 
     Args:
         writer: of the store.
         chooser: of what may go.
-        archive: the file that gets them first, as JSON lines.
-        progress: is called with the number that went, after each batch.
-        budget_seconds: no further batch begins after that time; there is always one. One digest is written anew then,
-            without a budget every one that went.
-        batch: how many go at first.
+        archive: the file to which they are appended first, as JSON lines.
+        progress: is called with the number deleted, after each batch.
+        budget_seconds: no further batch begins after that time; there is always one.
     """
     if archive is None:
-        return _prune(writer, chooser, None, progress, budget_seconds, batch)
+        return _prune(writer, chooser, None, progress, budget_seconds)
     with Archive(archive, writer) as kept:
-        before = kept.recover()
+        before = kept.recover(chooser.names)
         if progress is not None and before:
             progress(before)
-        gone, is_all = _prune(writer, chooser, kept, progress, budget_seconds, batch)
+        gone, is_all = _prune(writer, chooser, kept, progress, budget_seconds)
         return before + gone, is_all
 
 
@@ -216,28 +238,120 @@ def _prune(
     archive: Archive | None,
     progress: Progress | None,
     budget_seconds: float | None,
-    batch: int,
 ) -> tuple[int, bool]:
     gone, begun = 0, time.monotonic()
     while not chooser.is_done:
-        started = time.monotonic()
         with writer.transaction() as connection:
-            ids = chooser.next_ids(connection, batch)
+            started = time.monotonic()  # a wait for others says nothing about this machine
+            ones = chooser.next_ones(connection, chooser.batch)
             if archive is not None:
-                archive.take(connection, ids)
-            connection.executemany("DELETE FROM execution WHERE id = ?", [(number,) for number in ids])
-        gone += len(ids)
-        if progress is not None and ids:
-            progress(len(ids))
+                archive.take(connection, [one.id for one in ones])
+            delete_executions(connection, ones)
+        gone += len(ones)
+        if progress is not None and ones:
+            progress(len(ones))
         now = time.monotonic()
+        chooser.batch = next_batch(chooser.batch, now - started)
         if budget_seconds is not None and now - begun >= budget_seconds:
             break
-        batch = next_batch(batch, now - started)
         time.sleep(PAUSE_SECONDS)
     if gone and chooser.is_done:  # what was pruned has lost its digests
         while seal_next(writer) and budget_seconds is None:
             time.sleep(PAUSE_SECONDS)
     return gone, chooser.is_done
+
+
+def delete_executions(connection: sqlite3.Connection, ones: Sequence[Candidate]) -> None:
+    """Deletes executions, and with the last one of a removed or renamed job the name it was recorded under."""
+    connection.executemany("DELETE FROM execution WHERE id = ?", [(one.id,) for one in ones])
+    numbers = {
+        number
+        for name_id in {one.name_id for one in ones}
+        for (number,) in connection.execute(
+            """
+            SELECT job_number FROM job_name AS n
+            WHERE name_id = ? AND NOT EXISTS (SELECT 1 FROM name_tally AS t WHERE t.name_id = n.name_id)
+            """,
+            (name_id,),
+        ).fetchall()
+    }
+    forget_names(connection, numbers)
+
+
+def forget_unused(writer: Writer) -> None:
+    """Deletes the parameters and worker ids that no execution has any more.
+
+    One pass over the executions finds them, in a snapshot and without the lock; under the lock only those are looked
+    at again that may have changed since.
+    """
+    with driver_errors(writer.path):
+        reader = open_reader(writer.file)
+        try:
+            reader.execute("BEGIN")
+            unused = _unused(reader, "parameter_set", "parameter_set_id"), _unused(reader, "worker", "worker_id")
+            (newest,) = reader.execute("SELECT coalesce(max(id), 0) FROM execution").fetchone()
+            changing = [key for (key,) in reader.execute("SELECT id FROM execution WHERE status IN (2, 3)")]
+        finally:
+            reader.close()
+    if any(unused):
+        with writer.held() as connection:
+            connection.execute("PRAGMA foreign_keys = OFF")  # each deleted key would be looked for in every execution
+            try:
+                _delete_unused(connection, *unused, newest, changing)
+            finally:
+                connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _unused(reader: sqlite3.Connection, table: str, key: str) -> set[int]:
+    kept = {found for (found,) in reader.execute(f"SELECT {key} FROM {table}")}
+    return kept - {found for (found,) in reader.execute(f"SELECT DISTINCT {key} FROM execution")} if kept else kept
+
+
+def _delete_unused(
+    connection: sqlite3.Connection, sets: set[int], workers: set[int], newest: int, changing: Sequence[int]
+) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        rows = connection.execute(
+            "SELECT parameter_set_id, worker_id FROM execution WHERE id > ?", (newest,)
+        ).fetchall()
+        for key in changing:
+            rows += connection.execute("SELECT parameter_set_id, worker_id FROM execution WHERE id = ?", (key,))
+        for table, unused, position in (("parameter_set", sets, 0), ("worker", workers, 1)):
+            keys = [(key,) for key in unused - {row[position] for row in rows}]
+            connection.executemany(f"DELETE FROM {table} WHERE {table}_id = ?", keys)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def compact(writer: Writer, progress: Progress | None) -> int:
+    """Gives free pages back to the disk, some at a time; how many bytes the file shrank."""
+    with writer.held() as connection:
+        (kind,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+        (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+        begin = _pages(connection)
+        if kind != INCREMENTAL:  # a file of the first format: once as a whole, while others wait
+            connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+            connection.execute("VACUUM")
+    pages, left = begin, True
+    while left:
+        with writer.transaction() as connection:
+            connection.execute(f"PRAGMA incremental_vacuum({COMPACTED_PAGES})").fetchall()
+            before, pages = pages, _pages(connection)
+            left = pages < before and connection.execute("PRAGMA freelist_count").fetchone() != (0,)
+        if progress is not None and pages < before:
+            progress((before - pages) * page_size)
+        time.sleep(PAUSE_SECONDS)
+    with writer.held() as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return int((begin - pages) * page_size)
+
+
+def _pages(connection: sqlite3.Connection) -> int:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    return int(pages)
 
 
 def seal_next(writer: Writer) -> bool:
@@ -254,14 +368,14 @@ def seal_next(writer: Writer) -> bool:
 
 
 def next_batch(batch: int, seconds: float) -> int:
-    """How many go next, so that a batch keeps others waiting for a short time on any machine.
+    """How many to delete next, so that a batch keeps others waiting for a short time on any machine.
 
-    >>> next_batch(100, 0.001), next_batch(100, 0.03), next_batch(100, 0.5)
-    (150, 100, 50)
+    >>> next_batch(100, 0.001), next_batch(100, 0.01), next_batch(100, 0.5), next_batch(1, 0.001)
+    (151, 100, 50, 2)
     """
     short, long = BATCH_SECONDS
     if seconds < short:
-        return min(batch + batch // 2, LARGEST_BATCH)
+        return min(batch + batch // 2 + 1, LARGEST_BATCH)
     return max(batch // 2, 1) if seconds > long else batch
 
 
@@ -280,17 +394,17 @@ def prune_emergency(writer: Writer, bounds: Rules | None, progress: Progress | N
         chooser = chooser or Chooser(bounds)
         try:
             with writer.transaction() as connection:
-                ids = chooser.next_ids(connection, batch)
-                connection.executemany("DELETE FROM execution WHERE id = ?", [(number,) for number in ids])
+                ones = chooser.next_ones(connection, batch)
+                delete_executions(connection, ones)
         except StoreFull:
             if batch == 1:
                 raise
             batch, chooser = batch // 2, None  # what it chose is still there
             continue
         _write_back(writer)
-        gone += len(ids)
-        if progress is not None and ids:
-            progress(len(ids))
+        gone += len(ones)
+        if progress is not None and ones:
+            progress(len(ones))
     keep_reserve(writer.file)
     return gone
 
@@ -305,13 +419,17 @@ def _write_back(writer: Writer) -> None:
 class Retention:
     """How a recorder prunes by itself: now and then after a finish, for a short time.
 
+    It stops, with a warning in the log, while the clock cannot be trusted: where it was set by more than a day, where
+    the newest execution lies more than a day in the future, and where the history is silent for more than a year
+    before the executions that would stay. `Recorder.prune` works all the same.
+
     Attributes:
-        days: executions that started longer ago go.
-        keep_last: none of the newest of each job go.
-        failure_days: failures and time-outs go only when they started longer ago than this.
-        archive: the file that gets them first, as JSON lines.
-        every_seconds: between two passes over the history.
-        budget_seconds: after which a pass pauses, to go on ten times as long later.
+        days: delete executions that started longer ago.
+        keep_last: always keep each job's newest N executions.
+        failure_days: delete failures and time-outs only if they started longer ago than this.
+        archive: append the documents to this file first, as JSON lines.
+        every_seconds: the pause between two passes over the history.
+        budget_seconds: after this time a pass pauses; it goes on ten times as long later.
     """
 
     days: float | None = None
@@ -319,7 +437,7 @@ class Retention:
     failure_days: float | None = None
     archive: str | os.PathLike[str] | None = None
     every_seconds: float = 3600.0
-    budget_seconds: float = 0.1
+    budget_seconds: float = 0.01
 
     def rules(self, now: datetime) -> Rules:
         """The rules as of a moment.
@@ -343,10 +461,12 @@ def _days_before(now: datetime, days: object, name: str) -> datetime | None:
 class Keeper:
     """Prunes for a recorder when it is time, and never lets that be felt but by a short wait."""
 
-    def __init__(self, retention: Retention, writer: Writer, clock: Callable[[], datetime]) -> None:
+    def __init__(self, retention: Retention, writer: Writer, clock: Callable[[], datetime], *, is_system: bool) -> None:
         self._retention = retention
         self._writer = writer
         self._clock = clock
+        self._drift_us = _drift_us if is_system else None
+        self._first_drift_us = _drift_us()
         self._due = 0.0
         self._chooser: Chooser | None = None
         retention.rules(clock())
@@ -368,11 +488,59 @@ class Keeper:
 
     def _prune(self) -> bool:
         """Whether the pass came to its end."""
-        chooser = self._chooser or Chooser(self._retention.rules(self._clock()))
-        self._chooser = chooser
+        if self._chooser is None:
+            now = self._clock()
+            doubt = self._doubt(instant_us(now))
+            if doubt is not None:
+                _log.warning(
+                    "automatic pruning of %s has stopped: %s; set the clock right, or call prune() yourself",
+                    self._writer.path,
+                    doubt,
+                )
+                return True
+            self._chooser = Chooser(self._retention.rules(now))
         _, is_all = prune(
-            self._writer, chooser, archive=self._retention.archive, budget_seconds=self._retention.budget_seconds
+            self._writer, self._chooser, archive=self._retention.archive, budget_seconds=self._retention.budget_seconds
         )
         if is_all:
             self._chooser = None
         return is_all
+
+    def _doubt(self, now_us: int) -> str | None:
+        """Why the clock cannot be trusted, if it cannot."""
+        if self._drift_us is not None and abs(self._drift_us() - self._first_drift_us) > CLOCK_TOLERANCE_US:
+            return "the clock was set by more than a day while this process ran"
+        oldest_kept = _days_before(instant_datetime(now_us), self._retention.days, "days")
+        until_us = None if oldest_kept is None else instant_us(oldest_kept)
+        with self._writer.transaction() as connection:
+            newest = _nearest(connection, MAX_US + 1)
+            older = None if until_us is None else _nearest(connection, until_us)
+            kept = now_us if until_us is None else _nearest(connection, until_us, later=True) or now_us
+        if newest is not None and newest > now_us + CLOCK_TOLERANCE_US:
+            return f"the newest execution, of {instant_text(newest)}, lies in the future"
+        if older is not None and kept - older > LONGEST_GAP_US:
+            return f"nothing was recorded between {instant_text(older)} and {instant_text(kept)}"
+        return None
+
+
+def _drift_us() -> int:
+    """How far the system's clock is from one that nobody sets, and that goes on while the machine sleeps."""
+    steady = time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return (time.time_ns() - steady) // 1000
+
+
+def _nearest(connection: sqlite3.Connection, bound_us: int, *, later: bool = False) -> int | None:
+    """The effective start nearest before a moment, or at or after it."""
+    compared, order = (">=", "ASC") if later else ("<", "DESC")
+    found = [
+        effective_us
+        for status in STATUS_CODES.values()
+        for (effective_us,) in connection.execute(
+            f"""
+            SELECT effective_us FROM execution
+            WHERE status = ? AND effective_us {compared} ? ORDER BY effective_us {order} LIMIT 1
+            """,
+            (status, bound_us),
+        )
+    ]
+    return (min if later else max)(found, default=None)

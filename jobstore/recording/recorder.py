@@ -1,19 +1,23 @@
 """The scheduler's side: `Recorder`, the only thing that writes to a store.
 
-Every call is one transaction, on the disk when the call returns.
+A call returns when what it recorded is on the disk. Calls of threads that wait for each other share a transaction.
 """
 
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
+import orjson
+
 from jobstore.engine.sealing import SEALED_EVERY
-from jobstore.language.errors import Conflict, InvalidParameter, InvalidRecord, JobStoreError
+from jobstore.language.errors import Conflict, InvalidParameter, InvalidRecord, JobStoreError, NotFound, shown
 from jobstore.language.fields import (
     LARGEST_SECONDS,
+    TEXT_BYTES,
     bounded_error,
     checked_duration,
     checked_end,
@@ -23,46 +27,42 @@ from jobstore.language.fields import (
     json_text,
 )
 from jobstore.language.instants import instant_us
-from jobstore.language.models import Status
-from jobstore.language.records import folded_job, instant_or_now, new_job
+from jobstore.language.models import STATUS_CODES, Status
+from jobstore.language.records import instant_or_now
+from jobstore.language.results import result_text
+from jobstore.recording import definitions, transitions
+from jobstore.recording.logs import captured_logs
 from jobstore.recording.prune import (
     Chooser,
     Keeper,
     Retention,
+    compact,
     count_prunable,
+    forget_unused,
     prune,
     prune_emergency,
     rules,
     seal_next,
 )
-from jobstore.recording.transitions import (
-    OPEN,
-    PENDING,
-    RUNNING,
-    Entry,
-    check_settings,
-    close_interrupted,
-    conflict,
-    end_execution,
-    execution_number,
-    insert_execution,
-    insert_job,
-    job_number_of,
-    note_start,
-    process_key,
-    standing_of,
-    start_execution,
-    update_job,
-)
+from jobstore.recording.together import Together
+from jobstore.recording.traces import current_trace_id
+from jobstore.recording.transitions import Closing, End, Entry, execution_number
+from jobstore.storage.documents import execution_document
 from jobstore.storage.reserve import keep_reserve
-from jobstore.storage.rows import JOB_SELECT, JobRow
+from jobstore.storage.rows import fetch_executions
 from jobstore.storage.writer import TIMEOUT_SECONDS, Writer
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping
+    import sqlite3
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
+
+    from jobstore.language.models import ExecutionDocument
+    from jobstore.recording.logs import Captured
+
+    OnFinish = Callable[[ExecutionDocument], object]
 
 _log = logging.getLogger("jobstore")
 _T = TypeVar("_T")
@@ -78,6 +78,9 @@ class _Unset(Generic[_T]):
         return repr(self.value)
 
 
+BEGUN_REMEMBERED: Final = 10_000
+"""Runs between `start` and `finish` whose beginning is remembered for their duration."""
+
 _NONE: Final[_Unset[None]] = _Unset(None)
 _ONE: Final = _Unset(1)
 _TRUE: Final = _Unset(True)
@@ -88,7 +91,8 @@ class Run:
 
     Attributes:
         execution_id: the number of the execution, as text.
-        result: what the run gave, a JSON value; set it before the block ends.
+        result: what the run gave; set it before the block ends. Any value: what is no JSON is kept as
+            `jobstore.language.results` says.
     """
 
     def __init__(self, execution_id: str) -> None:
@@ -100,9 +104,10 @@ class Run:
 
 
 class Recorder:
-    """Writes jobs and their runs into the store at `path`, and makes the file if there is none.
+    """Writes jobs and their runs into the store at `path`, and creates the file if there is none.
 
-    May be used from several threads; several processes may each have one on the same file. A context manager.
+    One recorder may be used from several threads: calls that wait for each other are written in one transaction, each
+    with its own error. Several processes may each have a recorder on the same file. A context manager.
     """
 
     def __init__(
@@ -113,29 +118,39 @@ class Recorder:
         clock: Callable[[], datetime] | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
         retention: Retention | None = None,
+        on_finish: OnFinish | None = None,
     ) -> None:
-        """Opens the store, or makes it.
+        """Opens the store, or creates it.
 
         Args:
             path: the file.
-            timezone: the IANA name of the zone that cron expressions are read in; ``UTC`` for a new file
-                unless given, and what the file says for one that is there.
-            clock: returns an aware datetime; every "now" comes from it.
+            timezone: the IANA name of the zone in which cron expressions are read. Default: ``UTC`` for a new file,
+                the file's own for an existing one.
+            clock: returns an aware datetime; every "now" comes from it. With a clock, durations come from it as well;
+                without one they are measured, so that a clock that is set does not change them.
             timeout_seconds: how long a call waits for other writers before it raises `StoreBusy`.
-            retention: what `finish` prunes now and then; nothing unless given.
+            retention: what to prune now and then after a `finish`. Default: nothing.
+            on_finish: is called with the execution's document after an end is on the disk, on the thread that
+                recorded it, also for what `close_interrupted` ends. What it raises is logged.
 
         Raises:
-            Conflict: the file has another zone.
-            InvalidRecord: `timezone` is no zone that is known.
-            StoreError: the file is no store, of a newer version, or cannot be written; it is left as it was.
+            Conflict: the file has another time zone.
+            InvalidRecord: `timezone` is not a known zone.
+            StoreError: the file is not a store, is of a newer version, or cannot be written; it is left as it was.
         """
         self._clock = clock or _system_clock
+        self._is_measured = clock is None
+        self._on_finish = on_finish
+        self._begun: dict[int, int] = {}
         self._writer = Writer(path, timezone=_checked_zone(timezone), timeout_seconds=timeout_seconds)
+        self._write = Together(self._writer, timeout_seconds).write
         try:
             with self._writer.transaction() as connection:
-                check_settings(connection, self._writer.path, timezone)
+                definitions.check_settings(connection, self._writer.path, timezone)
             keep_reserve(self._writer.file)
-            self._keeper = None if retention is None else Keeper(retention, self._writer, self._clock)
+            self._keeper = (
+                None if retention is None else Keeper(retention, self._writer, self._clock, is_system=clock is None)
+            )
         except BaseException:
             self._writer.close()
             raise
@@ -157,7 +172,7 @@ class Recorder:
         self.close()
 
     def close(self) -> None:
-        """Lets go of the file; closing twice does nothing."""
+        """Closes the file. Safe to call twice."""
         self._writer.close()
 
     # --- jobs
@@ -178,21 +193,21 @@ class Recorder:
         anchor_at: datetime | str | _Unset[None] | None = _NONE,
         next_run_at: datetime | str | _Unset[None] | None = _NONE,
     ) -> None:
-        """Adds the job, or updates the one of that name: what is not given stays as it is, None clears.
+        """Adds the job, or updates the one of that name: an argument that is not given stays as it is, None clears.
 
         Args:
-            name: 1 to 200 characters; see the rule of names in the documentation.
-            job_type: the seed's are ``kline``, ``symbol``, ...; the set is open.
-            job_category: the seed's are ``backfill``, ``sync``, ``monitor``, ``cleanup``; the set is open.
-            schedule: a cron expression. It takes the place of an interval.
-            interval_seconds: seconds between two runs. It takes the place of a cron expression. A job
-                with neither has an external schedule.
+            name: 1 to 200 characters; the documentation has the rule of names.
+            job_type: any word; the job API knows ``kline``, ``symbol``, ``balance`` and some more.
+            job_category: any word; the job API knows ``backfill``, ``sync``, ``monitor`` and ``cleanup``.
+            schedule: a cron expression. It replaces an interval.
+            interval_seconds: seconds between two runs. It replaces a cron expression. A job with neither has an
+                external schedule.
             description: for people.
             parameters: a JSON value of up to 64 KiB; each execution keeps a snapshot.
             timeout_seconds: how long a run may take.
-            max_instances: runs that may overlap; recorded, not enforced.
-            enabled: whether it runs at all.
-            anchor_at: a moment on the grid of an interval.
+            max_instances: how many runs may overlap; recorded, not enforced.
+            enabled: whether the job runs at all.
+            anchor_at: a moment at which an interval fires.
             next_run_at: when an external schedule fires next.
 
         Raises:
@@ -208,15 +223,10 @@ class Recorder:
         }  # fmt: skip
         definition = {key: value for key, value in given.items() if not isinstance(value, _Unset)}
         now_us = self._now_us()
-        with self._writer.transaction() as connection:
-            row = connection.execute(f"{JOB_SELECT}WHERE name = ?", (name,)).fetchone()
-            if row is None:
-                insert_job(connection, None, new_job(name, definition, now_us))
-            else:
-                update_job(connection, JobRow._make(row), definition, now_us)
+        self._write(lambda connection: definitions.save_job(connection, name, definition, now_us))
 
     def rename_job(self, old: str, new: str) -> None:
-        """Gives a job another name; it keeps its number and so its history, which keeps the name of its time.
+        """Renames a job. It keeps its number and its history; past executions keep the name they were recorded under.
 
         Raises:
             NotFound: there is no job of the old name.
@@ -225,19 +235,7 @@ class Recorder:
         """
         new = checked_name(new, "new")
         now_us = self._now_us()
-        with self._writer.transaction() as connection:
-            number = job_number_of(connection, old)
-            if old == new:
-                return
-            if connection.execute("SELECT 1 FROM job WHERE name = ?", (new,)).fetchone():
-                raise Conflict(f"There is a job {new} already; choose another name or remove that one first")
-            (job_type, job_category) = connection.execute(
-                "SELECT job_type, job_category FROM job WHERE number = ?", (number,)
-            ).fetchone()
-            connection.execute(
-                "UPDATE job SET name = ?, folded = ?, updated_us = ? WHERE number = ?",
-                (new, folded_job(new, job_type, job_category), now_us, number),
-            )
+        self._write(lambda connection: definitions.rename_job(connection, old, new, now_us))
 
     def remove_job(self, name: str) -> None:
         """Removes a job; its executions stay in the list over all jobs, and its number is never given again.
@@ -245,8 +243,7 @@ class Recorder:
         Raises:
             NotFound: there is no job of that name.
         """
-        with self._writer.transaction() as connection:
-            connection.execute("DELETE FROM job WHERE number = ?", (job_number_of(connection, name),))
+        self._write(lambda connection: definitions.remove_job(connection, name))
 
     # --- executions
 
@@ -258,23 +255,27 @@ class Recorder:
         worker_id: str | None = None,
         parameters: Any = None,
         at: datetime | str | None = None,
+        outlives_process: bool = False,
     ) -> str:
         """Records that a run of the job waits (PENDING) and returns the execution's id.
 
         Args:
             name: the job.
-            trace_id: 1 to 512 characters.
+            trace_id: 1 to 512 characters; the id of the current OpenTelemetry span's trace unless given.
             worker_id: 1 to 512 characters.
             parameters: the snapshot; the job's own parameters unless given.
             at: when it was created; now unless given.
+            outlives_process: the run waits in a queue that does not end with this process, so `close_interrupted`
+                leaves it alone while it waits.
 
         Raises:
             NotFound: there is no such job.
             InvalidRecord: a value breaks its rule.
         """
         entry = self._entry(trace_id, worker_id, parameters, at)
-        with self._writer.transaction() as connection:
-            number = insert_execution(connection, name, entry)
+        number = self._write(
+            lambda connection: transitions.enqueue(connection, name, entry, outlives_process=outlives_process)
+        )
         self._seal_if_due(number)
         return str(number)
 
@@ -303,19 +304,14 @@ class Recorder:
             InvalidSchedule: the schedule could never be computed, or there are two.
         """
         name = checked_name(name)
-        entry = self._entry(worker_id=worker_id, trace_id=None, parameters=None, at=at)
+        entry = self._entry(trace_id=None, worker_id=worker_id, parameters=None, at=at)
         now_us = self._now_us()
-        with self._writer.transaction() as connection:
-            row = connection.execute(f"{JOB_SELECT}WHERE name = ?", (name,)).fetchone()
-            if row is None:
-                insert_job(connection, None, new_job(name, {**defaults, **definition}, now_us))
-            else:
-                job = JobRow._make(row)
-                words = {"job_type": job.job_type, "job_category": job.job_category}
-                update_job(connection, job, {**words, **definition}, now_us)
-            started = entry._replace(status=RUNNING, started_by=process_key(connection))
-            number = insert_execution(connection, name, started)
-            note_start(connection, number, entry.at_us)
+
+        def save_and_begin(connection: sqlite3.Connection) -> int:
+            definitions.save_job(connection, name, definition, now_us, defaults)
+            return transitions.begin(connection, name, entry)
+
+        number = self._write(save_and_begin)
         self._seal_if_due(number)
         return str(number)
 
@@ -329,25 +325,25 @@ class Recorder:
     ) -> None:
         """Records that a waiting run has started (RUNNING), in this process.
 
+        Also where `close_interrupted` had ended it while it waited.
+
         Args:
             execution_id: from `enqueue`.
-            worker_id: takes the place of the one given before.
-            trace_id: takes the place of the one given before.
+            worker_id: replaces the one given before.
+            trace_id: replaces the one given before.
             at: when it started; now unless given.
 
         Raises:
             NotFound: there is no such execution.
-            Conflict: it has started or ended already.
+            Conflict: it has already started or ended.
             InvalidRecord: a value breaks its rule.
         """
         number = execution_number(execution_id)
         worker_id, trace_id = checked_label(worker_id, "worker_id"), checked_label(trace_id, "trace_id")
         at_us = instant_or_now(at, self._now_us())
-        with self._writer.transaction() as connection:
-            standing = standing_of(connection, number, execution_id)
-            if standing.status != PENDING:
-                raise conflict(number, standing.status, RUNNING)
-            start_execution(connection, number, at_us, worker_id, trace_id)
+        self._write(lambda connection: transitions.start(connection, number, at_us, worker_id, trace_id))
+        if at is None and self._is_measured:
+            self._note_begin(number)
 
     def finish(
         self,
@@ -361,32 +357,32 @@ class Recorder:
     ) -> None:
         """Records how a run ended.
 
+        Also where `close_interrupted` had ended it: the true end replaces the guess. A call that raises has changed
+        nothing and may be repeated.
+
         Args:
             execution_id: from `enqueue` or `run`.
             status: SUCCESS, FAILURE or TIMEOUT.
             result: a JSON value of up to 64 KiB.
             error: what went wrong; beyond 64 KiB it is cut, with a mark.
             at: when it ended; now unless given.
-            duration_ms: from start to end unless given (0 if the clock was set back in between), and
-                null for a run that never started.
+            duration_ms: how long the work itself took. Default: the time from the end of `start` to this call, where
+                both were called without `at` on this recorder, else from the start to the end (0 where the clock was
+                set back in between); null for a run that never started.
 
         Raises:
             NotFound: there is no such execution.
-            Conflict: it has ended already.
+            Conflict: it has already ended.
             InvalidRecord: a value breaks its rule.
         """
+        ended_ns = time.monotonic_ns()
         number, code = execution_number(execution_id), checked_end(status)
         stored, error = json_text(result, "result"), bounded_error(error)
         duration_ms = checked_duration(duration_ms)
-        at_us = instant_or_now(at, self._now_us())
-        with self._writer.transaction() as connection:
-            standing = standing_of(connection, number, execution_id)
-            if standing.status not in OPEN:
-                raise conflict(number, standing.status, code)
-            if duration_ms is None and standing.started_by:
-                duration_ms = max(0, at_us - standing.effective_us) // 1000
-            end_execution(connection, number, code, at_us, duration_ms, stored, error)
-        self._prune_if_due()
+        begun_ns = self._begun.get(number)
+        if duration_ms is None and begun_ns is not None and at is None:
+            duration_ms = (ended_ns - begun_ns) // 1_000_000
+        self._finish(number, End(code, instant_or_now(at, self._now_us()), duration_ms, stored, error))
 
     @contextmanager
     def run(
@@ -396,34 +392,47 @@ class Recorder:
         worker_id: str | None = None,
         trace_id: str | None = None,
         parameters: Any = None,
+        capture_logs: bool = False,
     ) -> Iterator[Run]:
         """Records the block as a run of the job: RUNNING, then SUCCESS with `Run.result`.
 
         Any exception, `KeyboardInterrupt` and `SystemExit` included, records FAILURE with its type and
-        message and is raised again, also when the store cannot be written then. A result that is no JSON
-        records FAILURE and raises.
+        message and is raised again, also when the store cannot be written then. ``duration_ms`` is the time of the
+        block alone, without the waits for the store. Where somebody else has ended the execution meanwhile, that end
+        stays (unless `close_interrupted` guessed it), and a warning is logged: the work itself has succeeded.
+
+        Args:
+            name: the job.
+            worker_id: 1 to 512 characters.
+            trace_id: 1 to 512 characters; the id of the current OpenTelemetry span's trace unless given.
+            parameters: the snapshot; the job's own parameters unless given.
+            capture_logs: keep the end of what the block logs (on its own thread, or in its own asyncio task) in
+                ``result["output"]``, at most 64 KiB, whether it succeeds or fails. A result that is no object becomes
+                ``{"value": result, "output": ...}``.
 
         Raises:
             NotFound: there is no such job.
             InvalidRecord: a value breaks its rule.
         """
         entry = self._entry(trace_id, worker_id, parameters, None)
-        with self._writer.transaction() as connection:
-            started = entry._replace(status=RUNNING, started_by=process_key(connection))
-            number = insert_execution(connection, name, started)
-            note_start(connection, number, entry.at_us)
-        self._seal_if_due(number)
-        run = Run(str(number))
+        begun: list[int] = []
+        run, logs = Run(""), None
+        stopwatch = _Stopwatch(self._now_us, is_measured=self._is_measured)
         try:
-            yield run
+            self._write(lambda connection: transitions.begin(connection, name, entry), begun)
+            run.execution_id = str(begun[0])
+            self._seal_if_due(begun[0])
+            with captured_logs() if capture_logs else nullcontext() as logs:
+                stopwatch.start()
+                try:
+                    yield run
+                finally:
+                    stopwatch.stop()
         except BaseException as error:
-            self._finish_failed(run, error)
+            if begun:  # also where an interrupt came while the start was being written
+                self._finish_failed(begun[0], error, stopwatch, logs)
             raise
-        try:
-            self.finish(run.execution_id, Status.SUCCESS, result=run.result)
-        except InvalidRecord as error:
-            self._finish_failed(run, error)
-            raise
+        self._finish_well(begun[0], run, stopwatch, logs)
 
     # --- upkeep
 
@@ -438,28 +447,30 @@ class Recorder:
         emergency: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> int:
-        """Removes finished executions and returns how many; those that wait or run stay.
+        """Deletes finished executions and returns how many; PENDING and RUNNING ones stay.
 
-        It works in short batches, oldest first, so that recording goes on.
+        It works in short batches, oldest first, so that recording goes on. Names, worker ids and parameters that no
+        execution has any more are deleted as well. The file keeps its size; its free pages are used again, and
+        `compact` gives them back to the disk.
 
         Args:
-            before: those go whose effective start is earlier; of any age unless given.
-            keep_last: none of the newest so many of each job go.
-            keep_failures_before: failures and time-outs go only when earlier than this.
-            archive: a file that gets the documents first, as JSON lines. After a crash nothing is lost, and the
-                next prune with an archive ends what this one began.
-            dry_run: counts what would go and changes nothing.
-            emergency: the disk is full: gives up the reserve beside the store and works in its room, without an
-                archive. With neither `before` nor `keep_last` nothing but the reserve goes.
-            progress: is called with the number of executions that went, after each batch.
+            before: delete executions that started before this time. Default: no age limit.
+            keep_last: always keep each job's newest N executions.
+            keep_failures_before: delete failures and time-outs only if they started before this time.
+            archive: append the documents to this file first, as JSON lines. After a crash nothing is lost, and the
+                next prune with an archive finishes what this one began.
+            dry_run: count what would be deleted and change nothing.
+            emergency: the disk is full: free the reserve beside the store and work in its room, without an
+                archive. With neither `before` nor `keep_last`, free the reserve only.
+            progress: is called with the number of executions deleted, after each batch.
 
         Raises:
-            InvalidParameter: a bound breaks its rule, or there is neither `before` nor `keep_last`.
-            Conflict: another prune writes to the archive.
-            StoreError: store or archive cannot be written.
+            InvalidParameter: a bound breaks its rule, or neither `before` nor `keep_last` is given.
+            Conflict: another prune is writing to the archive.
+            StoreError: the store or the archive cannot be written.
         """
         if emergency and archive is not None:
-            raise InvalidParameter("archive needs room that an emergency prune does not have; leave one of them out")
+            raise InvalidParameter("an emergency prune has no room for an archive; leave out archive or emergency")
         is_bounded = not (emergency and before is None and keep_last is None)
         bounds = rules(before, keep_last, keep_failures_before) if is_bounded else None
         if dry_run:
@@ -467,21 +478,99 @@ class Recorder:
         if emergency or bounds is None:
             return prune_emergency(self._writer, bounds, progress)
         gone, _ = prune(self._writer, Chooser(bounds), archive=archive, progress=progress)
+        if gone:
+            forget_unused(self._writer)
         return gone
 
-    def close_interrupted(self, *, grace_seconds: int = 60) -> int:
-        """Ends executions that nobody will finish, and returns how many.
+    def compact(self, *, progress: Callable[[int], None] | None = None) -> int:
+        """Gives free pages back to the disk, as after a large prune, and returns how many bytes the file shrank.
 
-        FAILURE where the process that started it is gone; TIMEOUT where it ran past its job's time-out and the
-        grace. The reason is in ``error``. A process on another host is never held to be gone.
+        Others may record and read meanwhile: it moves a few pages at a time.
+
+        Args:
+            progress: is called with the number of bytes, after each step.
 
         Raises:
-            InvalidRecord: `grace_seconds` is no integer from 0 to a hundred years.
+            StoreError: the file cannot be written.
+        """
+        return compact(self._writer, progress)
+
+    def close_interrupted(
+        self,
+        *,
+        grace_seconds: int = 60,
+        worker_id: str | Collection[str] | None = None,
+        hosts: str | Collection[str] | None = None,
+    ) -> int:
+        """Ends executions that nobody will finish, and returns how many.
+
+        RUNNING and PENDING ones whose process is gone become FAILURE, RUNNING ones past their job's timeout and the
+        grace TIMEOUT; the reason is in ``error``. A process on another host or in another PID namespace (a
+        container) is never taken for gone: name its worker or host where you know that it is. A process that can be
+        seen to run is never taken for gone. Each end is a guess: where the run's own recorder reports a start or an
+        end later, that replaces it.
+
+        Args:
+            grace_seconds: how much longer than its timeout a run may take.
+            worker_id: one or several worker ids whose processes are gone: a container of that name is made anew.
+            hosts: one or several host names that are gone.
+
+        Raises:
+            InvalidRecord: `grace_seconds` is not an integer from 0 to a hundred years, or a name is not text.
         """
         checked_integer(grace_seconds, "grace_seconds", 0, LARGEST_SECONDS)
-        now_us = self._now_us()
-        with self._writer.transaction() as connection:
-            return close_interrupted(connection, now_us, grace_seconds)
+        closing = Closing(self._now_us(), grace_seconds, _names(worker_id, "worker_id"), _names(hosts, "hosts"))
+
+        def close(connection: sqlite3.Connection) -> tuple[int, list[ExecutionDocument]]:
+            closed = transitions.close_interrupted(connection, closing)
+            return len(closed), self._documents(connection, closed)
+
+        number, documents = self._write(close)
+        self._tell(documents)
+        return number
+
+    # --- inside
+
+    def _finish(self, number: int, end: End) -> None:
+        def finish(connection: sqlite3.Connection) -> list[ExecutionDocument]:
+            transitions.finish(connection, number, end)
+            return self._documents(connection, [number])
+
+        self._tell(self._write(finish))
+        self._begun.pop(number, None)
+        self._prune_if_due()
+
+    def _finish_surely(self, number: int, end: End) -> None:
+        """The same for an end that nobody will report again: an interrupt comes afterwards."""
+        try:
+            self._finish(number, end)
+        except JobStoreError:
+            raise
+        except BaseException:
+            with suppress(JobStoreError):  # it may have been written already
+                self._finish(number, end)
+            raise
+
+    def _documents(self, connection: sqlite3.Connection, numbers: list[int]) -> list[ExecutionDocument]:
+        """What `on_finish` is told, as of this transaction."""
+        if self._on_finish is None:
+            return []
+        return [execution_document(row) for row in fetch_executions(connection, numbers)]
+
+    def _tell(self, documents: list[ExecutionDocument]) -> None:
+        for document in documents:
+            try:
+                assert self._on_finish is not None  # noqa: S101 - else there are no documents
+                self._on_finish(document)
+            except Exception:  # noqa: BLE001 - the run is recorded, and its recorder goes on
+                _log.exception("on_finish failed for execution %s", document["id"])
+
+    def _note_begin(self, number: int) -> None:
+        """Remembers when the work began; of the newest alone, since some never end."""
+        self._begun[number] = time.monotonic_ns()
+        if len(self._begun) > BEGUN_REMEMBERED:
+            with suppress(StopIteration, RuntimeError):
+                self._begun.pop(next(iter(self._begun)), None)
 
     def _prune_if_due(self) -> None:
         if self._keeper is not None:
@@ -492,20 +581,27 @@ class Recorder:
         if number % SEALED_EVERY == 0:
             seal_next(self._writer)
 
-    def _finish_failed(self, run: Run, error: BaseException) -> None:
-        """Records the failure if it can; the exception of the job is worth more than ours."""
+    def _finish_well(self, number: int, run: Run, stopwatch: _Stopwatch, logs: Captured | None) -> None:
+        result = _with_output(result_text(run.result), logs)
         try:
-            self.finish(run.execution_id, Status.FAILURE, error=_described(error))
+            self._finish_surely(number, End(STATUS_CODES[Status.SUCCESS], *stopwatch.end(), result, None))
+        except (Conflict, NotFound) as ours:
+            _log.warning("execution %s succeeded, and its end could not be recorded: %s", number, ours)
+
+    def _finish_failed(self, number: int, error: BaseException, stopwatch: _Stopwatch, logs: Captured | None) -> None:
+        """Records the failure if it can; the exception of the job matters more than ours."""
+        result = _with_output(None, logs)
+        try:
+            end = End(STATUS_CODES[Status.FAILURE], *stopwatch.end(), result, bounded_error(_described(error)))
+            self._finish_surely(number, end)
         except JobStoreError as ours:
-            _log.warning("execution %s failed, and the store could not record it: %s", run.execution_id, ours)
+            _log.warning("execution %s failed, and the store could not record it: %s", number, ours)
             error.add_note(f"jobstore could not record this failure: {ours}")
 
     def _entry(self, trace_id: object, worker_id: object, parameters: object, at: object) -> Entry:
         at_us = instant_or_now(at, self._now_us())
-        return Entry(
-            PENDING, 0, at_us, checked_label(worker_id, "worker_id"), checked_label(trace_id, "trace_id"),
-            json_text(parameters, "parameters"),
-        )  # fmt: skip
+        trace = current_trace_id() if trace_id is None else checked_label(trace_id, "trace_id")
+        return Entry(at_us, checked_label(worker_id, "worker_id"), trace, json_text(parameters, "parameters"))
 
     def _now_us(self) -> int:
         try:
@@ -518,8 +614,65 @@ def _system_clock() -> datetime:
     return datetime.now(UTC)
 
 
+def _steady_us() -> int:
+    return time.monotonic_ns() // 1000
+
+
+class _Stopwatch:
+    """The time of a block: measured, or by a clock that the caller gave."""
+
+    def __init__(self, now_us: Callable[[], int], *, is_measured: bool) -> None:
+        self._now_us = now_us
+        self._read_us = _steady_us if is_measured else now_us
+        self._begun_us: int | None = None
+        self._ended_us = self._completed_us = 0
+
+    def start(self) -> None:
+        """The block begins."""
+        self._begun_us = self._read_us()
+
+    def stop(self) -> None:
+        """It has ended."""
+        self._ended_us = self._read_us()
+        self._completed_us = self._now_us()
+
+    def end(self) -> tuple[int, int]:
+        """When it ended and how many milliseconds it took; a block that never began took none."""
+        if self._begun_us is None:
+            return self._now_us(), 0
+        return self._completed_us, max(0, self._ended_us - self._begun_us) // 1000
+
+
+def _with_output(result: str | None, logs: Captured | None) -> str | None:
+    """The result with what the run logged, cut at its beginning until both have room."""
+    if logs is None:
+        return result
+    value = None if result is None else orjson.loads(result)
+    kept = value if isinstance(value, dict) else {} if value is None else {"value": value}
+    output = logs.text
+    while True:
+        text = orjson.dumps({"output": output, **kept})
+        if len(text) <= TEXT_BYTES:
+            return text.decode()
+        if not output:
+            return result  # it takes all the room
+        output = output[max(1, len(text) - TEXT_BYTES) // 6 + 1 :]  # a character has at most six bytes as JSON
+
+
+def _names(value: object, field: str) -> frozenset[str]:
+    """One name or several."""
+    if value is None:
+        return frozenset()
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list | tuple | set | frozenset):
+        raise InvalidRecord(f"{field} must be a text or a list of texts; received {shown(value)}")
+    return frozenset(str(checked_label(name, field)) for name in given if name is not None)
+
+
 def _described(error: BaseException) -> str:
     """The type and message of an exception, on as many lines as the message has."""
+    if isinstance(error, GeneratorExit):
+        return "Interrupted: the block was left without its end"
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - a broken __str__ of the job's must not hide the job's failure

@@ -1,31 +1,38 @@
-"""The statements of the write side, each inside the transaction that its caller has begun."""
+"""The state machine of an execution: what may follow what, and the statements that record it.
+
+PENDING becomes RUNNING or an end; RUNNING becomes an end; an end stays. With one exception: what `close_interrupted`
+ended is a guess, so the start or the end that its own recorder reports later takes the place of the guess.
+Each statement runs inside the transaction that its caller has begun.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jobstore.language.errors import Conflict, InvalidRecord, NotFound, shown
-from jobstore.language.fields import NAME_CHARACTERS, checked_name, refuse
+from jobstore.language.errors import Conflict, NotFound, shown
+from jobstore.language.fields import refuse
 from jobstore.language.instants import MICROSECONDS
 from jobstore.language.models import STATUS_CODES, STATUS_OF_CODE, Status
-from jobstore.language.records import Job, changed_job, folded_job
-from jobstore.language.search import UNICODE_VERSION, fold
-from jobstore.storage.processes import OWNER_COLUMNS, Owner, is_gone, this_process
+from jobstore.language.search import fold
+from jobstore.recording.definitions import asked_name, no_job
+from jobstore.storage.processes import OWNER_COLUMNS, Owner, is_alive, is_gone, this_process
 
 if TYPE_CHECKING:
     import sqlite3
-    from pathlib import Path
-
-    from jobstore.storage.rows import JobRow
 
 PENDING: Final = STATUS_CODES[Status.PENDING]
 RUNNING: Final = STATUS_CODES[Status.RUNNING]
 OPEN: Final = frozenset({PENDING, RUNNING})
 """The statuses that can still change."""
+GUESSED: Final = 0
+"""In ``enqueued_by``: the end is a guess of `close_interrupted`."""
 FORGOTTEN_EVERY: Final = 64
-"""Processes that are met between two looks for those that run nothing any longer."""
+"""Processes that are met between two looks for those without an open execution."""
 _LAST_ID: Final = 2**63 - 1
 _LONGEST_ID: Final = len(str(_LAST_ID))
+
+
+# --- what may follow what -------------------------------------------------------------------------
 
 
 class Standing(NamedTuple):
@@ -34,95 +41,83 @@ class Standing(NamedTuple):
     status: int
     effective_us: int
     started_by: int
+    enqueued_by: int | None
+
+    @property
+    def may_start(self) -> bool:
+        """Whether RUNNING may follow."""
+        return self.status == PENDING or (self.enqueued_by == GUESSED and not self.started_by)
+
+    @property
+    def may_end(self) -> bool:
+        """Whether an end may follow."""
+        return self.status in OPEN or self.enqueued_by == GUESSED
+
+    def duration_ms(self, end_us: int) -> int | None:
+        """From the start to an end, 0 where the clock was set back in between; None for a run that never started."""
+        return max(0, end_us - self.effective_us) // 1000 if self.started_by else None
+
+
+class Closing(NamedTuple):
+    """Which open executions `close_interrupted` ends, beyond those of processes that are known to be gone.
+
+    Attributes:
+        now_us: the present.
+        grace_seconds: how much longer than its job's timeout a run may take.
+        workers: worker ids of processes that the caller knows to be gone.
+        hosts: host names of processes that the caller knows to be gone.
+    """
+
+    now_us: int
+    grace_seconds: int
+    workers: frozenset[str]
+    hosts: frozenset[str]
+
+
+class Open(NamedTuple):
+    """An open execution and the process that enqueued or runs it."""
+
+    id: int
+    status: int
+    effective_us: int
+    timeout_seconds: int | None
+    worker: str | None
+    owner: Owner | None
+
+
+def interruption(found: Open, closing: Closing) -> tuple[Status, str] | None:
+    """The end of an open execution that nobody will finish, and why; None where somebody may."""
+    owner, did = found.owner, "ran" if found.status == RUNNING else "enqueued"
+    if owner is not None and is_gone(owner):
+        return Status.FAILURE, f"Interrupted: process {owner.pid} on {owner.host}, which {did} it, is gone"
+    if not (owner is not None and is_alive(owner)):
+        if found.worker in closing.workers:
+            return Status.FAILURE, f"Interrupted: the worker {found.worker} is gone"
+        if owner is not None and owner.host in closing.hosts:
+            return Status.FAILURE, f"Interrupted: the host {owner.host}, which {did} it, is gone"
+    if found.status == PENDING or found.timeout_seconds is None:
+        return None
+    seconds, allowed = (closing.now_us - found.effective_us) // MICROSECONDS, found.timeout_seconds
+    if closing.now_us - found.effective_us <= (allowed + closing.grace_seconds) * MICROSECONDS:
+        return None
+    return Status.TIMEOUT, f"Timed out: not finished {seconds} s after its start; its job allows {allowed} s"
+
+
+def conflict(number: int, now: int, wanted: int) -> Conflict:
+    """The error for a state that cannot follow."""
+    return Conflict(f"Execution {number} is already {STATUS_OF_CODE[now]}; it cannot become {STATUS_OF_CODE[wanted]}")
+
+
+# --- a new execution ------------------------------------------------------------------------------
 
 
 class Entry(NamedTuple):
     """A new execution, before its names are looked up."""
 
-    status: int
-    started_by: int
     at_us: int
     worker_id: str | None
     trace_id: str | None
     parameters: str | None
-
-
-def check_settings(connection: sqlite3.Connection, path: Path, timezone: str | None) -> None:
-    """The zone must be the file's; texts folded with another Unicode version are folded again."""
-    settings = dict(connection.execute("SELECT key, value FROM setting"))
-    if timezone is not None and settings.get("timezone") != timezone:
-        raise Conflict(
-            f"{path} has the time zone {settings.get('timezone')}, not {timezone}; leave timezone out to keep it"
-        )
-    if settings.get("unicode_version") != UNICODE_VERSION:
-        fold_again(connection)
-
-
-def fold_again(connection: sqlite3.Connection) -> None:
-    """Folds every name with this process's Unicode version, so that terms and texts are folded alike."""
-    jobs = connection.execute("SELECT name, job_type, job_category, number FROM job").fetchall()
-    connection.executemany(
-        "UPDATE job SET folded = :folded WHERE number = :number AND folded <> :folded",
-        [{"folded": folded_job(*words), "number": number} for *words, number in jobs],
-    )
-    names = connection.execute("SELECT name, name_id FROM job_name").fetchall()
-    connection.executemany(
-        "UPDATE job_name SET folded = :folded WHERE name_id = :key AND folded <> :folded",
-        [{"folded": fold(name), "key": key} for name, key in names],
-    )
-    connection.execute(
-        "INSERT INTO setting VALUES ('unicode_version', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-        (UNICODE_VERSION,),
-    )
-
-
-_INSERT_JOB = f"INSERT INTO job (number, {', '.join(Job._fields)}) VALUES ({', '.join('?' * (len(Job._fields) + 1))})"
-_UPDATE_JOB = f"UPDATE job SET {', '.join(f'{column} = ?' for column in Job._fields)} WHERE number = ?"
-
-
-def insert_job(connection: sqlite3.Connection, number: int | None, job: Job) -> None:
-    """Adds a job under a number, or under the next one that was never given."""
-    connection.execute(_INSERT_JOB, (number, *job))
-
-
-def update_job(connection: sqlite3.Connection, row: JobRow, definition: dict[str, Any], now_us: int) -> None:
-    """Writes what has changed; nothing if nothing has."""
-    old = Job(
-        row.name, row.job_type, row.job_category, folded_job(row.name, row.job_type, row.job_category),
-        row.description, row.schedule, row.interval_seconds, row.parameters, row.timeout_seconds,
-        row.max_instances, row.enabled, row.anchor_us, row.next_run_us, row.last_run_us, row.created_us,
-        row.updated_us,
-    )  # fmt: skip
-    new = changed_job(old, definition, now_us)
-    if new is not old:
-        connection.execute(_UPDATE_JOB, (*new, row.number))
-
-
-def job_number_of(connection: sqlite3.Connection, name: object) -> int:
-    """The number of the job of that name.
-
-    Raises:
-        NotFound: there is none.
-    """
-    found = connection.execute("SELECT number FROM job WHERE name = ?", (asked_name(name),)).fetchone()
-    if found is None:
-        raise _no_job(name)
-    return int(found[0])
-
-
-def asked_name(name: object) -> str:
-    """A name to look for: what could be no job's name is simply not there."""
-    try:
-        return checked_name(name)
-    except InvalidRecord:
-        if isinstance(name, str):
-            raise _no_job(name) from None
-        raise
-
-
-def _no_job(name: object) -> NotFound:
-    text = str(name).encode("utf-8", "backslashreplace").decode()
-    return NotFound(f"Job not found: {text if len(text) <= NAME_CHARACTERS else shown(name)}")
 
 
 _KEYS = """
@@ -135,37 +130,55 @@ FROM job WHERE name = :name
 """A job and what the dictionaries have for its next execution, in one look."""
 
 
-def insert_execution(connection: sqlite3.Connection, name: str, entry: Entry) -> int:
-    """Adds an execution of the job, with the job's parameters unless it brings its own."""
-    found = connection.execute(
-        _KEYS, {"name": asked_name(name), "worker": entry.worker_id, "parameters": entry.parameters}
-    ).fetchone()
+def enqueue(connection: sqlite3.Connection, name: str, entry: Entry, *, outlives_process: bool = False) -> int:
+    """Adds a PENDING execution of the job; its number."""
+    owner = None if outlives_process else process_key(connection)
+    return _insert(connection, name, entry, PENDING, 0, owner)
+
+
+def begin(connection: sqlite3.Connection, name: str, entry: Entry) -> int:
+    """Adds a RUNNING execution of the job; its number."""
+    number = _insert(connection, name, entry, RUNNING, process_key(connection), None)
+    _note_start(connection, number, entry.at_us)
+    return number
+
+
+def _insert(
+    connection: sqlite3.Connection, name: str, entry: Entry, status: int, started_by: int, enqueued_by: int | None
+) -> int:
+    """Adds an execution, with the job's parameters unless it brings its own."""
+    words = {"name": asked_name(name), "worker": entry.worker_id, "parameters": entry.parameters}
+    found = connection.execute(_KEYS, words).fetchone()
     if found is None:
-        raise _no_job(name)
-    job_number, own_parameters, name_id, worker_id, set_id = found
+        raise no_job(name)
+    job_number, own, name_id, worker_id, set_id = found
     parameters = None
     if set_id is None:
-        set_id, parameters = _parameters_key(connection, own_parameters, entry.parameters)
+        set_id, parameters = _parameters_key(connection, own, entry.parameters, is_first=name_id is None)
     inserted = connection.execute(
         """
         INSERT INTO execution (
-            name_id, status, effective_us, started_by, created_us, worker_id, parameter_set_id, parameters, trace_id
-        ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+            name_id, status, effective_us, started_by, created_us, worker_id, parameter_set_id, parameters, trace_id,
+            enqueued_by
+        ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """,
         (
-            name_id or _name_key(connection, job_number, name), entry.status, entry.at_us, entry.started_by,
-            entry.at_us, worker_id or worker_key(connection, entry.worker_id), set_id, parameters, entry.trace_id,
+            name_id or _name_key(connection, job_number, name), status, entry.at_us, started_by, entry.at_us,
+            worker_id or worker_key(connection, entry.worker_id), set_id, parameters, entry.trace_id, enqueued_by,
         ),
     )  # fmt: skip
     return int(inserted.lastrowid or 0)
 
 
 def _parameters_key(
-    connection: sqlite3.Connection, own: str | None, given: str | None
+    connection: sqlite3.Connection, own: str | None, given: str | None, *, is_first: bool
 ) -> tuple[int | None, str | None]:
-    """Where a snapshot is kept that is not in the dictionary: the job's own there, another in the execution."""
+    """Where a snapshot is kept that is not in the dictionary: the job's own there, another in the execution.
+
+    The first execution of a job keeps even its own: a job that runs once would leave them in the dictionary for good.
+    """
     text = own if given is None else given
-    if text is None or text != own:
+    if text is None or text != own or is_first:
         return None, text
     return connection.execute("INSERT INTO parameter_set (parameters) VALUES (?)", (text,)).lastrowid, None
 
@@ -207,20 +220,20 @@ _PROCESS = f"SELECT process_id FROM process WHERE {' AND '.join(f'{column} = ?' 
 
 
 def _forget_processes(connection: sqlite3.Connection, but: int) -> None:
-    """Removes the processes that run nothing; where each run has its own, there would be as many as runs."""
-    at_work = "SELECT started_by FROM execution WHERE status = ?"
-    connection.execute(f"DELETE FROM process WHERE process_id <> ? AND process_id NOT IN ({at_work})", (but, RUNNING))
-
-
-def note_start(connection: sqlite3.Connection, number: int, at_us: int) -> None:
-    """Moves the job's last run and update."""
+    """Deletes processes without an open execution; where each run has its own, there would be as many as runs."""
     connection.execute(
         """
-        UPDATE job SET last_run_us = max(coalesce(last_run_us, :at), :at), updated_us = max(updated_us, :at)
-        WHERE number = (SELECT n.job_number FROM execution AS e JOIN job_name AS n USING (name_id) WHERE e.id = :id)
+        DELETE FROM process WHERE process_id <> ?
+            AND process_id NOT IN (SELECT started_by FROM execution WHERE status = ?)
+            AND process_id NOT IN (
+                SELECT enqueued_by FROM execution WHERE status = ? AND enqueued_by IS NOT NULL
+            )
         """,
-        {"at": at_us, "id": number},
+        (but, RUNNING, PENDING),
     )
+
+
+# --- its next state -------------------------------------------------------------------------------
 
 
 def execution_number(execution_id: str | int) -> int:
@@ -237,99 +250,112 @@ def execution_number(execution_id: str | int) -> int:
     return number
 
 
-def standing_of(connection: sqlite3.Connection, number: int, execution_id: object) -> Standing:
-    """Where an execution stands.
-
-    Raises:
-        NotFound: there is no such execution.
-    """
+def _standing_of(connection: sqlite3.Connection, number: int) -> Standing:
     found = connection.execute(
-        "SELECT status, effective_us, started_by FROM execution WHERE id = ?", (number,)
+        "SELECT status, effective_us, started_by, enqueued_by FROM execution WHERE id = ?", (number,)
     ).fetchone()
     if found is None:
-        raise NotFound(f"Execution not found: {execution_id}")
+        raise NotFound(f"Execution not found: {number}")
     return Standing._make(found)
 
 
-def conflict(number: int, now: int, wanted: int) -> Conflict:
-    """The error for a state that cannot follow."""
-    return Conflict(f"Execution {number} is already {STATUS_OF_CODE[now]}; it cannot become {STATUS_OF_CODE[wanted]}")
+def start(connection: sqlite3.Connection, number: int, at_us: int, worker_id: str | None, trace_id: str | None) -> None:
+    """Makes a waiting execution a running one of this process; labels that are given take the place of earlier ones.
 
-
-def start_execution(
-    connection: sqlite3.Connection, number: int, at_us: int, worker_id: str | None, trace_id: str | None
-) -> None:
-    """Makes a waiting execution a running one of this process; labels that are given take the place of earlier ones."""
+    Raises:
+        NotFound: there is no such execution.
+        Conflict: it has started or ended.
+    """
+    standing = _standing_of(connection, number)
+    if not standing.may_start:
+        raise conflict(number, standing.status, RUNNING)
     connection.execute(
         """
         UPDATE execution
-        SET status = ?, started_by = ?, effective_us = ?, worker_id = coalesce(?, worker_id),
-            trace_id = coalesce(?, trace_id)
+        SET status = ?, started_by = ?, effective_us = ?, enqueued_by = NULL, completed_us = NULL, error = NULL,
+            worker_id = coalesce(?, worker_id), trace_id = coalesce(?, trace_id)
         WHERE id = ?
         """,
         (RUNNING, process_key(connection), at_us, worker_key(connection, worker_id), trace_id, number),
     )
-    note_start(connection, number, at_us)
+    _note_start(connection, number, at_us)
 
 
-def end_execution(
-    connection: sqlite3.Connection,
-    number: int,
-    code: int,
-    at_us: int,
-    duration_ms: int | None,
-    result: str | None,
-    error: str | None,
-) -> None:
-    """Gives an execution its end; nobody runs it any longer."""
+def _note_start(connection: sqlite3.Connection, number: int, at_us: int) -> None:
+    """Moves the job's last run and update."""
     connection.execute(
         """
-        UPDATE execution
-        SET status = ?, started_by = min(started_by, 1), completed_us = ?, duration_ms = ?, result = ?, error = ?
-        WHERE id = ?
+        UPDATE job SET last_run_us = max(coalesce(last_run_us, :at), :at), updated_us = max(updated_us, :at)
+        WHERE number = (SELECT n.job_number FROM execution AS e JOIN job_name AS n USING (name_id) WHERE e.id = :id)
         """,
-        (code, at_us, duration_ms, result, error, number),
+        {"at": at_us, "id": number},
     )
 
 
-def close_interrupted(connection: sqlite3.Connection, now_us: int, grace_seconds: int) -> int:
-    """Ends the running executions whose process is gone, and those that ran past their time-out and the grace.
+class End(NamedTuple):
+    """How a run ended; without a duration it is the time from start to end."""
 
-    Of an execution that was loaded no process is known; only its time-out counts.
+    code: int
+    at_us: int
+    duration_ms: int | None
+    result: str | None
+    error: str | None
+
+
+def finish(connection: sqlite3.Connection, number: int, end: End) -> None:
+    """Gives an open execution its end.
+
+    Raises:
+        NotFound: there is no such execution.
+        Conflict: it has ended, and that end is no guess.
     """
-    rows = connection.execute(
-        f"""
-        SELECT e.id, e.effective_us, j.timeout_seconds, {OWNER_COLUMNS}
-        FROM execution AS e
-        JOIN job_name AS n ON n.name_id = e.name_id
-        LEFT JOIN job AS j ON j.number = n.job_number
-        LEFT JOIN process AS p ON p.process_id = e.started_by
-        WHERE e.status = ?
+    standing = _standing_of(connection, number)
+    if not standing.may_end:
+        raise conflict(number, standing.status, end.code)
+    if end.duration_ms is None:
+        end = end._replace(duration_ms=standing.duration_ms(end.at_us))
+    _end(connection, number, end, None)
+
+
+def _end(connection: sqlite3.Connection, number: int, end: End, enqueued_by: int | None) -> None:
+    connection.execute(
+        """
+        UPDATE execution
+        SET status = ?, completed_us = ?, duration_ms = ?, result = ?, error = ?, started_by = min(started_by, 1),
+            enqueued_by = ?
+        WHERE id = ?
         """,
-        (RUNNING,),
-    ).fetchall()
-    closed = 0
-    for number, start_us, timeout_seconds, host, *process in rows:
-        owner = None if host is None else Owner(host, *process)
-        end = _interruption(owner, now_us - start_us, timeout_seconds, grace_seconds)
-        if end is not None:
-            status, reason = end
-            duration_ms = max(0, now_us - start_us) // 1000
-            end_execution(connection, number, STATUS_CODES[status], now_us, duration_ms, None, reason)
-            closed += 1
+        (*end, enqueued_by, number),
+    )
+
+
+def close_interrupted(connection: sqlite3.Connection, closing: Closing) -> list[int]:
+    """Ends the open executions that nobody will finish; their numbers.
+
+    Of an execution that was loaded no process is known; only its worker and its timeout count.
+    """
+    closed = []
+    for found in _open_executions(connection):
+        ended = interruption(found, closing)
+        if ended is not None:
+            status, reason = ended
+            ran_ms = max(0, closing.now_us - found.effective_us) // 1000 if found.status == RUNNING else None
+            end = End(STATUS_CODES[status], closing.now_us, ran_ms, None, reason)
+            _end(connection, found.id, end, GUESSED)
+            closed.append(found.id)
     return closed
 
 
-def _interruption(
-    owner: Owner | None, ran_us: int, timeout_seconds: int | None, grace_seconds: int
-) -> tuple[Status, str] | None:
-    """The end of an execution that should run no more, and why."""
-    if owner is not None and is_gone(owner):
-        return Status.FAILURE, f"Interrupted: process {owner.pid} on {owner.host}, which ran it, is gone"
-    if timeout_seconds is not None and ran_us > (timeout_seconds + grace_seconds) * MICROSECONDS:
-        seconds = ran_us // MICROSECONDS
-        return (
-            Status.TIMEOUT,
-            f"Timed out: not finished {seconds} s after its start; its job allows {timeout_seconds} s",
-        )
-    return None
+def _open_executions(connection: sqlite3.Connection) -> list[Open]:
+    rows = connection.execute(
+        f"""
+        SELECT e.id, e.status, e.effective_us, j.timeout_seconds, w.name, {OWNER_COLUMNS}
+        FROM execution AS e
+        JOIN job_name AS n ON n.name_id = e.name_id
+        LEFT JOIN job AS j ON j.number = n.job_number
+        LEFT JOIN worker AS w ON w.worker_id = e.worker_id
+        LEFT JOIN process AS p ON p.process_id = iif(e.status = {PENDING}, e.enqueued_by, e.started_by)
+        WHERE e.status IN ({PENDING}, {RUNNING})
+        """
+    ).fetchall()
+    return [Open._make((*row[:5], None if row[5] is None else Owner(*row[5:]))) for row in rows]

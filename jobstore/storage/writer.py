@@ -30,12 +30,23 @@ WRITTEN_BACK_PAGES: Final = 2_000
 """Pages of the log after which SQLite writes it back and begins anew; with half of that, recorders wait more often."""
 LOG_BYTES: Final = 16 * 1024 * 1024
 """The log is usually half of that; only readers that never pause, or a large prune, let it grow."""
+INCREMENTAL: Final = 2
+"""Of ``PRAGMA auto_vacuum``: free pages are given back when `Recorder.compact` says so."""
 SHORTEN_EVERY_SECONDS: Final = 0.5
 SHORTEN_MILLISECONDS: Final = 100
 
 _log = logging.getLogger("jobstore")
 _abandoned: list[sqlite3.Connection] = []
 """Connections that crossed a fork after all, or whose file lost its name to another one."""
+
+
+class Outcome:
+    """Whether a transaction was committed, also where an exception came between SQLite's answer and the next line."""
+
+    __slots__ = ("is_committed",)
+
+    def __init__(self) -> None:
+        self.is_committed = False
 
 
 class Writer:
@@ -69,21 +80,37 @@ class Writer:
             self._gate.join(self)
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(
+        self, outcome: Outcome | None = None, timeout_seconds: float | None = None
+    ) -> Iterator[sqlite3.Connection]:
         """One write transaction: committed and on the disk at the end, rolled back by any exception.
+
+        Args:
+            outcome: is told of the commit.
+            timeout_seconds: how long to wait for others; the writer's own time-out unless given.
 
         Raises:
             StoreBusy: others have been writing for longer than the time-out.
             StoreError: the file cannot be written.
         """
-        with driver_errors(self.path), self._gate.passed(self._timeout_seconds):
+        outcome = outcome or Outcome()
+        patience = self._timeout_seconds if timeout_seconds is None else timeout_seconds
+        with driver_errors(self.path), self._gate.passed(max(0.0, patience)):
             self._check_open()
             connection = self._current()
             connection.execute("BEGIN IMMEDIATE")
+            is_ending = False
             try:
                 yield connection
+                is_ending = True
                 connection.execute("COMMIT")
+                outcome.is_committed = True
+            except sqlite3.Error:
+                self._roll_back(connection)
+                raise
             except BaseException:
+                # Between two calls no exception can come: this line sees what COMMIT did.
+                outcome.is_committed = is_ending and not connection.in_transaction
                 self._roll_back(connection)
                 raise
             self._shorten_log(connection)
@@ -211,6 +238,7 @@ def create_store(file: Path, timezone: str) -> None:
     remove_store(making)  # of a process that died in here
     connection = _open(making, "rwc", TIMEOUT_SECONDS)
     try:
+        connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("BEGIN IMMEDIATE")

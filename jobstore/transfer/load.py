@@ -15,7 +15,7 @@ from jobstore.language.records import Execution, Job, execution_from_document, j
 from jobstore.language.search import fold
 from jobstore.storage.connection import driver_errors
 from jobstore.storage.schema import finish_tables
-from jobstore.storage.writer import apply_schema, write_settings
+from jobstore.storage.writer import INCREMENTAL, apply_schema, write_settings
 from jobstore.transfer.columns import are_ascending, execution_columns
 
 if TYPE_CHECKING:
@@ -309,6 +309,7 @@ def _checked_store(document: object) -> dict[str, Any]:
 
 def _make_bare_tables(connection: sqlite3.Connection) -> None:
     """The schema without its indexes and triggers, which cost most while rows stream in."""
+    connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
     for pragma in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE", f"cache_size = -{CACHE_KIB}"):
         connection.execute(f"PRAGMA {pragma}")
     connection.execute("PRAGMA threads = 2")

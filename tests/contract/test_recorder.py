@@ -368,7 +368,7 @@ def test_a_renamed_job_keeps_its_number_and_its_history_the_name_of_its_time(rec
 
 def test_renaming_needs_a_free_name_and_a_job(recorder):
     recorder.save_job("b", job_type="t", job_category="c")
-    with pytest.raises(Conflict, match="There is a job b already"):
+    with pytest.raises(Conflict, match="There is already a job b"):
         recorder.rename_job("a", "b")
     with pytest.raises(NotFound, match=r"^Job not found: c$"):
         recorder.rename_job("c", "d")
@@ -554,12 +554,21 @@ def test_an_exception_is_a_failure_and_is_raised_again(recorder, store, error, s
     assert said is None or document["error"] == said
 
 
-def test_a_result_that_is_no_json_is_a_failure(recorder, store):
-    with pytest.raises(InvalidRecord, match="result must be JSON"), recorder.run("a") as run:
-        run.result = object()
+def test_a_result_that_is_no_json_is_no_failure(recorder, store):
+    with recorder.run("a") as run:
+        run.result = {"seen": {1}, "mean": float("nan"), "of": Unprintable()}
     document = only(store.list_job_executions())
-    assert (document["status"], document["result"]) == ("FAILURE", None)
-    assert document["error"].startswith("InvalidRecord: result must be JSON")
+    assert (document["status"], document["result"]) == ("SUCCESS", {"seen": [1], "mean": None, "of": "<Unprintable>"})
+
+
+def test_an_end_with_a_value_that_is_no_json_raises_and_may_be_repeated(recorder, store):
+    number = recorder.enqueue("a")
+    recorder.start(number)
+    for value in ({1}, float("nan"), object()):
+        with pytest.raises(InvalidRecord, match="result must be JSON"):
+            recorder.finish(number, "SUCCESS", result=value)
+    recorder.finish(number, "SUCCESS", result={"n": 1})
+    assert only(store.list_job_executions())["result"] == {"n": 1}
 
 
 def fail_without_the_file(path: Path) -> None:
@@ -627,9 +636,9 @@ def test_a_process_that_runs_nothing_is_forgotten_in_time(recorder, path, monkey
     with sqlite3.connect(path) as connection:
         processes = [pid for (pid,) in connection.execute("SELECT pid FROM process ORDER BY process_id")]
         owners = connection.execute("SELECT DISTINCT started_by FROM execution ORDER BY 1").fetchall()
-    assert len(processes) <= recording.FORGOTTEN_EVERY + 1
-    assert processes[0] == 1_000
-    assert owners == [(1,), (2,)]
+    assert len(processes) <= recording.FORGOTTEN_EVERY + 2
+    assert 1_000 in processes
+    assert len(owners) == 2
     assert jobstore.check(path) == []
 
 

@@ -163,7 +163,8 @@ def test_many_executions_go_in_many_short_transactions(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("batch", "seconds", "then"), [(100, 0.001, 150), (1000, 0.001, 1000), (100, 0.03, 100), (100, 1, 50), (1, 9, 1)]
+    ("batch", "seconds", "then"),
+    [(100, 0.001, 151), (1000, 0.001, 1000), (100, 0.01, 100), (100, 1, 50), (1, 9, 1), (1, 0.001, 2)],
 )
 def test_a_batch_grows_while_it_is_quick_and_shrinks_when_it_is_slow(batch, seconds, then):
     assert next_batch(batch, seconds) == then
@@ -388,7 +389,9 @@ def test_a_run_whose_process_is_gone_is_a_failure_with_a_reason(path):
     assert documents[number]["completed_at"] is not None
     assert documents[number]["duration_ms"] is not None
     assert "is gone" in documents[number]["error"]
-    assert documents[str(int(number) + 1)]["status"] == "PENDING"
+    waiting = documents[str(int(number) + 1)]
+    assert (waiting["status"], waiting["started_at"], waiting["duration_ms"]) == ("FAILURE", None, None)
+    assert "which enqueued it, is gone" in waiting["error"]
     assert documents[mine]["status"] == "RUNNING"
     assert upkeep.check(path) == []
 
@@ -406,12 +409,49 @@ def test_a_run_past_its_time_and_the_grace_is_a_time_out(tmp_path):
         assert recorder.close_interrupted(grace_seconds=10) == 0
         assert recorder.close_interrupted(grace_seconds=9) == 1
         assert recorder.close_interrupted(grace_seconds=0) == 0
-        with pytest.raises(Conflict, match="already TIMEOUT"):
-            recorder.finish(numbers[0], "SUCCESS")
         recorder.finish(numbers[1], "SUCCESS")
     limited, free = jobstore.dump(path)["executions"]
     assert (limited["status"], limited["duration_ms"], free["status"]) == ("TIMEOUT", 70_000, "SUCCESS")
     assert "70 s after its start; its job allows 60 s" in limited["error"]
+
+
+def test_a_true_end_replaces_the_guess_and_is_the_last_word(tmp_path):
+    path = tmp_path / "jobs.db"
+    now = [FIRST]
+    with Recorder(path, clock=lambda: now[0]) as recorder:
+        recorder.save_job("limited", job_type="t", job_category="c", timeout_seconds=60)
+        with recorder.run("limited") as run:
+            now[0] = FIRST + timedelta(seconds=200)
+            assert recorder.close_interrupted() == 1
+            now[0] = FIRST + timedelta(seconds=300)
+            run.result = 3
+        (document,) = jobstore.dump(path)["executions"]
+        assert (document["status"], document["duration_ms"]) == ("SUCCESS", 300_000)
+        assert (document["error"], document["result"]) == (None, 3)
+        with pytest.raises(Conflict, match="already SUCCESS"):
+            recorder.finish(run.execution_id, "FAILURE")
+    assert upkeep.check(path) == []
+
+
+def test_a_start_replaces_the_guess_about_a_waiting_run(path, recorder):
+    number = recorder.enqueue("a", worker_id="web-1")
+    recorder._writer._connection.execute("UPDATE execution SET enqueued_by = NULL WHERE id = ?", (number,))
+    assert recorder.close_interrupted(worker_id="web-1", grace_seconds=3_000_000_000) == 1
+    recorder.start(number)
+    with pytest.raises(Conflict, match="already RUNNING"):
+        recorder.start(number)
+    document = next(one for one in jobstore.dump(path)["executions"] if one["id"] == number)
+    assert (document["status"], document["completed_at"], document["error"]) == ("RUNNING", None, None)
+    recorder.finish(number, "SUCCESS")
+    assert upkeep.check(path) == []
+
+
+def test_a_block_that_somebody_else_ended_does_not_fail(path, recorder, caplog):
+    with recorder.run("a") as run:
+        recorder.finish(run.execution_id, "TIMEOUT")
+    assert "could not be recorded" in caplog.text
+    document = next(one for one in jobstore.dump(path)["executions"] if one["id"] == run.execution_id)
+    assert document["status"] == "TIMEOUT"
 
 
 def test_a_loaded_run_has_no_process_and_only_its_time_counts(path, recorder):

@@ -1,0 +1,144 @@
+"""What a run gave, as JSON, whatever it is: a good run never fails because of its result.
+
+`result_text` is lenient, for what a block or a task happened to return. A value passed to `Recorder.finish` is checked
+by the strict `jobstore.language.fields.json_text` instead, since there a wrong type is a mistake of the caller.
+
+- Numbers of other libraries become integers or floats, by ``__index__`` and ``__float__``; NaN and infinities become
+  null, wherever they stand, in the value of an ``Enum`` too. An integer beyond 64 bits becomes text.
+- A mapping, a dataclass and a named tuple become objects, lists, tuples and sets arrays; dates and times become ISO
+  text, bytes text.
+- Anything else becomes its ``str()``, or its type's name where that fails, cut at 1,000 characters.
+- What is larger than 64 KiB becomes ``{"cut": its beginning, "bytes": its size}``; what is nested deeper than 64
+  levels, or refers to itself, is cut there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import date, time
+from enum import Enum
+from math import isfinite
+from typing import Any, Final
+
+import orjson
+
+from jobstore.language.errors import InvalidRecord
+from jobstore.language.fields import DEEPEST, TEXT_BYTES, json_text
+
+TEXT_CHARACTERS: Final = 1_000
+"""Of a value that has no JSON of its own, and of the beginning of one that is too large."""
+MOST_VALUES: Final = 50_000
+"""A value of more parts has more than 64 KiB; what refers to itself many times would not end."""
+_SMALLEST: Final = -(2**63)
+_LARGEST: Final = 2**64 - 1
+
+
+def result_text(value: object) -> str | None:
+    """The JSON text of any value, at most 64 KiB; null stays null.
+
+    >>> result_text({"processed": 500}), result_text({"mean": float("nan"), "seen": {1}})
+    ('{"processed":500}', '{"mean":null,"seen":[1]}')
+    """
+    try:
+        return json_text(value, "result")
+    except InvalidRecord:
+        pass
+    text = orjson.dumps(_Plain().of(value)).decode()
+    size = len(text.encode())
+    return text if size <= TEXT_BYTES else orjson.dumps({"cut": text[:TEXT_CHARACTERS], "bytes": size}).decode()
+
+
+class _Plain:
+    """Makes one value plain: dict, list, str, int, float, bool and None alone."""
+
+    def __init__(self) -> None:
+        self._values = 0
+
+    def of(self, value: Any, depth: int = 1) -> Any:
+        self._values += 1
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, Enum):
+            return self.of(value.value, depth)
+        if isinstance(value, str | bytes | bytearray):
+            return _text(value)
+        try:
+            if hasattr(type(value), "tolist"):  # arrays and scalars of numpy and its kin
+                made = value.tolist()
+                if type(made) is not type(value):
+                    return self.of(made, depth)
+            number = _number(value)
+        except Exception:  # noqa: BLE001 - somebody else's class
+            return _shown(value)
+        return number if number is not _NO_NUMBER else self._parts(value, depth)
+
+    def _parts(self, value: Any, depth: int) -> Any:
+        if isinstance(value, date | time):
+            return value.isoformat()
+        try:
+            pairs, items = _pairs(value), _items(value)
+            if (pairs is None and items is None) or depth >= DEEPEST or self._values > MOST_VALUES:
+                return _shown(value)
+            if pairs is not None:
+                return {_key(key): self.of(item, depth + 1) for key, item in pairs}
+            return [self.of(item, depth + 1) for item in items or ()]
+        except Exception:  # noqa: BLE001 - somebody else's class
+            return _shown(value)
+
+
+_NO_NUMBER: Final = object()
+
+
+def _number(value: Any) -> Any:
+    """The integer, the finite float or the null of what is a number."""
+    kind = type(value)
+    if hasattr(kind, "__index__"):
+        number = value.__index__()
+        return number if _SMALLEST <= number <= _LARGEST else _text(_digits(number))
+    if hasattr(kind, "__float__"):
+        measure = float(value)
+        return measure if isfinite(measure) else None
+    return _NO_NUMBER
+
+
+def _digits(number: int) -> str:
+    try:
+        return str(number)
+    except ValueError:  # Python refuses to print thousands of digits
+        return hex(number)
+
+
+def _pairs(value: Any) -> list[tuple[object, object]] | None:
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if is_dataclass(value) and not isinstance(value, type):
+        return [(field.name, getattr(value, field.name, None)) for field in fields(value)]
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return list(zip(value._fields, value, strict=False))
+    return None
+
+
+def _items(value: Any) -> list[object] | None:
+    return list(value) if isinstance(value, list | tuple | set | frozenset) else None
+
+
+def _key(key: Any) -> str:
+    plain = key.value if isinstance(key, Enum) else key
+    return _text(plain) if isinstance(plain, str) else _shown(plain)
+
+
+def _text(value: str | bytes | bytearray) -> str:
+    """Text that UTF-8 can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    return bytes(value).decode("utf-8", "backslashreplace")
+
+
+def _shown(value: object) -> str:
+    """The ``str()`` of anything, bounded; of what has none, its type."""
+    try:
+        text = _text(str(value))
+    except Exception:  # noqa: BLE001 - somebody else's class
+        text = f"<{type(value).__qualname__}>"
+    return text if len(text) <= TEXT_CHARACTERS else f"{text[: TEXT_CHARACTERS - 1]}…"

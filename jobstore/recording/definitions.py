@@ -1,0 +1,153 @@
+"""Jobs, names and settings: the statements behind `Recorder.save_job`, `rename_job` and `remove_job`.
+
+Each runs inside the transaction that its caller has begun.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobstore.language.errors import Conflict, InvalidRecord, NotFound, shown
+from jobstore.language.fields import NAME_CHARACTERS, checked_name
+from jobstore.language.records import Job, changed_job, folded_job, new_job
+from jobstore.language.search import UNICODE_VERSION, fold
+from jobstore.storage.rows import JOB_SELECT, JobRow
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+
+def check_settings(connection: sqlite3.Connection, path: Path, timezone: str | None) -> None:
+    """The zone must be the file's; texts folded with another Unicode version are folded again."""
+    settings = dict(connection.execute("SELECT key, value FROM setting"))
+    if timezone is not None and settings.get("timezone") != timezone:
+        raise Conflict(
+            f"{path} has the time zone {settings.get('timezone')}, not {timezone}; leave timezone out to keep it"
+        )
+    if settings.get("unicode_version") != UNICODE_VERSION:
+        fold_again(connection)
+
+
+def fold_again(connection: sqlite3.Connection) -> None:
+    """Folds every name with this process's Unicode version, so that terms and texts are folded alike."""
+    jobs = connection.execute("SELECT name, job_type, job_category, number FROM job").fetchall()
+    connection.executemany(
+        "UPDATE job SET folded = :folded WHERE number = :number AND folded <> :folded",
+        [{"folded": folded_job(*words), "number": number} for *words, number in jobs],
+    )
+    names = connection.execute("SELECT name, name_id FROM job_name").fetchall()
+    connection.executemany(
+        "UPDATE job_name SET folded = :folded WHERE name_id = :key AND folded <> :folded",
+        [{"folded": fold(name), "key": key} for name, key in names],
+    )
+    connection.execute(
+        "INSERT INTO setting VALUES ('unicode_version', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+        (UNICODE_VERSION,),
+    )
+
+
+_INSERT_JOB = f"INSERT INTO job ({', '.join(Job._fields)}) VALUES ({', '.join('?' * len(Job._fields))})"
+_UPDATE_JOB = f"UPDATE job SET {', '.join(f'{column} = ?' for column in Job._fields)} WHERE number = ?"
+
+
+def save_job(
+    connection: sqlite3.Connection,
+    name: str,
+    definition: Mapping[str, Any],
+    now_us: int,
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
+    """Adds a job under the next number, or writes what has changed of the one of that name.
+
+    Only a new job takes what `defaults` give.
+    """
+    row = connection.execute(f"{JOB_SELECT}WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        connection.execute(_INSERT_JOB, new_job(name, {**(defaults or {}), **definition}, now_us))
+        return
+    found = JobRow._make(row)
+    old = Job(folded=folded_job(found.name, found.job_type, found.job_category), **_columns_of(found))
+    new = changed_job(old, definition, now_us)
+    if new is not old:
+        connection.execute(_UPDATE_JOB, (*new, found.number))
+
+
+def _columns_of(row: JobRow) -> dict[str, Any]:
+    columns = row._asdict()
+    del columns["number"]
+    return columns
+
+
+def rename_job(connection: sqlite3.Connection, old: str, new: str, now_us: int) -> None:
+    """Gives a job another name; what was recorded under the old one keeps it."""
+    number = job_number_of(connection, old)
+    if old == new:
+        return
+    if connection.execute("SELECT 1 FROM job WHERE name = ?", (new,)).fetchone():
+        raise Conflict(f"There is already a job {new}; choose another name, or remove that job first")
+    words = connection.execute("SELECT job_type, job_category FROM job WHERE number = ?", (number,)).fetchone()
+    connection.execute(
+        "UPDATE job SET name = ?, folded = ?, updated_us = ? WHERE number = ?",
+        (new, folded_job(new, *words), now_us, number),
+    )
+    forget_names(connection, [number])
+
+
+def remove_job(connection: sqlite3.Connection, name: str) -> None:
+    """Removes a job; its executions stay."""
+    number = job_number_of(connection, name)
+    connection.execute("DELETE FROM job WHERE number = ?", (number,))
+    forget_names(connection, [number])
+
+
+def forget_names(connection: sqlite3.Connection, job_numbers: Iterable[int]) -> None:
+    """Deletes the names of these jobs that no execution has and no job bears any more."""
+    unused = [
+        key
+        for number in job_numbers
+        for (key,) in connection.execute(
+            """
+            SELECT name_id FROM job_name AS n
+            WHERE job_number = ? AND NOT EXISTS (SELECT 1 FROM name_tally AS t WHERE t.name_id = n.name_id)
+                AND NOT EXISTS (SELECT 1 FROM job AS j WHERE j.number = n.job_number AND j.name = n.name)
+            """,
+            (number,),
+        ).fetchall()
+    ]
+    if not unused:
+        return
+    (newest,) = connection.execute("SELECT max(name_id) FROM job_name").fetchone()
+    connection.executemany("DELETE FROM job_name WHERE name_id = ?", [(key,) for key in unused])
+    if newest in unused:
+        # The key will be given again: a change without a count tells readers to read their names anew.
+        connection.execute("INSERT INTO change (name_id) VALUES (?)", (newest,))
+
+
+def job_number_of(connection: sqlite3.Connection, name: object) -> int:
+    """The number of the job of that name.
+
+    Raises:
+        NotFound: there is none.
+    """
+    found = connection.execute("SELECT number FROM job WHERE name = ?", (asked_name(name),)).fetchone()
+    if found is None:
+        raise no_job(name)
+    return int(found[0])
+
+
+def asked_name(name: object) -> str:
+    """A name to look for: what could be no job's name is simply not there."""
+    try:
+        return checked_name(name)
+    except InvalidRecord:
+        if isinstance(name, str):
+            raise no_job(name) from None
+        raise
+
+
+def no_job(name: object) -> NotFound:
+    """The error for a name that no job has."""
+    text = str(name).encode("utf-8", "backslashreplace").decode()
+    return NotFound(f"Job not found: {text if len(text) <= NAME_CHARACTERS else shown(name)}")
