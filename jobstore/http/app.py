@@ -13,7 +13,8 @@ import orjson
 from jobstore import store as stores
 from jobstore.http import faults
 from jobstore.http.cors import Origins
-from jobstore.http.gate import Gate, authenticator
+from jobstore.http.gate import Gate, authenticator, is_open
+from jobstore.http.hosts import ANY, Hosts
 from jobstore.http.journal import write_access
 from jobstore.http.reply import MAX_BODY_BYTES, encoded, links, send
 from jobstore.http.request import ApiRequest, path_is_text, query_pairs
@@ -40,6 +41,7 @@ def create_app(
     cors_origins: Collection[str] = (),
     page: bool = False,
     log_url: str | None = None,
+    host_names: Collection[str] | None = None,
 ) -> Api:
     """The job API as a WSGI application; it may be mounted under a prefix, and served by any WSGI server.
 
@@ -56,6 +58,8 @@ def create_app(
         cors_origins: the origins whose pages may read the API, ``*`` for all; none unless given.
         page: whether the web page is there, too, at ``/`` of this application.
         log_url: where the page finds the log of a trace: an http or https address with ``{trace_id}`` in it.
+        host_names: the names in ``Host`` that are answered, beside addresses and ``localhost``; ``*`` for all. Unless
+            given, an open application answers to those two alone, any other to every name.
 
     Raises:
         InvalidParameter: not exactly one of the three, or one that could never work.
@@ -65,13 +69,18 @@ def create_app(
     judge = authenticator(tokens, authenticate, open_access)
     source = Source(store)
     site = _site(source, judge, log_url) if page else None
-    frontier = Frontier(Gate(judge), Origins(cors_origins) if cors_origins else None, site)
-    app: Api = falcon.App(request_type=ApiRequest, middleware=[frontier])
+    origins = Origins(cors_origins) if cors_origins else None
+    hosts = Hosts(host_names if host_names is not None else () if open_access else (ANY,))
+    frontier = Frontier(hosts, Gate(judge), origins, site)
+    app: Api = falcon.App(request_type=ApiRequest, middleware=[frontier, *([origins] if origins else [])])
     faults.handle(app)
     for route in ROUTES:
-        app.add_route(route.template, Query(route, source, max_body_bytes))
+        query = Query(route, source, max_body_bytes)
+        app.add_route(route.template, query)
+        if route.answer.endswith("Page"):
+            app.add_route(f"{route.template}/", query)  # as many clients write the address of a collection
     app.add_route(HEALTH, Health(source))
-    app.add_route(DOCUMENT, Document())
+    app.add_route(DOCUMENT, Document(is_open=open_access))
     if site:
         site.mount(app)
     return app
@@ -108,7 +117,8 @@ class Source:
 class Frontier:
     """What every request passes on its way in and every answer on its way out."""
 
-    def __init__(self, gate: Gate, origins: Origins | None, site: Site | None = None) -> None:
+    def __init__(self, hosts: Hosts, gate: Gate, origins: Origins | None, site: Site | None = None) -> None:
+        self._hosts = hosts
         self._gate = gate
         self._origins = origins
         self._site = site
@@ -118,10 +128,12 @@ class Frontier:
             "vary": "Accept-Encoding, Authorization, Origin" if origins else "Accept-Encoding, Authorization",
         }
 
-    def process_request(self, request: ApiRequest, response: falcon.Response) -> None:
-        """Before routing: the gate."""
-        if self._origins and self._origins.answer_preflight(request, response):
-            response.complete = True
+    def process_request(self, request: ApiRequest, _response: falcon.Response) -> None:
+        """Before routing: the name it was sent to, then who sent it."""
+        if is_open(request.env):
+            return
+        self._hosts.check(request.env)
+        if self._origins and self._origins.is_preflight(request):
             return
         if self._site is None or not self._site.admits(request):
             self._gate.check(request.env)
@@ -137,8 +149,6 @@ class Frontier:
             if response.get_header(name) is None:
                 response.set_header(name, value)
         response.set_header("X-Request-Id", request.request_id)
-        if self._origins:
-            self._origins.admit(request, response)
         write_access(request, response.status_code, len(response.data or b""))
 
 
@@ -197,7 +207,8 @@ class Health(Resource):
 class Document(Resource):
     """The OpenAPI document, made when it is first asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_open: bool) -> None:
+        self._is_open = is_open
         self._bodies: dict[str, bytes] = {}
 
     def on_get(self, request: ApiRequest, response: falcon.Response, **_path: str) -> None:
@@ -209,7 +220,7 @@ class Document(Resource):
     def _make(self, prefix: str) -> bytes:
         from jobstore.http import openapi  # brings pydantic, which no other answer needs
 
-        body = orjson.dumps(openapi.document(prefix or "/"))
+        body = orjson.dumps(openapi.document(prefix or "/", is_open=self._is_open))
         if len(self._bodies) < 8:  # noqa: PLR2004  # a proxy could send any number of prefixes
             self._bodies[prefix] = body
         return body

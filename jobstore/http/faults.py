@@ -9,6 +9,7 @@ import falcon
 import orjson
 
 from jobstore.http.gate import challenge
+from jobstore.http.hosts import WrongHost
 from jobstore.http.journal import log, write_defect
 from jobstore.http.routes import ALLOW, ROUTES
 from jobstore.language.errors import (
@@ -20,6 +21,7 @@ from jobstore.language.errors import (
     StoreBusy,
     StoreError,
     Unauthorized,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def handle(app: falcon.App[ApiRequest, falcon.Response]) -> None:
     app.add_error_handler(JobStoreError, _error)
     app.add_error_handler(InternalError, _defect)
     app.add_error_handler(falcon.HTTPError, _defect)
+    app.add_error_handler(WrongHost, _wrong_host)
     app.add_error_handler(falcon.HTTPNotFound, _unknown_path)
     app.add_error_handler(falcon.HTTPMethodNotAllowed, _method)
 
@@ -60,6 +63,14 @@ def _store_message(response: falcon.Response, error: StoreError) -> str:
 
 def _unknown_path(_request: ApiRequest, response: falcon.Response, _error: object, _params: object) -> None:
     _envelope(response, NotFound(), _UNKNOWN_PATH)
+
+
+def _wrong_host(_request: ApiRequest, response: falcon.Response, error: WrongHost, _params: object) -> None:
+    message = (
+        f"This server does not go by the name {shown(str(error))}; "
+        "start it with --host-name NAME, or name it in create_app(host_names=...)"
+    )
+    _envelope(response, Forbidden(), message)
 
 
 def _method(request: ApiRequest, response: falcon.Response, _error: object, _params: object) -> None:

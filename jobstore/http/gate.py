@@ -32,7 +32,7 @@ class Gate:
             Forbidden: the token lacks the permission.
             InternalError: `authenticate` failed; its own error is the cause.
         """
-        if self._authenticate is None or _is_open(environ):
+        if self._authenticate is None:
             return
         permissions = _permissions(self._authenticate, environ)
         if permissions is None:
@@ -51,7 +51,8 @@ def _permissions(authenticate: Authenticate, environ: Environ) -> Collection[str
     return permissions
 
 
-def _is_open(environ: Environ) -> bool:
+def is_open(environ: Environ) -> bool:
+    """Whether a request asks for what everybody may read, whatever the rest of it says."""
     return environ["PATH_INFO"] in OPEN_PATHS and environ["REQUEST_METHOD"] in READING
 
 

@@ -1,7 +1,8 @@
 """Request ids and the access log (logger ``jobstore.http``). No line holds a token.
 
 A line has the path and, once the parameters were found good, the query: a token that somebody put
-into a query string by mistake is an unknown parameter, and so it is not written down.
+into a query string by mistake is an unknown parameter, and so it is not written down. Whatever a caller sends, a line
+stays short: a log is no place that strangers can fill.
 """
 
 from __future__ import annotations
@@ -15,12 +16,19 @@ from urllib.parse import quote
 from uuid import uuid4
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jobstore.http.request import ApiRequest
 
 log = logging.getLogger("jobstore.http")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _FIRST_ERROR = 400
+LONGEST_TARGET = 500
+LONGEST_VERB = 20
+LONGEST_TRACEBACK = 20_000
+_TOKEN = re.compile(r"jst_[A-Za-z0-9_-]{8,}", re.ASCII)
+"""A token of ours, wherever somebody put it."""
 _TOO_SHORT_TO_STRIKE = 3
 """Or a header of one letter would take that letter out of every traceback."""
 
@@ -28,7 +36,7 @@ _TOO_SHORT_TO_STRIKE = 3
 def request_id(environ: dict[str, Any]) -> str:
     """The caller's ``X-Request-Id`` where it is well formed (and not the token itself), else a new one."""
     given: str | None = environ.get("HTTP_X_REQUEST_ID")
-    if given is None or not _REQUEST_ID.fullmatch(given) or given in environ.get("HTTP_AUTHORIZATION", "").split():
+    if given is None or not _REQUEST_ID.fullmatch(given) or without_tokens(given, environ) != given:
         return uuid4().hex
     return given
 
@@ -38,21 +46,32 @@ def write_access(request: ApiRequest, status: int, body_bytes: int) -> None:
     if log.isEnabledFor(logging.INFO):
         milliseconds = (perf_counter() - request.came_at) * 1000
         log.info(
-            "%s %s %s %d %d bytes %.1f ms", request.request_id, quote(request.verb), _target(request, status), status,
-            body_bytes, milliseconds,
+            "%s %s %s %d %d bytes %.1f ms", request.request_id, quote(cut(request.verb, LONGEST_VERB)),
+            _target(request, status), status, body_bytes, milliseconds,
         )  # fmt: skip
 
 
 def _target(request: ApiRequest, status: int) -> str:
-    path = quote(request.env.get("SCRIPT_NAME", "") + request.env["PATH_INFO"], encoding="latin-1")
-    query = quote(request.env.get("QUERY_STRING", ""), safe="=&%+,:/", encoding="latin-1")
-    return f"{path}?{query}" if query and status < _FIRST_ERROR else path
+    target = request.env.get("SCRIPT_NAME", "") + request.env["PATH_INFO"]
+    query = request.env.get("QUERY_STRING", "") if status < _FIRST_ERROR else ""
+    target = cut(without_tokens(f"{target}?{query}" if query else target, request.env), LONGEST_TARGET)
+    return quote(target, safe="/?=&%+,:[]", encoding="latin-1", errors="replace")
+
+
+def cut(text: str, longest: int) -> str:
+    """The text, or its beginning and how long it was."""
+    return text if len(text) <= longest else f"{text[:longest]}[{len(text)} characters]"
+
+
+def without_tokens(text: str, environ: Mapping[str, Any]) -> str:
+    """The text without the words of the caller's `Authorization`, and without what looks like a token of ours."""
+    for word in environ.get("HTTP_AUTHORIZATION", "").split():
+        if len(word) > _TOO_SHORT_TO_STRIKE:
+            text = text.replace(word, "[struck out]")
+    return _TOKEN.sub("[struck out]", text)
 
 
 def write_defect(request: ApiRequest, error: BaseException) -> None:
-    """The traceback of a defect; what the caller said in `Authorization` is struck out of it."""
-    text = "".join(traceback.format_exception(error))
-    for word in request.env.get("HTTP_AUTHORIZATION", "").split():
-        if len(word) > _TOO_SHORT_TO_STRIKE:
-            text = text.replace(word, "[struck out]")
-    log.error("%s failed\n%s", request.request_id, text)
+    """The end of a defect's traceback, without tokens."""
+    text = without_tokens("".join(traceback.format_exception(error)), request.env)
+    log.error("%s failed\n%s", request.request_id, text[-LONGEST_TRACEBACK:])

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 _MODELS: Final = (Job, JobPage, Execution, ExecutionPage, Stats, Error)
+_PERMISSION_LINE: Final = f"A token needs the permission `{READ_JOBS}`.\n"
 _DESCRIPTION: Final = f"""\
 Read-only access to scheduled jobs and their execution history.
 
@@ -42,20 +43,37 @@ Every path also answers HEAD and OPTIONS; any other method is 405. Every answer 
 A 200 carries a strong `ETag`; asked again with `If-None-Match`, an unchanged answer is a 304 without a body.
 Pages link to each other in `Link`. Bodies are compressed where `Accept-Encoding` allows gzip.
 Parameters are checked strictly: one that is unknown, given twice or out of range is a 400, never ignored or clamped.
-A token needs the permission `{READ_JOBS}`.
-"""
+{_PERMISSION_LINE}"""
 
 
-def document(server_url: str = "/") -> Json:
+def document(server_url: str = "/", *, is_open: bool = False) -> Json:
     """The OpenAPI document, as a fresh JSON-ready dict.
 
     Args:
         server_url: where the API is mounted, relative to the document or absolute.
+        is_open: whether everybody may read, so that it asks for no token.
 
     >>> sorted(document()["paths"])[:2]
     ['/api/v1/jobs', '/api/v1/jobs/executions']
     """
-    return deepcopy(_document(server_url))
+    made = deepcopy(_document(server_url))
+    return _without_tokens(made) if is_open else made
+
+
+def _without_tokens(made: Json) -> Json:
+    """The document of a server that lets everybody in: no security scheme, no 401, no 403."""
+    del made["security"], made["components"]["securitySchemes"], made["components"]["headers"]["WWW-Authenticate"]
+    made["info"]["description"] = made["info"]["description"].replace(_PERMISSION_LINE, "")
+    for each in ("Unauthorized", "Forbidden"):
+        del made["components"]["responses"][each]
+    for path in made["paths"].values():
+        path["get"].pop("security", None)
+        path["get"]["responses"] = {
+            status: response for status, response in path["get"]["responses"].items() if status not in {"401", "403"}
+        }
+        if "description" in path["get"]:
+            path["get"]["description"] = path["get"]["description"].partition("Permission: ")[0].strip()
+    return made
 
 
 def _document(server_url: str) -> Json:
@@ -179,18 +197,19 @@ def _schema(parameter: Parameter, *, in_path: bool) -> Json:
     return told if parameter.default is None else {**told, "default": parameter.default}
 
 
-_JOB_IN_QUERY: Final[Json] = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[^\\u0000]+$"}
-_JOB_IN_PATH: Final[Json] = {**_JOB_IN_QUERY, "pattern": "^(?!(?:executions|\\.{1,2})$)[^\\u0000/]+$"}
-"""A name has no slash, and `executions` is the list over all jobs."""
+_JOB_IN_QUERY: Final[Json] = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[^\\x00]+$"}
+_JOB_IN_PATH: Final[Json] = {**_JOB_IN_QUERY, "pattern": "^[^\\x00/]+$"}
+"""A name has no slash."""
 
 _LEAP_YEAR = "[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00"
+_YEAR = "(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
 _DAY = (
-    "(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
+    f"(?:{_YEAR}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
     f"|02-(?:0[1-9]|1[0-9]|2[0-8]))|(?:{_LEAP_YEAR})-02-29)"
 )
 _HOUR, _MINUTE = "(?:[01][0-9]|2[0-3])", "[0-5][0-9]"
 _CLOCK = f"[T ]{_HOUR}:{_MINUTE}(?::{_MINUTE}(?:\\.[0-9]{{1,9}})?)?(?:Z|[+ -]{_HOUR}:{_MINUTE})?"
-INSTANT_PATTERN: Final = f"^(?!0000){_DAY}(?:{_CLOCK})?$"
+INSTANT_PATTERN: Final = f"^{_DAY}(?:{_CLOCK})?$"
 """Which text is a time: only that it stays in the years 1 to 9999 when its offset is taken away, no pattern can say."""
 
 _STATUS: Final[Json] = {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Status"}}

@@ -313,12 +313,15 @@ _CHECKS: Final[Mapping[Kind, Callable[[Parameter, object, object], object]]] = {
 
 # Rules as JSON Schema.
 
-_NO_NUL: Final = "^[^\\u0000]*$"
+_NO_NUL: Final = "^[^\\x00]*$"
+"""As every engine reads it; of what JavaScript, Python, RE2 and Rust have in common there is no look-ahead."""
+_LARGEST_IN_JSON: Final = 2**53 - 1
+"""Beyond, hosts in JavaScript round a number, and model APIs refuse the rounded schema."""
 
 
 def _job_ref_schema(_parameter: Parameter) -> dict[str, object]:
     name: dict[str, object] = {"type": "string", "minLength": 1, "maxLength": NAME_CHARACTERS, "pattern": _NO_NUL}
-    return {"anyOf": [name, {"type": "integer", "minimum": 0, "maximum": LARGEST}]}
+    return {"anyOf": [name, {"type": "integer", "minimum": 0, "maximum": _LARGEST_IN_JSON}]}
 
 
 def _term_schema(_parameter: Parameter) -> dict[str, object]:
@@ -330,7 +333,8 @@ def _text_schema(parameter: Parameter) -> dict[str, object]:
 
 
 def _integer_schema(parameter: Parameter) -> dict[str, object]:
-    return {"type": "integer", "minimum": parameter.minimum, "maximum": parameter.maximum}
+    highest = min(parameter.maximum or LARGEST, _LARGEST_IN_JSON)
+    return {"type": "integer", "minimum": parameter.minimum, "maximum": highest}
 
 
 def _flag_schema(_parameter: Parameter) -> dict[str, object]:

@@ -43,7 +43,7 @@ def test_it_is_plain_json(document):
 
 def test_every_route_of_the_app_is_in_it(document, tmp_path):
     app = create_app(tmp_path / "none.db", open_access=True)
-    assert set(document["paths"]) == {route.path for route in falcon.inspect.inspect_routes(app)}
+    assert set(document["paths"]) == {route.path.rstrip("/") for route in falcon.inspect.inspect_routes(app)}
 
 
 def test_every_parameter_of_every_route_is_in_it_in_the_tables_order(document):
@@ -224,3 +224,16 @@ def test_pattern_and_parameters_agree_on_what_is_nearly_a_time(text):
 def test_neither_takes_what_is_no_time(text):
     assert not re.search(openapi.INSTANT_PATTERN, text)
     assert not is_taken(text)
+
+
+def test_the_document_of_an_open_server_asks_for_no_token():
+    made = openapi.document(is_open=True)
+    text = json.dumps(made)
+    assert not [word for word in ("bearer", "401", "403", "Permission", "Unauthorized", "WWW-Auth") if word in text]
+    validate(made)
+
+
+def test_numbers_and_patterns_are_what_generators_take(document):
+    text = json.dumps(document)
+    assert all(int(number) <= 2**53 for number in re.findall(r"(?<![.\d])\d{9,}", text))
+    assert not re.search(r"\(\?[=!<]", text)

@@ -31,7 +31,7 @@ def template_of(target: str) -> str:
 
 
 def test_every_route_of_the_app_is_tested_here(app):
-    assert {route.path for route in falcon.inspect.inspect_routes(app)} == set(map(template_of, TARGETS))
+    assert {route.path.rstrip("/") for route in falcon.inspect.inspect_routes(app)} == set(map(template_of, TARGETS))
 
 
 def test_the_seeds_answers_come_out_as_the_seed_shows_them(ask, seed_jobs, seed_executions):
@@ -151,7 +151,7 @@ def test_a_method_that_is_no_word_is_not_repeated(ask):
     "target",
     [
         "/", "", "/api", "/api/v1", "/api/v1/", "/api/v2/jobs",
-        "/API/v1/jobs", "/api/v1/jobs/executions/", "/api/v1/jobs/1/", "/api/v1/jobs/1/runs", "/api/v1/jobs/a%2Fb", "/api/v1//jobs",
+        "/API/v1/jobs", "/api/v1/jobs/executions//", "/api/v1/jobs/1/", "/api/v1/jobs/1/runs", "/api/v1/jobs/a%2Fb", "/api/v1//jobs",
         "/api/v1/stats/", "/healthz/", "/openapi.yaml", "/%ff", "/api/v1/jobs/1/executions/2", "/favicon.ico",
         "//", "/api/v1/jobs/../jobs",
     ],
@@ -168,8 +168,29 @@ def test_the_list_of_all_executions_wins_over_a_job_of_that_name(ask):
     assert "pagination" in ask("/api/v1/jobs/executions").json
 
 
-@pytest.mark.parametrize("name", ["%ff", "%ED%A0%80", "a%00b", "x" * 201, "", "%c3%28"])
-@pytest.mark.parametrize("tail", ["", "/executions"])
+@pytest.mark.parametrize("target", ["/api/v1/jobs", "/api/v1/jobs/executions", "/api/v1/jobs/1/executions"])
+def test_a_slash_at_the_end_of_a_collection_means_the_collection(ask, target):
+    assert ask(f"{target}/?limit=1").json == ask(f"{target}?limit=1").json
+
+
+@pytest.mark.parametrize(
+    "query", ["status=FAILURE&status=SUCCESS", "status=FAILURE,SUCCESS", 'status=["FAILURE","SUCCESS"]']
+)
+def test_a_list_may_be_repeated_or_in_one(ask, datahub, query):
+    assert ask(f"/api/v1/jobs/executions?{query}").json == datahub.list_job_executions(status=["FAILURE", "SUCCESS"])
+
+
+def test_a_flag_may_be_in_any_case(ask, datahub):
+    assert ask("/api/v1/jobs?order_desc=True&enabled=TRUE").json == datahub.list_jobs(order_desc=True, enabled=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "tail"),
+    [
+        *((name, tail) for name in ("%ff", "%ED%A0%80", "a%00b", "x" * 201, "%c3%28") for tail in ("", "/executions")),
+        ("", "/executions"),
+    ],
+)
 def test_what_could_be_no_name_is_an_invalid_parameter(ask, name, tail):
     answer = ask(f"/api/v1/jobs/{name}{tail}")
     assert answer.status == 400

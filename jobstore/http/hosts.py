@@ -1,0 +1,62 @@
+"""Which names the server goes by.
+
+A web page can point a name of its own at this machine (DNS rebinding), and the browser then lets it read what is
+served here as if it were its own. What gives it away is the ``Host`` it sends. An address is no such name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from jobstore.language.errors import InvalidParameter, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+ANY: Final = "*"
+_NAME = re.compile(r"(?!-)[a-z0-9_.-]{1,253}", re.ASCII)
+_HEADER = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:]+)(?::[0-9]*)?", re.ASCII)
+
+
+class WrongHost(Exception):
+    """The request was sent to a name that this server does not go by."""
+
+
+class Hosts:
+    """The names that a request may be sent to, beside addresses and ``localhost``."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        """Raises `InvalidParameter` for what is no host name; ``*`` is every name."""
+        if isinstance(names, str):
+            raise InvalidParameter('host_names must be a collection such as ["jobs.example.com"]')
+        lowered = [name.lower().rstrip(".") if isinstance(name, str) else "" for name in names]
+        for name, given in zip(lowered, names, strict=True):
+            if name != ANY and not _is_address(name) and not _NAME.fullmatch(name):
+                raise InvalidParameter(
+                    f"host_names: {shown(given)} is no name such as jobs.example.com, without scheme and port"
+                )
+        self._names = frozenset({"localhost", *lowered})
+
+    def check(self, environ: dict[str, Any]) -> None:
+        """Return if the request names this server; without a ``Host``, no browser sent it.
+
+        Raises:
+            WrongHost: it names another.
+        """
+        header: str | None = environ.get("HTTP_HOST")
+        if header is None or ANY in self._names:
+            return
+        match = _HEADER.fullmatch(header.lower())
+        name = match[1].rstrip(".") if match else ""
+        if name not in self._names and not _is_address(name.strip("[]")):
+            raise WrongHost(header)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
