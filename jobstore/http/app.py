@@ -59,7 +59,7 @@ def create_app(
         page: whether the web page is there, too, at ``/`` of this application.
         log_url: where the page finds the log of a trace: an http or https address with ``{trace_id}`` in it.
         host_names: the names in ``Host`` that are answered, beside addresses and ``localhost``; ``*`` for all. Unless
-            given, an open application answers to those two alone, any other to every name.
+            given, an application with tokens answers to every name, an open one to those that nobody can register.
 
     Raises:
         InvalidParameter: not exactly one of the three, or one that could never work.
@@ -70,7 +70,7 @@ def create_app(
     source = Source(store)
     site = _site(source, judge, log_url) if page else None
     origins = Origins(cors_origins) if cors_origins else None
-    hosts = Hosts(host_names if host_names is not None else () if open_access else (ANY,))
+    hosts = Hosts((ANY,) if host_names is None and not open_access else host_names)
     frontier = Frontier(hosts, Gate(judge), origins, site)
     app: Api = falcon.App(request_type=ApiRequest, middleware=[frontier, *([origins] if origins else [])])
     faults.handle(app)

@@ -19,6 +19,9 @@ ANY: Final = "*"
 _NAME = re.compile(r"(?!-)[a-z0-9_.-]{1,253}", re.ASCII)
 _HEADER = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:]+)(?::[0-9]*)?", re.ASCII)
 
+_OWNERLESS = re.compile(r"[a-z0-9_-]+|[a-z0-9_.-]+\.(?:localhost|test)", re.ASCII)
+"""Names that no stranger can register: of one word (a machine's own, or a test's), and those that RFC 6761 reserves."""
+
 
 class WrongHost(Exception):
     """The request was sent to a name that this server does not go by."""
@@ -27,8 +30,10 @@ class WrongHost(Exception):
 class Hosts:
     """The names that a request may be sent to, beside addresses and ``localhost``."""
 
-    def __init__(self, names: Collection[str]) -> None:
-        """Raises `InvalidParameter` for what is no host name; ``*`` is every name."""
+    def __init__(self, names: Collection[str] | None) -> None:
+        """Raises `InvalidParameter` for what is no host name; ``*`` is every name, None those that nobody owns."""
+        self._takes_ownerless = names is None
+        names = () if names is None else names
         if isinstance(names, str):
             raise InvalidParameter('host_names must be a collection such as ["jobs.example.com"]')
         lowered = [name.lower().rstrip(".") if isinstance(name, str) else "" for name in names]
@@ -50,8 +55,11 @@ class Hosts:
             return
         match = _HEADER.fullmatch(header.lower())
         name = match[1].rstrip(".") if match else ""
-        if name not in self._names and not _is_address(name.strip("[]")):
+        if not (name in self._names or _is_address(name.strip("[]")) or self._is_ownerless(name)):
             raise WrongHost(header)
+
+    def _is_ownerless(self, name: str) -> bool:
+        return self._takes_ownerless and _OWNERLESS.fullmatch(name) is not None
 
 
 def _is_address(name: str) -> bool:

@@ -355,12 +355,13 @@ def test_an_open_application_answers_to_no_name_that_a_stranger_may_own(datahub,
     assert ask("/api/v1/jobs", "DELETE", host="evil.example").status == 403
     assert ask("/healthz", host="evil.example").status == 200
     assert ask("/api/v1/jobs").status == 200, "without a Host, no browser sent it"
+    assert set(statuses(ask, "testserver", "jobs.test", "a.localhost:80")) == {200}, "nobody can register these"
 
 
 def test_names_that_were_told_are_answered(datahub, asker):
     ask = asker(create_app(datahub, open_access=True, host_names=["Jobs.Example.com", "fd00::1"]))
     assert set(statuses(ask, *OURS, "jobs.example.com", "JOBS.example.com.:8000", "[fd00::1]")) == {200}
-    assert set(statuses(ask, *OTHERS, "a.jobs.example.com")) == {403}
+    assert set(statuses(ask, *OTHERS, "a.jobs.example.com", "testserver")) == {403}
 
 
 def test_an_application_with_tokens_answers_to_every_name_unless_told(datahub, asker):
