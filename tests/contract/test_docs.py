@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
+ERRORS_PAGE, COMMANDS = DOCS / "errors.md", DOCS / "command-line.md"
 HTTP, DECISIONS, FORMAT = DOCS / "http.md", DOCS / "decisions.md", DOCS / "file-format.md"
 ERRORS = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.JobStoreError)]
 CODES = sorted({each.code for each in ERRORS})
@@ -56,7 +57,7 @@ def test_every_link_leads_to_a_file_and_a_heading_in_it(document: Path) -> None:
 
 @pytest.mark.parametrize("code", CODES)
 def test_every_error_code_is_told(code: str) -> None:
-    assert [relative(page) for page in (README, HTTP) if f"`{code}`" not in prose(page)] == []
+    assert [relative(page) for page in (ERRORS_PAGE, HTTP) if f"`{code}`" not in prose(page)] == []
 
 
 def test_every_route_and_every_parameter_is_on_the_http_page() -> None:
@@ -67,8 +68,8 @@ def test_every_route_and_every_parameter_is_on_the_http_page() -> None:
     assert [name for name in sorted(names) if f"`{name}`" not in text] == []
 
 
-def test_every_command_is_in_the_readme() -> None:
-    text = README.read_text(encoding="utf-8")
+def test_every_command_is_on_its_page() -> None:
+    text = COMMANDS.read_text(encoding="utf-8")
     commands = {entry.name for _, entries in SECTIONS for entry in entries}
     assert [name for name in sorted(commands) if not re.search(rf"jobstore\W+{name}\b", text)] == []
 
@@ -104,6 +105,13 @@ def check_syntax(block: Block) -> None:
         subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
     else:
         assert block.language in {"console", "text", "sql", "nginx", "ini"}, block.language
+
+
+def test_an_error_says_what_the_comment_says(desk: Desk) -> None:
+    (code,) = [each for each in blocks(ERRORS_PAGE) if each.title == "# errors.py"]
+    promised = re.search(r"print\(error.code, error\)  # (.+)", code.text)
+    assert promised is not None
+    assert desk.run(code) == f"{promised[1]}\n"
 
 
 # The HTTP page.
