@@ -1,4 +1,4 @@
-"""Makes the pictures of the docs: ``python docs/pictures.py`` (fixed clock and data, so that they change only with the code)."""
+"""Makes the pictures of the docs, from a fixed clock and fixed data: ``python docs/pictures.py``."""
 
 from __future__ import annotations
 

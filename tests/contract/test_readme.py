@@ -130,7 +130,9 @@ def test_curl_as_printed_sees_runs_arrive_while_a_scheduler_records(desk: Desk) 
         first = documents(desk.run(block("curl")))
         wait_for_runs(desk.folder / "jobs.db", SUCCESS=first[2]["pagination"]["total"] + 5, FAILURE=3)
         jobs, nightly, failed, runs, stats = documents(desk.run(block("curl")))
-        with jobstore.connect(f"http://127.0.0.1:{desk.port}", token=(desk.folder / "token").read_text().strip()) as far:
+        with jobstore.connect(
+            f"http://127.0.0.1:{desk.port}", token=(desk.folder / "token").read_text().strip()
+        ) as far:
             assert far.get_job("nightly")["name"] == "nightly"
     assert [job["name"] for job in jobs["data"]] == ["sync_klines"]
     assert jobs["data"][0]["next_run_at"] >= jobs["data"][0]["last_run_at"]
