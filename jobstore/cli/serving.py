@@ -44,6 +44,7 @@ def _serve(
     port: str | None,
     tokens_file: str | None,
     open_access: bool,
+    host_name: tuple[str, ...],
     log_url: str | None,
 ) -> None:
     path = store_path(file)
@@ -61,7 +62,8 @@ def _serve(
         say(f"  or open {url}/ in a browser")
 
     port_number = DEFAULT_PORT if number is None else number
-    serve_store(path, host=host or DEFAULT_HOST, port=port_number, log_url=log_url, ready=ready, **who)
+    address: dict[str, Any] = {"host": host or DEFAULT_HOST, "port": port_number, "host_names": host_name}
+    serve_store(path, **address, log_url=log_url, ready=ready, **who)
 
 
 def admitted(store: Path, tokens_file: str | None, *, open_access: bool) -> tuple[dict[str, Any], str]:
@@ -209,6 +211,12 @@ serve = Command(
         FileArgument(),
         once("--host", metavar="HOST", help=f"The address to listen on. [default: {DEFAULT_HOST}]"),
         once("--port", metavar="PORT", help=f"The port; 0 takes a free one. [default: {DEFAULT_PORT}]"),
+        click.Option(
+            ["--host-name"],
+            multiple=True,
+            metavar="NAME",
+            help="A name that browsers reach it by, such as jobs.example.com; may come again.",
+        ),
         _tokens_file_option(),
         flag("--open", "Let everybody in who is on this machine; needs no token.", "open_access"),
         once("--log-url", metavar="URL", help="Where the page links a trace's log to: http(s)://...{trace_id}..."),

@@ -87,4 +87,9 @@ def _defect(request: ApiRequest, response: falcon.Response, error: Exception, _p
 def _envelope(response: falcon.Response, error: JobStoreError, message: str) -> None:
     response.status = falcon.code_to_http_status(error.http_status)
     response.context.error = (error, message)  # a browser sees it as a page
-    response.data = orjson.dumps({"error": {"code": error.code, "message": message}})
+    response.data = envelope(error.code, message)
+
+
+def envelope(code: str, message: str) -> bytes:
+    """The body of an error."""
+    return orjson.dumps({"error": {"code": code, "message": message}})

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 ANY: Final = "*"
-_NAME = re.compile(r"(?!-)[a-z0-9_.-]{1,253}", re.ASCII)
+_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,252}", re.ASCII)
 _HEADER = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:]+)(?::[0-9]*)?", re.ASCII)
 
 _OWNERLESS = re.compile(r"[a-z0-9_-]+|[a-z0-9_.-]+\.(?:localhost|test)", re.ASCII)
@@ -38,7 +38,7 @@ class Hosts:
             raise InvalidParameter('host_names must be a collection such as ["jobs.example.com"]')
         lowered = [name.lower().rstrip(".") if isinstance(name, str) else "" for name in names]
         for name, given in zip(lowered, names, strict=True):
-            if name != ANY and not _is_address(name) and not _NAME.fullmatch(name):
+            if name != ANY and not is_host_name(name):
                 raise InvalidParameter(
                     f"host_names: {shown(given)} is no name such as jobs.example.com, without scheme and port"
                 )
@@ -60,6 +60,11 @@ class Hosts:
 
     def _is_ownerless(self, name: str) -> bool:
         return self._takes_ownerless and _OWNERLESS.fullmatch(name) is not None
+
+
+def is_host_name(name: str) -> bool:
+    """Whether it is a name or an address that a ``Host`` may hold, in lower case."""
+    return _is_address(name) or _NAME.fullmatch(name.lower()) is not None
 
 
 def _is_address(name: str) -> bool:

@@ -20,18 +20,23 @@ import socket
 import struct
 import threading
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
-from waitress.task import ThreadedTaskDispatcher
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
 
 from jobstore import store as stores
 from jobstore.http.app import create_app
+from jobstore.http.faults import envelope
+from jobstore.http.hosts import is_host_name
+from jobstore.http.journal import LONGEST_TARGET, cut, log, request_id
 from jobstore.http.reply import MAX_BODY_BYTES
-from jobstore.language.errors import InvalidParameter
+from jobstore.language.errors import InternalError, InvalidParameter, escaped
 
 if TYPE_CHECKING:
     import os
@@ -66,6 +71,7 @@ def serve(
     threads: int = 4,
     max_body_bytes: int = MAX_BODY_BYTES,
     cors_origins: Collection[str] = (),
+    host_names: Collection[str] = (),
     log_url: str | None = None,
     ready: Callable[[str], object] | None = None,
 ) -> None:
@@ -81,6 +87,7 @@ def serve(
         threads: how many requests are answered at the same time.
         max_body_bytes: see there.
         cors_origins: see there.
+        host_names: the names that the server goes by, beside addresses, ``localhost``, `host` and this machine's name.
         log_url: see there.
         ready: called with the server's address (``http://127.0.0.1:8000``) as soon as it listens.
 
@@ -100,22 +107,33 @@ def serve(
             open_access=open_access,
             max_body_bytes=max_body_bytes,
             cors_origins=cors_origins,
+            host_names=_own_names(host, host_names),
             page=True,
             log_url=log_url,
         )
         server = Server(app, host=host, port=port, threads=threads)
-        _log_no_queue()
+        _tame_log()
         with _stopped_by_signals(server):
             if ready is not None:
                 ready(server.url)
             server.run()
 
 
-def _log_no_queue() -> None:
-    """A burst is no news to an operator, unless a level was asked for."""
+def _own_names(host: str, told: Collection[str]) -> list[str]:
+    return [*told, *(name for name in (host, socket.gethostname()) if is_host_name(name))]
+
+
+def _tame_log() -> None:
+    """A burst is no news to an operator, unless a level was asked for; and what peers sent is cut and written out."""
     queue = logging.getLogger("waitress.queue")
     if queue.level == logging.NOTSET:
         queue.setLevel(logging.ERROR)
+    logging.getLogger("waitress").addFilter(_plain)
+
+
+def _plain(record: logging.LogRecord) -> bool:
+    record.msg, record.args = escaped(cut(record.getMessage(), LONGEST_TARGET)), None
+    return True
 
 
 def is_loopback(host: str) -> bool:
@@ -198,9 +216,52 @@ def _adjustments(threads: int) -> Adjustments:
     )
 
 
+class _Refusal(ErrorTask):  # type: ignore[misc]  # waitress has no types
+    """What is refused before the application sees it, said as the API says everything."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        number = request_id({})
+        log.info("%s - - %d refused: %s", number, error.code, error.reason)
+        kind = InternalError if error.code == HTTPStatus.INTERNAL_SERVER_ERROR else InvalidParameter
+        message = _REFUSALS.get(error.body) or _REFUSALS[error.reason].format(number)
+        body = envelope(kind.code, message)
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers += [
+            ("Content-Type", "application/json"), ("Cache-Control", "private, no-cache"),
+            ("X-Content-Type-Options", "nosniff"), ("X-Request-Id", number),
+        ]  # fmt: skip
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+_REFUSALS: Final = {
+    "Bad URI": "The address must be ASCII, with everything else percent-encoded; with curl: "
+    "curl -G --data-urlencode 'search=失败' ADDRESS",
+    "Bad Request": "The request is not well-formed HTTP",
+    "Request Header Fields Too Large": f"Request line and headers must be shorter than {MAX_HEADER_BYTES // 1024} KB",
+    "Request Entity Too Large": f"This API takes no body, and reads none of {MAX_REQUEST_BODY_BYTES // 1024} KB",
+    "Not Implemented": "This Transfer-Encoding is not known here; send the request without a body",
+    "Internal Server Error": "Internal error; the log has it under request id {}",
+}
+
+
+class _Request(HTTPRequestParser):  # type: ignore[misc]
+    """A request whose address may be anything: waitress lets errors of urllib's through, for ``http://[``."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError:
+            raise ParsingError("Bad Request") from None
+
+
 class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     """A connection that knows how long it has been waited for."""
 
+    error_task_class = _Refusal
+    parser_class = _Request
     began_at = 0.0
     """When the request that is coming in began."""
     served_at = 0.0

@@ -1,13 +1,17 @@
 """`jobstore.http.serve.serve`: what it refuses to start with, and what it does once it runs."""
 
 import contextlib
+import http.client
 import json
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,6 +130,77 @@ def test_serve_in_a_thread_runs_and_tells_its_address(seed_path):
     assert listening.wait(10)
     with urllib.request.urlopen(f"{urls[0]}/api/v1/jobs", timeout=10) as response:
         assert json.load(response)["pagination"]["total"] == 2
+
+
+def said_to(url: str, data: bytes) -> tuple[int, dict[str, str], bytes]:
+    """What the server answers to bytes that no client would send."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as peer:
+        peer.sendall(data)
+        response = http.client.HTTPResponse(peer)
+        response.begin()
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+
+
+REFUSED = [
+    (400, b"GET /api/v1/jobs?search=\xe5\xa4\xb1 HTTP/1.1\r\n\r\n", "curl -G --data-urlencode"),
+    (400, b"GET /api/v1/jobs/\xff HTTP/1.1\r\n\r\n", "curl -G --data-urlencode"),
+    (400, b"GET http://[ HTTP/1.1\r\n\r\n", "not well-formed HTTP"),
+    (400, b"GET http://[x]:y/ HTTP/1.1\r\n\r\n", "not well-formed HTTP"),
+    (400, b"nonsense\r\n\r\n", "not well-formed HTTP"),
+    (400, b"get / HTTP/1.1\r\n\r\n", "not well-formed HTTP"),
+    (400, b"GET / HTTP/1.1\r\nAuthorization Bearer s3cret\r\n\r\n", "not well-formed HTTP"),
+    (400, b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", "not well-formed HTTP"),
+    (400, b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "not well-formed HTTP"),
+    (413, b"POST / HTTP/1.1\r\nContent-Length: 65536\r\n\r\n", "64 KB"),
+    (431, b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\n\r\n", "32 KB"),
+    (431, b"GET / HTTP/1.1\r\nA: " + b"x" * 40_000 + b"\r\n\r\n", "32 KB"),
+    (501, b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", "Transfer-Encoding"),
+]
+
+
+@pytest.mark.parametrize(("status", "data", "words"), REFUSED)
+def test_what_the_server_refuses_itself_is_said_as_the_api_says_errors(seed_path, caplog, status, data, words):
+    caplog.set_level(logging.DEBUG)
+    with serving(create_app(seed_path, tokens=GOOD)) as url:
+        answered, headers, body = said_to(url, data)
+    assert answered == status
+    assert headers["content-type"] == "application/json"
+    assert headers["x-content-type-options"] == "nosniff"
+    error = json.loads(body)["error"]
+    assert error["code"] == "INVALID_PARAMETER"
+    assert words in error["message"]
+    assert f"{headers['x-request-id']} - - {status} refused" in caplog.text
+    assert "s3cret" not in caplog.text + body.decode()
+    assert max(len(record.getMessage()) for record in caplog.records) < 300
+
+
+@contextlib.contextmanager
+def served(path: Path, **keywords: Any) -> Iterator[str]:
+    """`serve` in a process of its own, ended with the test."""
+    code = "import json, sys; from jobstore.http.serve import serve; path, keywords = sys.argv[1:]; "
+    code += "serve(path, port=0, ready=lambda url: print(url, flush=True), **json.loads(keywords))"
+    command = [sys.executable, "-c", code, str(path), json.dumps(keywords)]
+    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def asked_as(url: str, host: str) -> int:
+    request = b"GET /api/v1/jobs HTTP/1.1\r\nHost: " + host.encode() + b"\r\nAuthorization: Bearer s3cret\r\n\r\n"
+    return said_to(url, request)[0]
+
+
+@pytest.mark.parametrize("who", [{"open_access": True}, {"tokens": {"s3cret": ["read:jobs"]}}])
+def test_a_server_answers_to_its_own_names_alone(seed_path, who):
+    with served(seed_path, **who, host_names=["jobs.example.com"]) as url:
+        for host in ("localhost", "127.0.0.1:1", "jobs.example.com", socket.gethostname()):
+            assert asked_as(url, host) == 200
+        for host in ("evil.example", "testserver.evil.example", "evil"):
+            assert asked_as(url, host) == 403
 
 
 def test_no_log_of_the_server_has_a_token(seed_path, caplog):
