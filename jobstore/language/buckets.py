@@ -1,0 +1,144 @@
+"""Where the hours and days of a time zone begin, for counts over time. Pure.
+
+An hour begins whenever the zone's clock shows a whole hour; a day at its first moment, which is midnight unless the
+clock jumps over it. So a day has 23 or 25 hours where clocks change, and a whole hour that comes twice begins twice.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from datetime import date, datetime, time, timedelta, tzinfo
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from jobstore.language.errors import InvalidParameter
+from jobstore.language.instants import EPOCH, MAX_US, MICROSECONDS, MIN_US
+
+HOUR, DAY, AUTO = "1h", "1d", "auto"
+BUCKETS: Final = (AUTO, HOUR, DAY)
+MOST_BUCKETS: Final = 400
+
+_HOUR_US: Final = 3600 * MICROSECONDS
+_DAY_US: Final = 24 * _HOUR_US
+_TICK: Final = timedelta(microseconds=1)
+_WALL_EPOCH: Final = EPOCH.replace(tzinfo=None)
+
+
+def bucket_starts(bucket: str, zone: str, first_us: int, last_us: int) -> tuple[str, list[int]]:
+    """The bucket's width, and where each bucket from the one that holds `first_us` to the one that holds `last_us` begins.
+
+    >>> from datetime import UTC
+    >>> from jobstore.language.instants import instant_text, instant_us
+    >>> first, last = (instant_us(datetime(2026, 3, day, 12, tzinfo=UTC)) for day in (28, 30))
+    >>> width, starts = bucket_starts("1d", "Europe/Berlin", first, last)
+    >>> [instant_text(us) for us in starts]
+    ['2026-03-27T23:00:00Z', '2026-03-28T23:00:00Z', '2026-03-29T22:00:00Z']
+
+    Args:
+        bucket: ``1h``, ``1d``, or ``auto`` for hours where at most 400 are enough.
+        zone: an IANA name.
+        first_us: an instant of the first bucket.
+        last_us: an instant of the last bucket, not before it.
+
+    Raises:
+        InvalidParameter: there would be more than 400 buckets.
+    """
+    tz = ZoneInfo(zone)
+    if bucket == AUTO:
+        starts = _hour_starts(tz, first_us, last_us) if last_us - first_us <= (MOST_BUCKETS + 2) * _HOUR_US else []
+        if 0 < len(starts) <= MOST_BUCKETS:
+            return HOUR, starts
+        bucket = DAY
+    starts = (_hour_starts if bucket == HOUR else _day_starts)(tz, first_us, last_us)
+    if len(starts) > MOST_BUCKETS:
+        raise InvalidParameter(_too_many(bucket, first_us, last_us))
+    return bucket, starts
+
+
+def _too_many(bucket: str, first_us: int, last_us: int) -> str:
+    count = (last_us - first_us) // (_HOUR_US if bucket == HOUR else _DAY_US) + 1
+    remedy = "use bucket=1d" if bucket == HOUR else f"choose after and before at most {MOST_BUCKETS - 1} days apart"
+    return f"bucket={bucket} would give about {count} buckets; at most {MOST_BUCKETS} are possible; {remedy}"
+
+
+def _hour_starts(tz: tzinfo, first_us: int, last_us: int) -> list[int]:
+    """Step by step, since what the clock shows an hour later depends on whether it was changed in between."""
+    starts = [_hour_begun(tz, first_us)]
+    while len(starts) <= MOST_BUCKETS:
+        following_us = _next_hour_us(tz, starts[-1])
+        if following_us > last_us:
+            break
+        starts.append(following_us)
+    return starts
+
+
+def _hour_begun(tz: tzinfo, us: int) -> int:
+    """The latest moment, not after `us`, at which the clock showed a whole hour."""
+    begun_us = us - (us + _offset_us(tz, us)) % _HOUR_US
+    if begun_us < MIN_US or _offset_us(tz, begun_us) == _offset_us(tz, us):
+        return max(begun_us, MIN_US)
+    # The clock was changed since: walk there from well before the change.
+    earlier_us = begun_us - 2 * _HOUR_US
+    hour_us = earlier_us - (earlier_us + _offset_us(tz, earlier_us)) % _HOUR_US
+    while (following_us := _next_hour_us(tz, hour_us)) <= us:
+        hour_us = following_us
+    return max(hour_us, MIN_US)
+
+
+def _next_hour_us(tz: tzinfo, us: int) -> int:
+    """The first moment after `us`, a whole hour of the clock, at which it shows a whole hour again."""
+    before, next_us = _offset_us(tz, us), us + _HOUR_US - (us + _offset_us(tz, us)) % _HOUR_US
+    after = _offset_us(tz, next_us)
+    if before == after:
+        return next_us
+    changed_us = _change_us(tz, us, next_us)
+    return changed_us + -(changed_us + after) % _HOUR_US
+
+
+def _day_starts(tz: tzinfo, first_us: int, last_us: int) -> list[int]:
+    """Days that the zone left out (Samoa's 2011-12-30) begin where the next one does, and are left out."""
+    day = (first_us + _offset_us(tz, first_us)) // _DAY_US + _WALL_EPOCH.toordinal() + 1
+    # Where the clock was set back over midnight, yesterday's date comes again after today has begun.
+    while _day_begins_us(tz, day) > first_us:
+        day -= 1
+    starts = [_day_begins_us(tz, day)]
+    while len(starts) <= MOST_BUCKETS:
+        day += 1
+        begins_us = _day_begins_us(tz, day)
+        if begins_us > last_us:
+            break
+        if begins_us > starts[-1]:
+            starts.append(begins_us)
+    return starts
+
+
+def _day_begins_us(tz: tzinfo, day: int) -> int:
+    """The first moment of a date."""
+    if not date.min.toordinal() < day <= date.max.toordinal():
+        return MIN_US if day <= date.min.toordinal() else MAX_US + 1
+    midnight = datetime.combine(date.fromordinal(day), time())
+    wall_us = (midnight - _WALL_EPOCH) // _TICK
+    first_us, second_us = (wall_us - _utcoffset_us(midnight.replace(tzinfo=tz, fold=fold)) for fold in (0, 1))
+    if first_us <= second_us:
+        return first_us
+    return _change_us(tz, second_us, first_us)
+
+
+def _change_us(tz: tzinfo, before_us: int, after_us: int) -> int:
+    """The instant between the two at which the zone's offset changes, a whole second."""
+    seconds = range(before_us // MICROSECONDS, -(-after_us // MICROSECONDS) + 1)
+    new = _offset_us(tz, seconds[-1] * MICROSECONDS)
+    changed = bisect_left(seconds, True, key=lambda second: _offset_us(tz, second * MICROSECONDS) == new)
+    return seconds[changed] * MICROSECONDS
+
+
+def _offset_us(tz: tzinfo, us: int) -> int:
+    """How far the zone's clock is ahead of UTC at an instant."""
+    try:
+        return _utcoffset_us((EPOCH + us * _TICK).astimezone(tz))
+    except OverflowError:  # the last hours of the calendar, where the zone's year would be 0 or 10000
+        return _utcoffset_us(datetime(1 if us < 0 else 9999, 1 if us < 0 else 12, 2 if us < 0 else 30, tzinfo=tz))
+
+
+def _utcoffset_us(moment: datetime) -> int:
+    return (moment.utcoffset() or timedelta()) // _TICK
