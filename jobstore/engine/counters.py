@@ -199,8 +199,8 @@ def _hour_rows(connection: sqlite3.Connection, names: set[int] | None, day: int)
         yield from ((hour, status, runs) for hour, name_id, status, runs in rows if name_id in names)
 
 
-def in_chunks(names: Collection[int]) -> Iterator[list[int]]:
-    """The names in lists short enough for one statement."""
+def in_chunks(names: Collection[int], most: int = NAMES_PER_STATEMENT) -> Iterator[list[int]]:
+    """The names (or other keys) in lists short enough for one statement."""
     ordered = sorted(names)
-    for begin in range(0, len(ordered), NAMES_PER_STATEMENT):
-        yield ordered[begin : begin + NAMES_PER_STATEMENT]
+    for begin in range(0, len(ordered), most):
+        yield ordered[begin : begin + most]

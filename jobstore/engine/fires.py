@@ -56,6 +56,21 @@ class Fires:
         self._timezone = timezone
         self._times: dict[Unit, int | None] = {}
         self._now_us = 0
+        self._firsts: dict[Unit, tuple[int, int | None]] = {}
+
+    def first_after(self, unit: Unit, us: int) -> int | None:
+        """The first fire time strictly after any instant; cheap where a unit's instants come in ascending order.
+
+        A fire time is also the first one after every later instant up to it, so the last one is remembered.
+        """
+        known = self._firsts.get(unit)
+        if known is not None and known[0] <= us and (known[1] is None or us < known[1]):
+            return known[1]
+        if len(self._firsts) > TIMES_REMEMBERED:
+            self._firsts.clear()
+        found = self._computed(unit, us)
+        self._firsts[unit] = (us, found)
+        return found
 
     def next_us(self, unit: Unit, now_us: int) -> int | None:
         """The first fire time strictly after now; null where there is none, or the schedule was badly written."""

@@ -17,6 +17,7 @@ from jobstore.engine.bits import open_bits
 from jobstore.engine.counters import Counters, counters_of_all
 from jobstore.engine.jobbook import JobBook
 from jobstore.engine.selection import find_job_number
+from jobstore.engine.standings import Standings
 
 if TYPE_CHECKING:
     import sqlite3
@@ -93,6 +94,7 @@ class Memory:
         self._names: NameBook | None = None
         self._terms: OrderedDict[str | int, Counters] = OrderedDict()
         self._jobs: JobBook | None = None
+        self._standings: Standings | None = None
         self._bits: Bits | None = None
         self._bits_sought: int | None = None
         self._numbers: dict[str, int] = {}
@@ -132,6 +134,8 @@ class Memory:
         self._count(connection, moved)
         if self._bits is not None and not self._bits.changed(row[-1] for row in changes if row[-1] is not None):
             self._bits = self._bits_sought = None
+        if self._standings is not None:
+            self._standings.touch(jobs, [key[0] for key in moved], [row[-1] for row in changes if row[-1] is not None])
         if jobs:
             self._numbers.clear()
             if self._jobs is not None:
@@ -181,6 +185,13 @@ class Memory:
         if self._jobs is None:
             self._jobs = JobBook(connection, self.fires)
         return self._jobs
+
+    def standings(self, connection: sqlite3.Connection, now_us: int) -> Standings:
+        """The state of every job at a moment; the first call reads some index entries of each."""
+        if self._standings is None:
+            self._standings = Standings(connection, self.fires)
+        self._standings.refresh(connection, now_us)
+        return self._standings
 
     def bits(self, connection: sqlite3.Connection) -> Bits | None:
         """The digests of all executions, where the file has them; the first call reads a line for each."""

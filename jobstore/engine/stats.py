@@ -63,13 +63,13 @@ def _durations(connection: sqlite3.Connection, counters: Counters, query: StatsQ
         return {"average": None, "p50": None, "p95": None, "max": None}
     return {
         "average": spent / timed,
-        "p50": _at_rank(connection, counters, timed, _rank(timed, 50)),
-        "p95": _at_rank(connection, counters, timed, _rank(timed, 95)),
+        "p50": _at_rank(connection, counters, timed, rank_of(timed, 50)),
+        "p95": _at_rank(connection, counters, timed, rank_of(timed, 95)),
         "max": _at_rank(connection, counters, timed, timed - 1),
     }
 
 
-def _rank(count: int, percent: int) -> int:
+def rank_of(count: int, percent: int) -> int:
     """Position of the smallest value that at least `percent` of `count` sorted ones do not exceed (nearest rank)."""
     return -(-count * percent // 100) - 1
 
@@ -147,8 +147,8 @@ def _described(durations: list[int]) -> DurationStats:
     count = len(durations)
     return {
         "average": sum(durations) / count,
-        "p50": durations[_rank(count, 50)],
-        "p95": durations[_rank(count, 95)],
+        "p50": durations[rank_of(count, 50)],
+        "p95": durations[rank_of(count, 95)],
         "max": durations[-1],
     }
 

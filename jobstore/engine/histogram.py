@@ -1,0 +1,129 @@
+"""Counts over time: whole hours from counters, and a stretch of an index where a bucket cuts one."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from jobstore.engine.counters import FEW_NAMES, hour_begins_us
+from jobstore.engine.histories import marks
+from jobstore.engine.selection import select_all, select_of_job
+from jobstore.engine.window import COUNTED_DIRECTLY, count_before, find_hour
+from jobstore.language.buckets import bucket_starts
+from jobstore.language.instants import instant_text
+from jobstore.language.models import STATUS_CODES, STATUSES
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+
+    from jobstore.engine.memory import Memory
+    from jobstore.engine.selection import Part, Selection
+    from jobstore.language.models import Bucket, HistogramDocument
+    from jobstore.language.query import HistogramQuery
+
+
+def execution_histogram(connection: sqlite3.Connection, memory: Memory, query: HistogramQuery) -> HistogramDocument:
+    """The executions that a selection holds, by hour or day and by status."""
+    if query.job_id is None:
+        selection = select_all(connection, memory, query)
+    else:
+        selection = select_of_job(connection, memory, query, memory.job_number(connection, query.job_id))
+    bucket, buckets = query.bucket, []
+    span = _span(connection, selection, query)
+    if span is not None:
+        bucket, starts = bucket_starts(query.bucket, query.timezone, *span)
+        buckets = _buckets(connection, selection, starts, span)
+    return {
+        "bucket": bucket,
+        "timezone": query.timezone,
+        "after": instant_text(query.after_us),
+        "before": instant_text(query.before_us),
+        "buckets": buckets,
+    }
+
+
+def _span(connection: sqlite3.Connection, selection: Selection, query: HistogramQuery) -> tuple[int, int] | None:
+    """The window; where a bound was left out, it reaches to the first or last execution. None: it is empty."""
+    after_us, before_us = query.after_us, query.before_us
+    if after_us is None:
+        after_us = _extreme(connection, selection, "min")
+    if before_us is None:
+        before_us = _extreme(connection, selection, "max")
+    if after_us is None or before_us is None:
+        return None
+    return (after_us, before_us) if after_us <= before_us else None
+
+
+def _extreme(connection: sqlite3.Connection, selection: Selection, function: str) -> int | None:
+    """The effective start of the first (min) or last (max) execution of a selection."""
+    if not selection.total:
+        return None
+    if any(part.names is not None and len(part.names) > FEW_NAMES for part in selection.parts):
+        hour, _ = find_hour(connection, selection, 0 if function == "min" else selection.total - 1)
+        condition, values = selection.condition()
+        sql = f"""
+        SELECT {function}(effective_us) FROM execution INDEXED BY execution_started
+        WHERE effective_us >= ? AND effective_us < ? AND {condition}
+        """
+        bounds = (hour_begins_us(hour), hour_begins_us(hour + 1))
+        found: int = connection.execute(sql, (*bounds, *values)).fetchone()[0]
+        return found
+    ends = [us for part in selection.parts for us in _ends(connection, part, function)]
+    return (min if function == "min" else max)(ends)
+
+
+def _ends(connection: sqlite3.Connection, part: Part, function: str) -> Iterator[int]:
+    """The first or last effective start of each range of an index that makes up a part of few names, or of all."""
+    if part.names is None:
+        index, names = "execution_status_started WHERE", [()]
+    else:
+        index, names = "execution_name_started WHERE name_id = ? AND", [(name_id,) for name_id in part.names]
+    sql = f"SELECT {function}(effective_us) FROM execution INDEXED BY {index} status = ?"
+    for name in names:
+        for status in part.statuses:
+            (found,) = connection.execute(sql, (*name, status)).fetchone()
+            if found is not None:
+                yield found
+
+
+def _buckets(
+    connection: sqlite3.Connection, selection: Selection, starts: list[int], span: tuple[int, int]
+) -> list[Bucket]:
+    """The counts between each start and the next, inside the span."""
+    cuts = [span[0], *starts[1:], span[1] + 1]
+    counts = {
+        status.value: _counts(connection, selection.only((STATUS_CODES[status],)), cuts) for status in STATUSES
+    }
+    return [
+        {
+            "start_at": instant_text(start_us) or "",
+            "runs": sum(runs[place] for runs in counts.values()),
+            "by_status": {status: runs[place] for status, runs in counts.items()},
+        }
+        for place, start_us in enumerate(starts)
+    ]
+
+
+def _counts(connection: sqlite3.Connection, selection: Selection, cuts: list[int]) -> list[int]:
+    """The executions of a selection between each cut and the next."""
+    before = [0] * len(cuts)
+    for part in selection.parts:
+        if part.names is not None and len(part.names) <= FEW_NAMES and part.total <= COUNTED_DIRECTLY:
+            moments = sorted(_moments(connection, part))
+            counted = [bisect_left(moments, cut) for cut in cuts]
+        else:
+            counted = [count_before(connection, part, cut) for cut in cuts]
+        before = [one + other for one, other in zip(before, counted, strict=True)]
+    return [later - earlier for earlier, later in pairwise(before)]
+
+
+def _moments(connection: sqlite3.Connection, part: Part) -> Iterator[int]:
+    """Every effective start of a small part of few names."""
+    names = sorted(part.names or ())
+    sql = f"""
+    SELECT effective_us FROM execution INDEXED BY execution_name_started
+    WHERE name_id IN ({marks(names)}) AND status IN ({",".join(map(str, part.statuses))})
+    """
+    return (us for (us,) in connection.execute(sql, names))

@@ -1,0 +1,236 @@
+"""The state of every job, kept true by the change log and the clock.
+
+The first question reads a few index entries of each job. Afterwards only three things can change a state, and each
+costs what it touches: a commit (the change log names the job), the time (a heap of deadlines: when a job becomes
+late, when a run exceeds its timeout), and a process that dies (the few processes with open executions are looked at).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from dataclasses import replace
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, NamedTuple
+
+from jobstore.engine.counters import in_chunks
+from jobstore.engine.fires import unit_of
+from jobstore.engine.histories import NO_HISTORY, fetch_histories, fetch_newest, marks
+from jobstore.language.instants import MICROSECONDS
+from jobstore.language.models import STATUS_CODES
+from jobstore.language.states import ATTENTION, STATES, Facts, state_of
+from jobstore.storage.processes import OWNER_COLUMNS, Owner, is_gone
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection, Iterable, Iterator
+
+    from jobstore.engine.fires import Fires
+    from jobstore.engine.histories import Newest, Rates
+    from jobstore.language.states import State
+
+
+NEWEST_REMEMBERED = 1_000
+"""Jobs whose newest executions are kept, some kilobytes each."""
+
+
+class Key(NamedTuple):
+    """A job's place in attention order: its state's rank, since when, its name; and its number."""
+
+    rank: int
+    since_us: int
+    name: str
+    number: int
+
+    @property
+    def state(self) -> State:
+        """The state."""
+        return STATES[self.rank]
+
+
+class Standings:
+    """The state of all jobs as of the last question."""
+
+    def __init__(self, connection: sqlite3.Connection, fires: Fires) -> None:
+        self._fires = fires
+        self._facts: dict[int, Facts] = {}
+        self._names: dict[int, str] = {}
+        self._keys: dict[int, Key] = {}
+        self.order: list[Key] = []
+        """All jobs in attention order; not to be changed by others."""
+        self._deadlines: list[tuple[int, int]] = []
+        self._now_us: int | None = None
+        self._orphans = Orphans()
+        self._newest: OrderedDict[int, Newest] = OrderedDict()
+        self._rates: dict[int, Rates] = {}
+        self._stale_jobs: set[int] = set()
+        self._stale_names: set[int] = set()
+        self._read(connection, None)
+
+    def touch(self, job_numbers: Iterable[int], name_ids: Iterable[int], execution_ids: Iterable[int]) -> None:
+        """Take in what the change log names; it is read when somebody asks."""
+        self._stale_jobs.update(job_numbers)
+        self._stale_names.update(name_ids)
+        self._orphans.touch(execution_ids)
+
+    def refresh(self, connection: sqlite3.Connection, now_us: int) -> None:
+        """Bring every state up to this snapshot and this moment."""
+        for some in in_chunks(self._stale_names):
+            sql = f"SELECT job_number FROM job_name WHERE name_id IN ({marks(some)})"
+            self._stale_jobs.update(number for (number,) in connection.execute(sql, some))
+        changed = self._stale_jobs
+        self._stale_jobs, self._stale_names = set(), set()
+        for some in in_chunks(changed):
+            self._forget(some)
+            self._read(connection, some)
+        moved = changed | self._orphans.refresh(connection)
+        if self._now_us is None or now_us < self._now_us:
+            self._place_all(now_us)
+        else:
+            moved.update(self._passed(now_us))
+            self._place(moved, now_us)
+        self._now_us = now_us
+
+    def key(self, number: int) -> Key:
+        """A job's place."""
+        return self._keys[number]
+
+    def keys(self, numbers: Collection[int]) -> list[Key]:
+        """Some jobs in attention order."""
+        return sorted(self._keys[number] for number in numbers)
+
+    def facts(self, number: int) -> Facts:
+        """What the state of a job was told from."""
+        return self._facts[number]
+
+    def newest(self, connection: sqlite3.Connection, numbers: list[int]) -> dict[int, Newest]:
+        """The newest executions of some jobs."""
+        missing = [number for number in numbers if number not in self._newest]
+        self._newest.update(fetch_newest(connection, missing))
+        found = {number: self._newest[number] for number in numbers}
+        while len(self._newest) > NEWEST_REMEMBERED:
+            self._newest.popitem(last=False)
+        return found
+
+    def rates(self, connection: sqlite3.Connection, numbers: list[int]) -> dict[int, Rates]:
+        """The rates of these jobs at least; the first call reads a hundred executions of each."""
+        missing = [number for number in numbers if number not in self._rates]
+        for some in in_chunks(missing):
+            self._rates.update((number, newest.rates) for number, newest in fetch_newest(connection, some).items())
+        return self._rates
+
+    def _forget(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._facts.pop(number, None)
+            self._newest.pop(number, None)
+            self._rates.pop(number, None)
+
+    def _read(self, connection: sqlite3.Connection, numbers: list[int] | None) -> None:
+        """The facts of some jobs, or of all, as far as the file knows them."""
+        histories = fetch_histories(connection, numbers)
+        where = "" if numbers is None else f"WHERE number IN ({marks(numbers)})"
+        rows = connection.execute(f"{_JOBS} {where} ORDER BY schedule, 2", numbers or ())
+        for number, changed_us, name, timeout_seconds, *timing in rows:
+            unit = unit_of(*timing)
+            self._names[number] = name
+            self._facts[number] = Facts(
+                is_enabled=bool(timing[2]),
+                timeout_us=None if timeout_seconds is None else timeout_seconds * MICROSECONDS,
+                created_us=timing[6],
+                changed_us=changed_us,
+                last_run_us=timing[5],
+                due_us=self._fires.first_after(unit, changed_us),
+                gone_us=None,
+                **(histories.get(number) or NO_HISTORY)._asdict(),
+            )
+
+    def _passed(self, now_us: int) -> Iterator[int]:
+        """The jobs whose state the time may have changed since the last question."""
+        while self._deadlines and self._deadlines[0][0] <= now_us:
+            yield heappop(self._deadlines)[1]
+
+    def _place(self, numbers: Iterable[int], now_us: int) -> None:
+        for number in numbers:
+            old = self._keys.pop(number, None)
+            if old is not None:
+                del self.order[bisect_left(self.order, old)]
+            if number in self._facts:
+                key, deadline_us = self._judged(number, now_us)
+                insort(self.order, key)
+                if deadline_us is not None:
+                    heappush(self._deadlines, (deadline_us, number))
+
+    def _place_all(self, now_us: int) -> None:
+        """All anew: the first time, and where the clock was set back."""
+        self._keys.clear()
+        judged = [self._judged(number, now_us) for number in self._facts]
+        self.order = sorted(key for key, _ in judged)
+        self._deadlines = [(deadline_us, key.number) for key, deadline_us in judged if deadline_us is not None]
+        heapify(self._deadlines)
+
+    def _judged(self, number: int, now_us: int) -> tuple[Key, int | None]:
+        facts = self._facts[number]
+        gone_us = self._orphans.oldest_us(number)
+        if gone_us is not None:
+            facts = replace(facts, gone_us=gone_us)
+        state, since_us = state_of(facts, now_us)
+        key = self._keys[number] = Key(ATTENTION[state], since_us, self._names[number], number)
+        return key, facts.next_change_us(now_us)
+
+
+class Orphans:
+    """RUNNING executions whose process is gone: nothing in the file says so, and no commit tells."""
+
+    def __init__(self) -> None:
+        self._gone: set[tuple[int, Owner]] = set()
+        self._runs: dict[int, tuple[int, int]] = {}
+        self._oldest_us: dict[int, int] = {}
+        self._touched: set[int] = set()
+
+    def touch(self, execution_ids: Iterable[int]) -> None:
+        """Executions that have changed; what is no orphan stays none, since its process was alive to change it."""
+        self._touched.update(self._runs.keys() & execution_ids)
+
+    def oldest_us(self, job_number: int) -> int | None:
+        """The start of a job's oldest orphan."""
+        return self._oldest_us.get(job_number)
+
+    def refresh(self, connection: sqlite3.Connection) -> set[int]:
+        """Look at the processes with open executions; the jobs whose orphans have changed."""
+        before = self._oldest_us
+        for execution_id in self._touched:
+            del self._runs[execution_id]
+        found = [(row[0], Owner(*row[1:])) for row in connection.execute(_PROCESSES)]
+        gone = {(key, owner) for key, owner in found if (key, owner) in self._gone or is_gone(owner)}
+        keys = [key for key, _ in gone - self._gone]
+        if keys or self._touched:
+            self._read(connection, keys)
+        self._gone, self._touched = gone, set()
+        return {number for number, _ in before.items() ^ self._oldest_us.items()}
+
+    def _read(self, connection: sqlite3.Connection, process_ids: list[int]) -> None:
+        """The running executions of processes that are newly gone, and those of the touched that still run."""
+        for column, keys in (("started_by", process_ids), ("id", list(self._touched))):
+            for some in inin_chunks(keys):
+                for execution_id, *run in connection.execute(_RUNS_OF.format(column=column, marks=marks(some)), some):
+                    self._runs[execution_id] = (run[0], run[1])
+        self._oldest_us = {}
+        for number, start_us in self._runs.values():
+            self._oldest_us[number] = min(start_us, self._oldest_us.get(number, start_us))
+
+
+_PROCESSES = f"SELECT process_id, {OWNER_COLUMNS} FROM process AS p"
+_RUNS_OF = f"""
+SELECT e.id, n.job_number, e.effective_us
+FROM execution AS e JOIN job_name AS n USING (name_id)
+WHERE e.status = {STATUS_CODES["RUNNING"]} AND e.{{column}} IN ({{marks}})
+"""
+
+_JOBS = """
+SELECT number, max(updated_us, created_us, coalesce(last_run_us, created_us)), name, timeout_seconds,
+    schedule, interval_seconds, enabled, anchor_us, next_run_us, last_run_us, created_us
+FROM job
+"""
+"""A start moves ``updated_us``, too, so the second column is when a job was created, changed or started last.
+
+In this order, jobs of one expression follow each other from the earliest on, and share what is computed."""
