@@ -37,8 +37,11 @@ from jobstore.language.errors import (
 from jobstore.language.models import (
     ExecutionDocument,
     ExecutionPage,
+    HistogramDocument,
     JobDocument,
     JobPage,
+    JobStateDocument,
+    JobStatePage,
     Pagination,
     ScheduleType,
     StatsDocument,
@@ -48,7 +51,17 @@ from jobstore.language.models import (
 if TYPE_CHECKING:
     from jobstore.http.client import connect
     from jobstore.language.schemas import Execution, Job
-    from jobstore.queries import Queries, get_job, get_job_executions, job_stats, list_job_executions, list_jobs
+    from jobstore.queries import (
+        Queries,
+        execution_histogram,
+        get_execution,
+        get_job,
+        get_job_executions,
+        job_stats,
+        list_job_executions,
+        list_job_states,
+        list_jobs,
+    )
     from jobstore.recording.prune import Retention
     from jobstore.recording.recorder import Recorder
     from jobstore.store import JobStore, open  # noqa: A004 - read as jobstore.open
@@ -64,6 +77,7 @@ __all__ = [
     "ExecutionDocument",
     "ExecutionPage",
     "Forbidden",
+    "HistogramDocument",
     "InternalError",
     "InvalidParameter",
     "InvalidRecord",
@@ -71,6 +85,8 @@ __all__ = [
     "Job",
     "JobDocument",
     "JobPage",
+    "JobStateDocument",
+    "JobStatePage",
     "JobStore",
     "JobStoreError",
     "MethodNotAllowed",
@@ -98,11 +114,14 @@ __all__ = [
     "check",
     "connect",
     "dump",
+    "execution_histogram",
     "export",
+    "get_execution",
     "get_job",
     "get_job_executions",
     "job_stats",
     "list_job_executions",
+    "list_job_states",
     "list_jobs",
     "load",
     "open",
@@ -119,11 +138,14 @@ _LATE = {
     "check": "jobstore.transfer.backup",
     "connect": "jobstore.http.client",
     "dump": "jobstore.transfer.dump",
+    "execution_histogram": "jobstore.queries",
     "export": "jobstore.transfer.export",
+    "get_execution": "jobstore.queries",
     "get_job": "jobstore.queries",
     "get_job_executions": "jobstore.queries",
     "job_stats": "jobstore.queries",
     "list_job_executions": "jobstore.queries",
+    "list_job_states": "jobstore.queries",
     "list_jobs": "jobstore.queries",
     "load": "jobstore.transfer.dump",
     "open": "jobstore.store",

@@ -10,10 +10,13 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from jobstore.language.parameters import (
+    EXECUTION_HISTOGRAM,
+    GET_EXECUTION,
     GET_JOB,
     GET_JOB_EXECUTIONS,
     JOB_STATS,
     LIST_JOB_EXECUTIONS,
+    LIST_JOB_STATES,
     LIST_JOBS,
 )
 
@@ -21,7 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
-    from jobstore.language.models import ExecutionPage, JobDocument, JobPage, StatsDocument
+    from jobstore.language.models import (
+        ExecutionDocument,
+        ExecutionPage,
+        HistogramDocument,
+        JobDocument,
+        JobPage,
+        JobStatePage,
+        StatsDocument,
+    )
     from jobstore.language.query import Query
 
     Instant = datetime | str
@@ -187,9 +198,104 @@ class Queries(ABC):
         document: StatsDocument = self.answer(query)
         return document
 
+    def get_execution(self, execution_id: str | int) -> ExecutionDocument:
+        """One execution.
+
+        Args:
+            execution_id: its ``id``, as text or int.
+
+        Raises:
+            NotFound: there is no such execution.
+            InvalidParameter: what came can be no id.
+            StoreError: the store cannot be read.
+        """
+        document: ExecutionDocument = self.answer(GET_EXECUTION.query({"execution_id": execution_id}))
+        return document
+
+    def list_job_states(
+        self,
+        search: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+        order_by: str = "attention",
+        order_desc: bool = False,
+        state: str | Collection[str] | None = None,
+        job_type: str | None = None,
+        job_category: str | None = None,
+        lang: str = "en",
+    ) -> JobStatePage:
+        """A page of jobs with their state, most urgent first, and how many jobs are in each state.
+
+        The states are `lost`, `late`, `failing`, `running`, `waiting`, `new`, `ok` and `disabled`; ``docs/states.md``
+        says what each means. Rates and percentiles (milliseconds) are over the job's newest 100 finished executions.
+        The counts beside ``pagination`` are under the same search, type and category, whatever ``state`` selects.
+
+        Args:
+            search: a literal part of the name, the type or the category; case, width and blanks around it do not count.
+            limit: jobs on the page, 1 to 1000.
+            offset: jobs passed over before it.
+            order_by: `attention` (the states as above, in each the oldest ``since``, then the name), `name`,
+                `next_run_at`, `last_run_at`, `success_rate` or `p95_ms`; nulls come last, ties go by number.
+            order_desc: the other direction.
+            state: one state or several.
+            job_type: exactly this type.
+            job_category: exactly this category.
+            lang: the language of ``schedule_text``, `en` or `zh`.
+
+        Raises:
+            InvalidParameter: a parameter breaks its rule.
+            StoreError: the store cannot be read.
+        """
+        query = LIST_JOB_STATES.query({
+            "search": search, "limit": limit, "offset": offset, "order_by": order_by, "order_desc": order_desc,
+            "state": state, "job_type": job_type, "job_category": job_category, "lang": lang,
+        })  # fmt: skip
+        page: JobStatePage = self.answer(query)
+        return page
+
+    def execution_histogram(
+        self,
+        job_id: str | int | None = None,
+        search: str | None = None,
+        status: str | Collection[str] | None = None,
+        before: Instant | None = None,
+        after: Instant | None = None,
+        bucket: str = "auto",
+        timezone: str = "UTC",
+    ) -> HistogramDocument:
+        """Exact counts of executions by hour or by day, oldest first, empty buckets included.
+
+        An execution counts where its effective start lies. Without ``after`` the first bucket is that of the first
+        execution counted, without ``before`` the last one that of the last; buckets at the edges count only what
+        lies inside the window.
+
+        Args:
+            job_id: the job's name or number; all jobs without it.
+            search: as in `list_job_executions`, or with ``job_id`` as in `get_job_executions`.
+            status: one status or several.
+            before: latest effective start, inclusive.
+            after: earliest effective start, inclusive.
+            bucket: `1h`, `1d`, or `auto`: hours where at most 400 of them are needed, else days.
+            timezone: the IANA name of the zone whose midnights and whole hours begin the buckets.
+
+        Raises:
+            NotFound: there is no such job.
+            InvalidParameter: a parameter breaks its rule, or there would be more than 400 buckets.
+            StoreError: the store cannot be read.
+        """
+        query = EXECUTION_HISTOGRAM.query({
+            "job_id": job_id, "search": search, "status": status, "before": before, "after": after, "bucket": bucket,
+            "timezone": timezone,
+        })  # fmt: skip
+        document: HistogramDocument = self.answer(query)
+        return document
+
 
 list_jobs = Queries.list_jobs
 get_job = Queries.get_job
 list_job_executions = Queries.list_job_executions
 get_job_executions = Queries.get_job_executions
 job_stats = Queries.job_stats
+get_execution = Queries.get_execution
+list_job_states = Queries.list_job_states
+execution_histogram = Queries.execution_histogram

@@ -8,12 +8,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jobstore.engine import executions, jobs, stats
+from jobstore.engine import executions, histogram, jobs, states, stats
 from jobstore.engine.fires import Fires
 from jobstore.engine.memory import Memory
 from jobstore.language.errors import JobStoreError, StoreCorrupt, StoreUnreadable
 from jobstore.language.instants import instant_us
-from jobstore.language.query import ExecutionsQuery, JobExecutionsQuery, JobQuery, JobsQuery, Query, StatsQuery
+from jobstore.language.query import (
+    ExecutionQuery,
+    ExecutionsQuery,
+    HistogramQuery,
+    JobExecutionsQuery,
+    JobQuery,
+    JobsQuery,
+    JobStatesQuery,
+    Query,
+    StatsQuery,
+)
 from jobstore.queries import Queries
 from jobstore.storage.connection import driver_errors, open_reader
 from jobstore.storage.forking import tell_of_forks
@@ -181,6 +191,9 @@ _ANSWERS: Mapping[type[Query], Callable[[sqlite3.Connection, Memory, Any, int], 
     ExecutionsQuery: executions.list_executions,
     JobExecutionsQuery: executions.list_executions_of_job,
     StatsQuery: stats.job_stats,
+    ExecutionQuery: executions.get_execution,
+    JobStatesQuery: states.list_job_states,
+    HistogramQuery: histogram.execution_histogram,
 }
 """What answers each query: a function of the connection, what is remembered, the query and now, in microseconds."""
 

@@ -89,6 +89,29 @@ _TABLE: Final = (
         "finished runs), duration_ms (average, p50, p95, max), last_success_at and last_failure_at; "
         f"null where there are no runs to tell from. {_TIMES}",
     ),
+    Tool(
+        "datahub_get_execution",
+        "Get one execution",
+        params.GET_EXECUTION,
+        "Returns all of it: status, times, the whole error, result, parameters_snapshot and trace_id. "
+        f"A wrong id is the error NOT_FOUND. {_TIMES}",
+    ),
+    Tool(
+        "datahub_list_job_states",
+        "List which jobs are in trouble",
+        params.LIST_JOB_STATES,
+        'Use it first for "is anything wrong": "states" counts the jobs in each state, and '
+        'state=["lost", "late", "failing"] lists those that need somebody. since says since when a job is in its state '
+        "(for late, when it should have run), failures_in_a_row how often it failed, last is its newest execution with "
+        f"the error. success_rate, p50_ms and p95_ms are over its newest 100 finished executions. {_PAGES} {_TIMES}",
+    ),
+    Tool(
+        "datahub_get_execution_histogram",
+        "Count executions over time",
+        params.EXECUTION_HISTOGRAM,
+        'Use it for "when" and "since when": buckets by hour or day with runs and by_status. Give after and before; '
+        "start_at is the beginning of a bucket in UTC, and days begin at midnight of timezone.",
+    ),
 )
 
 TOOLS: Final[Mapping[str, Tool]] = MappingProxyType({tool.name: tool for tool in _TABLE})

@@ -1,4 +1,4 @@
-"""The two queries over executions, step by step: resolve, count, choose a path, fetch."""
+"""The queries over executions; a list step by step: resolve, count, choose a path, fetch."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from jobstore.engine.selection import select_all, select_of_job
 from jobstore.engine.started import page_ids
 from jobstore.engine.traces import page_ids_of_trace
 from jobstore.engine.window import count_selected
+from jobstore.language.errors import NotFound
 from jobstore.language.models import pagination
 from jobstore.storage.documents import execution_document
-from jobstore.storage.rows import KeyQuery, fetch_executions, fetch_executions_of
+from jobstore.storage.rows import KeyQuery, fetch_execution, fetch_executions, fetch_executions_of
 
 if TYPE_CHECKING:
     import sqlite3
 
     from jobstore.engine.memory import Memory
     from jobstore.engine.selection import Selection
-    from jobstore.language.models import ExecutionPage
-    from jobstore.language.query import ExecutionsQuery, JobExecutionsQuery
+    from jobstore.language.models import ExecutionDocument, ExecutionPage
+    from jobstore.language.query import ExecutionQuery, ExecutionsQuery, JobExecutionsQuery
 
 
 def list_executions(
@@ -37,6 +38,16 @@ def list_executions_of_job(
     """A page of the history of one job, under all the names it had."""
     number = memory.job_number(connection, query.job_id)
     return _page(connection, memory, query, select_of_job(connection, memory, query, number))
+
+
+def get_execution(
+    connection: sqlite3.Connection, _memory: Memory, query: ExecutionQuery, _now_us: int
+) -> ExecutionDocument:
+    """One execution: one row lookup."""
+    row = fetch_execution(connection, query.execution_id.number or 0)
+    if row is None:
+        raise NotFound(f"Execution not found: {query.execution_id.text}")
+    return execution_document(row)
 
 
 def _page(

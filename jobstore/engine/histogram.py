@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from jobstore.language.query import HistogramQuery
 
 
-def execution_histogram(connection: sqlite3.Connection, memory: Memory, query: HistogramQuery) -> HistogramDocument:
+def execution_histogram(
+    connection: sqlite3.Connection, memory: Memory, query: HistogramQuery, _now_us: int
+) -> HistogramDocument:
     """The executions that a selection holds, by hour or day and by status."""
     if query.job_id is None:
         selection = select_all(connection, memory, query)
@@ -76,14 +78,12 @@ def _extreme(connection: sqlite3.Connection, selection: Selection, function: str
 
 def _ends(connection: sqlite3.Connection, part: Part, function: str) -> Iterator[int]:
     """The first or last effective start of each range of an index that makes up a part of few names, or of all."""
-    if part.names is None:
-        index, names = "execution_status_started WHERE", [()]
-    else:
-        index, names = "execution_name_started WHERE name_id = ? AND", [(name_id,) for name_id in part.names]
+    index = "execution_status_started WHERE" if part.names is None else "execution_name_started WHERE name_id = ? AND"
     sql = f"SELECT {function}(effective_us) FROM execution INDEXED BY {index} status = ?"
-    for name in names:
+    keys: list[tuple[int, ...]] = [()] if part.names is None else [(name_id,) for name_id in part.names]
+    for key in keys:
         for status in part.statuses:
-            (found,) = connection.execute(sql, (*name, status)).fetchone()
+            (found,) = connection.execute(sql, (*key, status)).fetchone()
             if found is not None:
                 yield found
 
@@ -93,9 +93,7 @@ def _buckets(
 ) -> list[Bucket]:
     """The counts between each start and the next, inside the span."""
     cuts = [span[0], *starts[1:], span[1] + 1]
-    counts = {
-        status.value: _counts(connection, selection.only((STATUS_CODES[status],)), cuts) for status in STATUSES
-    }
+    counts = {status.value: _counts(connection, selection.only((STATUS_CODES[status],)), cuts) for status in STATUSES}
     return [
         {
             "start_at": instant_text(start_us) or "",

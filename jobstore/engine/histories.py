@@ -207,7 +207,13 @@ _NEWEST = " UNION ALL ".join(
     f"""SELECT * FROM (
         SELECT id, {status}, effective_us FROM execution INDEXED BY execution_name_started
         WHERE name_id = :name AND status = {status} ORDER BY effective_us DESC, id DESC LIMIT {most})"""
-    for status, most in ((_SUCCESS, RATED), (_FAILURE, RATED), (_TIMEOUT, RATED), (_RUNNING, RECENT), (_PENDING, RECENT))
+    for status, most in (
+        (_SUCCESS, RATED),
+        (_FAILURE, RATED),
+        (_TIMEOUT, RATED),
+        (_RUNNING, RECENT),
+        (_PENDING, RECENT),
+    )
 )
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from jobstore.engine.counters import Counters
     from jobstore.engine.memory import Memory
     from jobstore.language.models import Status
-    from jobstore.language.query import ExecutionsQuery, JobRef
+    from jobstore.language.query import ExecutionsQuery, HistogramQuery, JobRef
+
+    SelectionQuery = ExecutionsQuery | HistogramQuery
 
 ALL_STATUSES = (0, 1, 2, 3, 4)
 
@@ -97,7 +99,7 @@ def find_job_number(connection: sqlite3.Connection, job_ref: JobRef) -> int:
     return number
 
 
-def select_all(connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery) -> Selection:
+def select_all(connection: sqlite3.Connection, memory: Memory, query: SelectionQuery) -> Selection:
     """What ``list_job_executions`` selects by search and status: one pass over the names for a new term."""
     wanted = _codes(query.status)
     if not query.needle:
@@ -111,7 +113,7 @@ def select_all(connection: sqlite3.Connection, memory: Memory, query: Executions
     )
 
 
-def select_of_job(connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, job_number: int) -> Selection:
+def select_of_job(connection: sqlite3.Connection, memory: Memory, query: SelectionQuery, job_number: int) -> Selection:
     """What ``get_job_executions`` selects: there a term means statuses alone."""
     wanted = _codes(query.status)
     if query.needle:

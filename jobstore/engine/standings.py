@@ -211,7 +211,7 @@ class Orphans:
     def _read(self, connection: sqlite3.Connection, process_ids: list[int]) -> None:
         """The running executions of processes that are newly gone, and those of the touched that still run."""
         for column, keys in (("started_by", process_ids), ("id", list(self._touched))):
-            for some in inin_chunks(keys):
+            for some in in_chunks(keys):
                 for execution_id, *run in connection.execute(_RUNS_OF.format(column=column, marks=marks(some)), some):
                     self._runs[execution_id] = (run[0], run[1])
         self._oldest_us = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from jobstore.engine.histories import count_failures
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 def list_job_states(connection: sqlite3.Connection, memory: Memory, query: JobStatesQuery, now_us: int) -> JobStatePage:
     """A page of states: order and counts from memory, then a few row lookups for each job on the page."""
     standings = memory.standings(connection, now_us)
-    found = memory.jobs(connection).matching(connection, query.jobs())
+    found = memory.jobs(connection).matching(connection, query.jobs)
     keys = standings.order if found is None else standings.keys(found.numbers)
     selected = keys
     if query.state is not None:
@@ -67,12 +68,9 @@ def _page(
         )
         return [of_number[number] for number in numbers]
     value = _order(connection, standings, query.order_by, selected)
-    present, absent = [], []
-    for key in selected:
-        compared = value(key)
-        (absent if compared is None else present).append((compared, key.number, key))
-    present.sort(key=lambda each: each[:2], reverse=query.order_desc)
-    absent.sort(key=lambda each: each[1], reverse=query.order_desc)
+    valued = [(value(key), key.number, key) for key in selected]
+    present = sorted([each for each in valued if each[0] is not None], reverse=query.order_desc)
+    absent = sorted([each for each in valued if each[0] is None], key=itemgetter(1), reverse=query.order_desc)
     return [key for _, _, key in (present + absent)[query.offset : end]]
 
 

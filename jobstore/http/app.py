@@ -180,7 +180,7 @@ class Query(Resource):
     def on_get(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
         """Parameters, then the store, then the answer."""
         if path and not path_is_text(request.env):
-            raise InvalidParameter("job_id must be percent-encoded UTF-8 in the path")
+            raise InvalidParameter(f"{next(iter(path))} must be percent-encoded UTF-8 in the path")
         pairs = list(query_pairs(request.env))
         query = self._operation.from_text([*path.items(), *pairs])
         document = self._source.get().answer(query)

@@ -210,14 +210,14 @@ def _target(query: Query) -> str:
     operation = operation_of(query)
     route = _ROUTES[operation.name]
     given = operation.to_text(query)
-    path = route.template.format_map({name: _piece(given.pop(name)) for name in route.path_parameters})
+    path = route.template.format_map({name: _piece(name, given.pop(name)) for name in route.path_parameters})
     return f"{path}?{urlencode(given)}" if given else path
 
 
-def _piece(name: str) -> str:
-    """A job's name as one piece of a path."""
+def _piece(parameter: str, name: str) -> str:
+    """A job's name or an execution's id as one piece of a path."""
     if "/" in name or name in _NO_NAMES:
-        raise NotFound(f"Job not found: {name}")
+        raise NotFound(f"{'Job' if parameter == 'job_id' else 'Execution'} not found: {name}")
     return quote(name, safe="")
 
 

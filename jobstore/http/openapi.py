@@ -26,7 +26,16 @@ from jobstore.language.errors import (
     Unauthorized,
 )
 from jobstore.language.parameters import Kind, Parameter
-from jobstore.language.schemas import Error, Execution, ExecutionPage, Job, JobPage, Stats
+from jobstore.language.schemas import (
+    Error,
+    Execution,
+    ExecutionPage,
+    Histogram,
+    Job,
+    JobPage,
+    JobStatePage,
+    Stats,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,7 +43,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-_MODELS: Final = (Job, JobPage, Execution, ExecutionPage, Stats, Error)
+_MODELS: Final = (Job, JobPage, Execution, ExecutionPage, Stats, JobStatePage, Histogram, Error)
 _PERMISSION_LINE: Final = f"A token needs the permission `{READ_JOBS}`.\n"
 _DESCRIPTION: Final = f"""\
 Read-only access to scheduled jobs and their execution history.
@@ -138,7 +147,7 @@ def _answer(route: Route) -> Json:
 
 def _fault_references(route: Route) -> Json:
     names = {"400": "InvalidParameter", "401": "Unauthorized", "403": "Forbidden"}
-    if any(each.kind is Kind.JOB_REF for each in route.operation.parameters):
+    if any(each.kind in {Kind.JOB_REF, Kind.EXECUTION_REF} for each in route.operation.parameters):
         names["404"] = "NotFound"
     names |= {"413": "ResponseTooLarge", "500": "InternalError", "503": "StoreError"}
     return {status: {"$ref": f"#/components/responses/{name}"} for status, name in names.items()}
@@ -190,9 +199,13 @@ def _parameter(parameter: Parameter, route: Route) -> Json:
 
 
 def _schema(parameter: Parameter, *, in_path: bool) -> Json:
+    if in_path:
+        return _IN_PATH[parameter.kind]
     schema = _TEXT_SCHEMAS.get(parameter.kind) or parameter.json_schema()
-    if parameter.kind is Kind.JOB_REF:
-        schema = _JOB_IN_PATH if in_path else _JOB_IN_QUERY
+    if parameter.kind is Kind.CHOICES:
+        # The list alone: one word is a list of one.
+        words = {"$ref": f"#/components/schemas/{parameter.name.title()}"}
+        schema = {"type": "array", "minItems": 1, "items": words}
     told = {name: rule for name, rule in schema.items() if name not in {"description", "examples"}}
     return told if parameter.default is None else {**told, "default": parameter.default}
 
@@ -212,9 +225,13 @@ _CLOCK = f"[T ]{_HOUR}:{_MINUTE}(?::{_MINUTE}(?:\\.[0-9]{{1,9}})?)?(?:Z|[+ -]{_H
 INSTANT_PATTERN: Final = f"^{_DAY}(?:{_CLOCK})?$"
 """Which text is a time: only that it stays in the years 1 to 9999 when its offset is taken away, no pattern can say."""
 
-_STATUS: Final[Json] = {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Status"}}
+_IN_PATH: Final = {
+    Kind.JOB_REF: _JOB_IN_PATH,
+    # One character more than a store's ids have, so that numbers too large are asked for, too.
+    Kind.EXECUTION_REF: {"type": "string", "pattern": "^[0-9]{1,20}$"},
+}
 _TEXT_SCHEMAS: Final[Mapping[Kind, Json]] = {
-    Kind.CHOICES: _STATUS,
+    Kind.JOB_REF: _JOB_IN_QUERY,
     Kind.INSTANT: {"type": "string", "pattern": INSTANT_PATTERN},
 }
 
@@ -261,7 +278,7 @@ def _faults() -> Iterable[tuple[str, Json]]:
             f"The token lacks the permission {READ_JOBS}",
             ("WWW-Authenticate",),
         ),
-        (NotFound, "There is no such job.", "Job not found: invalid_job_name", ()),
+        (NotFound, "There is no such job or execution.", "Job not found: invalid_job_name", ()),
         (MethodNotAllowed, "The method would write.", "POST is not allowed here; this API is read-only", ("Allow",)),
         (
             ResponseTooLarge,

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from jobstore.language.parameters import (
+    EXECUTION_HISTOGRAM,
+    GET_EXECUTION,
     GET_JOB,
     GET_JOB_EXECUTIONS,
     JOB_STATS,
     LIST_JOB_EXECUTIONS,
+    LIST_JOB_STATES,
     LIST_JOBS,
     Operation,
 )
@@ -35,6 +38,9 @@ ROUTES: Final = (
     Route("/api/v1/jobs/{job_id}", GET_JOB, "Job"),
     Route("/api/v1/jobs/{job_id}/executions", GET_JOB_EXECUTIONS, "ExecutionPage"),
     Route("/api/v1/stats", JOB_STATS, "Stats"),
+    Route("/api/v1/executions/{execution_id}", GET_EXECUTION, "Execution"),
+    Route("/api/v1/states", LIST_JOB_STATES, "JobStatePage"),
+    Route("/api/v1/histogram", EXECUTION_HISTOGRAM, "Histogram"),
 )
 HEALTH: Final = "/healthz"
 DOCUMENT: Final = "/openapi.json"

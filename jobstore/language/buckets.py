@@ -25,7 +25,7 @@ _WALL_EPOCH: Final = EPOCH.replace(tzinfo=None)
 
 
 def bucket_starts(bucket: str, zone: str, first_us: int, last_us: int) -> tuple[str, list[int]]:
-    """The bucket's width, and where each bucket from the one that holds `first_us` to the one that holds `last_us` begins.
+    """The width, and the beginning of each bucket from the one with `first_us` in it to the one with `last_us` in it.
 
     >>> from datetime import UTC
     >>> from jobstore.language.instants import instant_text, instant_us

@@ -96,3 +96,51 @@ STATS: Final[Document] = {
     "last_failure_at": "2026-01-14T22:00:00Z",
 }
 """Ours: the seed has no numbers."""
+
+JOB_STATE_PAGE: Final[Document] = {
+    "data": [
+        {
+            "job_id": "2",
+            "name": "sync_symbols_all",
+            "description": "Sync trading symbols from all exchanges",
+            "job_type": "symbol",
+            "job_category": "sync",
+            "state": "failing",
+            "since": "2026-01-15T00:00:00Z",
+            "failures_in_a_row": 1,
+            "schedule": "0 0 * * *",
+            "schedule_text": "At 00:00",
+            "next_run_at": "2026-01-16T00:00:00Z",
+            "last": EXECUTION_PAGE["data"][1],
+            "recent": [
+                {"id": "12001", "status": "SUCCESS", "started_at": "2026-01-14T00:00:00Z", "duration_ms": 58000},
+                {"id": "12344", "status": "FAILURE", "started_at": "2026-01-15T00:00:00Z", "duration_ms": 60000},
+            ],
+            "success_rate": 0.5,
+            "p50_ms": 58000,
+            "p95_ms": 60000,
+        }
+    ],
+    "pagination": {"page": 1, "page_size": 50, "total": 1, "total_pages": 1, "has_next": False, "has_prev": False},
+    "states": {
+        "lost": 0, "late": 0, "failing": 1, "running": 1, "waiting": 0, "new": 0, "ok": 13, "disabled": 0,
+    },
+}  # fmt: skip
+HISTOGRAM: Final[Document] = {
+    "bucket": "1d",
+    "timezone": "Asia/Shanghai",
+    "after": "2026-01-13T16:00:00Z",
+    "before": "2026-01-15T15:59:59Z",
+    "buckets": [
+        {
+            "start_at": "2026-01-13T16:00:00Z",
+            "runs": 24,
+            "by_status": {"PENDING": 0, "RUNNING": 0, "SUCCESS": 24, "FAILURE": 0, "TIMEOUT": 0},
+        },
+        {
+            "start_at": "2026-01-14T16:00:00Z",
+            "runs": 18,
+            "by_status": {"PENDING": 0, "RUNNING": 1, "SUCCESS": 16, "FAILURE": 1, "TIMEOUT": 0},
+        },
+    ],
+}

@@ -54,6 +54,7 @@ EXECUTION_FIELDS = (
     "id", "job_id", "job_name", "status", "started_at", "completed_at", "duration_ms", "result", "error",
     "trace_id", "worker_id", "parameters_snapshot", "created_at",
 )  # fmt: skip
+STATE_ORDERS = ("attention", "name", "next_run_at", "last_run_at", "success_rate", "p95_ms")
 JOB_ORDERS = tuple(field for field in JOB_FIELDS if field != "parameters")
 EXECUTION_ORDERS = tuple(field for field in EXECUTION_FIELDS if field not in {"result", "error", "parameters_snapshot"})
 

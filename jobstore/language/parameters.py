@@ -12,25 +12,40 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Generic, TypeVar
 
+from jobstore.language.buckets import BUCKETS
 from jobstore.language.errors import InvalidParameter, shown
 from jobstore.language.fields import LABEL_CHARACTERS, NAME_CHARACTERS
-from jobstore.language.models import EXECUTION_ORDERS, JOB_ORDERS, KNOWN_JOB_CATEGORIES, KNOWN_JOB_TYPES, STATUSES
+from jobstore.language.models import (
+    EXECUTION_ORDERS,
+    JOB_ORDERS,
+    KNOWN_JOB_CATEGORIES,
+    KNOWN_JOB_TYPES,
+    STATE_ORDERS,
+    STATUSES,
+)
 from jobstore.language.query import (
+    ExecutionQuery,
     ExecutionsQuery,
+    HistogramQuery,
     JobExecutionsQuery,
     JobQuery,
     JobsQuery,
+    JobStatesQuery,
     Query,
     StatsQuery,
 )
 from jobstore.language.rules import LARGEST, Kind, Parameter, suggestion
+from jobstore.language.states import STATES
 
 __all__ = [
+    "EXECUTION_HISTOGRAM",
+    "GET_EXECUTION",
     "GET_JOB",
     "GET_JOB_EXECUTIONS",
     "JOB_STATS",
     "LIST_JOBS",
     "LIST_JOB_EXECUTIONS",
+    "LIST_JOB_STATES",
     "OPERATIONS",
     "Kind",
     "Operation",
@@ -194,6 +209,21 @@ def _exact(name: str, description: str, maximum: int, example: str) -> Parameter
     return Parameter(name, Kind.TEXT, description, minimum=1, maximum=maximum, example=example)
 
 
+_JOB_KINDS = (
+    _exact(
+        "job_type",
+        f"Exactly this job type, case and all: {', '.join(KNOWN_JOB_TYPES)}, or one of your own.",
+        NAME_CHARACTERS,
+        "kline",
+    ),
+    _exact(
+        "job_category",
+        f"Exactly this job category, case and all: {', '.join(KNOWN_JOB_CATEGORIES)}, or one of your own.",
+        NAME_CHARACTERS,
+        "sync",
+    ),
+)
+
 LIST_JOBS: Final = Operation(
     "list_jobs",
     "List the scheduled jobs: what runs, when, how often, the latest start and the next run. "
@@ -211,18 +241,7 @@ LIST_JOBS: Final = Operation(
             example="next_run_at",
         ),
         Parameter("order_desc", Kind.FLAG, "Whether the largest come first.", default=False, example=True),
-        _exact(
-            "job_type",
-            f"Exactly this job type, case and all: {', '.join(KNOWN_JOB_TYPES)}, or one of your own.",
-            NAME_CHARACTERS,
-            "kline",
-        ),
-        _exact(
-            "job_category",
-            f"Exactly this job category, case and all: {', '.join(KNOWN_JOB_CATEGORIES)}, or one of your own.",
-            NAME_CHARACTERS,
-            "sync",
-        ),
+        *_JOB_KINDS,
         Parameter("enabled", Kind.FLAG, "Only jobs that are switched on (true) or off (false).", example=True),
     ),
     JobsQuery,
@@ -244,6 +263,14 @@ _BEFORE = Parameter(
     "RFC 3339, or a date for its 00:00 UTC, so before=2026-01-15 leaves that day out.",
     example="2026-01-15T00:00:00Z",
 )
+_STATUS = Parameter(
+    "status",
+    Kind.CHOICES,
+    "Only executions with this outcome, or with one of several. What went wrong is FAILURE and TIMEOUT. "
+    "Exact, so better than search when the outcome is what matters.",
+    choices=STATUSES,
+    example="FAILURE",
+)
 _EXECUTION_TAIL = (
     _LIMIT,
     _OFFSET,
@@ -262,14 +289,7 @@ _EXECUTION_TAIL = (
     ),
     _BEFORE,
     _AFTER,
-    Parameter(
-        "status",
-        Kind.CHOICES,
-        "Only executions with this outcome, or with one of several. What went wrong is FAILURE and TIMEOUT. "
-        "Exact, so better than search when the outcome is what matters.",
-        choices=STATUSES,
-        example="FAILURE",
-    ),
+    _STATUS,
     _exact("trace_id", "Exactly this trace id, case and all.", LABEL_CHARACTERS, "abc123def456"),
 )  # fmt: skip
 
@@ -305,8 +325,106 @@ JOB_STATS: Final = Operation(
     StatsQuery,
 )
 
+GET_EXECUTION: Final = Operation(
+    "get_execution",
+    "Get one execution by its id.",
+    (
+        Parameter(
+            "execution_id",
+            Kind.EXECUTION_REF,
+            "The execution's id, as in the field `id` of an execution.",
+            required=True,
+            example="12345",
+        ),
+    ),
+    ExecutionQuery,
+)
+
+LIST_JOB_STATES: Final = Operation(
+    "list_job_states",
+    "List the jobs with their state (lost, late, failing, running, waiting, new, ok, disabled), most urgent first, "
+    "with their newest runs, success rate and durations, and count the jobs in each state. "
+    "Pages are bounded and carry the exact total.",
+    (
+        _search("Part of the job's name, type or category.", "kline"),
+        _LIMIT,
+        _OFFSET,
+        Parameter(
+            "order_by",
+            Kind.CHOICE,
+            "What to sort by. attention puts the most urgent state first, in it the oldest; for the rest ties go by "
+            "the job's number, and nulls come last.",
+            default="attention",
+            choices=STATE_ORDERS,
+            example="name",
+        ),
+        Parameter("order_desc", Kind.FLAG, "Whether the order is reversed.", default=False, example=True),
+        Parameter(
+            "state",
+            Kind.CHOICES,
+            "Only jobs in this state, or in one of several. What needs somebody is lost, late and failing.",
+            choices=STATES,
+            example="failing",
+        ),
+        *_JOB_KINDS,
+        Parameter(
+            "lang",
+            Kind.CHOICE,
+            "The language of schedule_text: English or Chinese.",
+            default="en",
+            choices=("en", "zh"),
+            example="zh",
+        ),
+    ),
+    JobStatesQuery,
+)
+
+EXECUTION_HISTOGRAM: Final = Operation(
+    "execution_histogram",
+    "Count executions by hour or by day and by status, of one job or of all, empty hours and days included. "
+    "Exact and cheap: better than adding up pages.",
+    (
+        Parameter("job_id", Kind.JOB_REF, "The job's name or number; all jobs without it.", example="sync_klines_1h"),
+        _search(
+            "Part of the job's name at that time, or a word for a status (failed, 失败); "
+            "with job_id, a word for a status.",
+            "failed",
+        ),
+        _STATUS,
+        _BEFORE,
+        _AFTER,
+        Parameter(
+            "bucket",
+            Kind.CHOICE,
+            "Count by hour (1h) or by day (1d); auto takes hours where at most 400 of them are needed. "
+            "More than 400 buckets are refused.",
+            default="auto",
+            choices=BUCKETS,
+            example="1d",
+        ),
+        Parameter(
+            "timezone",
+            Kind.TIMEZONE,
+            "The IANA name of the time zone whose midnights and whole hours begin the buckets.",
+            default="UTC",
+            example="Asia/Shanghai",
+        ),
+    ),
+    HistogramQuery,
+)
+
 OPERATIONS: Final[Mapping[str, Operation[Any]]] = {
-    operation.name: operation for operation in (LIST_JOBS, GET_JOB, LIST_JOB_EXECUTIONS, GET_JOB_EXECUTIONS, JOB_STATS)
+    operation.name: operation
+    for operation in (
+        LIST_JOBS,
+        GET_JOB,
+        LIST_JOB_EXECUTIONS,
+        GET_JOB_EXECUTIONS,
+        JOB_STATS,
+        GET_EXECUTION,
+        LIST_JOB_STATES,
+        EXECUTION_HISTOGRAM,
+    )
 }
 _OF_QUERY: Final = {operation.query_class: operation for operation in OPERATIONS.values()}
 

@@ -16,6 +16,7 @@ from jobstore.language.search import fold, statuses_meant
 
 if TYPE_CHECKING:
     from jobstore.language.models import Status
+    from jobstore.language.states import State
 
 _LARGEST_NUMBER: Final = 2**63 - 1
 
@@ -36,6 +37,23 @@ class JobRef:
         """
         number = int(name) if name.isascii() and name.isdigit() else None
         return cls(name, number if number is not None and number <= _LARGEST_NUMBER else None)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRef:
+    """How a caller named an execution; text that is no number names none."""
+
+    text: str
+    number: int | None
+
+    @classmethod
+    def of(cls, text: str) -> ExecutionRef:
+        """The reference that a text is.
+
+        >>> ExecutionRef.of("17").number, ExecutionRef.of("latest").number
+        (17, None)
+        """
+        return cls(text, JobRef.of(text).number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +154,62 @@ class StatsQuery(Query):
 
     def __post_init__(self) -> None:
         check_window(self.after_us, self.before_us)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionQuery(Query):
+    """`get_execution`."""
+
+    execution_id: ExecutionRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatesQuery(Query):
+    """`list_job_states`."""
+
+    search: Term
+    limit: int
+    offset: int
+    order_by: str
+    order_desc: bool
+    state: frozenset[State] | None
+    job_type: str | None
+    job_category: str | None
+    lang: str
+
+    @property
+    def jobs(self) -> JobsQuery:
+        """The jobs that it selects from."""
+        return JobsQuery(
+            search=self.search, limit=self.limit, offset=0, order_by="name", order_desc=False,
+            job_type=self.job_type, job_category=self.job_category, enabled=None,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistogramQuery(Query):
+    """`execution_histogram`; both bounds are inclusive."""
+
+    job_id: JobRef | None
+    search: Term
+    status: frozenset[Status] | None
+    before_us: int | None
+    after_us: int | None
+    bucket: str
+    timezone: str
+
+    def __post_init__(self) -> None:
+        check_window(self.after_us, self.before_us)
+
+    @property
+    def needle(self) -> str:
+        """The folded search term, "" for no search."""
+        return self.search.needle
+
+    @property
+    def meant(self) -> frozenset[Status]:
+        """The statuses that the search term means."""
+        return statuses_meant(self.search.needle)
 
 
 def check_window(after_us: int | None, before_us: int | None) -> None:

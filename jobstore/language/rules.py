@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from jobstore.language.errors import InvalidParameter, shown
+from jobstore.language.errors import InvalidParameter, InvalidRecord, shown
 from jobstore.language.fields import NAME_CHARACTERS, is_storable
 from jobstore.language.instants import BadInstant, instant_text, read_instant
-from jobstore.language.query import NO_TERM, JobRef, Term
+from jobstore.language.query import NO_TERM, ExecutionRef, JobRef, Term
 from jobstore.language.search import fold, normalise_term, statuses_meant
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class Kind(StrEnum):
 
     JOB_REF = "job_ref"
     """a job's name or number"""
+    EXECUTION_REF = "execution_ref"
+    """an execution's number"""
     TERM = "term"
     """a search term; blank means no search"""
     TEXT = "text"
@@ -44,6 +46,8 @@ class Kind(StrEnum):
     CHOICES = "choices"
     """one or several of a closed set of words"""
     INSTANT = "instant"
+    TIMEZONE = "timezone"
+    """the IANA name of a time zone"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,7 @@ _READERS: Final[Mapping[Kind, Callable[[str], object]]] = {
 }
 _WRITERS: Final[Mapping[Kind, Callable[[Any], str]]] = {
     Kind.JOB_REF: lambda ref: ref.name,
+    Kind.EXECUTION_REF: lambda ref: ref.text,
     Kind.TERM: lambda term: term.text,
     Kind.FLAG: lambda flag: "true" if flag else "false",
     Kind.CHOICES: lambda words: ",".join(sorted(words)),
@@ -248,13 +253,28 @@ def _check_term(parameter: Parameter, value: object, came: object) -> Term:
 
 
 def _check_job_ref(parameter: Parameter, value: object, came: object) -> JobRef:
+    name = _reference(value)
+    if name is not None:
+        return JobRef.of(name)
+    rule = f"a job's name (1 to {NAME_CHARACTERS} characters, in UTF-8 and without NUL) or its number"
+    raise _refusal(parameter, rule, came)
+
+
+def _check_execution_ref(parameter: Parameter, value: object, came: object) -> ExecutionRef:
+    text = _reference(value)
+    if text is not None:
+        return ExecutionRef.of(text)
+    raise _refusal(parameter, "the id of an execution, as in its field `id`", came)
+
+
+def _reference(value: object) -> str | None:
+    """The text of a name or a number; None where it can be neither."""
     name = value
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _PRINTABLE_BITS:
         name = str(int(value))
     if isinstance(name, str) and 1 <= len(name) <= NAME_CHARACTERS and _is_storable(name):
-        return JobRef.of(str.__str__(name))
-    rule = f"a job's name (1 to {NAME_CHARACTERS} characters, in UTF-8 and without NUL) or its number"
-    raise _refusal(parameter, rule, came)
+        return str.__str__(name)
+    return None
 
 
 _PRINTABLE_BITS: Final = 1_000
@@ -299,8 +319,18 @@ def _check_instant(parameter: Parameter, value: object, came: object) -> int:
         raise _refusal(parameter, error.rule, came, error.remedy) from None
 
 
+def _check_timezone(_parameter: Parameter, value: object, _came: object) -> str:
+    from jobstore.language.schedule import check_timezone  # noqa: PLC0415  # reads the system's list of zones
+
+    try:
+        return check_timezone(value)
+    except InvalidRecord as error:
+        raise InvalidParameter(error.message) from None
+
+
 _CHECKS: Final[Mapping[Kind, Callable[[Parameter, object, object], object]]] = {
     Kind.JOB_REF: _check_job_ref,
+    Kind.EXECUTION_REF: _check_execution_ref,
     Kind.TERM: _check_term,
     Kind.TEXT: _check_text,
     Kind.INTEGER: _check_integer,
@@ -308,6 +338,7 @@ _CHECKS: Final[Mapping[Kind, Callable[[Parameter, object, object], object]]] = {
     Kind.CHOICE: _check_choice,
     Kind.CHOICES: _check_choices,
     Kind.INSTANT: _check_instant,
+    Kind.TIMEZONE: _check_timezone,
 }
 
 
@@ -319,9 +350,13 @@ _LARGEST_IN_JSON: Final = 2**53 - 1
 """Beyond, hosts in JavaScript round a number, and model APIs refuse the rounded schema."""
 
 
-def _job_ref_schema(_parameter: Parameter) -> dict[str, object]:
+def _ref_schema(_parameter: Parameter) -> dict[str, object]:
     name: dict[str, object] = {"type": "string", "minLength": 1, "maxLength": NAME_CHARACTERS, "pattern": _NO_NUL}
     return {"anyOf": [name, {"type": "integer", "minimum": 0, "maximum": _LARGEST_IN_JSON}]}
+
+
+def _timezone_schema(_parameter: Parameter) -> dict[str, object]:
+    return {"type": "string", "minLength": 1, "maxLength": 64}
 
 
 def _term_schema(_parameter: Parameter) -> dict[str, object]:
@@ -364,7 +399,8 @@ def _instant_schema(_parameter: Parameter) -> dict[str, object]:
 
 
 _SCHEMAS: Final[Mapping[Kind, Callable[[Parameter], dict[str, object]]]] = {
-    Kind.JOB_REF: _job_ref_schema,
+    Kind.JOB_REF: _ref_schema,
+    Kind.EXECUTION_REF: _ref_schema,
     Kind.TERM: _term_schema,
     Kind.TEXT: _text_schema,
     Kind.INTEGER: _integer_schema,
@@ -372,4 +408,5 @@ _SCHEMAS: Final[Mapping[Kind, Callable[[Parameter], dict[str, object]]]] = {
     Kind.CHOICE: _choice_schema,
     Kind.CHOICES: _choices_schema,
     Kind.INSTANT: _instant_schema,
+    Kind.TIMEZONE: _timezone_schema,
 }

@@ -12,15 +12,30 @@ from typing import Annotated, Any, Final
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from jobstore.language.errors import Conflict, InvalidRecord, InvalidSchedule, JobStoreError
-from jobstore.language.examples import EXECUTION, EXECUTION_PAGE, JOB, JOB_PAGE, STATS
+from jobstore.language.examples import EXECUTION, EXECUTION_PAGE, HISTOGRAM, JOB, JOB_PAGE, JOB_STATE_PAGE, STATS
 from jobstore.language.models import (
     KNOWN_JOB_CATEGORIES,
     KNOWN_JOB_TYPES,
     ScheduleType,
     Status,
 )
+from jobstore.language.states import State  # noqa: TC001 - pydantic looks it up
 
-__all__ = ["DurationStats", "Error", "Execution", "ExecutionPage", "Job", "JobPage", "Pagination", "Stats"]
+__all__ = [
+    "Bucket",
+    "DurationStats",
+    "Error",
+    "Execution",
+    "ExecutionPage",
+    "Histogram",
+    "Job",
+    "JobPage",
+    "JobState",
+    "JobStatePage",
+    "Pagination",
+    "RecentRun",
+    "Stats",
+]
 
 Count = Annotated[int, Field(ge=0)]
 Number = Annotated[str, Field(pattern="^[0-9]+$")]
@@ -150,6 +165,79 @@ class Stats(_Answer):
     duration_ms: DurationStats
     last_success_at: AwareDatetime | None = Field(description="The effective start of the latest success.")
     last_failure_at: AwareDatetime | None = Field(description="The effective start of the latest failure.")
+
+
+class RecentRun(_Answer):
+    """One of a job's newest executions."""
+
+    id: Number = Field(description="The execution's number, as text.")
+    status: Status = Field(description="How it stands or ended.")
+    started_at: AwareDatetime | None = Field(description="When it started; null where it did not.")
+    duration_ms: int | None = Field(description="Milliseconds from start to end; null before the end.")
+
+
+class JobState(_Answer):
+    """How a job stands now."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [JOB_STATE_PAGE["data"][0]]})
+
+    job_id: Number = Field(description="The job's number, as text; it stays when the job is renamed.")
+    name: str = Field(description="The job's name.")
+    description: str | None = Field(description="What people say about it.")
+    job_type: str = Field(description="What kind of work it does.")
+    job_category: str = Field(description="What it is for.")
+    state: State = Field(
+        description="lost: a run's process is gone, or it exceeded its timeout; late: its time passed more than "
+        "300 s ago and nothing has started; failing: the last finished execution is FAILURE or TIMEOUT; "
+        "running, waiting: an execution is RUNNING or PENDING; new: none has ever started; ok; disabled."
+    )
+    since: AwareDatetime = Field(
+        description="Since when: the time that passed (late), the first failure in a row (failing), the first success "
+        "after the last failure (ok), the start or creation of the execution in question."
+    )
+    failures_in_a_row: Count = Field(description="Failures and time-outs since the last success, whatever the state.")
+    schedule: str | None = Field(description="The cron expression, where there is one.")
+    schedule_text: str | None = Field(description="The schedule in words; null where another program keeps it.")
+    next_run_at: AwareDatetime | None = Field(description="The next run strictly after now.")
+    last: Execution | None = Field(description="The newest execution.")
+    recent: list[RecentRun] = Field(description="The newest 20 executions, oldest first.")
+    success_rate: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        description="Of the newest 100 finished executions, those that started: successes divided by all; or null."
+    )
+    p50_ms: int | None = Field(description="The smallest duration that at least half of them do not exceed.")
+    p95_ms: int | None = Field(description="The smallest duration that at least 95 % of them do not exceed.")
+
+
+class JobStatePage(_Answer):
+    """A page of job states."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [JOB_STATE_PAGE]})
+
+    data: list[JobState]
+    pagination: Pagination
+    states: dict[State, Count] = Field(
+        description="How many jobs are in each state, under the same search, type and category; every state is there."
+    )
+
+
+class Bucket(_Answer):
+    """The executions of one hour or day."""
+
+    start_at: AwareDatetime = Field(description="Where the hour or day begins.")
+    runs: Count = Field(description="Executions that started in it, whatever their status.")
+    by_status: dict[Status, Count] = Field(description="Executions of each status; every status is there.")
+
+
+class Histogram(_Answer):
+    """Counts of executions over time."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [HISTOGRAM]})
+
+    bucket: str = Field(description="The width of a bucket: 1h or 1d; auto only where there is no bucket.")
+    timezone: str = Field(description="The zone whose whole hours and midnights begin the buckets.")
+    after: AwareDatetime | None = Field(description="The window's lower bound, inclusive.")
+    before: AwareDatetime | None = Field(description="The window's upper bound, inclusive.")
+    buckets: list[Bucket] = Field(description="Oldest first, empty ones included; at most 400.")
 
 
 _RAISED_BY_WRITING: Final = (Conflict, InvalidRecord, InvalidSchedule)

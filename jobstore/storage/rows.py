@@ -69,6 +69,12 @@ def fetch_executions(connection: sqlite3.Connection, ids: Sequence[int]) -> list
     return [found[key] for key in ids]
 
 
+def fetch_execution(connection: sqlite3.Connection, key: int) -> ExecutionRow | None:
+    """The execution of this id, if there is one."""
+    row: ExecutionRow | None = connection.execute(f"{EXECUTION_SELECT}WHERE e.id = ?", (key,)).fetchone()
+    return row
+
+
 class KeyQuery(NamedTuple):
     """A statement that yields the column ``id`` of a page in order, for paths that know it will not come up short."""
 
