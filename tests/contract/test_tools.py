@@ -19,6 +19,9 @@ NAMES = [
     "datahub_list_job_executions",
     "datahub_get_job_executions",
     "datahub_get_job_stats",
+    "datahub_get_execution",
+    "datahub_list_job_states",
+    "datahub_get_execution_histogram",
 ]
 STRICT = [("openai", True), ("openai-responses", True)]
 SHAPES = [(style, False) for style in tools.STYLES] + STRICT
@@ -74,7 +77,8 @@ def test_the_fifth_tool_counts(datahub):
 
 def test_an_answer_is_the_document_of_the_method_of_the_same_query(datahub):
     for tool in tools.TOOLS.values():
-        values = {"job_id": 2} if tool.operation.name in {"get_job", "get_job_executions"} else {}
+        required = [parameter.name for parameter in tool.operation.parameters if parameter.required]
+        values = {"job_id": 2} if required == ["job_id"] else {"execution_id": 12344} if required else {}
         expected = getattr(datahub, tool.operation.name)(**values)
         answer = tools.call(datahub, {"tool": tool.name, "parameters": values})
         assert json.dumps(answer) == json.dumps(expected)
@@ -176,7 +180,7 @@ def test_a_job_that_is_not_there_is_not_found_in_the_seeds_words(datahub):
 
 
 @pytest.mark.parametrize(("style", "strict"), SHAPES)
-def test_every_style_has_the_five_tools_with_every_parameter(style, strict):
+def test_every_style_has_all_tools_with_every_parameter(style, strict):
     definitions = tools.definitions(style, strict=strict)
     assert [each.get("function", each)["name"] for each in definitions] == NAMES
     for definition, tool in zip(definitions, tools.TOOLS.values(), strict=True):
@@ -286,6 +290,9 @@ def test_strict_mode_is_refused_where_there_is_none(style):
         ("datahub_list_job_executions", ["newest first", "use status", "has_next", "offset + limit", "UTC"]),
         ("datahub_get_job_executions", ["newest first", "use status", "has_next", "offset + limit", "UTC"]),
         ("datahub_get_job_stats", ["better than adding up pages", "UTC"]),
+        ("datahub_get_execution", ["whole error", "NOT_FOUND", "UTC"]),
+        ("datahub_list_job_states", ["most urgent first", "since when", "has_next", "UTC"]),
+        ("datahub_get_execution_histogram", ["better than adding up pages", "midnight of timezone", "UTC"]),
     ],
 )
 def test_a_description_steers(name, words):

@@ -88,7 +88,9 @@ def test_every_operation_names_the_statuses_it_may_answer(document):
             assert statuses >= {"200", "304", "500"}
         else:
             assert statuses >= {"200", "304", "400", "401", "403", "413", "500", "503"}
-            assert ("404" in statuses) == any(each["name"] == "job_id" for each in operation["parameters"])
+            assert ("404" in statuses) == any(
+                each["name"] in {"job_id", "execution_id"} for each in operation["parameters"]
+            )
         for status, response in operation["responses"].items():
             if status not in {"200", "304"}:
                 name = response["$ref"].rpartition("/")[2]
@@ -129,6 +131,8 @@ def test_the_schemas_have_the_seeds_fields_all_required_and_described(document):
         ("Execution", examples.EXECUTION),
         ("ExecutionPage", examples.EXECUTION_PAGE),
         ("Stats", examples.STATS),
+        ("JobStatePage", examples.JOB_STATE_PAGE),
+        ("Histogram", examples.HISTOGRAM),
     ],
 )
 def test_the_seeds_examples_stand_in_it_and_fit_their_schemas(document, name, example):
@@ -147,7 +151,7 @@ def test_every_parameters_example_is_accepted(document):
         for each in operations(document)[route.template]["parameters"]:
             text = ",".join(each["example"]) if isinstance(each["example"], list) else str(each["example"])
             text = text.lower() if isinstance(each["example"], bool) else text
-            pairs = {"job_id": "1", each["name"]: text} if route.path_parameters else {each["name"]: text}
+            pairs = {**dict.fromkeys(route.path_parameters, "1"), each["name"]: text}
             route.operation.from_text(pairs.items())
             assert valid({**each["schema"], "components": document["components"]}, each["example"])
 

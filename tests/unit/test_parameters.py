@@ -12,10 +12,13 @@ from jobstore.language import parameters as params
 from jobstore.language.errors import InvalidParameter
 from jobstore.language.models import EXECUTION_ORDERS, JOB_ORDERS, Status
 from jobstore.language.parameters import (
+    EXECUTION_HISTOGRAM,
+    GET_EXECUTION,
     GET_JOB,
     GET_JOB_EXECUTIONS,
     JOB_STATS,
     LIST_JOB_EXECUTIONS,
+    LIST_JOB_STATES,
     LIST_JOBS,
     OPERATIONS,
     Kind,
@@ -23,7 +26,8 @@ from jobstore.language.parameters import (
     Parameter,
     operation_of,
 )
-from jobstore.language.query import ExecutionsQuery, JobRef, JobsQuery, StatsQuery, Term
+from jobstore.language.query import ExecutionRef, ExecutionsQuery, JobRef, JobsQuery, StatsQuery, Term
+from jobstore.language.states import State
 from tests.instants import EIGHT, NO_MOMENTS, NO_TIMES, TIMES
 
 LARGEST = 2**63 - 1
@@ -248,6 +252,33 @@ CASES = [
         ["", "x" * 201, "1" * 201, "a\0b", "\udc80"],
         ["", 10**200, VAST, None, True, False, 1.0, b"1", ["1"], {}],
     ),
+    Case(
+        GET_EXECUTION,
+        "execution_id",
+        "the id of an execution, as in its field `id`",
+        {"17": ExecutionRef("17", 17), "017": ExecutionRef("017", 17), "a/b": ExecutionRef("a/b", None)},
+        [(17, ExecutionRef("17", 17)), (2**63, ExecutionRef(str(2**63), None))],
+        ["", "1" * 201, "1\0"],
+        ["", None, True, 17.0, b"17", [17], VAST],
+    ),
+    Case(
+        LIST_JOB_STATES,
+        "state",
+        "one or several of lost, late, failing, running, waiting, new, ok, disabled",
+        {"late": {"late"}, "late,lost": {"late", "lost"}, '["ok"]': {"ok"}},
+        [(None, None), (State.NEW, {"new"}), (["late", State.LOST], {"late", "lost"})],
+        ["", "Late", "late,", "failed", "late, lost"],
+        ["", [], "late,lost", 1, True, ["late", None]],
+    ),
+    Case(
+        EXECUTION_HISTOGRAM,
+        "timezone",
+        "an IANA name such as 'Europe/Berlin' or 'UTC'",
+        {zone: zone for zone in ("UTC", "Asia/Kolkata", "Australia/Lord_Howe", "Etc/GMT+12")},
+        [],
+        ["", "utc ", "localtime", "+08:00", "Berlin", "../UTC", "Europe", "/etc/localtime", "x" * 5000, "a\0"],
+        ["", 8, True, b"UTC", ["UTC"], ZoneInfo("UTC")],
+    ),
     Case(JOB_STATS, "job_id", "a job's name .* or its number", {"1": JobRef("1", 1)}, [(None, None)], [""], [True]),
 ]
 
@@ -281,7 +312,7 @@ def test_a_good_value_is_held_as_a_plain_one(case, value, expected):
     for read in (case.operation.query, case.operation.from_json):
         found = held(read(values), case.operation, case.name)
         assert found == expected
-        assert type(found) in {int, str, bool, frozenset, Term, JobRef, type(None)}
+        assert type(found) in {int, str, bool, frozenset, Term, JobRef, ExecutionRef, type(None)}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.operation.name}-{case.name}")
