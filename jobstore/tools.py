@@ -1,4 +1,4 @@
-"""The five queries as tools for language models: their definitions, and one call.
+"""The queries as tools for language models: their definitions, and one call.
 
 The seed gives each query a tool name and shows its envelope ("AI Tool 调用示例")::
 

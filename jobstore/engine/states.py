@@ -11,6 +11,7 @@ from jobstore.engine.jobs import next_run_us
 from jobstore.engine.standings import Key
 from jobstore.language.instants import MIN_US, instant_text
 from jobstore.language.models import STATUS_OF_CODE, pagination
+from jobstore.language.schedule_text import schedule_text
 from jobstore.language.states import ATTENTION
 from jobstore.storage.documents import execution_document
 from jobstore.storage.rows import fetch_executions, fetch_jobs
@@ -133,7 +134,7 @@ def _document(
         "since": instant_text(key.since_us),  # type: ignore[typeddict-item]  # never null
         "failures_in_a_row": failures,
         "schedule": row.schedule,
-        "schedule_text": _schedule_text(row, lang),
+        "schedule_text": schedule_text(row.interval_seconds if row.schedule is None else row.schedule, lang),
         "next_run_at": instant_text(next_us),
         "last": last[newest.runs[0].id] if newest.runs else None,
         "recent": [_run(run) for run in reversed(newest.runs)],
@@ -150,9 +151,3 @@ def _run(run: Run) -> RecentRun:
         "started_at": instant_text(run.effective_us) if run.is_started else None,
         "duration_ms": run.duration_ms,
     }
-
-
-def _schedule_text(row: JobRow, lang: str) -> str | None:
-    if row.interval_seconds is None:
-        return row.schedule
-    return f"每 {row.interval_seconds} 秒" if lang == "zh" else f"every {row.interval_seconds} s"

@@ -167,7 +167,7 @@ class JobStateDocument(TypedDict):
     since: str
     failures_in_a_row: int
     schedule: str | None
-    schedule_text: str | None
+    schedule_text: str
     next_run_at: str | None
     last: ExecutionDocument | None
     recent: list[RecentRun]

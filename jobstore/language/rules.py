@@ -320,7 +320,7 @@ def _check_instant(parameter: Parameter, value: object, came: object) -> int:
 
 
 def _check_timezone(_parameter: Parameter, value: object, _came: object) -> str:
-    from jobstore.language.schedule import check_timezone  # noqa: PLC0415  # reads the system's list of zones
+    from jobstore.language.schedule import check_timezone  # reads the system's list of zones
 
     try:
         return check_timezone(value)

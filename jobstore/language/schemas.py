@@ -197,7 +197,7 @@ class JobState(_Answer):
     )
     failures_in_a_row: Count = Field(description="Failures and time-outs since the last success, whatever the state.")
     schedule: str | None = Field(description="The cron expression, where there is one.")
-    schedule_text: str | None = Field(description="The schedule in words; null where another program keeps it.")
+    schedule_text: str = Field(description="The schedule in words, or the expression where no sentence says it.")
     next_run_at: AwareDatetime | None = Field(description="The next run strictly after now.")
     last: Execution | None = Field(description="The newest execution.")
     recent: list[RecentRun] = Field(description="The newest 20 executions, oldest first.")
