@@ -45,7 +45,10 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     ),
     (
         "Record",
-        (Entry("exec", "Run a command and record it: for crontab and systemd.", "jobstore.cli.running", "exec_"),),
+        (
+            Entry("exec", "Run a command and record it: for crontab and systemd.", "jobstore.cli.running", "exec_"),
+            Entry("cron", "Rewrite a crontab so that its commands are recorded.", "jobstore.cli.cron", "cron"),
+        ),
     ),
     (
         "Keep",
@@ -54,6 +57,11 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("dump", "Write a store out as JSON.", "jobstore.cli.keeping", "dump"),
             Entry("export", "Write executions as JSON lines or CSV, oldest first.", "jobstore.cli.keeping", "export"),
             Entry("prune", "Remove old executions.", "jobstore.cli.upkeep", "prune"),
+            Entry(
+                "close-interrupted", "Record the end of runs whose process is gone.", "jobstore.cli.mending",
+                "close_interrupted",
+            ),
+            Entry("timezone", "Show or change the zone of cron expressions.", "jobstore.cli.mending", "timezone"),
             Entry("check", "Look for damage and contradictions.", "jobstore.cli.upkeep", "check"),
             Entry("backup", "Copy a store that is in use.", "jobstore.cli.upkeep", "backup"),
         ),

@@ -185,7 +185,16 @@ def two_places(
         raise click.UsageError(f"FILE is missing: give the path of a job store, or set {STORE_VARIABLE}.", _context())
     if required and second is None:
         raise click.UsageError(f"{name} is missing.", _context())
-    return Path(chosen), second
+    return Path(chosen), second if second is None or is_path else named(second)
+
+
+def named(job: str) -> str:
+    """The job that is meant: no name has a ``/``, and ``exec`` and the mirrors write one as ``%2F``."""
+    if "/" not in job:
+        return job
+    from jobstore.integrations.names import job_name
+
+    return job_name(job)
 
 
 def _context() -> click.Context | None:

@@ -53,11 +53,11 @@ class RunRecord:
         self._path, self._job, self._definition = path, job, definition
         self._name = job_name(job)
         self._timezone, self._keeps_always = timezone, keeps_always
-        self._started_at = datetime.now(UTC)
+        self._started_at = self._ended_at = datetime.now(UTC)
+        self._is_running = False
         self._recorder: Recorder | None = None
         self._execution_id: str | None = None
         self._ended: Ended | None = None
-        self._ended_at = self._started_at
         self._deadline = float("inf")
         self._problem: str | None = "the store did not answer in time"
         self._start_is_tried, self._is_ended, self._is_over = threading.Event(), threading.Event(), threading.Event()
@@ -71,6 +71,7 @@ class RunRecord:
             self._start_is_tried.set()
         if not self._start_is_tried.wait(PATIENCE_BEFORE_SECONDS):
             self._started_at = datetime.now(UTC)
+        self._is_running = True
 
     def end(self, ended: Ended) -> None:
         """Record the end, and the start where that is still missing; say so where it cannot be done in time."""
@@ -144,6 +145,8 @@ class RunRecord:
             recorder.close_interrupted()
 
     def _begun(self, recorder: Recorder, definition: dict[str, Any]) -> str:
+        if not self._is_running:  # what was spent on opening the store is not the command's
+            self._started_at = datetime.now(UTC)
         description = {} if self._name == self._job else {"description": _readable(self._job)}
         return recorder.begin(
             self._name, definition, defaults={**DEFAULTS, **description}, worker_id=socket.gethostname() or None,

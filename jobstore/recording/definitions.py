@@ -25,6 +25,7 @@ def check_settings(connection: sqlite3.Connection, path: Path, timezone: str | N
     if timezone is not None and settings.get("timezone") != timezone:
         raise Conflict(
             f"{path} has the time zone {settings.get('timezone')}, not {timezone}; leave timezone out to keep it"
+            " or change it with 'jobstore timezone'"
         )
     if settings.get("unicode_version") != UNICODE_VERSION:
         fold_again(connection)

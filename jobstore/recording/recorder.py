@@ -237,6 +237,19 @@ class Recorder:
         now_us = self._now_us()
         self._write(lambda connection: definitions.rename_job(connection, old, new, now_us))
 
+    def set_timezone(self, timezone: str) -> None:
+        """Change the zone that cron expressions are read in: the expressions stay, the next runs change.
+
+        Args:
+            timezone: an IANA name, such as ``Europe/Berlin``.
+
+        Raises:
+            InvalidRecord: no such zone is known.
+        """
+        zone = _checked_zone(timezone)
+        with self._writer.transaction() as connection:
+            connection.execute("UPDATE setting SET value = ? WHERE key = 'timezone'", (zone,))
+
     def remove_job(self, name: str) -> None:
         """Removes a job; its executions stay in the list over all jobs, and its number is never given again.
 

@@ -1,0 +1,143 @@
+"""``cron import``: a crontab rewritten so that its commands are recorded."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from jobstore.cli.command import SETTINGS, Command
+from jobstore.cli.options import STORE_VARIABLE, flag, once
+from jobstore.cli.phrases import count
+from jobstore.cli.screen import output, say
+from jobstore.language.errors import InvalidParameter, NotFound
+
+_CRONTAB = "crontab"
+_SYSTEM_FILES = "/etc/crontab", "/etc/cron.d/"
+_MARK = "before-jobstore"
+
+
+def _import(file: str | None, user: str | None, store: str | None, system: bool, install: bool) -> None:
+    if file is not None and user is not None:
+        raise click.UsageError("FILE and --user exclude each other; give one.", click.get_current_context())
+    if install and file == "-":
+        raise click.UsageError("--install needs a file, or a user's crontab.", click.get_current_context())
+    from jobstore.integrations.crontab import is_system_crontab, rewritten
+
+    text = _of_user(user) if file is None else _of_file(file)
+    is_system = system or (file or "").startswith(_SYSTEM_FILES) or is_system_crontab(text, _is_user)
+    made = rewritten(text, program=_program(), store=_store(store), has_users=is_system)
+    for number, reason in made.left:
+        say(f"jobstore: line {number} stays as it is: {reason}")
+    if not install:
+        with output(None) as stream:
+            stream.write(f"{made.text}\n")
+        say(f"jobstore: {count(len(made.jobs), 'job')}; nothing was changed. To use this crontab, add --install")
+    elif not made.jobs:
+        say("jobstore: there is nothing to change")
+    elif file is None:
+        _install_for_user(user, text, made.text)
+    else:
+        _install_file(Path(file), made.text)
+
+
+def _of_user(user: str | None) -> str:
+    done = _crontab(["-l"], user)
+    if done.returncode:
+        raise NotFound(f"No crontab: {done.stderr.decode('utf-8', 'replace').strip() or f'{_CRONTAB} -l failed'}")
+    return done.stdout.decode("utf-8", "surrogateescape")
+
+
+def _crontab(words: list[str], user: str | None, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [_CRONTAB, *(["-u", user] if user else []), *words]
+    try:
+        return subprocess.run(command, input=given, capture_output=True, check=False)  # noqa: S603 - cron's own program
+    except FileNotFoundError:
+        raise NotFound(f"No crontab: there is no program {_CRONTAB!r} on this machine; give a FILE") from None
+
+
+def _of_file(file: str) -> str:
+    raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _is_user(name: str) -> bool:
+    import pwd
+
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _store(given: str | None) -> str:
+    """The whole path: cron starts in the home folder of whoever runs the command."""
+    path = given or os.environ.get(STORE_VARIABLE)
+    if not path:
+        raise InvalidParameter(
+            f"--store is missing: name the store, such as --store /var/lib/jobs.db, or set {STORE_VARIABLE}"
+        )
+    return str(Path(path).absolute())
+
+
+def _program() -> list[str]:
+    """How this very program was started, with its whole path."""
+    started = Path(sys.argv[0])
+    is_command = started.name == "jobstore" and started.exists()
+    return [str(started.absolute())] if is_command else [sys.executable, "-m", "jobstore"]
+
+
+def _install_for_user(user: str | None, old: str, new: str) -> None:
+    kept = Path.home() / f"crontab{f'-{user}' if user else ''}.{_MARK}-{datetime.now():%Y%m%dT%H%M%S}"  # noqa: DTZ005 - for its reader
+    kept.write_bytes(old.encode("utf-8", "surrogateescape"))
+    done = _crontab(["-"], user, f"{new}\n".encode("utf-8", "surrogateescape"))
+    if done.returncode:
+        raise InvalidParameter(f"crontab refused the new crontab: {done.stderr.decode('utf-8', 'replace').strip()}")
+    undo = shlex.join([_CRONTAB, *(["-u", user] if user else []), str(kept)])
+    say(f"jobstore: installed; the old crontab is in {kept}. To undo: {undo}")
+
+
+def _install_file(file: Path, new: str) -> None:
+    """The same file with other contents, so that owner and mode stay; the old one beside it has a name cron ignores."""
+    kept = file.with_name(f"{file.name}.{_MARK}")
+    if kept.exists():
+        raise InvalidParameter(f"{kept} exists already; move it away first")
+    kept.write_bytes(file.read_bytes())
+    file.write_bytes(f"{new}\n".encode("utf-8", "surrogateescape"))
+    say(f"jobstore: changed {file}; the old one is {kept}. To undo: {shlex.join(['mv', str(kept), str(file)])}")
+
+
+cron = click.Group(
+    "cron",
+    context_settings=SETTINGS,
+    help="Record what a crontab runs.",
+    commands=[
+        Command(
+            "import",
+            callback=_import,
+            help="""Print a crontab with each command run by 'jobstore exec'.
+
+            The crontab is yours, another user's or a FILE (- for stdin). Jobs are named after what they run and get the
+            schedule of their line. Comments, variables and lines that cron would not understand stay as they are.
+            Nothing is changed unless you pass --install, which also prints how to undo it.""",
+            params=[
+                click.Argument(["file"], required=False, metavar="[FILE]", type=click.Path()),
+                once("--user", metavar="USER", help="This user's crontab instead of yours."),
+                once("--store", metavar="PATH", help=f"The store to record into. Default: {STORE_VARIABLE}."),
+                flag("--system", "A user stands before each command, as in /etc/cron.d. Usually seen by itself."),
+                flag("--install", "Put the new crontab in the place of the old one, which is kept."),
+            ],
+            examples=[
+                ("jobstore cron import --store /var/lib/jobs.db", "look first"),
+                ("jobstore cron import --store /var/lib/jobs.db --install", "then change it"),
+                ("jobstore cron import /etc/cron.d/backup --store /var/lib/jobs.db", ""),
+            ],
+        )
+    ],
+)

@@ -1,0 +1,79 @@
+"""``timezone`` and ``close-interrupted``: what is set right by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from jobstore.cli.command import Command
+from jobstore.cli.options import FileArgument, ascii_integer, two_places
+from jobstore.cli.phrases import count
+from jobstore.cli.screen import output, say
+
+
+def _timezone(file: str | None, zone: str | None) -> None:
+    path, wanted = two_places(file, zone, "ZONE", is_path=True)
+    from jobstore.store import open as open_store  # a refusal needs no store
+
+    with open_store(path) as store:
+        current = store.timezone
+    if wanted is None:
+        with output(None) as stream:
+            stream.write(f"{current}\n")
+        return
+    from jobstore.recording.recorder import Recorder  # writers are heavy
+
+    with Recorder(path) as recorder:
+        recorder.set_timezone(wanted)
+    say(f"jobstore: cron expressions in {path} are now read in {wanted}; before, in {current}")
+
+
+timezone = Command(
+    "timezone",
+    callback=_timezone,
+    help="""Print the time zone that cron expressions are read in, or change it.
+
+    Expressions stay as they are; the next runs change with the zone. History is in UTC and does not change. Restart
+    what has the store open, such as 'jobstore serve'.""",
+    params=[FileArgument(), click.Argument(["zone"], required=False, metavar="[ZONE]")],
+    examples=[
+        ("jobstore timezone jobs.db", "print it"),
+        ("jobstore timezone jobs.db Europe/Berlin", "change it"),
+    ],
+)
+
+
+def _close_interrupted(file: str | None, grace: str | None, worker_id: tuple[str, ...], host: tuple[str, ...]) -> None:
+    path, _ = two_places(file, None, "")
+    seconds = ascii_integer(grace, "--grace", 0)
+    from jobstore.recording.recorder import Recorder  # writers are heavy
+    from jobstore.store import open as open_store
+
+    with open_store(path):
+        pass  # a recorder would create the file
+    gone: dict[str, Any] = {"worker_id": worker_id or None, "hosts": host or None, "grace_seconds": seconds}
+    with Recorder(path) as recorder:
+        closed = recorder.close_interrupted(**{key: value for key, value in gone.items() if value is not None})
+    say(f"jobstore: closed {count(closed, 'execution')}")
+
+
+close_interrupted = Command(
+    "close-interrupted",
+    callback=_close_interrupted,
+    help="""Record the end of executions whose process is gone.
+
+    RUNNING and PENDING executions whose process has died become FAILURE; RUNNING ones that passed their job's time-out
+    and the grace become TIMEOUT. Whether a process on another host or in another container is gone cannot be seen from
+    here: name its worker or its host if you know that it is.""",
+    params=[
+        FileArgument(),
+        click.Option(["--grace"], metavar="SECONDS", help="How long after its time-out a run may go on. [default: 60]"),
+        click.Option(["--worker-id"], multiple=True, metavar="ID", help="This worker is gone. May be repeated."),
+        click.Option(["--host"], multiple=True, metavar="NAME", help="This host is gone. May be repeated."),
+    ],
+    examples=[
+        ("jobstore close-interrupted jobs.db", ""),
+        ("jobstore close-interrupted jobs.db --host web-7f9c", "a container that was replaced"),
+    ],
+)

@@ -1,0 +1,261 @@
+"""A crontab rewritten so that each of its commands is recorded, read as Debian's cron reads it.
+
+Comments, variables and what is not understood stay as they are, byte for byte. A command is handed to the same shell
+as before, as one quoted word; what stood behind a ``%`` is still its standard input.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from jobstore.integrations.names import job_name
+from jobstore.language.errors import InvalidSchedule
+from jobstore.language.schedule import check_schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_BLANK = "[ \t]"
+_VARIABLE: Final = re.compile(rf"""{_BLANK}*(?:"[^"]*"|'[^']*'|(?P<name>[^=\s"']+)){_BLANK}*={_BLANK}*(?P<value>.*)""")
+_ENTRY: Final = re.compile(
+    rf"(?P<indent>{_BLANK}*)(?P<when>@[A-Za-z]+|[0-9*]\S*(?:{_BLANK}+\S+){{4}})(?P<gap>{_BLANK}+)(?P<rest>\S.*)",
+    re.DOTALL,
+)
+_ALIASES: Final = frozenset(
+    {"@reboot", "@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"}
+)
+_USER: Final = re.compile(rf"(?P<user>\S+){_BLANK}+(?P<command>\S.*)", re.DOTALL)
+_RECORDED: Final = re.compile(r"(?:\S*/)?jobstore(?:\s|\\ )+exec\b|-m jobstore exec\b")
+
+_SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh"})
+
+_SCRIPTS: Final = frozenset({".sh", ".bash", ".py", ".pl", ".php", ".rb", ".js", ".jar", ".R"})
+_CHECKS: Final = frozenset(
+    {"[", "[[", "test", "cd", "pushd", "command", "type", "which", "sleep", "export", ".", "source"}
+)
+_AROUND: Final = frozenset(
+    {
+        "nice",
+        "ionice",
+        "nohup",
+        "setsid",
+        "timeout",
+        "flock",
+        "sudo",
+        "su",
+        "env",
+        "exec",
+        "time",
+        "chronic",
+        "run-parts",
+    }
+    | {"if", "then", "while", "for", "do", "true", "root", "www-data"}
+)
+_INTERPRETERS: Final = re.compile(r"(?:python|perl|php|ruby|node|(?:ba|da|z|k)?sh|java|Rscript|pypy)[0-9.]*")
+_NO_PROGRAM: Final = re.compile(
+    r"[A-Za-z_][A-Za-z0-9_]*=|[0-9.]+[smhd]?$|/tmp/|/dev/|/run/|/var/(?:lock|run)/|.*\.(?:lock|pid)$"
+)
+_OPTIONS_WITH_VALUE: Final = frozenset({"-u", "-g", "-n", "-c", "-w", "-e"})
+_SUBCOMMANDS: Final = frozenset({"manage.py", "artisan", "console", "rake", "docker", "npm", "composer", "git"})
+
+
+class Rewritten(NamedTuple):
+    """A crontab after the change.
+
+    Attributes:
+        text: the whole crontab.
+        jobs: the names of the jobs, in the order of their lines.
+        left: what stayed as it was although it runs something: the number of the line and the reason.
+    """
+
+    text: str
+    jobs: list[str]
+    left: list[tuple[int, str]]
+
+
+class _NotRewritten(Exception):
+    """A line that stays as it is, and why."""
+
+
+def is_system_crontab(text: str, is_user: Callable[[str], bool]) -> bool:
+    """Whether each command has the name of a user before it, as in ``/etc/crontab`` and ``/etc/cron.d``."""
+    entries = [_ENTRY.fullmatch(line) for line in text.split("\n") if not _is_other(line)]
+    users = [_USER.fullmatch(entry["rest"]) for entry in entries if entry]
+    return bool(users) and all(user is not None and is_user(user["user"]) for user in users)
+
+
+def rewritten(text: str, *, program: Sequence[str], store: str, has_users: bool = False) -> Rewritten:
+    """The crontab with each command run by ``jobstore exec``.
+
+    Args:
+        text: the crontab.
+        program: the words that start jobstore, with its whole path: cron's own PATH is short.
+        store: the whole path of the store.
+        has_users: whether a user stands before each command.
+
+    >>> print(rewritten("*/5 * * * * /srv/sync.sh -q", program=["/bin/jobstore"], store="/srv/jobs.db").text)
+    */5 * * * * /bin/jobstore exec /srv/jobs.db sync --schedule '*/5 * * * *' -- /bin/sh -c '/srv/sync.sh -q'
+    """
+    writer = _Writer(list(program), store, has_users)
+    lines = text.removesuffix("\n").split("\n")
+    return Rewritten(
+        "\n".join(writer.line(number, line) for number, line in enumerate(lines, 1)), writer.jobs, writer.left
+    )
+
+
+class _Writer:
+    """Goes through the lines; variables hold from where they stand."""
+
+    def __init__(self, program: list[str], store: str, has_users: bool) -> None:
+        self._program, self._store, self._has_users = program, store, has_users
+        self._shell = "/bin/sh"
+        self._zone = ""
+        self._names: Counter[str] = Counter()
+        self.jobs: list[str] = []
+        self.left: list[tuple[int, str]] = []
+
+    def line(self, number: int, line: str) -> str:
+        if _is_other(line):
+            self._note_variable(line)
+            return line
+        try:
+            return self._rewritten(line)
+        except _NotRewritten as reason:
+            self.left.append((number, str(reason)))
+            return line
+
+    def _note_variable(self, line: str) -> None:
+        found = _VARIABLE.fullmatch(line)
+        if found and not line.lstrip().startswith("#"):
+            value = found["value"].strip().strip("\"'")
+            if found["name"] == "SHELL":
+                self._shell = value or "/bin/sh"
+            elif found["name"] == "CRON_TZ":
+                self._zone = value
+
+    def _rewritten(self, line: str) -> str:
+        entry = _ENTRY.fullmatch(line)
+        if entry is None or (entry["when"].startswith("@") and entry["when"] not in _ALIASES):
+            raise _NotRewritten("it is no line that cron understands")
+        user, rest = "", entry["rest"]
+        if self._has_users:
+            parted = _USER.fullmatch(rest)
+            if parted is None:
+                raise _NotRewritten("there is no command after the user")
+            user, rest = rest[: parted.start("command")], parted["command"]
+        if _RECORDED.search(rest):
+            raise _NotRewritten("it is recorded already")
+        if PurePath(self._shell).name not in _SHELLS:
+            raise _NotRewritten(f"its SHELL, {self._shell}, quotes words in its own way")
+        if rest.endswith("\r"):
+            raise _NotRewritten("it ends in CR LF, of which cron takes the CR for a part of the command")
+        command, given = _parted(rest)
+        return f"{entry['indent']}{entry['when']}{entry['gap']}{user}{self._recorded(entry['when'], command)}{given}"
+
+    def _recorded(self, when: str, command: str) -> str:
+        schedule = [] if self._zone else _schedule(when)
+        name = self._name(command)
+        words = [*self._program, "exec", self._store, name, *schedule, "--", self._shell, "-c", command]
+        self.jobs.append(name)
+        return _escaped(" ".join(shlex.quote(word) for word in words))
+
+    def _name(self, command: str) -> str:
+        name = job_name(name_of(command))
+        self._names[name] += 1
+        return name if self._names[name] == 1 else self._name(f"{name}-{self._names[name]}")
+
+
+def _is_other(line: str) -> bool:
+    """A line that runs nothing: blank, a comment or a variable."""
+    bare = line.strip(" \t\r")
+    return not bare or bare.startswith("#") or _VARIABLE.fullmatch(line) is not None
+
+
+def _schedule(when: str) -> list[str]:
+    """The option for the schedule; none for ``@reboot``, which is no time."""
+    if when == "@reboot":
+        return []
+    try:
+        return ["--schedule", check_schedule(" ".join(when.split()))]
+    except InvalidSchedule as error:
+        raise _NotRewritten(error.message) from None
+
+
+def _parted(rest: str) -> tuple[str, str]:
+    r"""What the shell is given, and the rest with the ``%`` that begins standard input, as it was written.
+
+    >>> _parted(r"date +\%F > x%first%second")
+    ('date +%F > x', '%first%second')
+    """
+    command, is_escaped = "", False
+    for at, letter in enumerate(rest):
+        if letter == "%" and not is_escaped:
+            return command, rest[at:]
+        command = f"{command[:-1]}%" if letter == "%" else command + letter
+        is_escaped = letter == "\\" and not is_escaped
+    return command, ""
+
+
+def _escaped(words: str) -> str:
+    r"""As cron is to read it: ``%`` with a backslash, and never two backslashes before it, which cron would keep.
+
+    >>> print(_escaped("sh -c 'date +%F'"), _escaped(r"'\%'"))
+    sh -c 'date +\%F' '\''\%'
+    """
+    return re.sub(r"(\\?)%", lambda found: "\\''\\%" if found[1] else "\\%", words)
+
+
+def name_of(command: str) -> str:
+    """A name for what a command runs: its script rather than the shell, the wrappers and the checks around it.
+
+    >>> [name_of(each) for each in ("cd /srv/app && ./bin/sync.sh -q", "flock -n /tmp/l python3 /srv/etl.py 5")]
+    ['sync', 'etl']
+    >>> name_of("test -x /usr/sbin/anacron || { cd / && run-parts --report /etc/cron.daily; }")
+    'cron.daily'
+    >>> name_of("sudo -u www php /var/www/artisan schedule:run >> /dev/null 2>&1")
+    'artisan-schedule:run'
+    """
+    words = _words(command)
+    scripts = [at for at, word in enumerate(words) if PurePath(word).suffix in _SCRIPTS]
+    at = scripts[0] if scripts else _program_in(words)
+    if at is None:
+        return "command"
+    path = PurePath(words[at])
+    name = path.stem if path.suffix in _SCRIPTS else path.name
+    following = words[at + 1] if at + 1 < len(words) else ""
+    is_subcommand = path.name in _SUBCOMMANDS and re.fullmatch(r"[a-z][\w:.-]*", following)
+    return f"{name}-{following}" if is_subcommand else name
+
+
+def _words(command: str) -> list[str]:
+    """The words of the shell, those of a command behind ``-c`` too; ``;`` and its like are words."""
+    reader = shlex.shlex(command, posix=True, punctuation_chars="();<>|&{}\n")
+    reader.whitespace_split, reader.commenters = True, ""
+    try:
+        words = list(reader)
+    except ValueError:
+        words = command.split()
+    pairs = zip(["", *words], words, strict=False)
+    return [each for before, word in pairs for each in (_words(word) if before == "-c" and " " in word else [word])]
+
+
+def _program_in(words: list[str]) -> int | None:
+    """Where the first program stands that is no check, wrapper or interpreter."""
+    is_checked, is_value = False, False
+    for at, word in enumerate(words):
+        name = PurePath(word).name
+        if {word, name} & _CHECKS and not is_checked:
+            is_checked = True
+        elif not re.search(r"\w", word) or word.startswith((">", "<")):
+            is_checked, is_value = is_checked and word in {"[", "]"}, word.startswith((">", "<"))
+        elif is_value or is_checked:
+            is_value = False
+        elif word.startswith("-"):
+            is_value = word in _OPTIONS_WITH_VALUE
+        elif not (name in _AROUND or _INTERPRETERS.fullmatch(name) or _NO_PROGRAM.match(word)):
+            return at
+    return None

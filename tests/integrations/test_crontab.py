@@ -1,0 +1,216 @@
+"""``cron import``: crontabs as people write them, read as Debian's cron reads them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobstore.integrations.crontab import is_system_crontab, name_of, rewritten
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = ["/usr/bin/jobstore"]
+STORE = "/var/lib/jobs.db"
+
+
+def made(text: str, *, has_users: bool = False):
+    return rewritten(text, program=PROGRAM, store=STORE, has_users=has_users)
+
+
+def as_cron_reads(field: str) -> tuple[str, str]:
+    """What Debian's cron gives to the shell, and to its standard input: the loop of its ``do_command.c``."""
+    command, is_escaped = "", False
+    for at, letter in enumerate(field):
+        if is_escaped:
+            command = f"{command[:-1]}%" if letter == "%" else command + letter
+            is_escaped = False
+        elif letter == "%":
+            return command, field[at + 1 :].replace("%", "\n")
+        else:
+            command += letter
+            is_escaped = letter == "\\"
+    return command, ""
+
+
+def the_run(line: str, fields: int = 5) -> tuple[list[str], str]:
+    """The words that cron's shell makes of a rewritten line, and its standard input."""
+    command, given_in = as_cron_reads(line.split(None, fields)[fields])
+    return shlex.split(command), given_in
+
+
+def test_comments_variables_and_blank_lines_stay_byte_for_byte():
+    kept = "# m h\n\nMAILTO=\"ops@x.org\"\nPATH = /usr/bin\n'A B'= 5\n   # 5 * * * * old\n\t\n"
+    assert made(f"{kept}@daily /srv/a.sh").text.startswith(kept)
+    assert made(kept) == (kept.removesuffix("\n"), [], [])
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "*/5 * * * *\t/srv/sync.sh -q",
+            ["sync", "--schedule", "*/5 * * * *", "--", "/bin/sh", "-c", "/srv/sync.sh -q"],
+        ),
+        ("  30 2 * jan,JUL 1-5  a.sh", ["a", "--schedule", "30 2 * jan,JUL 1-5", "--", "/bin/sh", "-c", "a.sh"]),
+        ("0\t0\t1-7\t*\tsun b", ["b", "--schedule", "0 0 1-7 * sun", "--", "/bin/sh", "-c", "b"]),
+        ("0 0 */2 * 7 b", ["b", "--schedule", "0 0 */2 * 7", "--", "/bin/sh", "-c", "b"]),
+        ('0 9 * * * it\'s "x"', ['it\'s "x"', "--schedule", "0 9 * * *", "--", "/bin/sh", "-c", 'it\'s "x"']),
+        ("0 9 * * * date +\\%F", ["date", "--schedule", "0 9 * * *", "--", "/bin/sh", "-c", "date +%F"]),
+        ("0 9 * * * grep '\\\\\\%' f", ["grep", "--schedule", "0 9 * * *", "--", "/bin/sh", "-c", "grep '\\\\%' f"]),
+    ],
+)
+def test_a_line_gets_a_name_its_schedule_and_the_same_command(line, words):
+    (rest, _) = the_run(made(line).text)
+    assert rest[:3] == [*PROGRAM, "exec", STORE]
+    assert rest[4:] == words[1:]
+    assert made(line).text.startswith(line[: len(line) - len(line.split(None, 5)[5])])
+
+
+def test_what_stands_behind_a_percent_sign_is_still_standard_input():
+    text = made("0 9 * * * mail -s 100\\%hi me%Dear me,%  yours%").text
+    words, given_in = the_run(text)
+    assert words[-1] == "mail -s 100%hi me"
+    assert given_in == "Dear me,\n  yours\n"
+
+
+@settings(deadline=None)
+@given(st.text(st.sampled_from("a %\\'\"$*;#=-"), min_size=1, max_size=30))
+def test_whatever_a_command_is_the_shell_and_standard_input_get_the_same(field):
+    line = f"0 9 * * * x{field}"
+    result = made(line)
+    assert not result.left
+    words, given_in = the_run(result.text)
+    assert (words[-1], given_in) == as_cron_reads(line.split(None, 5)[5])
+
+
+@pytest.mark.parametrize("alias", ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"])
+def test_an_alias_is_a_schedule(alias):
+    assert f"exec {STORE} a --schedule {alias} -- /bin/sh -c a" in made(f"{alias} a").text
+
+
+def test_reboot_is_recorded_without_a_schedule():
+    assert made("@reboot /srv/up.sh").text == f"@reboot {PROGRAM[0]} exec {STORE} up -- /bin/sh -c /srv/up.sh"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("every day /srv/a", "no line that cron understands"),
+        ("* * * * *", "no line that cron understands"),
+        ("@Daily /srv/a", "no line that cron understands"),
+        ("61 * * * * a", "minute"),
+        ("* * * * * a\r", "CR LF"),
+        ("* * * * * /usr/bin/jobstore exec /a.db b -- true", "recorded already"),
+        ("SHELL=/usr/bin/fish\n* * * * * a", "quotes words in its own way"),
+    ],
+)
+def test_what_is_not_understood_stays_and_is_told(line, reason):
+    result = made(line)
+    assert (result.text, result.jobs) == (line, [])
+    assert reason in result.left[0][1]
+    assert result.left[0][0] == line.count("\n") + 1
+
+
+def test_the_shell_of_the_crontab_runs_the_command():
+    assert "-- /bin/bash -c" in made("SHELL=/bin/bash\n* * * * * a").text
+
+
+def test_the_last_line_needs_no_end_and_the_second_time_nothing_changes():
+    once = made("A=b\n0 4 * * * /srv/last").text
+    assert made(f"{once}\n").text == once
+    assert made(once).jobs == []
+
+
+def test_a_system_crontab_keeps_its_users():
+    text = "17 *\t* * *\troot    cd / && run-parts --report /etc/cron.hourly\n"
+    assert is_system_crontab(text, {"root"}.__contains__)
+    assert not is_system_crontab("* * * * * rooted x\n", {"root"}.__contains__)
+    line = made(text, has_users=True).text
+    assert line.startswith("17 *\t* * *\troot    /usr/bin/jobstore exec")
+    words, _ = the_run(line, 6)
+    assert words[3:6] == ["cron.hourly", "--schedule", "17 * * * *"]
+
+
+def test_names_are_different_and_good():
+    text = "0 1 * * * /srv/a.sh\n0 2 * * * /srv/a.sh -x\n0 3 * * * /srv/a-2.sh\n0 4 * * * 42"
+    assert made(text).jobs == ["a", "a-2", "a-2-2", "command"]
+    assert name_of("python3 /srv/app/manage.py clearsessions") == "manage-clearsessions"
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def jobstore(*words: str, cwd: Path, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HOME": str(cwd), "PATH": path or os.environ["PATH"]}
+    return subprocess.run(
+        [sys.executable, "-m", "jobstore", *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+
+
+@pytest.fixture
+def programs(tmp_path):
+    """A `crontab` that keeps one file, as the real one does."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    script = folder / "crontab"
+    script.write_text(
+        '#!/bin/sh\nlast=; for last; do :; done\ncase "$last" in\n-l) cat "$HOME/tab" ;;\n-) cat >"$HOME/tab" ;;\n'
+        '*) cp "$last" "$HOME/tab" ;;\nesac\n'
+    )
+    script.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def test_it_prints_and_changes_nothing_unless_told_and_the_undo_it_prints_works(tmp_path, programs):
+    old = "MAILTO=me\n*/5 * * * * /srv/a.sh\n"
+    (tmp_path / "tab").write_text(old)
+    seen = jobstore("cron", "import", "--store", "jobs.db", cwd=tmp_path, path=programs)
+    assert seen.returncode == 0
+    assert f"exec {tmp_path}/jobs.db a --schedule" in seen.stdout
+    assert (tmp_path / "tab").read_text() == old
+    changed = jobstore("cron", "import", "--store", "jobs.db", "--install", cwd=tmp_path, path=programs)
+    assert (tmp_path / "tab").read_text() == seen.stdout
+    undo = changed.stderr.strip().rpartition("To undo: ")[2]
+    subprocess.run(undo, shell=True, check=True, env={"HOME": str(tmp_path), "PATH": programs})
+    assert (tmp_path / "tab").read_text() == old
+
+
+def test_a_file_is_changed_in_its_place_and_the_undo_works(tmp_path):
+    file = tmp_path / "tab"
+    file.write_text("@daily root /srv/a.sh")
+    file.chmod(0o640)
+    assert jobstore("cron", "import", str(file), "--store", "/j.db", cwd=tmp_path).stdout.startswith("@daily root /")
+    assert file.read_text() == "@daily root /srv/a.sh"
+    changed = jobstore("cron", "import", str(file), "--store", "/j.db", "--install", cwd=tmp_path)
+    assert file.read_text().endswith("-- /bin/sh -c /srv/a.sh\n")
+    assert file.stat().st_mode & 0o777 == 0o640
+    subprocess.run(changed.stderr.strip().rpartition("To undo: ")[2], shell=True, check=True)
+    assert file.read_text() == "@daily root /srv/a.sh"
+
+
+def test_what_cannot_be_is_refused_in_one_line(tmp_path, programs):
+    for words, code, said in [
+        (("--store", "j", "--user", "u", "f"), 2, "exclude each other"),
+        (("--store", "j"), 1, "No crontab"),
+        (("f",), 2, "--store is missing"),
+        (("-", "--store", "j", "--install"), 2, "--install needs a file"),
+        (("no-such-file", "--store", "j"), 3, "No such file"),
+    ]:
+        if "f" in words:
+            (tmp_path / "f").write_text("@daily x\n")
+        answer = jobstore("cron", "import", *words, cwd=tmp_path, path=programs)
+        assert (answer.returncode, answer.stdout) == (code, ""), answer.stderr
+        assert said in answer.stderr
