@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 SOAK: Final = float(os.environ.get("JOBSTORE_SOAK", "1"))
+FIGURES: Final = "JOBSTORE_FIGURES"
 ROOT: Final = Path(__file__).resolve().parents[2]
 """Of the project; the programs beside this file are started as modules from there."""
 
@@ -25,4 +26,13 @@ def run_program(name: str, *arguments: object, prefix: tuple[str, ...] = ()) -> 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120 * max(1.0, SOAK))
     assert done.returncode == 0, done.stderr
     figures: dict[str, Any] = json.loads(done.stdout)
+    report(name, **figures)
     return figures
+
+
+def report(what: str, **figures: object) -> None:
+    """Adds figures to the soak's report, if there is one: a line of JSON in the file that `FIGURES` names."""
+    file = os.environ.get(FIGURES)
+    if file:
+        with open(file, "a", encoding="utf-8") as out:  # noqa: PTH123 - several processes append
+            out.write(f"{json.dumps({'what': what, **figures})}\n")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.reliability.power_cut import WORKLOADS, cut
-from tests.reliability.scale import scaled
+from tests.reliability.scale import report, scaled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,4 +27,5 @@ def test_what_was_acknowledged_survives_a_power_cut_at_any_moment(
     workload: str, quick_folder: Path, request: pytest.FixtureRequest
 ) -> None:
     seed = request.config.getoption("randomly_seed", 0)
-    cut(workload, quick_folder, scaled(POINTS // len(WORKLOADS)), seed if isinstance(seed, int) else 0)
+    figures = cut(workload, quick_folder, scaled(POINTS // len(WORKLOADS)), seed if isinstance(seed, int) else 0)
+    report("power cuts", **figures)
