@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 UPDATE_OPTION = "--jobstore-snapshot-update"
 SNAPSHOT_FOLDER = "__snapshots__"
 
-_LONGEST_FILE_NAME = 120
+_LONGEST_PART = 100
+"""Bytes; a file's name has at most 255, and up to two parts, two digests and a number in it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,28 +80,31 @@ def jobstore_factory(tmp_path: Path, jobstore_clock: FrozenClock) -> Iterator[Ca
 def jobstore_snapshot(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Compares a document or a page with its file: ``jobstore_snapshot(page)``, or with ``name=`` for several.
 
-    The file is ``__snapshots__/<module>/<test>.json`` beside the test, written by ``--jobstore-snapshot-update``. Since
-    the clock stands still, a document is the same in every run, the order of its fields included.
+    The file is ``__snapshots__/<module>/<test>.json`` beside the test, written by ``--jobstore-snapshot-update``: with
+    ``Class.`` before the test where it is in one, ``-parameters`` and ``@name`` after it, and ``+2`` for the second call
+    of a test. Since the clock stands still, a document is the same in every run, the order of its fields included.
     """
     folder = request.path.parent / SNAPSHOT_FOLDER / request.path.stem
     is_update = bool(request.config.getoption(UPDATE_OPTION))
     asked: Counter[str] = Counter()
 
+    test = _file_name(request.node.nodeid.split("::", 1)[-1].replace("::", "."))
+
     def compare(document: Any, *, name: str | None = None) -> None:
         __tracebackhide__ = True
-        label = _file_name(request.node.name if name is None else f"{request.node.name}-{name}")
+        label = test if name is None else f"{test}@{_file_name(name)}"
         asked[label] += 1
-        number = f"-{asked[label]}" if asked[label] > 1 else ""
+        number = f"+{asked[label]}" if asked[label] > 1 else ""
         _compare(folder / f"{label}{number}.json", _as_text(document), is_update=is_update)
 
     return compare
 
 
-def _file_name(test: str) -> str:
-    """The test's name as a file's: what had to be replaced or cut is told apart by a digest."""
-    plain = re.sub(r"[\[\]]", "-", test).rstrip("-")
-    name = re.sub(r"[^\w.-]+", "_", plain)[:_LONGEST_FILE_NAME]
-    return name if name == plain else f"{name}-{hashlib.sha256(test.encode()).hexdigest()[:8]}"
+def _file_name(words: str) -> str:
+    """Words as a part of a file's name, different for different words: what was replaced or cut is told by a digest."""
+    plain = re.sub(r"^(\w[\w.]*)\[(.*)\]$", r"\1-\2", words, flags=re.DOTALL)
+    name = re.sub(r"[^\w.-]+", "_", plain).encode()[:_LONGEST_PART].decode(errors="ignore")
+    return name if name == plain else f"{name}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
 
 
 def _as_text(document: Any) -> str:

@@ -176,7 +176,7 @@ def test_snapshots_are_written_when_asked_and_compared_ever_after(pytester):
     pytester.runpytest_inprocess("--jobstore-snapshot-update").assert_outcomes(passed=1)
     folder = file.parent / "__snapshots__" / file.stem
     names = sorted(path.name for path in folder.iterdir())
-    assert [name.partition("-")[0] for name in names] == ["test_page", "test_page", "test_page.json"]
+    assert [name.partition("-")[0] for name in names] == ["test_page+2.json", "test_page.json", "test_page@the_job"]
     page = json.loads((folder / "test_page.json").read_text(encoding="utf-8"))
     assert page["data"][0]["job_name"] == "线"
     pytester.runpytest_inprocess().assert_outcomes(passed=1)
@@ -192,6 +192,33 @@ def test_a_snapshot_knows_the_order_of_the_fields(pytester):
     pytester.runpytest_inprocess("--jobstore-snapshot-update").assert_outcomes(passed=1)
     file.write_text("def test_order(jobstore_snapshot): jobstore_snapshot({'b': 2, 'a': 1})", encoding="utf-8")
     pytester.runpytest_inprocess().assert_outcomes(failed=1)
+
+
+def test_no_two_snapshots_share_a_file(pytester):
+    """One name in two classes, a name that looks like a number or like parameters, long and odd names."""
+    file = pytester.makepyfile(
+        """
+        import pytest
+
+        class TestA:
+            def test_one(self, jobstore_snapshot): jobstore_snapshot("A")
+        class TestB:
+            def test_one(self, jobstore_snapshot): jobstore_snapshot("B")
+        def test_one(jobstore_snapshot): jobstore_snapshot("none")
+        def test_calls(jobstore_snapshot):
+            for number in range(3): jobstore_snapshot(number)
+            for name in ("2", "+2", "x", "X ", "线" * 300, "线" * 301, "", "a/b", "a_b"): jobstore_snapshot(name, name=name)
+            jobstore_snapshot("x again", name="x")
+        @pytest.mark.parametrize("value", ["2", "a", "a-", "a]", "[a", "@2", "a::b", "线" * 300])
+        def test_calls_(jobstore_snapshot, value): jobstore_snapshot(value)
+        def test_with(jobstore_snapshot): jobstore_snapshot("named", name="a")
+        @pytest.mark.parametrize("value", ["a"])
+        def test_with_(jobstore_snapshot, value): jobstore_snapshot("parametrized")
+        """
+    )
+    pytester.runpytest_inprocess("--jobstore-snapshot-update").assert_outcomes(passed=14)
+    assert len(list((file.parent / "__snapshots__" / file.stem).iterdir())) == 3 + 3 + 9 + 1 + 8 + 2
+    pytester.runpytest_inprocess().assert_outcomes(passed=14)
 
 
 def test_snapshots_of_parametrized_tests_do_not_share_a_file(pytester):
