@@ -81,8 +81,8 @@ def jobstore_snapshot(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Compares a document or a page with its file: ``jobstore_snapshot(page)``, or with ``name=`` for several.
 
     The file is ``__snapshots__/<module>/<test>.json`` beside the test, written by ``--jobstore-snapshot-update``: with
-    ``Class.`` before the test where it is in one, ``-parameters`` and ``@name`` after it, and ``+2`` for the second call
-    of a test. Since the clock stands still, a document is the same in every run, the order of its fields included.
+    ``Class.`` before the test where it is in one, ``-parameters`` and ``@name`` after it, and ``+2`` for a second call.
+    Since the clock stands still, a document is the same in every run, the order of its fields included.
     """
     folder = request.path.parent / SNAPSHOT_FOLDER / request.path.stem
     is_update = bool(request.config.getoption(UPDATE_OPTION))

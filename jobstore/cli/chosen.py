@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from jobstore.cli.screen import stdout_in_utf8
-from jobstore.language.csvtext import csv_line
+from jobstore.language.csvtext import BOM, csv_line
 from jobstore.language.errors import InvalidParameter, shown
 from jobstore.language.rules import suggestion
 
@@ -37,12 +37,12 @@ def fields_in(text: str | None, known: Sequence[str]) -> tuple[str, ...] | None:
     return names
 
 
-def write_csv(documents: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> None:
+def write_csv(documents: Iterable[Mapping[str, Any]], fields: Sequence[str], *, for_excel: bool) -> None:
     """A heading and a line for each document, to stdout."""
     out = stdout_in_utf8()
-    out.write(csv_line(fields))
+    out.write(f"{BOM if for_excel else ''}{csv_line(fields)}")
     for document in documents:
-        out.write(csv_line(document[name] for name in fields))
+        out.write(csv_line([document[name] for name in fields], is_for_spreadsheet=for_excel))
     sys.stdout.flush()
 
 

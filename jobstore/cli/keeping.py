@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 PAGING = frozenset({"limit", "offset", "order_by", "order_desc"})
 """Parameters of a list that mean nothing to a stream."""
 STDIN = "-"
-FORMS = ("jsonl", "csv")
+FORMS = ("jsonl", "csv", "excel")
 NEXT_LIST = '\n],\n"executions":['
 
 
@@ -133,7 +133,7 @@ def _export(file: str | None, job: str | None, form: str | None, out: str | None
 
 def _form(text: str | None) -> str:
     if text not in {None, *FORMS}:
-        raise InvalidParameter(f"--format must be jsonl or csv; received {shown(text)}")
+        raise InvalidParameter(f"--format must be jsonl, csv or excel; received {shown(text)}")
     return text or FORMS[0]
 
 
@@ -147,7 +147,8 @@ OUT_HELP = "Write to this file (whole or not at all) instead of stdout."
 load = Command(
     "load",
     callback=_load,
-    help="Make a store at FILE from SOURCE: a JSON document as 'dump' writes it, or JSON lines.\n\nAll or nothing. A "
+    help="Make a store at FILE from SOURCE: a JSON document as 'dump' writes it, or JSON lines of "
+    "'dump' or 'export'.\n\nAll or nothing. A "
     "FILE that is there already is refused.",
     params=[
         FileArgument("The store to make. May be left out where JOBSTORE_DB names one."),
@@ -179,14 +180,19 @@ export = Command(
     params=[
         FileArgument(),
         JobArgument("[JOB]", "Only executions of this job, by its name or number."),
-        once("--format", "form", metavar="FORM", help="jsonl (the default) or csv."),
+        once(
+            "--format",
+            "form",
+            metavar="FORM",
+            help="jsonl (the default), csv, or excel (CSV that is safe to open there).",
+        ),
         once("-o", "--output", "out", metavar="OUT", help=OUT_HELP, type=click.Path()),
         *filter_options(),
         utc_option(),
     ],
     examples=[
         ("jobstore export jobs.db --before 2026-01-01 -o 2025.jsonl", "before they are pruned"),
-        ("jobstore export jobs.db sync_klines_1h --format csv", "one job, for a spreadsheet"),
+        ("jobstore export jobs.db sync_klines_1h --format excel -o runs.csv", "for a spreadsheet"),
         ("jobstore export jobs.db --status FAILURE,TIMEOUT", "what went wrong"),
     ],
 )

@@ -88,7 +88,7 @@ def answer(path: Path, asked: Question, shown: Mapping[str, Any]) -> None:
     from jobstore.store import open as open_store  # a refusal needs no store
 
     seconds = watch_seconds(shown["watch"])
-    forms = [form for form in ("json", "jsonl", "csv") if shown.get(f"as_{form}")]
+    forms = [form for form in ("json", "jsonl", "csv", "excel") if shown.get(f"as_{form}")]
     if len(forms) > 1 or (seconds and forms):
         words = [*(f"--{form}" for form in forms), *([WATCH] if seconds else [])]
         raise click.UsageError(f"{' and '.join(words)} exclude each other; give one.", click.get_current_context())
@@ -96,8 +96,8 @@ def answer(path: Path, asked: Question, shown: Mapping[str, Any]) -> None:
     if fields:
         asked = asked._replace(draw=lambda _store, page, screen: field_lines(page["data"], fields, screen))
     with open_store(path) as store, hinting_at_jobs(store, asked.query):
-        if shown.get("as_csv"):
-            write_csv(documents(store, asked), fields or asked.fields)
+        if shown.get("as_csv") or shown.get("as_excel"):
+            write_csv(documents(store, asked), fields or asked.fields, for_excel=bool(shown["as_excel"]))
         elif shown.get("as_jsonl"):
             write_json_lines(store, asked)
         elif shown["as_json"]:
@@ -252,6 +252,7 @@ def showing(*, many: bool) -> list[click.Parameter]:
     lines = [
         flag("--jsonl", "Print a document a line: all that match, or --limit of them.", "as_jsonl"),
         flag("--csv", "Print CSV: all that match, or --limit of them.", "as_csv"),
+        flag("--excel", "Print CSV that is safe to open in Excel: marked as UTF-8, without formulas.", "as_excel"),
         once("--columns", metavar="FIELD,…", help="Show these fields of the documents, in this order."),
     ]
     return [
@@ -334,7 +335,7 @@ executions = Command(
         ("jobstore executions jobs.db --after yesterday", "since yesterday, 00:00 here"),
         ("jobstore executions jobs.db --after 24h", "the last 24 hours"),
         ("jobstore executions jobs.db --order-by duration_ms", "the slowest"),
-        ("jobstore executions jobs.db --csv --after 7d > week.csv", "for a spreadsheet"),
+        ("jobstore executions jobs.db --excel --after 7d > week.csv", "for a spreadsheet"),
     ],
 )
 stats = Command(

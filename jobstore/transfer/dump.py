@@ -6,7 +6,9 @@ given its name: there is the whole store or none.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -75,8 +77,8 @@ def load_file(
 ) -> None:
     """Builds a store at `path` from a file of `dump`'s document, or of JSON lines, which stream.
 
-    Lines are ``{"store": {...}}``, ``{"job": {...}}`` and ``{"execution": {...}}``; a job comes before the
-    executions that name it by name alone.
+    Lines are ``{"store": {...}}``, ``{"job": {...}}`` and ``{"execution": {...}}``, or documents as `export` and an
+    archive have them; a job comes before the executions that name it by name alone.
 
     Args:
         path: where no file is yet.
@@ -184,27 +186,47 @@ def _load_lines(path: str | os.PathLike[str], source: IO[bytes], progress: Progr
 
 
 def _is_line(text: bytes) -> bool:
-    """Whether it is an object with one of our three keys and nothing else."""
+    """Whether it is one line of several, by its kind."""
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        value = _json(text, "the line")
+    except InvalidRecord:
         return False
-    return isinstance(value, dict) and len(value) == 1 and value.keys() <= LINE_KEYS
+    return isinstance(value, dict) and not value.keys() <= DOCUMENT_KEYS
+
+
+_MANY_DIGITS: Final = re.compile(rb"[0-9]{19}")
 
 
 def _json(text: bytes, where: str) -> Any:
+    """The value; integers of any size stay integers, so that those the file cannot hold are refused."""
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        # orjson makes a float of an integer beyond 64 bits.
+        return json.loads(text, parse_constant=_no_constant) if _MANY_DIGITS.search(text) else orjson.loads(text)
+    except (ValueError, RecursionError) as error:
         raise InvalidRecord(f"{where} is no JSON: {error}") from None
 
 
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON value")
+
+
 def _line(value: Any, number: int) -> tuple[str, Any]:
-    """The kind of a line and what it holds."""
-    if not isinstance(value, dict) or len(value) != 1 or not value.keys() <= LINE_KEYS:
-        raise InvalidRecord(f'line {number} must be {{"store": ...}}, {{"job": ...}} or {{"execution": ...}}')
-    ((kind, document),) = value.items()
-    return kind, document
+    """The kind of a line and what it holds: a line of a dump, or a document as it was exported or archived."""
+    if isinstance(value, dict):
+        if len(value) == 1 and value.keys() <= LINE_KEYS:
+            ((kind, document),) = value.items()
+            return kind, document
+        for kind, fields in _DOCUMENTS:
+            if value.keys() >= fields:
+                return kind, value
+    raise InvalidRecord(
+        f'line {number} must be {{"store": ...}}, {{"job": ...}} or {{"execution": ...}}, as dump writes them, '
+        "or the document of a job or an execution, as export writes it"
+    )
+
+
+_DOCUMENTS: Final = (("execution", {"job_name", "status"}), ("job", {"name", "job_type"}))
+"""What tells a document of one kind from one of the other."""
 
 
 # --- building -------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ What is pruned and how is in `jobstore.recording.prune`; `Recorder.prune` is the
 
 from __future__ import annotations
 
-import csv
+from functools import partial
 from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -15,6 +15,7 @@ import orjson
 from jobstore.engine.fires import Fires
 from jobstore.engine.memory import Memory
 from jobstore.engine.selection import select_all, select_of_job
+from jobstore.language.csvtext import BOM, csv_line
 from jobstore.language.errors import InvalidParameter, shown
 from jobstore.language.instants import MAX_US, MIN_US
 from jobstore.language.models import EXECUTION_FIELDS
@@ -41,7 +42,7 @@ CHUNK: Final = 500
 MOST_WALKS: Final = 250
 """Index ranges that are merged; beyond, one walk over all executions in order is quicker."""
 JSON_FIELDS: Final = frozenset({"result", "parameters_snapshot"})
-FORMS: Final = ("jsonl", "csv")
+FORMS: Final = ("jsonl", "csv", "excel")
 
 
 def export(
@@ -58,7 +59,8 @@ def export(
         store: where from; all of it is from one snapshot.
         out: an open text file; in CSV give it ``newline=""``.
         form: ``jsonl``, a document a line, or ``csv``, a header and the thirteen fields, ``result`` and
-            ``parameters_snapshot`` as JSON and null as nothing.
+            ``parameters_snapshot`` as JSON and null as nothing; ``excel`` is CSV that Excel knows for UTF-8, with
+            an apostrophe before text that a spreadsheet would run as a formula.
         progress: is called with the number of further executions that were written.
         filters: ``job_id``, ``search``, ``after``, ``before``, ``status``, ``trace_id``, as in the lists.
 
@@ -68,7 +70,7 @@ def export(
         StoreError: the file cannot be read.
     """
     if form not in FORMS:
-        raise InvalidParameter(f"form must be jsonl or csv; received {shown(form)}")
+        raise InvalidParameter(f"form must be jsonl, csv or excel; received {shown(form)}")
     return write_executions(iter_executions(store, **filters), out, form, progress)
 
 
@@ -77,9 +79,9 @@ def write_executions(
 ) -> int:
     """Writes the documents in a form, and returns how many."""
     written = 0
-    write = _write_lines if form == "jsonl" else _write_rows
-    if form == "csv":
-        csv.writer(out, lineterminator="\n").writerow(EXECUTION_FIELDS)
+    write = _write_lines if form == "jsonl" else partial(_write_rows, for_spreadsheet=form == "excel")
+    if form != "jsonl":
+        out.write(f"{BOM if form == 'excel' else ''}{csv_line(EXECUTION_FIELDS)}")
     while chunk := list(islice(documents, CHUNK)):
         write(out, chunk)
         written += len(chunk)
@@ -207,9 +209,10 @@ def _write_lines(out: TextIO, documents: list[ExecutionDocument]) -> None:
     out.write(b"".join(lines).decode())
 
 
-def _write_rows(out: TextIO, documents: list[ExecutionDocument]) -> None:
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerows([_cell(name, value) for name, value in document.items()] for document in documents)
+def _write_rows(out: TextIO, documents: list[ExecutionDocument], *, for_spreadsheet: bool) -> None:
+    for document in documents:
+        cells = [_cell(name, value) for name, value in document.items()]
+        out.write(csv_line(cells, is_for_spreadsheet=for_spreadsheet))
 
 
 def _cell(name: str, value: object) -> object:

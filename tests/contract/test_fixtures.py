@@ -27,6 +27,7 @@ from jobstore.recording.recorder import Recorder
 from jobstore.transfer import backup as upkeep
 from jobstore.transfer import load as loading
 from jobstore.transfer.dump import dump, dump_lines, load, load_file
+from jobstore.transfer.export import export
 
 if TYPE_CHECKING:
     import sqlite3
@@ -296,6 +297,42 @@ def test_lines_build_the_same_store_as_the_document(path, tmp_path):
     one_line.write_text(json.dumps(dump(path)), encoding="utf-8")
     load_file(tmp_path / "one.db", str(one_line))
     assert dump(tmp_path / "one.db") == dump(path)
+
+
+def test_documents_as_they_were_exported_load_as_lines(path, tmp_path):
+    runs = [{**RUN, "id": str(number), "job_id": "7", "job_name": "gone"} for number in (1, 5)]
+    load(path, {"jobs": [{**JOB, "name": "a"}], "executions": runs})
+    out = io.StringIO()
+    with jobstore.open(path) as store:
+        export(store, out)
+        jobs = store.list_jobs()["data"]
+    lines = "".join(f"{json.dumps(job)}\n" for job in jobs) + out.getvalue()
+    load_file(tmp_path / "copy.db", io.BytesIO(lines.encode()))
+    assert dump(tmp_path / "copy.db")["executions"] == dump(path)["executions"]
+    with jobstore.open(tmp_path / "copy.db") as copy:
+        assert [job["name"] for job in copy.list_jobs()["data"]] == ["a"]
+    load_file(tmp_path / "runs.db", io.BytesIO(out.getvalue().encode()))
+    assert dump(tmp_path / "runs.db")["executions"] == dump(path)["executions"]
+
+
+@pytest.mark.parametrize("number", [str(2**64), "-" + str(2**63 + 1), "1" * 400, "[[" + str(2**70) + "]]"])
+@pytest.mark.parametrize("shape", ['{"job": %s}', '{"jobs": [%s]}'])
+def test_an_integer_that_no_file_can_hold_is_refused_and_not_rounded(path, shape, number):
+    job = json.dumps({**JOB, "parameters": "NUMBER"}).replace('"NUMBER"', number)
+    with pytest.raises(InvalidRecord, match=r"parameters must be JSON: Integer exceeds 64-bit range"):
+        load_file(path, io.BytesIO((shape % job).encode()))
+
+
+def test_a_large_integer_that_fits_is_kept(path):
+    load_file(path, io.BytesIO(json.dumps({"job": {**JOB, "parameters": [2**64 - 1, -(2**63)]}}).encode()))
+    assert dump(path)["jobs"][0]["parameters"] == [2**64 - 1, -(2**63)]
+
+
+def test_a_line_of_something_else_is_told_what_lines_may_be(path):
+    with pytest.raises(InvalidRecord, match=r"^line 1 must be .*or the document of a job or an execution"):
+        load_file(path, io.BytesIO(b'{"level": "info"}\n{"level": "info"}\n'))
+    with pytest.raises(InvalidRecord, match=r"^line 2 is no JSON: NaN is no JSON value"):
+        load_file(path, io.BytesIO(b'{"store": {}}\n{"job": [NaN, 12345678901234567890123]}\n'))
 
 
 def test_lines_may_mix_as_long_as_a_job_comes_before_what_names_it(path):

@@ -504,6 +504,23 @@ def test_csv_has_a_header_the_fields_and_json_in_the_two_that_hold_any_value(pat
             assert row[field] == ("" if document[field] is None else str(document[field]))  # type: ignore[literal-required]
 
 
+def test_csv_cells_survive_whatever_is_in_them_and_excel_runs_none(tmp_path):
+    nasty = ["a\rb", "a\nb", 'say "x"', "=cmd|' /C calc'!A0", "+1", "-1", "@x", "\tx", "\r", ",", "'", "", "界"]
+    runs = [
+        {"job_name": "a", "job_id": "1", "status": "FAILURE", "error": error, "created_at": stamp(1)} for error in nasty
+    ]
+    jobstore.load(tmp_path / "nasty.db", {"executions": runs})
+    with jobstore.open(tmp_path / "nasty.db") as store:
+        plain, excel = io.StringIO(newline=""), io.StringIO(newline="")
+        export(store, plain, form="csv")
+        export(store, excel, form="excel")
+    rows = list(csv.DictReader(io.StringIO(plain.getvalue(), newline="")))
+    assert [row["error"] for row in rows] == nasty
+    assert excel.getvalue().startswith("\ufeffid,job_id")
+    rows = list(csv.DictReader(io.StringIO(excel.getvalue().removeprefix("\ufeff"), newline="")))
+    assert [row["error"] for row in rows] == [f"'{each}" if each[:1] in "=+-@\t\r" and each else each for each in nasty]
+
+
 def test_an_export_refuses_before_it_writes(path):
     out = io.StringIO()
     with jobstore.open(path) as store:
