@@ -22,9 +22,9 @@ trace id of its executions. ``docs/integrations.md`` tells which signal becomes 
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 import threading
+import time
 from datetime import UTC, datetime
 from functools import partial
 from multiprocessing import current_process
@@ -36,10 +36,11 @@ from huey.exceptions import TaskTimeout
 from jobstore.integrations.cronfields import field_text, keeps_clear, same_zone, weekday_text
 from jobstore.integrations.journal import Journal, wait_for
 from jobstore.integrations.localzone import local_timezone
-from jobstore.integrations.names import job_name
+from jobstore.integrations.names import job_name, worker_id
 from jobstore.integrations.outcomes import bounded, error_text, kept_result, traceback_result
+from jobstore.integrations.secrets import call_arguments as masked_arguments
 from jobstore.language.errors import Conflict, InvalidSchedule, NotFound
-from jobstore.language.models import FINISHED, Status
+from jobstore.language.models import Status
 from jobstore.language.schedule import check_schedule, fires_at_fixed_times
 from jobstore.store import open as open_store
 
@@ -59,7 +60,7 @@ PATIENCE_SECONDS = 2.0
 FLUSH_SECONDS = 10.0
 
 _DESCRIPTION_CHARACTERS = 2000
-_HUEYS_FRAMES = 2
+_HUEYS_FRAMES, _OWN_FRAMES = 2, 1
 _log = logging.getLogger("jobstore.integrations")
 
 
@@ -81,7 +82,7 @@ def mirror(
         category: each job's category; or a callable that is given the task class and returns it.
         job_type: each job's type, likewise.
         parameters: given a task, returns the JSON value that is recorded as the execution's parameters; its
-            arguments unless given. For tasks whose arguments are secret.
+            arguments unless given, those that look like secrets masked.
 
     Raises:
         Conflict: the instance is mirrored already.
@@ -93,17 +94,24 @@ def mirror(
 
 
 def call_arguments(task: Any) -> object:
-    """The arguments of a task: its keywords, with positional ones under ``args``; null where there are none."""
+    """The arguments of a task, secrets masked: its keywords, and positional ones under ``args``; null for none."""
     keywords = {key: value for key, value in task.kwargs.items() if value is not task}  # of a context task
-    arguments = {**({"args": list(task.args)} if task.args else {}), **keywords}
-    return kept_result(arguments) if arguments else None
+    return masked_arguments(_enclosed(type(task).execute, "func"), task.args, keywords)
 
 
 class _Attempt:
-    """A task that runs here and now: the execution that is its own, once the journal has come to it."""
+    """A run of a task object, here and now.
 
-    def __init__(self) -> None:
+    Attributes:
+        task: kept, so that no other object can have its identity.
+        execution_id: once the journal has come to it.
+        duration_ms: once its callable has returned.
+    """
+
+    def __init__(self, task: Any) -> None:
+        self.task = task
         self.execution_id: str | None = None
+        self.duration_ms: int | None = None
 
 
 class Mirror:
@@ -120,8 +128,9 @@ class Mirror:
         self._huey, self._journal = huey, journal
         self._category, self._job_type, self._parameters = category, job_type, parameters
         self._store = open_store(journal.recorder.path)
-        self._attempts: dict[str, _Attempt] = {}
+        self._attempts: dict[int, _Attempt] = {}
         self._saved: set[type] = set()
+        self._names: dict[type, str] = {}
         huey.signal()(self._hear)
         huey.post_execute(HOOK)(self._executed)
         huey.on_startup(HOOK)(self._save_all)
@@ -161,31 +170,53 @@ class Mirror:
 
     def _waits(self, task: Any) -> None:
         """Enqueued, or put off until its time: it is recorded before another process can come to it."""
-        call = partial(self._write_waiting, task.id, self._name(type(task)), self._parameters(task), datetime.now(UTC))
+        call = partial(self._write_waiting, type(task), task.id, self._parameters(task), datetime.now(UTC))
         future = self._journal.put(call)
         if not wait_for(future, PATIENCE_SECONDS):
             future.cancel()
 
     def _starts(self, task: Any) -> None:
-        attempt = self._attempts[task.id] = _Attempt()
-        name, parameters = self._name(type(task)), self._parameters(task)
-        worker_id = f"{socket.gethostname()}/{_worker_name()}"
-        call = partial(self._write_start, attempt, task.id, name, parameters, worker_id, datetime.now(UTC))
+        """One message in the queue is one task object: the same task enqueued twice is two attempts."""
+        attempt = self._attempts[id(task)] = _Attempt(task)
+        task.execute = partial(self._execute, attempt, task.execute)
+        worker, parameters = worker_id(_worker_name()), self._parameters(task)
+        call = partial(self._write_start, attempt, type(task), task.id, parameters, worker, datetime.now(UTC))
         wait_for(self._journal.put(call), PATIENCE_SECONDS)
+
+    def _execute(self, attempt: _Attempt, execute: Callable[[], object]) -> object:
+        """Runs the task's callable. huey tells nothing of what it raises beyond `Exception`, `sys.exit()` for one."""
+        del attempt.task.execute
+        began = time.monotonic()
+        try:
+            return execute()
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            attempt.duration_ms = _milliseconds_since(began)
+            self._ends_badly(attempt.task, error, skipped_frames=_OWN_FRAMES + 1)
+            raise
+        finally:
+            attempt.duration_ms = _milliseconds_since(began)
 
     def _executed(self, task: Any, value: object, error: BaseException | None) -> None:
         """The post-execute hook of huey: it alone knows what came of it."""
+        if error is not None:
+            self._ends_badly(task, error, skipped_frames=_HUEYS_FRAMES + _OWN_FRAMES)
+            return
         try:
-            if error is None:
-                self._ends(task, Status.SUCCESS, kept_result(value), None)
-            else:
-                status = Status.TIMEOUT if isinstance(error, TaskTimeout) else Status.FAILURE
-                self._ends(task, status, traceback_result(error, skipped_frames=_HUEYS_FRAMES), error_text(error))
+            self._ends(task, Status.SUCCESS, kept_result(value), None)
+        except Exception:  # noqa: BLE001 - nothing may reach huey
+            _log.exception("The end of task %s is not recorded, by a defect of the mirror", task.id)
+
+    def _ends_badly(self, task: Any, error: BaseException, *, skipped_frames: int) -> None:
+        try:
+            status = Status.TIMEOUT if isinstance(error, TaskTimeout) else Status.FAILURE
+            self._ends(task, status, traceback_result(error, skipped_frames=skipped_frames), error_text(error))
         except Exception:  # noqa: BLE001 - nothing may reach huey
             _log.exception("The end of task %s is not recorded, by a defect of the mirror", task.id)
 
     def _ends(self, task: Any, status: Status, result: object, error: str | None) -> None:
-        attempt = self._attempts.pop(task.id, None)
+        attempt = self._attempts.pop(id(task), None)
         if attempt is not None:
             call = partial(_write_end, attempt, status, result, error, datetime.now(UTC))
             wait_for(self._journal.put(call), PATIENCE_SECONDS)
@@ -205,8 +236,8 @@ class Mirror:
         self._never_ran(task, f"Expired: it was to run before {task.expires_resolved}")
 
     def _never_ran(self, task: Any, reason: str) -> None:
-        name, at = self._name(type(task)), datetime.now(UTC)
-        self._journal.put(partial(self._write_never_ran, task.id, name, self._parameters(task), reason, at))
+        at = datetime.now(UTC)
+        self._journal.put(partial(self._write_never_ran, type(task), task.id, self._parameters(task), reason, at))
 
     # --- jobs
 
@@ -239,19 +270,38 @@ class Mirror:
             "job_category": self._category if isinstance(self._category, str) else self._category(task_class),
             "schedule": schedule,
             "interval_seconds": None,
+            "parameters": {"task": _identity(task_class)},
             "description": None if description is None else bounded(description, _DESCRIPTION_CHARACTERS),
             "timeout_seconds": max(1, round(timeout)) if timeout else None,
         }
 
-    def _name(self, task_class: Any) -> str:
-        """The task's name; with its module where two tasks have the same."""
-        name = task_class.__name__
-        registered = self._huey._registry._registry.values()  # noqa: SLF001
-        if sum(each.__name__ == name for each in list(registered)) > 1:
-            name = f"{task_class.__module__}.{name}"
-        return job_name(name)
-
     # --- in the journal's thread
+
+    def _name(self, task_class: Any) -> str:
+        """The task's name; with its module where tasks of two modules have the same.
+
+        The store remembers whose a name is (in the job's parameters), so that it stays, and every process finds
+        the same one, whichever modules it has imported.
+        """
+        if task_class not in self._names:
+            identity = _identity(task_class)
+            short, long = job_name(task_class.__name__), job_name(identity)
+            is_free = self._owner(short) is None and self._owner(long) is None and not self._is_shared(task_class)
+            self._names[task_class] = short if is_free or self._owner(short) == identity else long
+        return self._names[task_class]
+
+    def _is_shared(self, task_class: Any) -> bool:
+        registered = list(self._huey._registry._registry.values())  # noqa: SLF001
+        return sum(each.__name__ == task_class.__name__ for each in registered) > 1
+
+    def _owner(self, name: str) -> str | None:
+        """The task that a job is for; None where nobody has taken the name."""
+        try:
+            parameters = self._store.get_job(name)["parameters"]
+        except NotFound:
+            return None
+        owner = parameters.get("task") if isinstance(parameters, dict) else None
+        return owner if isinstance(owner, str) else None
 
     def _latest(self, task_id: str) -> ExecutionDocument | None:
         """The newest execution of a task, by whichever process it was recorded."""
@@ -262,41 +312,47 @@ class Mirror:
         latest = self._latest(task_id)
         return latest["id"] if latest is not None and latest["status"] == Status.PENDING else None
 
-    def _write_waiting(self, task_id: str, name: str, parameters: object, at: datetime, recorder: Recorder) -> None:
+    def _write_waiting(
+        self, task_class: type, task_id: str, parameters: object, at: datetime, recorder: Recorder
+    ) -> None:
         """One execution waits for each attempt; where the store was busy for long, that attempt may be over."""
         latest = self._latest(task_id)
         if latest is not None:
             is_over = datetime.fromisoformat(latest["created_at"]) >= at
-            if is_over or latest["status"] not in FINISHED:
+            if is_over or latest["status"] == Status.PENDING:
                 return
-        self._enqueue(recorder, task_id, name, parameters, at)
+        self._enqueue(recorder, task_class, task_id, parameters, at)
 
-    def _enqueue(self, recorder: Recorder, task_id: str, name: str, parameters: object, at: datetime) -> str:
+    def _enqueue(self, recorder: Recorder, task_class: type, task_id: str, parameters: object, at: datetime) -> str:
         words: dict[str, Any] = {"trace_id": task_id, "parameters": parameters, "at": at}
         try:
-            return recorder.enqueue(name, **words)
+            return recorder.enqueue(self._name(task_class), **words)
         except NotFound:  # somebody removed the job
-            recorder.save_job(name, job_type="huey", job_category="scheduled")
-            return recorder.enqueue(name, **words)
+            self._write_job(task_class, recorder)
+            return recorder.enqueue(self._name(task_class), **words)
 
     def _write_start(
         self,
         attempt: _Attempt,
+        task_class: type,
         task_id: str,
-        name: str,
         parameters: object,
-        worker_id: str,
+        worker: str,
         at: datetime,
         recorder: Recorder,
     ) -> None:
-        execution_id = self._waiting(task_id) or self._enqueue(recorder, task_id, name, parameters, at)
-        recorder.start(execution_id, worker_id=worker_id, at=at)
+        execution_id = self._waiting(task_id) or self._enqueue(recorder, task_class, task_id, parameters, at)
+        try:
+            recorder.start(execution_id, worker_id=worker, at=at)
+        except Conflict:  # another worker has a message of the same task, and was faster
+            execution_id = self._enqueue(recorder, task_class, task_id, parameters, at)
+            recorder.start(execution_id, worker_id=worker, at=at)
         attempt.execution_id = execution_id
 
     def _write_never_ran(
-        self, task_id: str, name: str, parameters: object, reason: str, at: datetime, recorder: Recorder
+        self, task_class: type, task_id: str, parameters: object, reason: str, at: datetime, recorder: Recorder
     ) -> None:
-        execution_id = self._waiting(task_id) or self._enqueue(recorder, task_id, name, parameters, at)
+        execution_id = self._waiting(task_id) or self._enqueue(recorder, task_class, task_id, parameters, at)
         recorder.finish(execution_id, Status.FAILURE, error=reason, at=at)
 
 
@@ -304,7 +360,17 @@ def _write_end(
     attempt: _Attempt, status: Status, result: object, error: str | None, at: datetime, recorder: Recorder
 ) -> None:
     if attempt.execution_id is not None:
-        recorder.finish(attempt.execution_id, status, result=result, error=error, at=at)
+        words: dict[str, Any] = {"result": result, "error": error, "duration_ms": attempt.duration_ms}
+        recorder.finish(attempt.execution_id, status, at=at, **words)
+
+
+def _identity(task_class: type) -> str:
+    """What huey itself knows the task by."""
+    return f"{task_class.__module__}.{task_class.__name__}"
+
+
+def _milliseconds_since(began: float) -> int:
+    return int((time.monotonic() - began) * 1000)
 
 
 def _worker_name() -> str:

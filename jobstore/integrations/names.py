@@ -9,7 +9,9 @@ so is a ``%`` that could be mistaken for such a byte. An id that is too long the
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import socket
 
 from jobstore.language.errors import InvalidRecord
 from jobstore.language.fields import NAME_CHARACTERS, checked_name
@@ -50,6 +52,11 @@ def identity_of(name: str) -> str | None:
     if name == _EMPTY:
         return ""
     return _ESCAPED.sub(lambda match: bytes.fromhex(match[0].replace("%", "")).decode("utf-8", "surrogatepass"), name)
+
+
+def worker_id(worker: str) -> str:
+    """A worker of this process, as executions name it: the host, the process id and the worker's own name."""
+    return f"{socket.gethostname()}/{os.getpid()}/{worker}"
 
 
 def _percent(text: str) -> str:

@@ -157,6 +157,57 @@ def test_two_tasks_of_one_name_have_their_modules_in_it(make_bench):
 # --- runs ---------------------------------------------------------------------------------------
 
 
+def same_in(huey: Any, module: str, **options: Any) -> Any:
+    def same():
+        pass
+
+    same.__module__ = module
+    return huey.periodic_task(crontab(minute="5"), **options)(same)
+
+
+def test_a_name_stays_whichever_modules_are_imported_later(make_bench):
+    huey = MemoryHuey(immediate=True)
+    first = same_in(huey, "first")
+    bench = make_bench(huey)
+    first()
+    assert set(bench.jobs()) == {"same"}
+    second = same_in(huey, "second")
+    second()
+    first()
+    jobs = bench.jobs()
+    assert set(jobs) == {"same", "second.same"}
+    assert {job["schedule"] for job in jobs.values()} == {"5 * * * *"}
+    assert [each["job_name"] for each in bench.executions()] == ["same", "second.same", "same"]
+
+
+def test_a_name_is_the_same_in_a_process_with_other_modules(make_bench):
+    one = MemoryHuey(immediate=True)
+    same_in(one, "second")
+    make_bench(one).jobs()
+    other = MemoryHuey(immediate=True)
+    first = same_in(other, "first")
+    bench = make_bench(other)
+    first()
+    assert [each["job_name"] for each in bench.executions()] == ["first.same"]
+    both = MemoryHuey(immediate=True)
+    for module in ("first", "second"):
+        same_in(both, module)
+    assert set(make_bench(both).jobs()) == {"same", "first.same"}
+
+
+def test_arguments_that_look_like_secrets_are_masked(immediate):
+    @immediate.huey.task()
+    def login(user, password, region="eu", **more):
+        pass
+
+    login("me", "s3cret-1", api_key="s3cret-2", db="postgresql://u:s3cret-3@db/x", more={"Token": "s3cret-4", "n": 1})
+    (found,) = immediate.executions()
+    assert "s3cret" not in str(found)
+    assert found["parameters_snapshot"] == {
+        "args": ["me", "***"], "api_key": "***", "db": "postgresql://u:***@db/x", "more": {"Token": "***", "n": 1},
+    }  # fmt: skip
+
+
 def test_a_task_waits_and_runs_and_has_its_value(bench):
     @bench.huey.task()
     def add(a, b=1):
@@ -262,6 +313,93 @@ def test_a_task_that_asks_for_a_retry_or_cancels_itself_has_failed(immediate):
     ]
 
 
+@pytest.mark.parametrize("raised", [SystemExit(3), GeneratorExit("gone"), BaseException("beyond")], ids=repr)
+def test_a_task_that_raises_beyond_exception_has_failed(immediate, raised):
+    @immediate.huey.task()
+    def leaves():
+        raise raised
+
+    with pytest.raises(type(raised)):
+        leaves()
+    (found,) = immediate.executions()
+    assert found["status"] == "FAILURE"
+    assert found["error"].startswith(type(raised).__name__)
+    assert "in leaves" in found["result"]["traceback"]
+    assert "huey/api.py" not in found["result"]["traceback"]
+    assert found["duration_ms"] is not None
+
+
+def test_a_worker_whose_task_exits_leaves_no_run_open(bench):
+    @bench.huey.task()
+    def leaves():
+        sys.exit(3)
+
+    bench.consume(workers=1)
+    leaves()
+    (found,) = bench.ended(1)
+    assert (found["status"], found["error"]) == ("FAILURE", "SystemExit: 3")
+
+
+def test_a_task_enqueued_twice_and_run_at_once_is_two_executions(bench):
+    together = threading.Barrier(2, timeout=DEADLINE_SECONDS)
+    ends = iter([{"turn": 1}, {"turn": 2}])
+    lock = threading.Lock()
+
+    @bench.huey.task()
+    def twice():
+        together.wait()
+        with lock:
+            return next(ends)
+
+    task = twice.s()
+    bench.huey.enqueue(task)
+    bench.huey.enqueue(task)
+    bench.consume(workers=2)
+    found = bench.ended(2)
+    assert [each["status"] for each in found] == ["SUCCESS", "SUCCESS"]
+    assert {each["trace_id"] for each in found} == {task.id}
+    assert sorted(each["result"]["turn"] for each in found) == [1, 2]
+    assert len(bench.executions()) == 2
+
+
+def test_a_task_enqueued_again_while_it_runs_waits(bench):
+    begun, go_on = threading.Event(), threading.Event()
+
+    @bench.huey.task()
+    def slow():
+        begun.set()
+        assert go_on.wait(DEADLINE_SECONDS)
+
+    task = slow.s()
+    bench.consume(workers=1)
+    bench.huey.enqueue(task)
+    assert begun.wait(DEADLINE_SECONDS)
+    bench.huey.enqueue(task)
+    statuses = [each["status"] for each in bench.executions()]
+    go_on.set()
+    assert statuses == ["RUNNING", "PENDING"]
+    assert [each["status"] for each in bench.ended(2)] == ["SUCCESS", "SUCCESS"]
+
+
+def test_a_duration_is_the_tasks_own_time(immediate, monkeypatch):
+    """The wait for a busy store comes before the callable."""
+    put = immediate.mirror._journal.put
+    monkeypatch.setattr(immediate.mirror._journal, "put", lambda call: (time.sleep(0.4), put(call))[1])
+
+    @immediate.huey.task()
+    def quick():
+        pass
+
+    quick()
+    (found,) = immediate.executions()
+    assert found["duration_ms"] < 300
+    assert (
+        instant_us(datetime.fromisoformat(found["completed_at"]))
+        - instant_us(datetime.fromisoformat(found["started_at"]))
+        > 300_000
+    )
+
+
 def test_a_task_that_a_hook_refuses_has_failed(immediate):
     @immediate.huey.task()
     def refused():
@@ -318,7 +456,7 @@ def test_a_task_that_runs_past_its_time_is_a_time_out(immediate):
     slow()
     (found,) = immediate.executions()
     assert (found["status"], found["error"]) == ("TIMEOUT", "TaskTimeout: timeout 0.01s")
-    assert found["parameters_snapshot"] is None
+    assert found["parameters_snapshot"] == {"task": f"{__name__}.slow"}  # the job's own: there are no arguments
 
 
 def test_what_runs_when_the_consumer_is_stopped_is_interrupted_and_its_end_is_not_told_twice(bench, caplog):

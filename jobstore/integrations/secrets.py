@@ -1,0 +1,97 @@
+"""Arguments that look like secrets, masked before they are recorded. Pure.
+
+A value is masked by the name it has (an argument, a key at any depth: ``password``, ``api_key``, ``Authorization``),
+and a text also by what it holds (``postgresql://user:s3cret@db``, ``token=s3cret``, ``Bearer s3cret``). A name that
+only may mean a secret (``key``, ``token``, ``auth``) leaves numbers alone: ``max_tokens`` is none.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING, Any
+
+from jobstore.integrations.outcomes import kept_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+MASK = "***"
+
+_SURE = (
+    *("password", "passwords", "passwd", "passphrase", "passcode", "pwd", "pw", "secret", "secrets"),
+    *("credential", "credentials", "authorization", "apikey", "accesskey", "secretkey", "privatekey", "jwt"),
+)
+_LIKELY = ("key", "keys", "token", "tokens", "auth", "bearer", "cookie", "cookies", "signature", "pin", "otp")
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_NAMES = (
+    r"[\w-]*(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?)"
+)
+_ASSIGNED = re.compile(rf"""(?i)(\b{_NAMES}["']?\s*[=:]\s*|--{_NAMES}\s+)("[^"]*"?|'[^']*'?|[^\s,;&)\]}}]+)""")
+_AUTHORIZED = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}")
+_URL_PASSWORD = re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://[^\s/?#:@]*:)[^\s/?#]+(?=@)")
+
+
+def call_arguments(func: Callable[..., object] | None, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
+    """The arguments of a call as JSON, secrets masked: keywords, and positional ones under ``args``; null for none.
+
+    >>> call_arguments(None, ["BNC"], {"api_key": "s3cret", "db": "postgresql://u:s3cret@db/x"})
+    {'args': ['BNC'], 'api_key': '***', 'db': 'postgresql://u:***@db/x'}
+    """
+    if not args and not kwargs:
+        return None
+    names = _positional_names(func, len(args)) if func is not None else []
+    shown = [MASK if name and _is_secret(name, value) else value for name, value in _paired(names, args)]
+    return masked(kept_result({**({"args": shown} if args else {}), **kwargs}))
+
+
+def masked(value: Any) -> Any:
+    """A JSON value with its secrets masked, as a copy.
+
+    >>> masked({"headers": {"Authorization": "Bearer s3cret"}, "max_tokens": 100, "run": ["--token", "a"]})
+    {'headers': {'Authorization': '***'}, 'max_tokens': 100, 'run': ['--token', '***']}
+    """
+    if isinstance(value, dict):
+        return {key: MASK if _is_secret(key, item) else masked(item) for key, item in value.items()}
+    if isinstance(value, list):
+        options = ["", *(item.lstrip("-") if str(item).startswith("-") else "" for item in value)]
+        return [
+            MASK if _is_secret(option, item) else masked(item) for option, item in zip(options, value, strict=False)
+        ]
+    return masked_text(value) if isinstance(value, str) else value
+
+
+def masked_text(text: str) -> str:
+    """A text with the passwords of URLs and values that are assigned to names of secrets masked.
+
+    >>> masked_text("mysql://root:a@b@db/x?password=c"), masked_text("Config(token='x y', region='eu')")
+    ('mysql://root:***@db/x?password=***', "Config(token=***, region='eu')")
+    """
+    text = _URL_PASSWORD.sub(rf"\1{MASK}", text)
+    text = _ASSIGNED.sub(rf"\1{MASK}", text)
+    return _AUTHORIZED.sub(rf"\1 {MASK}", text)
+
+
+def _is_secret(name: str, value: object) -> bool:
+    """Whether a value of this name is to be masked."""
+    if value is None or isinstance(value, bool) or value in ("", {}, []):
+        return False
+    words = [word.lower() for word in _WORDS.findall(name)]
+    whole = "".join(words)
+    if any(word in _SURE for word in words) or whole.endswith(_SURE):
+        return True
+    return not isinstance(value, int | float) and any(word in _LIKELY for word in words)
+
+
+def _positional_names(func: Callable[..., object], count: int) -> list[str]:
+    """The names of the parameters that positional arguments go to, as far as they are known."""
+    try:
+        parameters = inspect.signature(func).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [parameter.name for parameter in parameters if parameter.kind in kinds][:count]
+
+
+def _paired(names: list[str], values: Sequence[object]) -> list[tuple[str, object]]:
+    return [(names[position] if position < len(names) else "", value) for position, value in enumerate(values)]
