@@ -15,7 +15,7 @@ own *job stores* are where it keeps its schedules; they have nothing to do with 
 from __future__ import annotations
 
 import logging
-import socket
+import re
 import threading
 import weakref
 from collections import Counter
@@ -24,13 +24,26 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from apscheduler import events
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.triggers.date import DateTrigger
 
 from jobstore.integrations.apscheduler_runs import Runs, attach, copy_of, detach
 from jobstore.integrations.apscheduler_triggers import translate, trigger_words
 from jobstore.integrations.journal import Journal
-from jobstore.integrations.names import job_name
-from jobstore.integrations.outcomes import bounded, kept_result
-from jobstore.language.errors import Conflict, InvalidParameter, JobStoreError, NotFound, shown
+from jobstore.integrations.names import job_name, worker_id
+from jobstore.integrations.outcomes import bounded
+from jobstore.integrations.secrets import call_arguments as masked_arguments
+from jobstore.language.errors import (
+    Conflict,
+    InvalidParameter,
+    InvalidRecord,
+    InvalidSchedule,
+    JobStoreError,
+    NotFound,
+    StoreBusy,
+    StoreFull,
+    shown,
+)
 from jobstore.store import open as open_store
 
 if TYPE_CHECKING:
@@ -44,7 +57,10 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 10.0
 SHUTDOWN_SECONDS = 2.0
 """For the last writes, while the scheduler shuts down; what is left then is written when the program ends."""
-_DESCRIPTION_CHARACTERS = 2000
+LOOK_SECONDS = 10.0
+"""How often jobs of a job store that other schedulers may share are compared with what is recorded."""
+_NAME_CHARACTERS, _DESCRIPTION_CHARACTERS = 80, 300
+_MADE_UP_ID = re.compile(r"[0-9a-f]{32}")
 _log = logging.getLogger("jobstore.integrations")
 _mirrored: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -70,7 +86,7 @@ def mirror(
         category: each job's category; or a callable that is given the APScheduler job and returns it.
         job_type: each job's type, likewise.
         parameters: given the APScheduler job, returns the JSON value that is recorded as its parameters;
-            its arguments unless given. For jobs whose arguments are secret.
+            its arguments unless given, those that look like secrets masked.
         removed: what becomes of a job that the scheduler removes, one whose only run is over included:
             it is disabled, or removed from the store (its executions stay either way).
 
@@ -92,9 +108,8 @@ def mirror(
 
 
 def call_arguments(job: Any) -> object:
-    """The arguments of a job: its keywords, with positional ones under ``args``; null where there are none."""
-    arguments = {**({"args": list(job.args)} if job.args else {}), **job.kwargs}
-    return kept_result(arguments) if arguments else None
+    """The arguments of a job, secrets masked: its keywords, and positional ones under ``args``; null for none."""
+    return masked_arguments(job.func, job.args, job.kwargs)
 
 
 class _Description:
@@ -109,9 +124,10 @@ class _Description:
         translation = translate(job.trigger, self._zone, now=now, next_run_time=next_run_time)
         description = str(job.name)
         if translation.reason is not None:
-            description = f"{description}: {trigger_words(job.trigger)}; external, for {translation.reason}"
+            words = trigger_words(job.trigger)
+            description = f"{bounded(description, _NAME_CHARACTERS)} ({words}; external: {translation.reason})"
         if job_name(job.id) != job.id:
-            description = f"{description} (id {job.id!r})"
+            description = f"id {bounded(repr(job.id), _NAME_CHARACTERS)}: {description}"
         return {
             "job_type": _word(self._job_type, job),
             "job_category": _word(self._category, job),
@@ -140,11 +156,14 @@ class Mirror:
         self._saved: dict[str, dict[str, Any]] = {}
         self._under_way: Counter[str] = Counter()
         self._removing: set[str] = set()
+        self._has_warned = False
+        self._closed = threading.Event()
+        self._looking: threading.Thread | None = None
         scheduler.add_listener(self._hear)
         for executor in list(scheduler._executors.values()):  # noqa: SLF001 - there is no public list
             attach(executor, self._runs_of)
         if scheduler.running:
-            self._save_all()
+            self._jobs_found()
 
     def __enter__(self) -> Mirror:
         return self
@@ -157,6 +176,7 @@ class Mirror:
     def close(self) -> None:
         """Ends the mirroring; runs under way are recorded to their end. Returns when all is on the disk."""
         self._scheduler.remove_listener(self._hear)
+        self._closed.set()
         for executor in list(self._scheduler._executors.values()):  # noqa: SLF001
             detach(executor)
         _mirrored.discard(self._scheduler)
@@ -189,10 +209,10 @@ class Mirror:
         self._retire(event.job_id)
 
     def _job_due(self, event: Any) -> None:
-        """Runs were submitted or refused: the next run of an external schedule has moved."""
+        """Runs were submitted or refused: the next run has moved, and the schedule may be another one by now."""
         if event.code == events.EVENT_JOB_MAX_INSTANCES:
             self._record_refused(event)
-        if _is_external(self._saved.get(event.job_id)):
+        if _is_external(self._saved.get(event.job_id)) or self._is_shared(event.jobstore):
             self._job_saved(event)
 
     def _record_refused(self, event: Any) -> None:
@@ -203,7 +223,7 @@ class Mirror:
 
     def _jobs_added(self, event: Any) -> None:
         if self._scheduler.running:
-            self._save_all(event.alias)
+            self._jobs_found(event.alias)
 
     def _jobs_gone(self, event: Any) -> None:
         for job_id, alias in list(self._aliases.items()):
@@ -216,22 +236,77 @@ class Mirror:
 
     # --- jobs
 
-    def _save_all(self, alias: str | None = None) -> None:
+    def _jobs_found(self, alias: str | None = None) -> None:
+        """The scheduler has started, or has another job store."""
         for job in self._scheduler.get_jobs(alias):
             self._save(job, job._jobstore_alias)  # noqa: SLF001
+        if self._looking is None and any(map(self._is_shared, self._scheduler._jobstores)):  # noqa: SLF001
+            self._looking = threading.Thread(target=self._look_often, name="jobstore-mirror", daemon=True)
+            self._looking.start()
+
+    def _is_shared(self, alias: str) -> bool:
+        """Whether other schedulers may change the jobs of a job store; nobody tells of that."""
+        store = self._scheduler._jobstores.get(alias)  # noqa: SLF001
+        return store is not None and not isinstance(store, MemoryJobStore)
+
+    def _look_often(self) -> None:
+        while not self._closed.wait(LOOK_SECONDS):
+            for alias in [alias for alias in list(self._scheduler._jobstores) if self._is_shared(alias)]:  # noqa: SLF001
+                try:
+                    self._look(alias)
+                except Exception:  # noqa: BLE001 - a job store of somebody else's, which may be away
+                    _log.debug("The job store %s cannot be read", alias, exc_info=True)
+
+    def _look(self, alias: str) -> None:
+        """Takes over what other schedulers added, changed or removed in a job store."""
+        if not self._scheduler.running:
+            return
+        with self._lock:
+            known = {job_id for job_id, known_alias in self._aliases.items() if known_alias == alias}
+        jobs = self._scheduler.get_jobs(alias)
+        with self._lock:
+            self._aliases.update(dict.fromkeys((job.id for job in jobs), alias))
+        self._journal.put(partial(self._write_all, [copy_of(job) for job in jobs], datetime.now(UTC)))
+        for job_id in known.difference(job.id for job in jobs):
+            self._retire(job_id)
 
     def _save(self, job: Any, alias: str | None) -> None:
         """Records the job as it is now; what it means is worked out later, in the journal's thread."""
+        self._warn_of_made_up_id(job)
         with self._lock:
             self._removing.discard(job.id)
             self._aliases[job.id] = alias
         self._journal.put(partial(self._write, copy_of(job), datetime.now(UTC)))
 
+    def _warn_of_made_up_id(self, job: Any) -> None:
+        if self._has_warned or isinstance(job.trigger, DateTrigger) or not _MADE_UP_ID.fullmatch(job.id):
+            return
+        self._has_warned = True
+        _log.warning(
+            "The job %r was added without an id, so APScheduler makes up another one at each start, and each start "
+            "records a new job. Give every job an id: add_job(..., id=%r, replace_existing=True)",
+            str(job.name), str(job.name),
+        )  # fmt: skip
+
+    def _write_all(self, jobs: list[Any], now: datetime, recorder: Recorder) -> None:
+        for job in jobs:
+            try:
+                self._write(job, now, recorder)
+            except (InvalidRecord, InvalidSchedule) as error:
+                _log.warning("The job %s is not recorded: %s", job.id, error)
+
     def _write(self, job: Any, now: datetime, recorder: Recorder) -> None:
         fields = self._describe.fields(job, now)
-        if fields != self._saved.get(job.id):
+        if fields == self._saved.get(job.id):
+            return
+        try:
             recorder.save_job(job_name(job.id), **fields)
-            self._saved[job.id] = fields
+        except (StoreBusy, StoreFull):
+            raise  # it is tried again
+        except JobStoreError:
+            self._saved[job.id] = fields  # told once, not at each look
+            raise
+        self._saved[job.id] = fields
 
     def _retire(self, job_id: str) -> None:
         """A job is gone; with `removes` it goes once none of its runs is under way."""
@@ -254,19 +329,19 @@ class Mirror:
     def _runs_of(self, job: Any, run_times: list[datetime]) -> Runs:
         with self._lock:
             self._under_way[job.id] += 1
-        worker_id = f"{socket.gethostname()}/{job.executor}"
-        return self._runs(job.id, copy_of(job), run_times, worker_id, ended=partial(self._runs_ended, job.id))
+        worker = worker_id(job.executor)
+        return self._runs(job.id, copy_of(job), run_times, worker, ended=partial(self._runs_ended, job.id))
 
     def _runs(
         self,
         job_id: str,
         job: Any,
         run_times: list[datetime],
-        worker_id: str | None,
+        worker: str | None,
         ended: Callable[[], None] = lambda: None,
     ) -> Runs:
         define = partial(self._define, job_id, job)
-        return Runs(run_times, self._journal, job_name(job_id), worker_id=worker_id, define=define, ended=ended)
+        return Runs(run_times, self._journal, job_name(job_id), worker_id=worker, define=define, ended=ended)
 
     def _define(self, job_id: str, job: Any, recorder: Recorder) -> None:
         """The job of a run is not in the store: its definition was refused, or somebody removed it."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from jobstore.integrations.journal import wait_for
 from jobstore.integrations.outcomes import error_text, kept_result, traceback_result, traceback_text_result
 from jobstore.language.errors import NotFound
 from jobstore.language.models import Status
+from jobstore.recording.traces import current_trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,12 +52,15 @@ class Run:
         self._runs = runs
         self._scheduled_at = scheduled_at
         self._execution_id: str | None = None
+        self._trace_id: str | None = None
+        self._began: float | None = None
         self.is_begun = False
         self.is_over = False
 
     def begin(self) -> Future[None]:
         """It starts now."""
         self.is_begun = True
+        self._trace_id = current_trace_id()
         at = datetime.now(UTC)
         is_started = False
 
@@ -67,6 +72,10 @@ class Run:
                 is_started = True
 
         return self._runs.journal.put(start)
+
+    def time(self) -> None:
+        """Its own work begins now: the wait for the store is over."""
+        self._began = time.monotonic()
 
     def succeed(self, value: object) -> Future[None]:
         """It ends now, and gave a value."""
@@ -86,16 +95,20 @@ class Run:
 
     def _end(self, status: Status, result: object, error: str | None, at: datetime) -> Future[None]:
         self.is_over = True
+        duration_ms = None if self._began is None else int((time.monotonic() - self._began) * 1000)
 
         def finish(recorder: Recorder) -> None:
-            recorder.finish(self._enqueue(recorder), status, result=result, error=error, at=at)
+            words: dict[str, Any] = {"result": result, "error": error, "duration_ms": duration_ms}
+            recorder.finish(self._enqueue(recorder), status, at=at, **words)
 
         return self._runs.journal.put(finish)
 
     def _enqueue(self, recorder: Recorder) -> str:
         """The execution, made by the first step that needs it; its job is made again if somebody removed it."""
         if self._execution_id is None:
-            words: dict[str, Any] = {"worker_id": self._runs.worker_id, "at": self._scheduled_at}
+            words: dict[str, Any] = {
+                "worker_id": self._runs.worker_id, "trace_id": self._trace_id, "at": self._scheduled_at,
+            }  # fmt: skip
             try:
                 self._execution_id = recorder.enqueue(self._runs.name, **words)
             except NotFound:
@@ -147,6 +160,7 @@ class Runs(list[datetime]):
             if run is None or run.is_begun or run.is_over:
                 return func(*args, **kwargs)
             wait_for(run.begin(), PATIENCE_SECONDS)
+            run.time()
             try:
                 value = func(*args, **kwargs)
             except BaseException as error:
@@ -165,6 +179,7 @@ class Runs(list[datetime]):
             begun = run.begin()
             try:
                 await asyncio.wait([asyncio.wrap_future(begun)], timeout=PATIENCE_SECONDS)
+                run.time()
                 value = await func(*args, **kwargs)
             except BaseException as error:
                 run.raised(error)

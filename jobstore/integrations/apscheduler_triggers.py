@@ -5,7 +5,7 @@ A trigger becomes an expression only where both give the same fire times; everyt
 trigger's own words and the reason. Where the two differ:
 
 - Weekday 0 is Monday there and Sunday in cron, so weekdays are written by name.
-- Day and weekday are joined by AND there and by OR in cron.
+- Day and weekday are joined by AND there and by OR in cron, unless the day begins with ``*``.
 - Years, weeks, seconds, jitter and an end have no place in five fields.
 - A clock change: APScheduler fires a skipped wall time an hour late, a repeated one twice, and misses
   the first hour of some day after the clocks went forward (its steps from day to day are counted in
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 _RANGES = (AllExpression, RangeExpression, MonthRangeExpression, WeekdayRangeExpression)
-_WORDS_LENGTH = 500
+_WORDS_LENGTH = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def translate(trigger: Any, zone: str, *, now: datetime, next_run_time: datetime
 
 
 def trigger_words(trigger: Any) -> str:
-    """The trigger in its own words, all its options named; at most 500 characters."""
+    """The trigger in its own words, all its options named; at most 120 characters."""
     try:
         words = repr(trigger)
     except Exception:  # noqa: BLE001 - somebody else's class
@@ -185,7 +185,7 @@ def _is_full(name: str, values: Collection[int]) -> bool:
 
 
 def _day_fields(day: Any, day_of_week: Any) -> tuple[str, str]:
-    """The fields for day and weekday; cron joins two restricted ones by OR, APScheduler by AND."""
+    """The fields for day and weekday. APScheduler joins them by AND; cron only where one begins with ``*``."""
     weekdays = weekday_text([(value + 1) % 7 for value in _values(day_of_week)])
     kinds = {type(expression) for expression in day.expressions}
     if kinds == {WeekdayPositionExpression}:
@@ -193,7 +193,7 @@ def _day_fields(day: Any, day_of_week: Any) -> tuple[str, str]:
             raise _NotSayable("it joins day and weekday by AND")
         return "*", ",".join(_position(expression) for expression in day.expressions)
     days = _days_and_last(day) if LastDayOfMonthExpression in kinds else _field("day", _values(day))
-    if days != "*" and weekdays != "*":
+    if not days.startswith("*") and weekdays != "*":
         raise _NotSayable("it joins day and weekday by AND")
     return days, weekdays
 

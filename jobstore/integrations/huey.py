@@ -411,7 +411,7 @@ def cron_of(task_class: Any, zone: str, store_zone: str, year: int) -> tuple[str
         return None, f"it runs in the time zone {zone}, the store's is {store_zone}"
     months, days, weekdays, hours, minutes = fields
     day, weekday = field_text(days, 1, 31), weekday_text({value % 7 for value in weekdays})
-    if day != "*" and weekday != "*":
+    if not day.startswith("*") and weekday != "*":
         return None, "it joins day and weekday by AND"
     text = f"{field_text(minutes, 0, 59)} {field_text(hours, 0, 23)} {day} {field_text(months, 1, 12)} {weekday}"
     try:
