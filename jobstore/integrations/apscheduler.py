@@ -59,7 +59,7 @@ SHUTDOWN_SECONDS = 2.0
 """For the last writes, while the scheduler shuts down; what is left then is written when the program ends."""
 LOOK_SECONDS = 10.0
 """How often jobs of a job store that other schedulers may share are compared with what is recorded."""
-_NAME_CHARACTERS, _DESCRIPTION_CHARACTERS = 80, 300
+_NAME_CHARACTERS, _WORDS_CHARACTERS, _DESCRIPTION_CHARACTERS = 80, 100, 300
 _MADE_UP_ID = re.compile(r"[0-9a-f]{32}")
 _log = logging.getLogger("jobstore.integrations")
 _mirrored: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -124,10 +124,10 @@ class _Description:
         translation = translate(job.trigger, self._zone, now=now, next_run_time=next_run_time)
         description = str(job.name)
         if translation.reason is not None:
-            words = trigger_words(job.trigger)
-            description = f"{bounded(description, _NAME_CHARACTERS)} ({words}; external: {translation.reason})"
-        if job_name(job.id) != job.id:
-            description = f"id {bounded(repr(job.id), _NAME_CHARACTERS)}: {description}"
+            description = bounded(description, _NAME_CHARACTERS)
+            words = bounded(trigger_words(job.trigger), _WORDS_CHARACTERS)
+            description = f"{description}: {words}; external, for {translation.reason}"
+        known_as = f" (id {bounded(repr(job.id), _NAME_CHARACTERS)})" if job_name(job.id) != job.id else ""
         return {
             "job_type": _word(self._job_type, job),
             "job_category": _word(self._category, job),
@@ -135,7 +135,7 @@ class _Description:
             "interval_seconds": translation.interval_seconds,
             "anchor_at": translation.anchor_at,
             "next_run_at": next_run_time if translation.external else None,
-            "description": bounded(description, _DESCRIPTION_CHARACTERS),
+            "description": bounded(description, _DESCRIPTION_CHARACTERS - len(known_as)) + known_as,
             "parameters": self._parameters(job),
             "max_instances": getattr(job, "max_instances", 1),
             "enabled": next_run_time is not None,
@@ -247,7 +247,7 @@ class Mirror:
     def _is_shared(self, alias: str) -> bool:
         """Whether other schedulers may change the jobs of a job store; nobody tells of that."""
         store = self._scheduler._jobstores.get(alias)  # noqa: SLF001
-        return store is not None and not isinstance(store, MemoryJobStore)
+        return store is not None and type(store) is not MemoryJobStore
 
     def _look_often(self) -> None:
         while not self._closed.wait(LOOK_SECONDS):

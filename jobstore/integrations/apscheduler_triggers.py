@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 _RANGES = (AllExpression, RangeExpression, MonthRangeExpression, WeekdayRangeExpression)
-_WORDS_LENGTH = 120
+_WORDS_LENGTH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def translate(trigger: Any, zone: str, *, now: datetime, next_run_time: datetime
 
 
 def trigger_words(trigger: Any) -> str:
-    """The trigger in its own words, all its options named; at most 120 characters."""
+    """The trigger in its own words, all its options named; at most 500 characters."""
     try:
         words = repr(trigger)
     except Exception:  # noqa: BLE001 - somebody else's class

@@ -292,7 +292,7 @@ class Mirror:
 
     def _is_shared(self, task_class: Any) -> bool:
         registered = list(self._huey._registry._registry.values())  # noqa: SLF001
-        return sum(each.__name__ == task_class.__name__ for each in registered) > 1
+        return [each.__name__ for each in registered].count(task_class.__name__) > 1
 
     def _owner(self, name: str) -> str | None:
         """The task that a job is for; None where nobody has taken the name."""

@@ -24,6 +24,8 @@ from apscheduler.job import Job
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+from opentelemetry import context, trace
 
 import jobstore
 from jobstore.integrations import apscheduler, apscheduler_runs
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
 FAR = datetime(2090, 1, 1, tzinfo=UTC)
 
 logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
+
+
+def microseconds(text: str) -> int:
+    return instant_us(datetime.fromisoformat(text))
 
 
 class Bench:
@@ -305,6 +311,84 @@ def test_jobs_of_a_persistent_job_store_stay_picklable_and_are_found_at_the_star
     assert pickle.loads(kept.pickled["job"])["func"] == "json:loads"
 
 
+def test_what_another_scheduler_does_in_a_shared_job_store_is_taken_over(bench, monkeypatch):
+    monkeypatch.setattr(apscheduler, "LOOK_SECONDS", 0.05)
+    kept = PicklingJobStore()
+    bench.scheduler.add_jobstore(kept, "shared")
+    bench.mirror()
+    bench.scheduler.start()
+    words = {"args": ["[1]"], "jobstore": "shared", "id": "job", "next_run_time": FAR}
+    bench.scheduler.add_job(json.loads, "cron", hour=3, **words)
+    bench.scheduler.add_job(json.loads, "cron", hour=4, **{**words, "id": "other"})
+    assert bench.jobs()["job"]["schedule_type"] == "external"  # its next run was set by hand
+    another = BackgroundScheduler(timezone="UTC", jobstores={"shared": kept})
+    another.start(paused=True)
+    try:
+        another.reschedule_job("job", "shared", "interval", hours=2)
+        until(lambda: bench.jobs()["job"]["interval_seconds"] == 7200)
+        another.pause_job("job", "shared")
+        until(lambda: not bench.jobs()["job"]["enabled"])
+        another.remove_job("other", "shared")
+        until(lambda: not bench.jobs()["other"]["enabled"])
+        another.add_job(json.loads, "cron", hour=5, **{**words, "id": "new"})
+        until(lambda: "new" in bench.jobs())
+    finally:
+        another.shutdown()
+
+
+def test_a_job_changed_by_another_scheduler_is_saved_with_its_next_run(bench, monkeypatch):
+    monkeypatch.setattr(apscheduler, "LOOK_SECONDS", DEADLINE_SECONDS)
+    kept = PicklingJobStore()
+    bench.scheduler.add_jobstore(kept, "shared")
+    bench.mirror()
+    bench.scheduler.start()
+    bench.scheduler.add_job(json.loads, "interval", args=["[1]"], seconds=1, jobstore="shared", id="job")
+    changed = kept.lookup_job("job")
+    changed._modify(trigger=IntervalTrigger(seconds=2, timezone="UTC"))
+    kept.update_job(changed)
+    until(lambda: bench.jobs()["job"]["interval_seconds"] == 2)
+
+
+def test_jobs_without_an_id_are_warned_of_once(bench, caplog):
+    bench.mirror()
+    bench.scheduler.start(paused=True)
+    bench.scheduler.add_job(add, "date", run_date=FAR)
+    bench.scheduler.add_job(add, "cron", hour=3, id="named")
+    bench.flushed()
+    assert caplog.text == ""
+    for hour in (3, 4):
+        bench.scheduler.add_job(add, "cron", hour=hour)
+    bench.flushed()
+    (record,) = caplog.records
+    assert (record.levelname, record.name) == ("WARNING", "jobstore.integrations")
+    assert "add_job(..., id='add', replace_existing=True)" in record.getMessage()
+
+
+def test_arguments_that_look_like_secrets_are_masked(bench):
+    def login(user: str, password: str, **more: object) -> None: ...
+
+    bench.mirror()
+    bench.scheduler.start(paused=True)
+    more = {"headers": {"Authorization": "Bearer s3cret"}, "dsn": "mysql://u:s3cret@db/x", "api_key": "s3cret", "n": 1}
+    bench.scheduler.add_job(login, "cron", args=["me", "s3cret"], kwargs=more, id="job")
+    assert bench.jobs()["job"]["parameters"] == {
+        "args": ["me", "***"], "headers": {"Authorization": "***"}, "dsn": "mysql://u:***@db/x", "api_key": "***", "n": 1,
+    }  # fmt: skip
+
+
+def test_the_description_of_an_external_job_is_short_and_keeps_its_id(bench):
+    bench.mirror()
+    bench.scheduler.start(paused=True)
+    bench.scheduler.add_job(add, "cron", week="1", second=5, jitter=3, id="a/b", name="n" * 400, end_date=FAR)
+    description = bench.jobs()["a%2Fb"]["description"]
+    assert len(description) <= 300
+    assert description.endswith("; external, for each run is delayed by up to 3 s at random (id 'a/b')")
+    bench.scheduler.add_job(add, "cron", hour=3, id="c/" + "d" * 500, name="n" * 400)
+    (long,) = [job for name, job in bench.jobs().items() if name.startswith("c%2F")]
+    assert len(long["description"]) <= 300
+    assert long["description"].endswith("…)")
+
+
 def test_a_job_whose_words_the_store_refuses_is_told_to_the_log(bench, caplog):
     bench.mirror(job_type=lambda _job: "", category=lambda job: job.nothing)
     bench.scheduler.start()
@@ -352,6 +436,31 @@ def test_a_failing_run_is_recorded_with_its_error_and_traceback(bench):
     trace = found["result"]["traceback"]
     assert "in fail" in trace
     assert "apscheduler_runs" not in trace
+
+
+def test_a_duration_is_the_jobs_own_time(bench, monkeypatch):
+    """The wait for a busy store comes before the callable."""
+    mirror = bench.mirror()
+    put = mirror._journal.put
+    monkeypatch.setattr(mirror._journal, "put", lambda call: (time.sleep(0.4), put(call))[1])
+    bench.scheduler.start()
+    bench.scheduler.add_job(add, id="job")
+    (found,) = bench.ended(1)
+    assert found["duration_ms"] < 300
+    assert microseconds(found["completed_at"]) - microseconds(found["started_at"]) > 300_000
+
+
+def test_a_run_has_the_trace_of_the_span_it_runs_in(tmp_path):
+    span = trace.NonRecordingSpan(trace.SpanContext(trace_id=0xABC, span_id=1, is_remote=False))
+
+    def within_span() -> None:
+        context.attach(trace.set_span_in_context(span))
+
+    with bench_with(tmp_path, executors={"default": ThreadPoolExecutor(1, {"initializer": within_span})}) as bench:
+        bench.mirror()
+        bench.scheduler.start()
+        bench.scheduler.add_job(add, id="job")
+        assert bench.ended(1)[0]["trace_id"] == f"{0xABC:032x}"
 
 
 def test_a_job_that_exits_has_failed(bench):
@@ -439,7 +548,9 @@ def test_each_executor_is_recorded_also_one_that_comes_later(bench):
     for alias in ("default", "first", "second", "debug"):
         bench.scheduler.add_job(add, id=alias, executor=alias)
     found = bench.ended(4)
-    assert sorted(each["worker_id"].partition("/")[2] for each in found) == ["debug", "default", "first", "second"]
+    workers = [each["worker_id"].split("/") for each in found]
+    assert {process for _, process, _ in workers} == {str(os.getpid())}
+    assert sorted(name for *_, name in workers) == ["debug", "default", "first", "second"]
     assert {each["status"] for each in found} == {"SUCCESS"}
 
 
