@@ -442,7 +442,12 @@ def test_a_duration_is_the_jobs_own_time(bench, monkeypatch):
     """The wait for a busy store comes before the callable."""
     mirror = bench.mirror()
     put = mirror._journal.put
-    monkeypatch.setattr(mirror._journal, "put", lambda call: (time.sleep(0.4), put(call))[1])
+
+    def slow(call: Any) -> Any:
+        time.sleep(0.4)
+        return put(call)
+
+    monkeypatch.setattr(mirror._journal, "put", slow)
     bench.scheduler.start()
     bench.scheduler.add_job(add, id="job")
     (found,) = bench.ended(1)

@@ -72,6 +72,7 @@ CRON_FORMS = [
     (cron(day=31), "UTC", "0 0 31 * *"),
     (cron(day="1,15", hour=6, minute=30), "UTC", "30 6 1,15 * *"),
     (cron(day="*/10"), "UTC", "0 0 */10 * *"),
+    (cron(day="*/2", day_of_week="mon"), "UTC", "0 0 */2 * mon"),  # cron joins by AND, too, where a field begins with *
     (cron(day="last"), "UTC", "0 0 L * *"),
     (cron(day="15,last", hour=5), "UTC", "0 5 15,L * *"),
     (cron(day="1st mon"), "UTC", "0 0 * * mon#1"),

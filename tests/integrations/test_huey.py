@@ -384,7 +384,12 @@ def test_a_task_enqueued_again_while_it_runs_waits(bench):
 def test_a_duration_is_the_tasks_own_time(immediate, monkeypatch):
     """The wait for a busy store comes before the callable."""
     put = immediate.mirror._journal.put
-    monkeypatch.setattr(immediate.mirror._journal, "put", lambda call: (time.sleep(0.4), put(call))[1])
+
+    def slow(call: Any) -> Any:
+        time.sleep(0.4)
+        return put(call)
+
+    monkeypatch.setattr(immediate.mirror._journal, "put", slow)
 
     @immediate.huey.task()
     def quick():
