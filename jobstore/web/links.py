@@ -64,9 +64,9 @@ class Links:
         kept = {name: self.query[name] for name in KEPT if name in self.query}
         return self.root + _address(path, kept | {name: _values(value) for name, value in query.items()})
 
-    def job(self, name: str) -> str:
+    def job(self, name: str, **query: object) -> str:
         """The view of a job."""
-        return self.to(f"jobs/{quote(name, safe='')}")
+        return self.to(f"jobs/{quote(name, safe='')}", **query)
 
     def execution(self, number: str) -> str:
         """The view of an execution."""

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _FOLDER: Final = Path(__file__).parent
-_RELATIVE = re.compile(rb"(<time [^>]*data-rel[^>]*>)[^<]*")
-"""Ages go on by themselves in the browser; they are no news."""
+_NO_NEWS = re.compile(rb"(?<=data-rel=)(\"\w+\">)[^<]*|(data-now)=\"[^\"]*\"")
+"""Ages go on by themselves in the browser."""
 _YEAR_SECONDS: Final = 31_536_000
 TYPES: Final = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 HEADERS: Final = {
@@ -130,7 +130,13 @@ class Page:
         raise NotFound("There is no page at this address")
 
     def _job(self, ask: Ask, look: views.Look, name: str) -> Reply:
-        context = views.job(look, name)
+        try:
+            context = views.job(look, name)
+        except NotFound:
+            was = look.links.one("was")
+            if was is None:
+                raise
+            return Reply(303, headers={"location": look.links.to("executions", search=was, range="all")})
         if context["job"]["name"] != name:  # asked by its number: one address for each view
             return Reply(303, headers={"location": look.links.job(context["job"]["name"])})
         return self._render("job.html", ask, look.phrases, look.links, context)
@@ -183,7 +189,7 @@ class Page:
             "languages": {"en": "English", "zh": "中文"}, "settings": SETTINGS,
         }  # fmt: skip
         body = self._templates.get_template(template).render(shared | context).encode()
-        tag = hashlib.sha256(_RELATIVE.sub(rb"\1", body)).hexdigest()[:32]
+        tag = hashlib.sha256(_NO_NEWS.sub(rb"\1\2", body)).hexdigest()[:32]
         headers = HEADERS | {"content-type": "text/html; charset=utf-8", "cache-control": "private, no-cache",
                              "content-language": phrases.lang}  # fmt: skip
         return Reply(status, body, headers, tag=tag)

@@ -232,7 +232,7 @@ def executions(look: Look) -> dict[str, Any]:
         "job": one_job,
         "span": span,
         "ranges": [*RANGES, "all"],
-        "bounds": {name: _local(look, text) for name, text in bounds.items()},
+        "bounds": {name: _local(look, bounds[name]) if name in bounds else "" for name in ("after", "before")},
         "chart": histogram and _bars(look, histogram, chosen or STATUSES, {}),
         "pages": _pages(look, answer["pagination"]),
     }
@@ -323,7 +323,8 @@ def _run_row(look: Look, run: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "run": run,
         "link": look.links.execution(run["id"]),
-        "job": look.links.job(run["job_id"]),
+        # By its number, since the name may be an older one; where the job is gone, its history is found by this name.
+        "job": look.links.job(run["job_id"], was=run["job_name"]),
         "line": first_line(run["error"]),
     }
 

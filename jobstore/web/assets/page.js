@@ -37,11 +37,13 @@ const age = () => document.querySelectorAll("time[data-rel]").forEach((each) => 
 const period = Number(root.dataset.live) * 1000;
 let etag = null;
 let newest = null; // the document that came last, for rows that wait until the reader asks for them
-let last = clock();
+let last = "";
 let waiting = 0;
 
-function clock() {
-  return byId("live-text") ? byId("live-text").textContent.match(/\d\d:\d\d:\d\d/)?.[0] ?? "" : "";
+function updated() {
+  last = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium", timeZone: root.dataset.zone }).format(now());
+  tell(say("Updated {x}", { x: last }), false);
+  age();
 }
 
 function tell(text, stale) {
@@ -68,9 +70,7 @@ function refresh() {
     }
     const date = Date.parse(request.getResponseHeader("Date"));
     if (date && Math.abs(date - Date.now()) > 5000) skew = date - Date.now();
-    last = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium", timeZone: byId("zone").value }).format(now());
-    tell(say("Updated {x}", { x: last }), false);
-    age();
+    updated();
     plan();
   };
   request.send();
@@ -219,6 +219,7 @@ if (byId("live")) {
   byId("live-apply").addEventListener("click", apply);
   document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(waiting) : period && refresh()));
   addEventListener("jobstore:refresh", refresh); // for whoever wants it now
+  updated();
   plan();
   setInterval(age, 10000);
 }

@@ -1,0 +1,389 @@
+"""The page without a browser: what each view says, its links and counts, headers, languages, odd rows, errors."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from datetime import timedelta
+from html import unescape
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import pytest
+
+import jobstore
+from jobstore.testing import FrozenClock
+from jobstore.web import page as web_page
+from jobstore.web import views
+from jobstore.wsgi import create_app
+from tests.web.site import NOW, VIEWS, Site, Words, links
+
+FOLDER = Path(web_page.__file__).parent
+
+
+def number(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+# What is on a view.
+
+
+def test_the_first_view_says_what_is_wrong_first(site):
+    answer = site.get("/")
+    assert answer.status == 200
+    names = re.findall(r'<tr role="row" id="job-(\w+)" class="is-(\w+)"', answer.text)
+    assert len(names) == 16
+    assert [state for _, state in names] == sorted((state for _, state in names), key=views.STATES.index)
+    assert names[0] == ("sync_fills", "lost")
+    assert "3 of 16 jobs need attention" in answer.words
+    assert re.search(r"monitor_balances .*? Late .*? late by 2 d", answer.words)
+
+
+def test_every_state_is_in_the_demo(site):
+    counts = {name: number(n) for name, n in re.findall(r'id="n-(\w+)".*?<b>([\d,]+)</b>', site.get("/").text)}
+    assert sum(counts.values()) == 16
+    assert all(counts[state] for state in views.STATES)
+
+
+def test_a_job_says_since_when_and_why_it_fails_and_what_comes_next(site):
+    words = site.get("/jobs/sync_balances").words
+    assert re.search(r"Failing 17 h · 72 in a row · since 03-10 15:30", words)
+    assert "Last error: HTTP 401 Unauthorized" in words
+    assert all(clock in words for clock in ("09:30:00", "09:45:00", "10:00:00", "10:15:00", "10:30:00"))
+    assert "72 × HTTP 401 Unauthorized" in words
+
+
+def test_one_run_shows_its_error_whole_and_first(site, failed):
+    answer = site.get(f"/executions/{failed}")
+    assert answer.text.index('id="error-text"') < answer.text.index("<h2 id=\"h-times\"")
+    trace = re.search(r'<code id="trace">(\w+)</code>', answer.text)[1]
+    assert f'href="https://logs.example.com/trace/{trace}"' in answer.text
+    assert "The same as the job's parameters now." in answer.words
+
+
+def test_parameters_that_changed_since_are_shown(tmp_path):
+    with jobstore.Recorder(tmp_path / "a.db") as recorder:
+        recorder.save_job("a", job_type="t", job_category="c", interval_seconds=60, parameters={"days": 1, "same": True})
+        with recorder.run("a"):
+            pass
+        recorder.save_job("a", job_type="t", job_category="c", parameters={"days": 2, "same": True})
+    words = Site(create_app(tmp_path / "a.db", open_access=True, page=True)).get("/executions/1").words
+    assert "Name Then Now days 1 2" in words
+
+
+def test_the_timeline_has_a_lane_for_each_job_and_buckets_where_runs_are_dense(site):
+    text = site.get("/timeline?range=24h").text
+    assert len(re.findall(r'class="lane" id="lane-', text)) == 16
+    lanes = dict(re.findall(r'id="lane-(\w+)">(.*?)</svg>\s*</div>', text, re.DOTALL))
+    assert "dense" in lanes["sync_tickers_5m"]
+    assert "dense" not in lanes["sync_klines_1h"]
+    assert "next-run" in lanes["sync_klines_1h"]
+
+
+def test_no_chart_has_more_than_400_marks(site, failed):
+    for target in ("/", "/jobs/sync_tickers_5m", "/executions?range=30d", "/executions?range=7d", "/timeline?range=7d"):
+        for chart in re.findall(r"<svg class=\"(?:bars|dots|bars-row|strip)\".*?</svg>", site.get(target).text, re.DOTALL):
+            assert len(re.findall(r"<(?:a |path |g>)", chart)) <= 400
+
+
+# Counts and links.
+
+
+def total_of(words: str) -> int:
+    found = re.search(r"[\d,]+ to [\d,]+ of ([\d,]+)", words)
+    return number(found[1]) if found else 0
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/", "/?search=sync", "/executions", "/executions?range=7d&search=klines", "/executions?range=all",
+     "/executions?job=sync_balances&range=30d", "/executions?trace_id=none&range=all",
+     "/executions?after=2026-03-10T12:00:00Z&before=2026-03-10T18:30:00Z"],
+)  # fmt: skip
+def test_every_count_links_to_a_list_whose_total_equals_it(site, target):
+    answer = site.get(target)
+    counters = re.search(r'<nav class="counters".*?</nav>', answer.text, re.DOTALL)[0]
+    found = re.findall(r'href="([^"]*)".*?<b>([\d,]+)</b>', counters, re.DOTALL)
+    assert len(found) in {6, 9}
+    for link, count in found:
+        assert total_of(site.get(urljoin(target, unescape(link))).words) == number(count), link
+
+
+@pytest.mark.parametrize("target", ["/executions", "/executions?range=30d", "/jobs/sync_orders_open"])
+def test_every_bar_links_to_its_own_runs(site, target):
+    table = re.search(r'<details class="table" id="(?:histogram|days)-table">.*?</details>', site.get(target).text, re.DOTALL)
+    rows = re.findall(r'<a href="([^"]*)">([\d,]+)</a>', table[0])
+    assert rows
+    for link, count in [rows[0], rows[len(rows) // 2], rows[-1]]:
+        assert total_of(site.get(urljoin(target, unescape(link))).words) == number(count), link
+
+
+def test_every_link_leads_somewhere(site):
+    wrong = {target: answer.status for target, answer in site.crawl().items() if answer.status != 200}
+    assert wrong == {}
+
+
+def test_every_link_stays_under_a_prefix(app):
+    found = Site(app, "/ops/jobs").crawl()
+    assert len(found) > 100
+    assert {target: answer.status for target, answer in found.items() if answer.status != 200} == {}
+
+
+def test_the_prefix_alone_is_led_to_its_slash(app):
+    answer = Site(app, "/ops/jobs").get("", follow=False)
+    assert (answer.status, answer.headers["location"]) == (303, "jobs/")
+
+
+def test_a_job_asked_by_its_number_has_one_address(site):
+    answer = site.get("/jobs/4", follow=False)
+    assert (answer.status, answer.headers["location"]) == (303, "../jobs/sync_balances")
+
+
+# On the wire.
+
+
+def test_all_assets_together_weigh_at_most_40_kb():
+    page = sum(len(gzip.compress(body)) for body, _ in web_page.assets().values())
+    assert page <= 40_000
+
+
+def test_headers_of_a_view(site):
+    headers = site.get("/").headers
+    assert headers["content-security-policy"] == (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    )
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cross-origin-opener-policy"] == "same-origin"
+    assert headers["cache-control"] == "private, no-cache"
+    assert "Cookie" in headers["vary"]
+
+
+def test_assets_are_immutable_and_named_by_their_content(site):
+    for link in set(re.findall(r'"\./(assets/[^"]+)"', site.get("/").text)):
+        answer = site.get(f"/{link}", Accept_Encoding="gzip")
+        assert answer.status == 200
+        assert "immutable" in answer.headers["cache-control"]
+        assert re.fullmatch(r"assets/\w+\.[0-9a-f]{12}\.\w+", link)
+
+
+def test_a_refresh_that_finds_nothing_new_is_a_304_until_a_job_becomes_late_without_a_commit(tmp_path):
+    clock = FrozenClock(NOW)
+    with jobstore.Recorder(tmp_path / "a.db", clock=clock) as recorder:
+        recorder.save_job("a", job_type="t", job_category="c", interval_seconds=600)
+        with recorder.run("a"):
+            pass
+    with jobstore.open(tmp_path / "a.db", clock=clock) as store:
+        site = Site(create_app(store, open_access=True, page=True))
+        tag = site.get("/").headers["etag"]
+        clock.advance(seconds=200)  # ages go on, and are no news
+        assert site.get("/", If_None_Match=tag).status == 304
+        clock.advance(seconds=800)
+        late = site.get("/", If_None_Match=tag)
+        assert late.status == 200
+        assert "Late" in late.words
+
+
+# Languages and zones.
+
+
+def test_every_sentence_has_its_chinese_and_every_chinese_its_sentence():
+    texts = [each.read_text(encoding="utf-8") for each in [*FOLDER.rglob("*.html"), *FOLDER.glob("*.py")]]
+    texts.append((FOLDER.parent / "http" / "session.py").read_text(encoding="utf-8"))
+    texts.append((FOLDER.parent / "http" / "pages.py").read_text(encoding="utf-8"))
+    chinese = json.loads((FOLDER / "zh.json").read_text(encoding="utf-8"))
+    said = {each for text in texts for each in re.findall(r'(?:\b_|say)\(\s*"([^"]*)"', text)} - {"{n} "}
+    assert said - chinese.keys() == set()
+    assert [each for each in chinese if not any(f'"{each}"' in text for text in texts)] == []
+    for english, translation in chinese.items():
+        assert set(re.findall(r"\{\w+\}", translation)) == set(re.findall(r"\{\w+\}", english)), english
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_in_chinese_has_no_english_left(site, view, failed):
+    words = site.get(view.format(failed=failed) + "?lang=zh").words
+    chinese = json.loads((FOLDER / "zh.json").read_text(encoding="utf-8"))
+    for english in chinese:
+        if len(english) > 4 and "{" not in english and "|" not in english:
+            assert not re.search(rf"(?<![\w']){re.escape(english)}(?![\w'])", words), english
+
+
+def test_the_language_is_the_address_s_then_the_cookie_s_then_the_browser_s(site):
+    assert '<html lang="zh-CN"' in site.get("/", Accept_Language="zh-CN,zh;q=0.9").text
+    site.get("/settings?lang=en&next=timeline")
+    assert '<html lang="en"' in site.get("/", Accept_Language="zh-CN,zh;q=0.9").text
+    assert '<html lang="zh-CN"' in site.get("/?lang=zh").text
+    assert "lang=zh" in site.get("/?lang=zh").text.split('aria-label="视图"')[1].split("</nav>")[0]
+
+
+def test_times_are_in_the_zone_that_is_named(site):
+    assert "since 03-10 15:30:00" in site.get("/jobs/sync_balances").words
+    answer = site.get("/jobs/sync_balances?tz=Asia/Shanghai")
+    assert "since 03-10 23:30:00" in answer.words
+    assert "Times in Asia/Shanghai" in answer.words
+    site.get("/settings?tz=America/New_York")
+    assert "since 03-10 11:30:00" in site.get("/jobs/sync_balances").words
+    assert site.get("/?tz=Mars/Olympus").status == 400
+
+
+def test_a_bound_without_an_offset_is_in_the_zone_of_the_page(site):
+    here = site.get("/executions?after=2026-03-10T20:00&before=2026-03-10T21:00&tz=Asia/Shanghai")
+    there = site.get("/executions?after=2026-03-10T12:00:00Z&before=2026-03-10T13:00:00Z")
+    assert total_of(here.words) == total_of(there.words) > 0
+
+
+@pytest.mark.parametrize("place", ["//evil.example", "https://evil.example/", "javascript:alert(1)", "\\evil", "../x", "a\r\nb"])
+def test_settings_lead_nowhere_else(site, place):
+    answer = site.ask("GET", "/settings?lang=en&next=" + "".join(f"%{byte:02x}" for byte in place.encode()))
+    assert (answer.status, answer.headers["location"]) == (303, "./")
+
+
+# Odd rows.
+
+ODD = {
+    "script": "<script>alert(1)</script>",
+    "ansi": "\x1b[31mred\x1b[0m",
+    "bidi": "abc\u202egnp.exe",
+    "quotes": "\"'`&<>",
+    "arabic": "مهمة النسخ الاحتياطي",
+    "percent": "100% a+b?c#d",
+}
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Jobs and runs whose texts could break a page."""
+    path = tmp_path_factory.mktemp("odd") / "odd.db"
+    with jobstore.Recorder(path) as recorder:
+        for text in ODD.values():
+            recorder.save_job(
+                visible_name(text), job_type="<b>", job_category="&amp;", schedule="0 0 1 1 *", description=text,
+                parameters={text: [text, None, {"deep": text}]},
+            )  # fmt: skip
+            run = recorder.enqueue(visible_name(text), trace_id=text.replace("\x1b", "?"))
+            recorder.finish(run, "FAILURE", error=f"{text}\nsecond line", result={text: text, "output": text})
+        recorder.save_job("never", job_type="t", job_category="c")
+        recorder.save_job("gone", job_type="t", job_category="c", interval_seconds=1)
+        run = recorder.enqueue("gone")
+        recorder.finish(run, "FAILURE", error="x" * 65_536)
+        recorder.remove_job("gone")
+        recorder.enqueue("never")
+    return Site(create_app(path, open_access=True, page=True, log_url="http://log/{trace_id}"))
+
+
+def visible_name(text: str) -> str:
+    """A name that a store takes: no controls."""
+    return text.replace("\x1b", "~").replace("/", "|")
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_odd_rows_are_shown_and_nothing_of_them_is_markup(odd, lang):
+    targets = ["/", "/executions", "/timeline", *(f"/executions/{number}" for number in range(1, 9))]
+    for target in targets:
+        answer = odd.get(f"{target}?lang={lang}")
+        assert answer.status == 200
+        parser = Words()
+        parser.feed(answer.text)
+        assert parser.tags.count("script") == 1, target
+        assert "b" not in parser.tags or 'class="counters"' in answer.text
+        for hidden in ("\x1b", "\u202e", "\x00"):
+            assert hidden not in answer.text
+    for target, answer in odd.crawl().items():
+        assert answer.status == 200, target
+
+
+def test_hidden_characters_are_written_out(odd):
+    words = odd.get("/executions").words
+    assert "\\x1b[31mred" in words
+    assert "abc\\u202egnp.exe" in words
+
+
+def test_a_long_error_is_whole_in_its_run_and_one_line_in_a_list(odd):
+    assert "x" * 65_536 in odd.get("/executions/7").text
+    assert "x" * 201 not in odd.get("/executions").text
+    assert "This job has been removed" in odd.get("/executions/7").words
+
+
+def test_an_empty_store_says_what_to_do(tmp_path):
+    jobstore.Recorder(tmp_path / "a.db").close()
+    site = Site(create_app(tmp_path / "a.db", open_access=True, page=True))
+    assert "jobstore exec" in site.get("/").words
+    assert "No execution matches" in site.get("/executions").words
+    assert site.get("/timeline").status == 200
+    assert "No job matches" in site.get("/?search=nothing").words
+
+
+# Errors.
+
+
+def test_a_browser_gets_a_page_and_a_program_the_json_error(site):
+    page = site.get("/nothing/here")
+    assert (page.status, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "content-security-policy" in page.headers
+    program = site.get("/nothing/here", Accept="*/*")
+    assert program.status == 404
+    assert json.loads(program.body)["error"]["code"] == "NOT_FOUND"
+    api = site.get("/api/v1/jobs/nothing")
+    assert json.loads(api.body)["error"]["message"] == "Job not found: nothing"
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "words"),
+    [("/jobs/nothing", 404, "Job not found: nothing"), ("/executions/999999", 404, "Execution not found"),
+     ("/executions?status=WRONG", 400, "status"), ("/?order_by=nothing", 400, "order_by"), ("/?page=0", 400, "page must be"),
+     ("/executions?range=2y", 400, "range must be"), ("/executions?after=yesterday", 400, "after"),
+     ("/?search=%ff", 400, "UTF-8"), ("/timeline?range=all", 400, "range must be"), ("/jobs/%ff", 400, "UTF-8")],
+)  # fmt: skip
+def test_an_error_is_a_page_with_the_words_of_the_api(site, target, status, words):
+    answer = site.get(target)
+    assert answer.status == status
+    assert words in answer.words
+    assert [link for link in links(answer.text) if link == "./" or link == "../"]
+
+
+def test_a_store_that_is_away_is_said_without_its_path(tmp_path):
+    site = Site(create_app(tmp_path / "secret-place.db", open_access=True, page=True))
+    answer = site.get("/")
+    assert answer.status == 503
+    assert "The job store is unavailable" in answer.words
+    assert "secret-place" not in answer.text
+
+
+@pytest.mark.parametrize("log_url", ["ftp://x/{trace_id}", "javascript:{trace_id}", "https://x/", "https://{trace_id}\n"])
+def test_a_log_url_is_http_and_names_the_trace(tmp_path, log_url):
+    with pytest.raises(jobstore.InvalidParameter, match="log_url"):
+        create_app(tmp_path / "a.db", open_access=True, page=True, log_url=log_url)
+
+
+def test_the_api_alone_has_no_page(path):
+    site = Site(create_app(path, open_access=True))
+    assert json.loads(site.get("/").body)["error"]["code"] == "NOT_FOUND"
+
+
+# Numbers of one job.
+
+
+def runs_of(*lengths: int) -> list[dict[str, Any]]:
+    return [{"status": "SUCCESS", "duration_ms": each} for each in lengths]
+
+
+def test_a_trend_needs_forty_runs_and_more_than_noise():
+    assert views.trend(runs_of(*[100] * 39)) is None
+    assert views.trend(runs_of(*[100] * 40))["verdict"] == "same"
+    assert views.trend(runs_of(*[150] * 20, *[100] * 20)) == {
+        "verdict": "slower", "percent": 50, "now": 150, "then": 100, "n": 20,
+    }  # fmt: skip
+    assert views.trend(runs_of(*[50] * 20, *[100] * 20))["verdict"] == "faster"
+
+
+def test_next_runs_follow_the_schedule_across_a_change_of_clocks():
+    job = {"schedule_type": "cron", "schedule": "30 2 * * *", "interval_seconds": None, "next_run_at": "2026-03-28T01:30:00Z"}
+    found = views.next_runs(job, "Europe/Berlin", 3)
+    assert [f"{each:%d %H:%M}" for each in found] == ["28 01:30", "29 01:00", "30 00:30"]
+    interval = {"schedule_type": "interval", "interval_seconds": 90, "schedule": None, "next_run_at": "2026-03-28T01:30:00Z"}
+    assert [each - found[0] for each in views.next_runs(interval, "UTC", 2)] == [timedelta(0), timedelta(seconds=90)]
+    assert views.next_runs(interval | {"schedule_type": "external"}, "UTC", 5) == [found[0]]
+    assert views.next_runs(interval | {"next_run_at": None}, "UTC", 5) == []

@@ -1,0 +1,337 @@
+"""The page in a real browser. Every test also holds: no request elsewhere, no CSP violation, no error on the console."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import jobstore
+from jobstore.testing import FrozenClock
+from jobstore.wsgi import create_app
+from tests.web.conftest import Visitor, served
+from tests.web.site import NOW, VIEWS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+REFRESH = "() => dispatchEvent(new Event('jobstore:refresh'))"
+
+
+def refresh(page: Any) -> None:
+    """Let the page refresh now, and wait until it did."""
+    with page.expect_response(lambda response: response.request.resource_type == "xhr"):
+        page.evaluate(REFRESH)
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+
+
+# Weight, rules of access, layout.
+
+
+def test_a_first_view_needs_at_most_five_requests(visitor):
+    page = visitor.open("/")
+    page.wait_for_load_state("networkidle")
+    assert len(visitor.requests) <= 5
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_axe_finds_nothing(visitor, failed, scheme, lang):
+    run = pytest.importorskip("axe_playwright_python.sync_playwright").Axe().run
+    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+    page = visitor.open("/", color_scheme=scheme, bypass_csp=True)  # axe is put into the page from outside
+    for width in (1280, 360):
+        page.set_viewport_size({"width": width, "height": 900})
+        for view in (*VIEWS, "/?search=nothing", "/nothing"):
+            address = view.format(failed=failed)
+            page.goto(f"{visitor.url}{address}{'&' if '?' in address else '?'}lang={lang}")
+            found = run(page, options=options).response["violations"]
+            told = [(each["id"], each["nodes"][0]["html"][:200], each["nodes"][0]["failureSummary"]) for each in found]
+            assert told == [], (view, width)
+    visitor.complaints[:] = [each for each in visitor.complaints if "404" not in each]  # of /nothing, four times
+
+
+@pytest.mark.parametrize("width", [1280, 640, 360])
+def test_no_view_scrolls_sideways(visitor, failed, width):
+    """640 pixels are 1280 at 200 % zoom."""
+    page = visitor.open("/", width=width)
+    for view in (*VIEWS, "/executions?range=30d", "/jobs/sync_tickers_5m"):
+        page.goto(visitor.url + view.format(failed=failed))
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, view
+
+
+def test_a_phone_shows_cards(visitor):
+    page = visitor.open("/", width=360)
+    row, name = page.locator("table.jobs tbody tr").first, page.locator("table.jobs tbody .c-name").first
+    assert row.evaluate("each => getComputedStyle(each).display") == "grid"
+    assert name.bounding_box()["width"] > 200
+
+
+def test_nothing_moves_where_motion_is_unwelcome(visitor):
+    page = visitor.open("/", reduced_motion="reduce")
+    moving = """() => [...document.querySelectorAll('*')].filter(each => {
+        const style = getComputedStyle(each);
+        return style.animationName !== 'none' || parseFloat(style.transitionDuration) > 0;
+    }).length"""
+    assert page.evaluate(moving) == 0
+
+
+def test_forced_colours_keep_every_mark(visitor):
+    page = visitor.open("/executions?range=7d", forced_colors="active")
+    fill = page.evaluate("getComputedStyle(document.querySelector('.bars rect.ok')).fill")
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert fill != ground
+    assert page.locator(".state .icon").first.is_visible()
+
+
+def test_one_run_prints_whole(visitor, failed):
+    page = visitor.open(f"/executions/{failed}")
+    page.emulate_media(media="print")
+    assert not page.locator("header.top").is_visible()
+    assert page.locator("#error-text").evaluate("each => getComputedStyle(each).maxHeight") == "none"
+    assert page.locator("#error-text").is_visible()
+
+
+# By keyboard, and without a script.
+
+
+def test_by_keyboard_alone_from_the_first_view_to_the_error_of_a_failed_run(visitor):
+    page = visitor.open("/")
+    press = page.keyboard.press
+    press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    press("/")
+    assert page.evaluate("document.activeElement.id") == "search"
+    press("Escape")
+    assert page.evaluate("document.activeElement.id") == "main"
+    press("/")
+    page.keyboard.type("sync_balances")
+    with page.expect_navigation():
+        press("Enter")
+    for _ in range(60):
+        press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "sync_balances":
+            break
+        box = page.evaluate("(() => { const b = document.activeElement.getBoundingClientRect(); return b.width * b.height; })()")
+        assert box > 0, "the focus is on something that is not to be seen"
+    with page.expect_navigation():
+        press("Enter")
+    for _ in range(60):
+        press("Tab")
+        if page.evaluate("document.activeElement.closest('.alarm') !== null"):
+            break
+    with page.expect_navigation():
+        press("Enter")
+    assert "HTTP 401 Unauthorized" in page.locator("#error-text").inner_text()
+
+
+def test_escape_closes_the_settings_and_gives_the_focus_back(visitor):
+    page = visitor.open("/")
+    page.locator("#settings > summary").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#zone").is_visible()
+    page.locator("#zone").focus()
+    page.keyboard.press("Escape")
+    assert not page.locator("#zone").is_visible()
+    assert page.evaluate("document.activeElement.matches('#settings > summary')")
+
+
+def test_without_a_script_every_view_and_filter_works(visitor, failed):
+    page = visitor.open("/", java_script_enabled=False)
+    page.locator("#n-failing").click()
+    assert page.locator("table.jobs tbody tr").count() == 1
+    page.locator("table.jobs .c-name a").click()
+    assert page.locator(".alarm").is_visible()
+    page.locator(".alarm a").click()
+    assert "401" in page.locator("#error-text").inner_text()
+    page.locator(".top nav a").nth(1).click()
+    page.locator("#search").fill("klines")
+    page.locator(".filters button").click()
+    assert "search=klines" in page.url
+    page.locator(".ranges a").nth(3).click()
+    assert "search=klines" in page.url
+    assert "range=7d" in page.url
+    page.locator(".top nav a").nth(2).click()
+    assert page.locator(".lane").count() == 17
+    page.locator("#settings > summary").click()
+    page.locator("select[name=lang]").select_option("zh")
+    page.locator("#settings button").first.click()
+    assert page.locator("h1").inner_text() == "时间线"
+
+
+# The address is the state.
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/?state=ok&order_by=name&lang=zh", "/?search=sync&job_type=kline", "/executions?status=FAILURE&range=7d&page=2",
+     "/executions?after=2026-03-10T12:00:00&before=2026-03-10T18:00:00&tz=Asia/Shanghai", "/timeline?range=1h&search=sync"],
+)  # fmt: skip
+def test_an_address_is_the_state_of_its_view(visitor, target):
+    page = visitor.open(target)
+    rows = "() => [...document.querySelectorAll('#main tr[id], .lane')].map(each => each.textContent.replace(/\\s+/g, ' '))"
+    first = page.evaluate(rows)
+    assert first
+    page.reload()
+    assert page.evaluate(rows) == first
+    page.locator(".top nav a").nth(1 if "executions" not in target else 0).click()
+    page.go_back()
+    assert page.evaluate(rows) == first
+    assert visitor.open(target).evaluate(rows) == first
+
+
+# Refresh.
+
+
+@pytest.fixture
+def changing(tmp_path: Path) -> Iterator[tuple[jobstore.Recorder, FrozenClock, str, Any]]:
+    """A store that a recorder changes, and its page."""
+    clock = FrozenClock(NOW)
+    with jobstore.Recorder(tmp_path / "jobs.db", clock=clock) as recorder:
+        for number in range(60):
+            recorder.save_job(f"job_{number:02}", job_type="t", job_category="c", interval_seconds=3600)
+            with recorder.run(f"job_{number:02}"):
+                clock.advance(seconds=1)
+        with jobstore.open(tmp_path / "jobs.db", clock=clock) as store:
+            app = create_app(store, open_access=True, page=True)
+            with served(app) as url:
+                yield recorder, clock, url, store
+
+
+SHIFT = """() => {
+    window.shift = 0;
+    new PerformanceObserver(list => { for (const e of list.getEntries()) window.shift += e.value; })
+        .observe({type: 'layout-shift', buffered: false});
+}"""
+
+
+def test_twenty_refreshes_disturb_nothing(visitor: Visitor, changing: Any) -> None:
+    recorder, clock, url, _store = changing
+    page = visitor.open("/?order_by=name", url=url)
+    page.evaluate(SHIFT)
+    page.locator("#settings > summary").click()
+    page.mouse.wheel(0, 700)
+    page.wait_for_function("scrollY > 600")
+    page.locator("#job-job_20 .c-name a").focus()
+    page.evaluate("() => getSelection().selectAllChildren(document.querySelector('#job-job_21 .c-name'))")
+    place = page.evaluate("scrollY")
+    order = "() => [...document.querySelectorAll('tr[id]')].map(each => each.id)"
+    rows = page.evaluate(order)
+    for number in range(20):
+        clock.advance(minutes=1)
+        run = recorder.enqueue(f"job_{number + 15:02}")
+        recorder.finish(run, "FAILURE", error=f"broken {number}") if number % 2 else recorder.start(run)
+        refresh(page)
+    assert page.evaluate("document.activeElement.textContent") == "job_20"
+    assert page.evaluate("getSelection().toString()").startswith("job_21")
+    assert page.evaluate("scrollY") == place
+    assert page.evaluate("document.querySelector('#settings').open")
+    assert page.evaluate(order) == rows
+    assert page.evaluate("window.shift") < 0.01
+    assert "Failing" in page.locator("#job-job_16").inner_text()
+    assert "Running" in page.locator("#job-job_15").inner_text()
+    assert "Now: 10 of 60 jobs need attention" in page.locator("#news").inner_text()
+
+
+def test_a_new_order_waits_until_the_reader_asks(visitor, changing):
+    recorder, clock, url, _store = changing
+    page = visitor.open("/", url=url)
+    clock.advance(minutes=1)
+    recorder.finish(recorder.enqueue("job_40"), "FAILURE", error="broken")
+    refresh(page)
+    first = page.locator("table.jobs tbody tr").first
+    assert first.get_attribute("id") != "job-job_40"
+    page.locator("#live-apply").click()
+    assert first.get_attribute("id") == "job-job_40"
+    assert not page.locator("#live-apply").is_visible()
+
+
+def test_a_failed_refresh_keeps_the_data_and_says_since_when(visitor, changing):
+    _recorder, _clock, url, store = changing
+    page = visitor.open("/", url=url)
+    shown = page.locator("#live-text").inner_text()
+    page.route("**/*", lambda route: route.abort())
+    page.evaluate(REFRESH)
+    page.wait_for_selector(".live.stale")
+    assert page.locator("#live-text").inner_text() == shown.replace("Updated", "Not updated since")
+    assert page.locator("table.jobs tbody tr").count() == 50
+    visitor.complaints[:] = [each for each in visitor.complaints if "ERR_FAILED" not in each]
+
+
+def test_a_hidden_page_asks_nothing(visitor, changing):
+    *_, url, _store = changing
+    page = visitor.open("/settings?live=5", url=url)
+    page.clock.install()
+    page.reload()
+    page.evaluate("() => { Object.defineProperty(document, 'hidden', {value: true}); document.dispatchEvent(new Event('visibilitychange')); }")
+    visitor.requests.clear()
+    page.clock.run_for(60_000)
+    assert visitor.requests == []
+
+
+def test_an_error_that_is_open_stays_open(visitor, changing):
+    recorder, clock, url, _store = changing
+    recorder.finish(recorder.enqueue("job_00"), "FAILURE", error="broken")
+    page = visitor.open("/jobs/job_00", url=url)
+    page.locator("#dots-table > summary").click()
+    recorder.finish(recorder.enqueue("job_00"), "FAILURE", error="broken again")
+    refresh(page)
+    assert page.evaluate("document.querySelector('#dots-table').open")
+    assert "broken again" in page.locator(".alarm").inner_text()
+
+
+# Small things.
+
+
+def test_copy_takes_the_whole_error(visitor, failed):
+    page = visitor.open(f"/executions/{failed}", permissions=["clipboard-read", "clipboard-write"])
+    page.locator("[data-copy=error-text]").click()
+    page.wait_for_function("document.querySelector('[data-copy=error-text]').textContent === 'Copied'")
+    assert page.evaluate("navigator.clipboard.readText()") == page.locator("#error-text").inner_text()
+
+
+def test_the_zone_of_the_browser_is_offered(visitor):
+    page = visitor.open("/", timezone_id="Asia/Tokyo")
+    page.locator("#settings > summary").click()
+    page.locator("#zone").select_option("Asia/Tokyo")
+    page.locator("#settings button").first.click()
+    assert "Times in Asia/Tokyo" in page.locator("footer").inner_text()
+
+
+def test_a_click_on_a_bar_narrows(visitor):
+    page = visitor.open("/executions?range=24h")
+    page.locator("#histogram .bars a").nth(12).locator(".hit").click()
+    assert re.search(r"after=2026-03-10T21:00:00(\+00:00|%2B00:00)", page.url)
+    assert page.locator("table.runs tbody tr").count() > 10
+
+
+# The five ways of docs/page.md, each with at most three clicks.
+
+
+def test_the_five_ways(visitor):
+    page = visitor.open("/")
+    # What is wrong now, and since when: no click.
+    assert page.locator("#summary").inner_text() == "3 of 16 jobs need attention"
+    assert re.search(r"Failing\s+17 h · 72 in a row", page.locator("#job-sync_balances").inner_text())
+    # The whole error of one failed run, and its trace: two clicks.
+    page.locator("#job-sync_balances .c-name a").click()
+    page.locator(".alarm a").click()
+    assert page.locator("#error-text").inner_text() == "HTTP 401 Unauthorized: the API key for BNC has expired"
+    assert re.fullmatch(r"\w+", page.locator("#trace").inner_text())
+    # Its log: a third.
+    assert page.get_by_role("link", name="Log").get_attribute("href").startswith("https://logs.example.com/trace/")
+    # Whether it got slower: one click.
+    page.goto(visitor.url)
+    page.locator("#job-sync_orders_open .c-name a").click()
+    assert "the middle of the last 20 successful runs" in page.locator(".trend").inner_text()
+    # What runs in the next hour: one click.
+    page.locator(".top nav a").nth(2).click()
+    assert page.locator(".next-run").count() >= 10
