@@ -66,7 +66,7 @@ def jobs(look: Look) -> dict[str, Any]:
     answer = look.store.list_job_states(
         search=ask.one("search"), limit=PAGE_SIZE, offset=(page - 1) * PAGE_SIZE, order_by=order,
         order_desc=ask.flag("order_desc"), state=ask.several("state") or None, job_type=ask.one("job_type"),
-        job_category=ask.one("job_category"),
+        job_category=ask.one("job_category"), lang=look.phrases.lang,
     )  # fmt: skip
     rows = answer["data"]
     counts = {state: answer["states"].get(state, 0) for state in STATES}
@@ -119,7 +119,7 @@ def job(look: Look, name: str) -> dict[str, Any]:
     """One job: since when it fails, whether it slows down, what comes next."""
     store, phrases = look.store, look.phrases
     found = store.get_job(name)
-    state = _state_of(store, found)
+    state = _state_of(store, found, phrases.lang)
     runs = store.get_job_executions(found["name"], limit=200)
     failures = store.get_job_executions(found["name"], limit=200, status=list(FAILED))
     today = phrases.moment(look.now).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -145,13 +145,13 @@ def job(look: Look, name: str) -> dict[str, Any]:
     }
 
 
-def _state_of(store: Any, found: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _state_of(store: Any, found: Mapping[str, Any], lang: str) -> Mapping[str, Any] | None:
     """The job's entry among the states: the search narrows to it, and rarely to a few more."""
     offset = 0
     while True:
         page = store.list_job_states(
             search=found["name"], limit=PAGE_SIZE, offset=offset, order_by="name", job_type=found["job_type"],
-            job_category=found["job_category"],
+            job_category=found["job_category"], lang=lang,
         )  # fmt: skip
         for each in page["data"]:
             if each["name"] == found["name"]:
@@ -396,7 +396,7 @@ def timeline(look: Look) -> dict[str, Any]:
     end = datetime.fromisoformat(bounds["before"]) if "before" in bounds else now + max(now - begin, timedelta(0)) / 5
     states = look.store.list_job_states(
         search=ask.one("search"), limit=LANES, state=ask.several("state") or None, job_type=ask.one("job_type"),
-        job_category=ask.one("job_category"),
+        job_category=ask.one("job_category"), lang=look.phrases.lang,
     )  # fmt: skip
     edges = (begin.timestamp(), max(end, begin + timedelta(seconds=1)).timestamp())
     runs = _runs_by_job(look, states["data"], begin, min(end, now))
