@@ -47,7 +47,7 @@ class Site:
         self.jar: dict[str, str] = {}
 
     def get(self, target: str, *, follow: bool = True, **headers: str) -> Answer:
-        answer = self.ask("GET", target, **headers)
+        answer = self.ask("GET", target, b"", **headers)
         if follow and answer.status in {302, 303, 307, 308}:
             return self.get(urljoin(self.prefix + target, answer.headers["location"]).removeprefix(self.prefix))
         answer.target = target
@@ -58,7 +58,11 @@ class Site:
 
     def ask(self, method: str, target: str, body: bytes = b"", **headers: str) -> Answer:
         path, _, query = target.partition("?")
-        given = {"Accept": BROWSER, "Host": "127.0.0.1", **{name.replace("_", "-"): each for name, each in headers.items()}}
+        given = {
+            "Accept": BROWSER,
+            "Host": "127.0.0.1",
+            **{name.replace("_", "-"): each for name, each in headers.items()},
+        }
         if self.jar:
             given["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.jar.items())
         environ: dict[str, Any] = {

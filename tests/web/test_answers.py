@@ -23,6 +23,13 @@ from tests.web.site import NOW, VIEWS, Site, Words, links
 FOLDER = Path(web_page.__file__).parent
 
 
+def found(pattern: str, text: str) -> str:
+    """The first group (or all) of what matches, which must be there."""
+    match = re.search(pattern, text, re.DOTALL)
+    assert match is not None, pattern
+    return str(match[match.lastindex or 0])
+
+
 def number(text: str) -> int:
     return int(text.replace(",", ""))
 
@@ -57,15 +64,17 @@ def test_a_job_says_since_when_and_why_it_fails_and_what_comes_next(site):
 
 def test_one_run_shows_its_error_whole_and_first(site, failed):
     answer = site.get(f"/executions/{failed}")
-    assert answer.text.index('id="error-text"') < answer.text.index("<h2 id=\"h-times\"")
-    trace = re.search(r'<code id="trace">(\w+)</code>', answer.text)[1]
+    assert answer.text.index('id="error-text"') < answer.text.index('<h2 id="h-times"')
+    trace = found(r'<code id="trace">(\w+)</code>', answer.text)
     assert f'href="https://logs.example.com/trace/{trace}"' in answer.text
     assert "The same as the job's parameters now." in answer.words
 
 
 def test_parameters_that_changed_since_are_shown(tmp_path):
     with jobstore.Recorder(tmp_path / "a.db") as recorder:
-        recorder.save_job("a", job_type="t", job_category="c", interval_seconds=60, parameters={"days": 1, "same": True})
+        recorder.save_job(
+            "a", job_type="t", job_category="c", interval_seconds=60, parameters={"days": 1, "same": True}
+        )
         with recorder.run("a"):
             pass
         recorder.save_job("a", job_type="t", job_category="c", parameters={"days": 2, "same": True})
@@ -84,7 +93,9 @@ def test_the_timeline_has_a_lane_for_each_job_and_buckets_where_runs_are_dense(s
 
 def test_no_chart_has_more_than_400_marks(site, failed):
     for target in ("/", "/jobs/sync_tickers_5m", "/executions?range=30d", "/executions?range=7d", "/timeline?range=7d"):
-        for chart in re.findall(r"<svg class=\"(?:bars|dots|bars-row|strip)\".*?</svg>", site.get(target).text, re.DOTALL):
+        for chart in re.findall(
+            r"<svg class=\"(?:bars|dots|bars-row|strip)\".*?</svg>", site.get(target).text, re.DOTALL
+        ):
             assert len(re.findall(r"<(?:a |path |g>)", chart)) <= 400
 
 
@@ -92,8 +103,8 @@ def test_no_chart_has_more_than_400_marks(site, failed):
 
 
 def total_of(words: str) -> int:
-    found = re.search(r"[\d,]+ to [\d,]+ of ([\d,]+)", words)
-    return number(found[1]) if found else 0
+    shown = re.search(r"[\d,]+ to [\d,]+ of ([\d,]+)", words)
+    return number(shown[1]) if shown else 0
 
 
 @pytest.mark.parametrize(
@@ -104,17 +115,17 @@ def total_of(words: str) -> int:
 )  # fmt: skip
 def test_every_count_links_to_a_list_whose_total_equals_it(site, target):
     answer = site.get(target)
-    counters = re.search(r'<nav class="counters".*?</nav>', answer.text, re.DOTALL)[0]
-    found = re.findall(r'href="([^"]*)".*?<b>([\d,]+)</b>', counters, re.DOTALL)
-    assert len(found) in {6, 9}
-    for link, count in found:
+    counters = found(r'<nav class="counters".*?</nav>', answer.text)
+    counted = re.findall(r'href="([^"]*)".*?<b>([\d,]+)</b>', counters, re.DOTALL)
+    assert len(counted) in {6, 9}
+    for link, count in counted:
         assert total_of(site.get(urljoin(target, unescape(link))).words) == number(count), link
 
 
 @pytest.mark.parametrize("target", ["/executions", "/executions?range=30d", "/jobs/sync_orders_open"])
 def test_every_bar_links_to_its_own_runs(site, target):
-    table = re.search(r'<details class="table" id="(?:histogram|days)-table">.*?</details>', site.get(target).text, re.DOTALL)
-    rows = re.findall(r'<a href="([^"]*)">([\d,]+)</a>', table[0])
+    table = found(r'<details class="table" id="(?:histogram|days)-table">.*?</details>', site.get(target).text)
+    rows = re.findall(r'<a href="([^"]*)">([\d,]+)</a>', table)
     assert rows
     for link, count in [rows[0], rows[len(rows) // 2], rows[-1]]:
         assert total_of(site.get(urljoin(target, unescape(link))).words) == number(count), link
@@ -235,7 +246,9 @@ def test_a_bound_without_an_offset_is_in_the_zone_of_the_page(site):
     assert total_of(here.words) == total_of(there.words) > 0
 
 
-@pytest.mark.parametrize("place", ["//evil.example", "https://evil.example/", "javascript:alert(1)", "\\evil", "../x", "a\r\nb"])
+@pytest.mark.parametrize(
+    "place", ["//evil.example", "https://evil.example/", "javascript:alert(1)", "\\evil", "../x", "a\r\nb"]
+)
 def test_settings_lead_nowhere_else(site, place):
     answer = site.ask("GET", "/settings?lang=en&next=" + "".join(f"%{byte:02x}" for byte in place.encode()))
     assert (answer.status, answer.headers["location"]) == (303, "./")
@@ -341,7 +354,7 @@ def test_an_error_is_a_page_with_the_words_of_the_api(site, target, status, word
     answer = site.get(target)
     assert answer.status == status
     assert words in answer.words
-    assert [link for link in links(answer.text) if link == "./" or link == "../"]
+    assert [link for link in links(answer.text) if link in {"./", "../"}]
 
 
 def test_a_store_that_is_away_is_said_without_its_path(tmp_path):
@@ -352,7 +365,9 @@ def test_a_store_that_is_away_is_said_without_its_path(tmp_path):
     assert "secret-place" not in answer.text
 
 
-@pytest.mark.parametrize("log_url", ["ftp://x/{trace_id}", "javascript:{trace_id}", "https://x/", "https://{trace_id}\n"])
+@pytest.mark.parametrize(
+    "log_url", ["ftp://x/{trace_id}", "javascript:{trace_id}", "https://x/", "https://{trace_id}\n"]
+)
 def test_a_log_url_is_http_and_names_the_trace(tmp_path, log_url):
     with pytest.raises(jobstore.InvalidParameter, match="log_url"):
         create_app(tmp_path / "a.db", open_access=True, page=True, log_url=log_url)
@@ -370,20 +385,31 @@ def runs_of(*lengths: int) -> list[dict[str, Any]]:
     return [{"status": "SUCCESS", "duration_ms": each} for each in lengths]
 
 
-def test_a_trend_needs_forty_runs_and_more_than_noise():
-    assert views.trend(runs_of(*[100] * 39)) is None
-    assert views.trend(runs_of(*[100] * 40))["verdict"] == "same"
-    assert views.trend(runs_of(*[150] * 20, *[100] * 20)) == {
-        "verdict": "slower", "percent": 50, "now": 150, "then": 100, "n": 20,
-    }  # fmt: skip
-    assert views.trend(runs_of(*[50] * 20, *[100] * 20))["verdict"] == "faster"
+@pytest.mark.parametrize(
+    ("newest", "verdict"), [(100, ("same", 0)), (105, ("same", 5)), (150, ("slower", 50)), (50, ("faster", 50))]
+)
+def test_a_trend_needs_forty_runs_and_more_than_noise(newest, verdict):
+    assert views.trend(runs_of(*[newest] * 20, *[100] * 19)) is None
+    trend = views.trend(runs_of(*[newest] * 20, *[100] * 20))
+    assert trend is not None
+    assert (trend["verdict"], trend["percent"]) == verdict
 
 
 def test_next_runs_follow_the_schedule_across_a_change_of_clocks():
-    job = {"schedule_type": "cron", "schedule": "30 2 * * *", "interval_seconds": None, "next_run_at": "2026-03-28T01:30:00Z"}
-    found = views.next_runs(job, "Europe/Berlin", 3)
-    assert [f"{each:%d %H:%M}" for each in found] == ["28 01:30", "29 01:00", "30 00:30"]
-    interval = {"schedule_type": "interval", "interval_seconds": 90, "schedule": None, "next_run_at": "2026-03-28T01:30:00Z"}
-    assert [each - found[0] for each in views.next_runs(interval, "UTC", 2)] == [timedelta(0), timedelta(seconds=90)]
-    assert views.next_runs(interval | {"schedule_type": "external"}, "UTC", 5) == [found[0]]
+    job = {
+        "schedule_type": "cron",
+        "schedule": "30 2 * * *",
+        "interval_seconds": None,
+        "next_run_at": "2026-03-28T01:30:00Z",
+    }
+    cron = views.next_runs(job, "Europe/Berlin", 3)
+    assert [f"{each:%d %H:%M}" for each in cron] == ["28 01:30", "29 01:00", "30 00:30"]
+    interval = {
+        "schedule_type": "interval",
+        "interval_seconds": 90,
+        "schedule": None,
+        "next_run_at": "2026-03-28T01:30:00Z",
+    }
+    assert [each - cron[0] for each in views.next_runs(interval, "UTC", 2)] == [timedelta(0), timedelta(seconds=90)]
+    assert views.next_runs(interval | {"schedule_type": "external"}, "UTC", 5) == [cron[0]]
     assert views.next_runs(interval | {"next_run_at": None}, "UTC", 5) == []

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,21 +37,25 @@ def test_a_first_view_needs_at_most_five_requests(visitor):
     assert len(visitor.requests) <= 5
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("lang", ["en", "zh"])
-def test_axe_finds_nothing(visitor, failed, scheme, lang):
+AXE = [(scheme, lang, width) for scheme in ("light", "dark") for lang in ("en", "zh") for width in (1280, 360)]
+IN_SHORT = {("light", "en", 1280), ("dark", "zh", 360)}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "lang", "width"),
+    [pytest.param(*each, marks=[] if each in IN_SHORT else [pytest.mark.slow]) for each in AXE],
+)
+def test_axe_finds_nothing(visitor, failed, scheme, lang, width):
     run = pytest.importorskip("axe_playwright_python.sync_playwright").Axe().run
     options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
-    page = visitor.open("/", color_scheme=scheme, bypass_csp=True)  # axe is put into the page from outside
-    for width in (1280, 360):
-        page.set_viewport_size({"width": width, "height": 900})
-        for view in (*VIEWS, "/?search=nothing", "/nothing"):
-            address = view.format(failed=failed)
-            page.goto(f"{visitor.url}{address}{'&' if '?' in address else '?'}lang={lang}")
-            found = run(page, options=options).response["violations"]
-            told = [(each["id"], each["nodes"][0]["html"][:200], each["nodes"][0]["failureSummary"]) for each in found]
-            assert told == [], (view, width)
-    visitor.complaints[:] = [each for each in visitor.complaints if "404" not in each]  # of /nothing, four times
+    page = visitor.open("/", color_scheme=scheme, width=width, bypass_csp=True)  # axe is put into the page from outside
+    for view in (*VIEWS, "/?search=nothing", "/nothing"):
+        address = view.format(failed=failed)
+        page.goto(f"{visitor.url}{address}{'&' if '?' in address else '?'}lang={lang}")
+        found = run(page, options=options).response["violations"]
+        told = [(each["id"], each["nodes"][0]["html"][:200], each["nodes"][0]["failureSummary"]) for each in found]
+        assert told == [], view
+    visitor.complaints[:] = [each for each in visitor.complaints if "404" not in each]  # of /nothing
 
 
 @pytest.mark.parametrize("width", [1280, 640, 360])
@@ -120,7 +122,9 @@ def test_by_keyboard_alone_from_the_first_view_to_the_error_of_a_failed_run(visi
         press("Tab")
         if page.evaluate("document.activeElement.textContent") == "sync_balances":
             break
-        box = page.evaluate("(() => { const b = document.activeElement.getBoundingClientRect(); return b.width * b.height; })()")
+        box = page.evaluate(
+            "(() => { const b = document.activeElement.getBoundingClientRect(); return b.width * b.height; })()"
+        )
         assert box > 0, "the focus is on something that is not to be seen"
     with page.expect_navigation():
         press("Enter")
@@ -255,7 +259,7 @@ def test_a_new_order_waits_until_the_reader_asks(visitor, changing):
 
 
 def test_a_failed_refresh_keeps_the_data_and_says_since_when(visitor, changing):
-    _recorder, _clock, url, store = changing
+    _recorder, _clock, url, _store = changing
     page = visitor.open("/", url=url)
     shown = page.locator("#live-text").inner_text()
     page.route("**/*", lambda route: route.abort())
@@ -271,14 +275,16 @@ def test_a_hidden_page_asks_nothing(visitor, changing):
     page = visitor.open("/settings?live=5", url=url)
     page.clock.install()
     page.reload()
-    page.evaluate("() => { Object.defineProperty(document, 'hidden', {value: true}); document.dispatchEvent(new Event('visibilitychange')); }")
+    page.evaluate(
+        "() => { Object.defineProperty(document, 'hidden', {value: true}); document.dispatchEvent(new Event('visibilitychange')); }"
+    )
     visitor.requests.clear()
     page.clock.run_for(60_000)
     assert visitor.requests == []
 
 
 def test_an_error_that_is_open_stays_open(visitor, changing):
-    recorder, clock, url, _store = changing
+    recorder, _clock, url, _store = changing
     recorder.finish(recorder.enqueue("job_00"), "FAILURE", error="broken")
     page = visitor.open("/jobs/job_00", url=url)
     page.locator("#dots-table > summary").click()
