@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import UTC, datetime
-from itertools import chain, count, islice
+from itertools import chain, count, islice, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from jobstore.engine.sealing import seal_all
@@ -16,10 +16,9 @@ from jobstore.language.search import fold
 from jobstore.storage.connection import driver_errors
 from jobstore.storage.schema import finish_tables
 from jobstore.storage.writer import INCREMENTAL, apply_schema, write_settings
-from jobstore.transfer.columns import are_ascending, execution_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     Progress = Callable[[int], None]
@@ -161,50 +160,23 @@ class Loader:
     def _insert_executions(self, chunk: dict[int, Any], where: str) -> None:
         """Inserts a chunk: many rows in a statement where no id can be there already, the others one by one."""
         last_id = self._last_id
-        columns = self._columns(list(chunk.values())) or [*zip(*self._rows(chunk, where), strict=True)]
-        ids = columns[0]
-        is_new = ids[0] > last_id and are_ascending(ids)
-        whole = len(ids) // TOGETHER * TOGETHER if is_new else 0
+        rows = self._rows(chunk, where)
+        is_new = rows[0][0] > last_id and all(one[0] < next_one[0] for one, next_one in pairwise(rows))
+        whole = len(rows) // TOGETHER * TOGETHER if is_new else 0
         with driver_errors(self._file):
-            self._insert_together(columns, whole)
+            for begin in range(0, whole, TOGETHER):
+                values = chain.from_iterable(rows[begin : begin + TOGETHER])
+                self._connection.execute(_INSERT_TOGETHER, tuple(values))
             before = self._connection.total_changes - whole
-            rows = zip(*(column[whole:] for column in columns), strict=True)
             try:
-                self._connection.executemany(_INSERT_EXECUTION, rows)
+                self._connection.executemany(_INSERT_EXECUTION, rows[whole:])
             except sqlite3.IntegrityError:  # the one way in which rows that were checked can break a rule
                 failed = self._connection.total_changes - before
                 place = [*chunk][failed]
-                raise InvalidRecord(f"{where.format(place)}: there is an execution {ids[failed]} already") from None
-
-    def _insert_together(self, columns: Sequence[Sequence[Any]], count: int) -> None:
-        """Inserts the first so many rows."""
-        values = chain.from_iterable(zip(*columns, strict=True))
-        for _ in range(0, count, TOGETHER):
-            self._connection.execute(_INSERT_TOGETHER, tuple(islice(values, TOGETHER * len(columns))))
-
-    def _columns(self, documents: list[Any]) -> list[Sequence[Any]] | None:
-        """The columns of plain documents, their words turned into keys; none if one is not plain or breaks a rule."""
-        found = execution_columns(documents)
-        if found is None:
-            return None
-        try:
-            name_keys = [*map(self._name_keys.__getitem__, zip(found.job_ids, found.job_names, strict=True))]
-            worker_keys = [*map(self._worker_keys.__getitem__, found.workers)]
-        except InvalidRecord:
-            return None
-        ids = found.ids or range(self._last_id + 1, self._last_id + 1 + len(documents))
-        self._last_id = max(self._last_id, *ids)
-        sets = self._sets
-        shared = [None if text is None else sets.get(text) or self._set_key(text) for text in found.parameters]
-        own = [text if key is None else None for text, key in zip(found.parameters, shared, strict=True)]
-        return [
-            ids, name_keys, found.statuses, found.effective_us, found.are_started, found.created_us,
-            found.completed_us, found.durations_ms, worker_keys, shared, own, found.trace_ids, found.results,
-            found.errors,
-        ]  # fmt: skip
+                raise InvalidRecord(f"{where.format(place)}: there is an execution {rows[failed][0]} already") from None
 
     def _rows(self, chunk: dict[int, Any], where: str) -> list[tuple[Any, ...]]:
-        """The rows of any documents; the error of the first that breaks a rule."""
+        """The rows of documents; the error of the first that breaks a rule."""
         place = _Place(where)
         rows = []
         for place.number, document in chunk.items():
