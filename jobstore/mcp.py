@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from jobstore import __version__, tools
 from jobstore.language.errors import InternalError, JobStoreError, ResponseTooLarge, StoreBusy, StoreError
+from jobstore.language.extras import missing
 from jobstore.store import open as open_store
 
 try:
@@ -41,7 +42,7 @@ try:
         Tool,
     )
 except ImportError as error:
-    raise ImportError("jobstore.mcp needs the MCP SDK: pip install 'jobstore[mcp]'") from error
+    raise missing("jobstore.mcp", "mcp") from error
 
 if TYPE_CHECKING:
     import os

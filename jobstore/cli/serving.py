@@ -14,6 +14,7 @@ from jobstore.cli.command import Command, Entry, LazyGroup
 from jobstore.cli.options import FileArgument, ascii_integer, flag, once, store_path, two_places
 from jobstore.cli.screen import current_screen, say, stdout_in_utf8, write_json, write_lines
 from jobstore.language.errors import InvalidParameter
+from jobstore.language.extras import install_command
 from jobstore.language.rules import Kind, Parameter
 
 TOKENS_VARIABLE = "JOBSTORE_TOKENS"
@@ -32,7 +33,7 @@ def tokens_path(store: Path, given: str | None) -> Path:
 def needs(extra: str, *modules: str) -> None:
     """Refuses where an extra is not installed, with the line that installs it."""
     if not all(find_spec(module) for module in modules):
-        raise InvalidParameter(f"This needs more than was installed: pip install 'jobstore[{extra}]'")
+        raise InvalidParameter(f"This needs the extra '{extra}'; install it: {install_command(extra)}")
 
 
 # serve

@@ -33,13 +33,14 @@ from jobstore.language.errors import (
     Unauthorized,
     shown,
 )
+from jobstore.language.extras import missing
 from jobstore.language.parameters import operation_of
 from jobstore.queries import Queries
 
 try:
     import httpx
 except ImportError as error:
-    raise ImportError("jobstore.connect needs httpx: pip install 'jobstore[client]'") from error
+    raise missing("jobstore.connect", "client") from error
 
 if TYPE_CHECKING:
     from types import TracebackType

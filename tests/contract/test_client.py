@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -432,7 +433,7 @@ def test_closing_twice_does_nothing_and_a_closed_client_says_so(remote):
 def test_without_httpx_the_remedy_is_named():
     code = "import sys; sys.modules['httpx'] = None\nimport jobstore\njobstore.connect('http://h')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert "pip install 'jobstore[client]'" in done.stderr
+    assert f"pip install -e '{Path(jobstore.__file__).parents[1]}[client]'" in done.stderr
 
 
 # A real server.

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, str] = {
     "metrics": "language queries",
     "testing": "language store transfer",
     "pytest_plugin": "store testing package",
-    "wsgi": "http",
+    "wsgi": "language http",
     "tokens": "http",
     "cli": "language store recording transfer http integrations mcp metrics package",
     "__main__": "cli",

@@ -367,4 +367,4 @@ def test_text_of_every_script_goes_through_unescaped(tmp_path):
 def test_without_the_sdk_the_remedy_is_named():
     code = "import sys; sys.modules['mcp.server.lowlevel'] = None\nimport jobstore.mcp"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert "pip install 'jobstore[mcp]'" in done.stderr
+    assert f"pip install -e '{Path(jobstore.__file__).parents[1]}[mcp]'" in done.stderr

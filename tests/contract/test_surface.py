@@ -8,6 +8,7 @@ import inspect
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,29 @@ def test_a_public_name_can_be_imported(name: str) -> None:
     assert getattr(jobstore, name) is getattr(importlib.import_module("jobstore"), name)
 
 
+def test_a_listing_has_every_public_name() -> None:
+    assert set(jobstore.__all__) <= set(dir(jobstore))
+
+
+def test_the_version_stands_in_one_place() -> None:
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "version" in project["project"]["dynamic"]
+    assert project["tool"]["hatch"]["version"]["path"] == "jobstore/__init__.py"
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'jobstore' has no attribute 'job_store'"):
-        jobstore.job_store  # noqa: B018 - the look-up is the test
+        jobstore.job_store  # type: ignore[attr-defined]  # noqa: B018 - the look-up is the test, as is the type's
 
 
 def test_the_type_checker_sees_what_is_imported_late() -> None:
     """The names below `if TYPE_CHECKING` and those that `__getattr__` finds are the same, from the same places."""
     tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
-    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    block, unseen = [node for node in tree.body if isinstance(node, ast.If)]
+    assert ast.unparse(unseen.test) == "not TYPE_CHECKING"
+    (found,) = unseen.body
+    assert isinstance(found, ast.FunctionDef)
+    assert found.name == "__getattr__", "a checker that sees it takes a misspelt name for one of ours"
     seen = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert seen == jobstore._LATE
 

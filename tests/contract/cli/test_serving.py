@@ -7,6 +7,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -199,4 +200,4 @@ def test_what_is_not_installed_is_named_with_the_line_that_installs_it(cli, stor
     for words, extra in ((("serve", store, "--open"), "http"), (("mcp", store), "mcp"), (("openapi",), "http")):
         answer = cli(*words)
         assert answer.code == 2
-        assert f"pip install 'jobstore[{extra}]'" in answer.err
+        assert f"pip install -e '{Path(jobstore.__file__).parents[1]}[{extra}]'" in answer.err

@@ -1,0 +1,40 @@
+"""What to say where an optional library is missing: the line that installs it from where this package came."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+DISTRIBUTION = "jobstore"
+
+
+def missing(what: str, extra: str) -> ImportError:
+    """The error of a module whose library is not installed."""
+    return ImportError(f"{what} needs the extra '{extra}'; install it: {install_command(extra)}")
+
+
+def install_command(extra: str) -> str:
+    """The command that adds an extra to this Python; no index is asked for a package that came from a folder."""
+    return shlex.join([sys.executable, "-m", "pip", "install", *_requirement(extra)])
+
+
+def _requirement(extra: str) -> list[str]:
+    clone = Path(__file__).resolve().parents[2]
+    if (clone / "pyproject.toml").is_file():
+        return ["-e", f"{clone}[{extra}]"]
+    came_from = _origin()
+    return [f"{DISTRIBUTION}[{extra}] @ {came_from}" if came_from else f"{DISTRIBUTION}[{extra}]"]
+
+
+def _origin() -> str | None:
+    """The address that pip noted where it installed from no index (PEP 610)."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        noted = json.loads(distribution(DISTRIBUTION).read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return None
+    url, vcs = noted.get("url"), noted.get("vcs_info")
+    return f"{vcs['vcs']}+{url}@{vcs['commit_id']}" if url and vcs else url

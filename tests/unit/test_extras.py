@@ -1,0 +1,36 @@
+"""The line that installs a missing extra, wherever the package came from."""
+
+import importlib.metadata
+import json
+import shlex
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from jobstore.language import extras
+
+
+@pytest.mark.parametrize(
+    ("noted", "requirement"),
+    [
+        (None, "jobstore[http]"),
+        ({}, "jobstore[http]"),
+        ({"url": "file:///srv/a clone", "dir_info": {}}, "jobstore[http] @ file:///srv/a clone"),
+        (
+            {"url": "https://git.example.com/x", "vcs_info": {"vcs": "git", "commit_id": "abc"}},
+            "jobstore[http] @ git+https://git.example.com/x@abc",
+        ),
+    ],
+)
+def test_an_installed_package_is_installed_again_from_where_it_came(monkeypatch, tmp_path, noted, requirement):
+    monkeypatch.setattr(extras, "__file__", str(tmp_path / "jobstore" / "language" / "extras.py"))
+    found = SimpleNamespace(read_text=lambda _name: None if noted is None else json.dumps(noted))
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda _name: found)
+    assert shlex.split(extras.install_command("http")) == [sys.executable, "-m", "pip", "install", requirement]
+
+
+def test_a_clone_is_installed_from_the_clone(monkeypatch, tmp_path):
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr(extras, "__file__", str(tmp_path / "jobstore" / "language" / "extras.py"))
+    assert shlex.split(extras.install_command("mcp"))[-2:] == ["-e", f"{tmp_path}[mcp]"]
