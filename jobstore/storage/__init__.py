@@ -1,1 +1,12 @@
 """The only rooms that touch the file."""
+
+import sqlite3
+from typing import Final
+
+OLDEST_SQLITE: Final = (3, 37, 0)
+"""The first with STRICT tables."""
+
+if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+    raise ImportError(
+        f"jobstore needs SQLite 3.37 or newer; this Python has {sqlite3.sqlite_version}. Use a newer Python or system"
+    )
