@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -15,17 +14,6 @@ if TYPE_CHECKING:
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 MONTH_DAYS, YEAR_DAYS = 30.44, 365.25
 SECOND_MS = 1_000
-WEEKDAYS = ("Sundays", "Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
-_WEEKDAY_NAMES = {name[:3].lower(): number for number, name in enumerate(WEEKDAYS[:7])}
-_ALIASES = {
-    "@yearly": "yearly on 1 January at 00:00",
-    "@annually": "yearly on 1 January at 00:00",
-    "@monthly": "monthly on day 1 at 00:00",
-    "@weekly": "Sundays at 00:00",
-    "@daily": "daily at 00:00",
-    "@midnight": "daily at 00:00",
-    "@hourly": "hourly at :00",
-}
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories a terminal obeys or hides: controls, marks that turn the line around, half characters."""
 _JOINERS = frozenset("\u200c\u200d")
@@ -157,64 +145,6 @@ def _local(us: int, zone: tzinfo | None) -> datetime:
         return moment.astimezone(zone)
     except (OverflowError, ValueError, OSError):
         return moment  # the first and last hours of the calendar have no local time everywhere
-
-
-def schedule_words(expression: str) -> str | None:
-    """What a simple cron expression says; None for one that is better read as it is.
-
-    >>> schedule_words("*/5 * * * *"), schedule_words("0 9 * * 1-5"), schedule_words("1,2 3-4 * 5 *")
-    ('every 5 min', 'Mon-Fri at 09:00', None)
-    """
-    expression = expression.strip().lower()
-    if expression in _ALIASES:
-        return _ALIASES[expression]
-    fields = expression.split()
-    if len(fields) != 5:  # noqa: PLR2004 - cron has five fields
-        return None
-    minute, hour, day, month, weekday = fields
-    if month != "*" or (day != "*" and weekday != "*"):
-        return None
-    if hour == "*" or "/" in hour:
-        return _within_the_day(minute, hour) if day == weekday == "*" else None
-    at = _wall_time(minute, hour)
-    days = _days(day, weekday)
-    return f"{days} at {at}" if at and days else None
-
-
-def _within_the_day(minute: str, hour: str) -> str | None:
-    step = re.fullmatch(r"\*/([1-9][0-9]?)", minute)
-    if hour == "*" and minute == "*":
-        return "every minute"
-    if hour == "*" and step and 60 % int(step[1]) == 0:
-        return every(int(step[1]) * MINUTE)
-    if not re.fullmatch(r"[0-5]?[0-9]", minute):
-        return None
-    if hour == "*":
-        return f"hourly at :{int(minute):02d}"
-    hours = re.fullmatch(r"\*/([1-9][0-9]?)", hour)
-    return f"{every(int(hours[1]) * HOUR)} at :{int(minute):02d}" if hours and 24 % int(hours[1]) == 0 else None
-
-
-def _wall_time(minute: str, hour: str) -> str | None:
-    if re.fullmatch(r"[0-5]?[0-9]", minute) and re.fullmatch(r"[01]?[0-9]|2[0-3]", hour):
-        return f"{int(hour):02d}:{int(minute):02d}"
-    return None
-
-
-def _days(day: str, weekday: str) -> str | None:
-    if day != "*":
-        return f"monthly on day {int(day)}" if re.fullmatch(r"[12]?[0-9]|3[01]", day) else None
-    if weekday == "*":
-        return "daily"
-    numbers = [_weekday(word) for word in weekday.split("-")]
-    if len(numbers) > 2 or None in numbers:  # noqa: PLR2004 - one day, or from and to
-        return None
-    names = [WEEKDAYS[number] for number in numbers if number is not None]
-    return names[0] if len(names) == 1 else "-".join(name[:3] for name in names)
-
-
-def _weekday(word: str) -> int | None:
-    return int(word) if re.fullmatch(r"[0-7]", word) else _WEEKDAY_NAMES.get(word)
 
 
 def stamp(us: int, zone: tzinfo | None) -> str:

@@ -12,6 +12,7 @@ from jobstore.cli.phrases import plain
 from jobstore.cli.tables import Cell, Column, cut_lines, lines
 from jobstore.language.instants import MICROSECONDS
 from jobstore.language.models import STATUSES, ExecutionDocument, JobDocument, Pagination, StatsDocument, Status
+from jobstore.language.schedule_text import schedule_text as schedule_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,6 +64,9 @@ class JobRow(NamedTuple):
 # Jobs.
 
 
+_WORDS_MOST = 36
+
+
 def job_lines(rows: Sequence[JobRow], screen: Screen) -> list[Text]:
     """The table of jobs."""
     if not screen.is_terminal:
@@ -73,7 +77,7 @@ def job_lines(rows: Sequence[JobRow], screen: Screen) -> list[Text]:
         Column("TYPE", rank=2, most=14),
         Column("CATEGORY", rank=3, most=14),
         Column("SCHEDULE", most=24),
-        Column(f"WHEN ({rows[0].timezone})" if rows else "WHEN", rank=5, most=26),
+        Column(f"WHEN ({rows[0].timezone})" if rows else "WHEN", rank=5, most=_WORDS_MOST),
         Column("LAST RUN", right=True),
         Column("NEXT RUN", right=True),
         Column(f"AT ({phrases.zone_name(screen.zone, screen.now_us)})", rank=4),
@@ -88,7 +92,7 @@ _PIPED_JOB_COLUMNS = tuple(
 
 
 def _job(row: JobRow, screen: Screen) -> list[Cell]:
-    job, state = row.job, job_state(row, screen.now_us)
+    job, state, words = row.job, job_state(row, screen.now_us), _words(row.job)
     faint = "dim" if state == "off" else ""
     return [
         Cell(plain(job["name"]), faint or "bold"),
@@ -96,7 +100,7 @@ def _job(row: JobRow, screen: Screen) -> list[Cell]:
         Cell(plain(job["job_type"]), faint),
         Cell(plain(job["job_category"]), faint),
         Cell(schedule_text(job), faint),
-        Cell((job["schedule"] and phrases.schedule_words(job["schedule"])) or "", "dim"),
+        Cell(words if len(words) <= _WORDS_MOST else "", "dim"),  # half a sentence says something else
         _away(job["last_run_at"], screen, "magenta" if state == "late" else faint),
         _away(job["next_run_at"], screen, faint),
         _at(job["next_run_at"], screen),
@@ -148,6 +152,13 @@ def _due(job: JobDocument, timezone: str, since_us: int) -> int | None:
         return next_cron_us(job["schedule"], timezone, since_us)
     except InvalidSchedule:
         return None
+
+
+def _words(job: JobDocument) -> str:
+    """What a cron expression says, where words say it exactly."""
+    expression = job["schedule"] or ""
+    words = schedule_in_words(expression) if expression else ""
+    return "" if words == expression else words
 
 
 def schedule_text(job: JobDocument) -> str:
@@ -295,8 +306,8 @@ def _schedule_in_full(row: JobRow) -> str:
     job = row.job
     if job["schedule"] is None:
         return schedule_text(job) if job["interval_seconds"] is not None else "external: another program keeps it"
-    words = phrases.schedule_words(job["schedule"])
-    meaning = f"{words}, {row.timezone}" if words else row.timezone
+    words = _words(job)
+    meaning = f"{words}; {row.timezone}" if words else row.timezone
     return f"{plain(job['schedule'])}  ({meaning})"
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import calendar
 import re
+from copy import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +22,8 @@ from jobstore.language.schedule import check_schedule, cron_fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cron_descriptor import ExpressionDescriptor, Options
 
     from jobstore.language.schedule import CronField
 
@@ -195,11 +198,21 @@ def _nth(weekday: CronField) -> _Told | None:
 
 
 def _english(shape: _Shape) -> str:
+    from cron_descriptor.ExpressionParser import ExpressionParser  # importing jobstore stays cheap
+
+    made, options = _descriptor()
+    descriptor = copy(made)  # a new one would read its file of translations again, which takes milliseconds
+    parts = ExpressionParser(" ".join(told.text for told in shape), options).parse()
+    descriptor._expression_parts = parts  # noqa: SLF001 - the constructor's other half
+    return _in_english(descriptor.get_description()).replace("At 1 minutes", "At 1 minute")
+
+
+@lru_cache(maxsize=1)
+def _descriptor() -> tuple[ExpressionDescriptor, Options]:
     from cron_descriptor import ExpressionDescriptor, Options  # importing jobstore stays cheap
 
     options = Options(locale_code="en_US", use_24hour_time_format=True)
-    text = ExpressionDescriptor(" ".join(told.text for told in shape), options).get_description()
-    return _in_english(text).replace("At 1 minutes", "At 1 minute")
+    return ExpressionDescriptor("* * * * *", options), options
 
 
 def _in_english(text: str) -> str:

@@ -175,7 +175,7 @@ def test_schedules_are_shown_as_they_are(cli, store):
     said = cli("jobs", store).out
     assert "30 2 * * 1" in said
     assert "every 5 min" in said
-    assert "30 2 * * 1  (Mondays at 02:30, Asia/Shanghai)" in cli("job", store, "2").out
+    assert "30 2 * * 1  (At 02:30, only on Monday; Asia/Shanghai)" in cli("job", store, "2").out
 
 
 def test_a_job_s_card_has_its_numbers(cli, store):
