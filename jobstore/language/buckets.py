@@ -114,13 +114,13 @@ def _day_starts(tz: tzinfo, first_us: int, last_us: int) -> list[int]:
 
 def _day_begins_us(tz: tzinfo, day: int) -> int:
     """The first moment of a date."""
-    if not date.min.toordinal() < day <= date.max.toordinal():
-        return MIN_US if day <= date.min.toordinal() else MAX_US + 1
+    if not date.min.toordinal() <= day <= date.max.toordinal():
+        return MIN_US if day < date.min.toordinal() else MAX_US + 1
     midnight = datetime.combine(date.fromordinal(day), time())
     wall_us = (midnight - _WALL_EPOCH) // _TICK
     first_us, second_us = (wall_us - _utcoffset_us(midnight.replace(tzinfo=tz, fold=fold)) for fold in (0, 1))
     if first_us <= second_us:
-        return first_us
+        return max(first_us, MIN_US)
     return _change_us(tz, second_us, first_us)
 
 

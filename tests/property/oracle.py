@@ -288,3 +288,199 @@ def _end_of_gap(low: datetime, high: datetime, tz: ZoneInfo) -> datetime:
     while at.astimezone(tz).utcoffset() != offset:
         at += timedelta(minutes=1)
     return at
+
+
+# --- states and histograms --------------------------------------------------------------------------
+
+STATES = ("lost", "late", "failing", "running", "waiting", "new", "ok", "disabled")
+"""In attention order."""
+FAILED = {"FAILURE", "TIMEOUT"}
+
+
+def newest_first(runs: list[Document]) -> list[Document]:
+    return sorted(runs, key=lambda run: (effective(run), int(run["id"])), reverse=True)
+
+
+def state(
+    job: Document, runs: list[Document], zone: str, now: datetime, gone: frozenset[str] = frozenset()
+) -> tuple[str, str]:
+    """The state of a job (with its `anchor_at`) and since when; `gone`: executions whose process is gone."""
+    last_run = job["last_run_at"] and moment(job["last_run_at"])
+    touched = max(moment(job["created_at"]), moment(job["updated_at"]), *([last_run] if last_run else []))
+    if not job["enabled"]:
+        return "disabled", written(touched)
+    running = [run for run in runs if run["status"] == "RUNNING"]
+    lost = [run for run in running if run["id"] in gone or _overran(run, job["timeout_seconds"], now)]
+    if lost:
+        return "lost", written(min(map(effective, lost)))
+    waiting = [run for run in runs if run["status"] == "PENDING"]
+    due = next_run(job, zone, touched)
+    if due is not None and now - due > timedelta(seconds=300) and not running and not waiting:
+        return "late", written(due)
+    for name, open_runs in (("running", running), ("waiting", waiting)):
+        if open_runs:
+            return name, written(min(map(effective, open_runs)))
+    streak = _streak(runs)
+    if streak and streak[0]["status"] in FAILED:
+        return "failing", written(effective(streak[-1]))
+    if last_run is None:
+        return "new", job["created_at"]
+    return "ok", written(effective(streak[-1])) if streak else job["last_run_at"]
+
+
+def _overran(run: Document, timeout_seconds: int | None, now: datetime) -> bool:
+    return timeout_seconds is not None and now - effective(run) > timedelta(seconds=timeout_seconds + 60)
+
+
+def _streak(runs: list[Document]) -> list[Document]:
+    """The newest finished executions that all succeeded, or all failed, newest first."""
+    finished = [run for run in newest_first(runs) if run["status"] not in {"RUNNING", "PENDING"}]
+    streak: list[Document] = []
+    for run in finished:
+        if (run["status"] in FAILED) != (finished[0]["status"] in FAILED):
+            break
+        streak.append(run)
+    return streak
+
+
+def state_document(
+    job: Document, runs: list[Document], zone: str, now: datetime, words: str, gone: frozenset[str] = frozenset()
+) -> Document:
+    name, since = state(job, runs, zone, now, gone)
+    newest = newest_first(runs)
+    ran = [run for run in newest if run["status"] not in {"RUNNING", "PENDING"}][:100]
+    ran = [run for run in ran if run["started_at"] is not None]
+    durations = sorted(run["duration_ms"] for run in ran if run["duration_ms"] is not None)
+    streak = _streak(runs)
+    fires = next_run(job, zone, now)
+
+    def not_exceeded_by(percent: int) -> int | None:
+        enough = (d for d in durations if 100 * sum(other <= d for other in durations) >= percent * len(durations))
+        return next(enough, None)
+
+    return {
+        "job_id": str(job["number"]),
+        "name": job["name"],
+        "description": job["description"],
+        "job_type": job["job_type"],
+        "job_category": job["job_category"],
+        "state": name,
+        "since": since,
+        "failures_in_a_row": len(streak) if streak and streak[0]["status"] in FAILED else 0,
+        "schedule": job["schedule"],
+        "schedule_text": words,
+        "next_run_at": None if fires is None else written(fires),
+        "last": newest[0] if newest else None,
+        "recent": [
+            {field: run[field] for field in ("id", "status", "started_at", "duration_ms")} for run in newest[19::-1]
+        ],
+        "success_rate": sum(run["status"] == "SUCCESS" for run in ran) / len(ran) if ran else None,
+        "p50_ms": not_exceeded_by(50),
+        "p95_ms": not_exceeded_by(95),
+    }
+
+
+def job_states(
+    documents: list[Document],
+    jobs_by_number: dict[str, Document],
+    *,
+    search: str | None = None,
+    limit: int = 50,
+    offset: int = 0,
+    order_by: str = "attention",
+    order_desc: bool = False,
+    state: list[str] | None = None,
+    job_type: str | None = None,
+    job_category: str | None = None,
+) -> Document:
+    """`list_job_states` over the state documents of all jobs."""
+    term = folded((search or "").strip())
+    matching = [
+        document
+        for document in documents
+        if any(term in folded(document[field]) for field in ("name", "job_type", "job_category"))
+        and (job_type is None or document["job_type"] == job_type)
+        and (job_category is None or document["job_category"] == job_category)
+    ]
+
+    def order(document: Document) -> tuple[Any, int]:
+        number = int(document["job_id"])
+        if order_by == "attention":
+            return (STATES.index(document["state"]), moment(document["since"]), document["name"]), number
+        value = jobs_by_number[document["job_id"]][order_by] if order_by == "last_run_at" else document[order_by]
+        return (moment(value) if value is not None and order_by.endswith("_at") else value), number
+
+    selected = [document for document in matching if state is None or document["state"] in state]
+    answer = page(selected, order, order_desc=order_desc, limit=limit, offset=offset)
+    answer["states"] = {each: sum(document["state"] == each for document in matching) for each in STATES}
+    return answer
+
+
+def histogram(
+    history: list[Document],
+    *,
+    job_number: str | None = None,
+    search: str | None = None,
+    status: list[str] | None = None,
+    before: datetime | None = None,
+    after: datetime | None = None,
+    bucket: str = "auto",
+    timezone: str = "UTC",
+) -> Document | None:
+    """`execution_histogram`; None where there would be more than 400 buckets."""
+    runs = executions(history, job_number=job_number, search=search, status=status, limit=len(history) + 1)["data"]
+    moments = sorted(map(effective, runs))
+    first, last = after, before
+    if moments:
+        first, last = first or moments[0], last or moments[-1]
+    starts: list[datetime] = []
+    if first is not None and last is not None and first <= last:
+        widths = {"auto": ["1h", "1d"]}.get(bucket, [bucket])
+        tried = [(width, bucket_starts(width, timezone, first, last)) for width in widths]
+        fitting = [(width, found) for width, found in tried if found is not None]
+        if not fitting:
+            return None
+        bucket, starts = fitting[0]
+    counts = []
+    for place, start in enumerate(starts):
+        inside = [
+            run
+            for run in runs
+            if start <= effective(run) and (place + 1 == len(starts) or effective(run) < starts[place + 1])
+            and first <= effective(run) <= last  # type: ignore[operator]  # there are buckets
+        ]  # fmt: skip
+        by_status = {each: sum(run["status"] == each for run in inside) for each in STATUSES}
+        counts.append({"start_at": written(start), "runs": len(inside), "by_status": by_status})
+    return {
+        "bucket": bucket,
+        "timezone": timezone,
+        "after": None if after is None else written(after),
+        "before": None if before is None else written(before),
+        "buckets": counts,
+    }
+
+
+def bucket_starts(width: str, zone: str, first: datetime, last: datetime) -> list[datetime] | None:
+    """The whole hours or the first moments of days that the zone's clock shows; None for more than 400."""
+    if last - first > timedelta(days=430) or (width == "1h" and last - first > timedelta(days=20)):
+        return None
+    if (
+        first.year < 10 or last.year > 9990
+    ):  # the wall's date may lie outside of the calendar: 400 years away it is alike
+        away = timedelta(days=146_097 if first.year < 10 else -146_097)
+        alike = bucket_starts(width, zone, first + away, last + away)
+        earliest = MIN + away if first.year < 10 else MIN
+        return alike and [max(start, earliest) - away for start in alike]
+    tz = ZoneInfo(zone)
+    found: set[datetime] = set()
+    for day in range(first.toordinal() - 2, last.toordinal() + 3):
+        for hour in range(24) if width == "1h" else [0]:
+            # The first moment of a day is when a schedule at midnight fires.
+            wall = datetime.combine(date.fromordinal(day), time(hour))
+            found.update(_instants(wall, tz, is_fixed=width == "1d"))
+    begun = max(start for start in found if start <= first)
+    starts = [begun, *sorted(start for start in found if begun < start <= last)]
+    return starts if len(starts) <= 400 else None
+
+
+MIN = datetime.min.replace(tzinfo=UTC)

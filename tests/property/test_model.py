@@ -10,7 +10,7 @@ import random
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,6 +33,9 @@ from tests.property.asking import (
 )
 from tests.property.worlds import CATEGORIES, CRON, INTERVALS, NAMES, TYPES, VALUES, Document, World
 from tests.reliability.scale import scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 RUNS = scaled(80)
 STEPS = 150
@@ -323,13 +326,22 @@ class Scheduler(RuleBasedStateMachine):
                 assert same(found, told), f"{which}: {operation} {query} at {self.clock.now}\n{found}\n is not\n{told}"
 
 
+QUESTIONS: dict[str, Callable[[random.Random, World], Iterable[Query]]] = {
+    "list_jobs": job_queries,
+    "list_job_executions": execution_queries,
+    "list_job_states": state_queries,
+    "execution_histogram": lambda source, world: [histogram_query(source, world)],
+    "get_execution": lambda source, world: [
+        {"execution_id": source.choice([run["id"] for run in world.executions] or ["1"])}
+    ],
+}
+
+
 def question(source: random.Random, world: World) -> tuple[str, Query]:
-    """One of the five queries."""
-    operation = source.choice(["list_jobs", "list_job_executions", "get_job_executions", "get_job", "job_stats"])
-    if operation == "list_jobs":
-        return operation, source.choice(list(job_queries(source, world)))
-    if operation == "list_job_executions":
-        return operation, source.choice(list(execution_queries(source, world)))
+    """One of the eight queries."""
+    operation = source.choice([*QUESTIONS, "get_job_executions", "get_job", "job_stats"])
+    if operation in QUESTIONS:
+        return operation, source.choice(list(QUESTIONS[operation](source, world)))
     ref: Query = {"job_id": job_ref(source, world)}
     if operation == "get_job_executions":
         return operation, ref | source.choice(list(execution_queries(source, world)))

@@ -25,11 +25,13 @@ from tests.property.asking import (
     Query,
     execution_queries,
     expected,
+    histogram_query,
     in_python,
     job_queries,
     job_ref,
     over_http,
     same,
+    state_queries,
     window,
 )
 from tests.property.test_access_paths import force_rare_paths
@@ -119,6 +121,28 @@ def test_stats_are_what_the_rules_say(world: World) -> None:
     source = random.Random(world.seed)
     refs: list[Any] = [None if source.random() < 0.4 else job_ref(source, world) for _ in range(ASKED)]
     check_all(world, "job_stats", [{"job_id": ref, **window(source)} for ref in refs])
+
+
+@many_worlds
+@given(worlds())
+def test_an_execution_is_what_was_loaded(world: World) -> None:
+    source = random.Random(world.seed)
+    ids: list[Any] = [run["id"] for run in world.executions] + [int(run["id"]) for run in world.executions]
+    others = [0, -1, 2**63, "latest", "0", "１", "x" * 200, f"00{world.executions[0]['id']}" if ids else "1"]
+    check_all(world, "get_execution", [{"execution_id": source.choice(ids + others)} for _ in range(ASKED)])
+
+
+@many_worlds
+@given(worlds())
+def test_a_page_of_states_is_what_the_rules_say(world: World) -> None:
+    check_all(world, "list_job_states", state_queries(random.Random(world.seed), world))
+
+
+@many_worlds
+@given(worlds())
+def test_a_histogram_is_what_the_rules_say(world: World) -> None:
+    source = random.Random(world.seed)
+    check_all(world, "execution_histogram", [histogram_query(source, world) for _ in range(ASKED)])
 
 
 @many_worlds
