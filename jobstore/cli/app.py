@@ -30,6 +30,11 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("jobs", "List the jobs: what runs, when, and when next.", "jobstore.cli.reading", "jobs"),
             Entry("job", "Show one job.", "jobstore.cli.reading", "job"),
             Entry("executions", "List what ran, newest first.", "jobstore.cli.reading", "executions"),
+            Entry(
+                "execution", "Show one execution with its whole error and result.", "jobstore.cli.states", "execution"
+            ),
+            Entry("health", "Exit with code 1 if a job is lost, late or failing.", "jobstore.cli.states", "health"),
+            Entry("histogram", "Count executions by hour or by day.", "jobstore.cli.states", "histogram"),
             Entry("stats", "Count runs by status, with success rate and durations.", "jobstore.cli.reading", "stats"),
         ),
     ),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 STORE_VARIABLE = "JOBSTORE_DB"
+REFERENCES = frozenset({Kind.JOB_REF, Kind.EXECUTION_REF})
+"""What an argument names, not an option."""
 OPPOSITES = {"order_desc": "order-asc", "enabled": "disabled"}
 """The option that says ``false``, in words of its own."""
 _ORDERS = {True: "descending", False: "ascending"}
@@ -30,7 +32,6 @@ _METAVARS = {
     Kind.INTEGER: "N",
     Kind.INSTANT: "TIME",
     Kind.TERM: "TEXT",
-    Kind.CHOICE: "FIELD",
 }
 _HOW = {
     Kind.INSTANT: "A date, a time, today, yesterday, or a length such as 24h or 7d before now.",
@@ -43,7 +44,7 @@ MEANT = "jobstore.meant"
 
 def parameter_options(operation: Operation[Any]) -> list[click.Parameter]:
     """An option for each parameter of the operation but the job, which is an argument."""
-    return [_option(parameter) for parameter in operation.parameters if parameter.kind is not Kind.JOB_REF]
+    return [_option(parameter) for parameter in operation.parameters if parameter.kind not in REFERENCES]
 
 
 def _option(parameter: Parameter) -> click.Option:
@@ -60,6 +61,8 @@ def _option(parameter: Parameter) -> click.Option:
 
 
 def _metavar(parameter: Parameter) -> str:
+    if parameter.name == "order_by":
+        return "FIELD"
     word = _METAVARS.get(parameter.kind) or parameter.name.rpartition("_")[2].upper()
     return f"{word},…" if parameter.kind is Kind.CHOICES else word
 
@@ -75,7 +78,7 @@ def _help(parameter: Parameter) -> str:
     if parameter.kind is Kind.CHOICES:
         said.append(f"One of {', '.join(parameter.choices)}, or several with commas between.")
     elif parameter.choices:
-        said.append(f"Fields: {', '.join(parameter.choices)}.")
+        said.append(f"{'Fields' if parameter.name == 'order_by' else 'One of'}: {', '.join(parameter.choices)}.")
     if parameter.kind in _HOW:
         said.append(_HOW[parameter.kind])
     if parameter.default is not None:
@@ -186,6 +189,18 @@ def two_places(
     if required and second is None:
         raise click.UsageError(f"{name} is missing.", _context())
     return Path(chosen), second if second is None or is_path else named(second)
+
+
+def file_and_jobs(file: str | None, jobs: tuple[str, ...]) -> tuple[Path, list[str]]:
+    """FILE and any number of jobs; with `JOBSTORE_DB` set, a first word without a ``/`` that names no file is a job.
+
+    Raises:
+        UsageError: FILE is missing.
+    """
+    words = [word for word in (file, *jobs) if word is not None]
+    if os.environ.get(STORE_VARIABLE) and words and "/" not in words[0] and not Path(words[0]).is_file():
+        return store_path(None), [named(word) for word in words]
+    return store_path(file), [named(word) for word in jobs]
 
 
 def named(job: str) -> str:

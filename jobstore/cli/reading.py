@@ -24,7 +24,7 @@ from jobstore.cli.options import (
 )
 from jobstore.cli.screen import current_screen, say, write_json, write_json_line, write_lines
 from jobstore.language.errors import NotFound
-from jobstore.language.models import EXECUTION_FIELDS, JOB_FIELDS
+from jobstore.language.models import EXECUTION_FIELDS, JOB_FIELDS, JOB_ORDERS, STATE_ORDERS
 from jobstore.language.parameters import (
     GET_JOB,
     GET_JOB_EXECUTIONS,
@@ -34,6 +34,7 @@ from jobstore.language.parameters import (
     Operation,
 )
 from jobstore.language.rules import suggestion
+from jobstore.language.states import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -114,7 +115,8 @@ def hinting_at_jobs(store: JobStore, query: Any) -> Iterator[None]:
     try:
         yield
     except NotFound:
-        near = suggestion(query.job_id.name, job_names(store))
+        job = getattr(query, "job_id", None)
+        near = suggestion(job.name, job_names(store)) if job is not None else None
         if near:
             click.get_current_context().find_root().meta[MEANT] = near
         raise
@@ -173,11 +175,17 @@ def documents(store: JobStore, asked: Question) -> Iterator[Any]:
     offset, before = asked.query.offset, frozenset[str]()
     while True:
         page = store.answer(replace(asked.query, limit=LARGEST_PAGE, offset=offset))
-        yield from (document for document in page["data"] if document["id"] not in before)
+        yield from (document for document in page["data"] if _key(document) not in before)
         if not page["pagination"]["has_next"]:
             return
-        before = frozenset(document["id"] for document in page["data"])
+        before = frozenset(_key(document) for document in page["data"])
         offset += LARGEST_PAGE
+
+
+def _key(document: Mapping[str, Any]) -> str:
+    """What tells a document from the others; of a state, its job."""
+    key: str = document["job_id"] if "state" in document else document["id"]
+    return key
 
 
 # What is drawn.
@@ -191,13 +199,14 @@ def _job_table(store: JobStore, page: Any, screen: Screen) -> list[Text]:
 
 def _row(store: JobStore, job: Any) -> Any:
     from jobstore.cli import views  # what is drawn needs rich; JSON does not
-    from jobstore.language.errors import InvalidParameter, NotFound
+    from jobstore.cli.states import state_of
+    from jobstore.language.errors import InvalidParameter
 
     try:
-        latest = store.get_job_executions(job["id"], limit=1)["data"]
-    except (NotFound, InvalidParameter):  # removed a moment ago, or of a name that could be none
-        latest = []
-    return views.JobRow(job, latest[0]["status"] if latest else None, store.timezone)
+        state = state_of(store, job)
+    except InvalidParameter:  # of a name that could be none
+        state = None
+    return views.JobRow(job, state or "new", store.timezone)
 
 
 def _job_card(store: JobStore, job: Any, screen: Screen) -> list[Text]:
@@ -265,7 +274,12 @@ def showing(*, many: bool) -> list[click.Parameter]:
 
 def _jobs(file: str | None, **given: Any) -> None:
     path = store_path(file)
-    answer(path, jobs_question(**given), given)
+    if given["state"] or set(given["order_by"]) & (set(STATE_ORDERS) - set(JOB_ORDERS)):
+        from jobstore.cli.states import states_question
+
+        answer(path, states_question(**given), given)
+    else:
+        answer(path, jobs_question(**given), given)
 
 
 def _job(file: str | None, job: str | None, **given: Any) -> None:
@@ -288,13 +302,25 @@ jobs = Command(
     callback=_jobs,
     help="""List the jobs: what runs, when, and when next.
 
-    STATE says how the latest run of a job ended, or that it is running, late (its time passed more than five minutes
-    ago and nothing started), off, or new (it never ran).""",
-    params=[FileArgument(), *parameter_options(LIST_JOBS), *showing(many=True)],
+    STATE says how a job stands: lost (a run's process is gone, or it exceeded its timeout), late (its time passed more
+    than five minutes ago and nothing started), failing, running, waiting, new (it never ran), ok or disabled. With
+    --state, or ordered by attention, success_rate or p95_ms, the table says since when, and the latest error.""",
+    params=[
+        FileArgument(),
+        *parameter_options(LIST_JOBS),
+        click.Option(
+            ["--state"],
+            multiple=True,
+            metavar="STATE,…",
+            help=f"Only jobs in this state. One of {', '.join(STATES)}, or several with commas between.",
+        ),
+        *showing(many=True),
+    ],
     examples=[
         ("jobstore jobs jobs.db", "all jobs, by name"),
         ("jobstore jobs jobs.db --search kline", "in name, type or category"),
         ("jobstore jobs jobs.db --order-by next_run_at", "what comes next"),
+        ("jobstore jobs jobs.db --state lost,late,failing", "what needs somebody, and since when"),
         ("jobstore jobs jobs.db --watch", "keep looking"),
         ("jobstore jobs jobs.db --columns name,next_run_at", "these fields alone"),
         ("jobstore jobs jobs.db --jsonl | jq .name", "for programs"),

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from jobstore.cli.screen import Screen
 
-LATE_SECONDS = 300
-"""A job is late when nothing has started this long after its time."""
 ABSENT = Cell("-", "dim")
 BAR_CELLS = 40
 SHARE_CELLS = 36
@@ -35,29 +33,26 @@ STATUS_STYLES = {
 }
 STATE_STYLES = {
     "ok": ("✓", "green"),
-    "failed": ("✗", "bold red"),
-    "timeout": ("✗", "bold yellow"),
+    "failing": ("✗", "bold red"),
+    "lost": ("✗", "bold yellow"),
     "running": ("▶", "cyan"),
     "waiting": ("…", "dim"),
     "late": ("!", "bold magenta"),
-    "off": ("○", "dim"),
+    "disabled": ("○", "dim"),
     "new": ("·", "dim"),
 }
-_STATE_OF = {
-    "SUCCESS": "ok", "FAILURE": "failed", "TIMEOUT": "timeout", "RUNNING": "running", "PENDING": "waiting",
-}  # fmt: skip
 
 
 class JobRow(NamedTuple):
     """A job with what its line says beyond its document.
 
     Attributes:
-        latest: the status of its latest execution, None if it has none.
+        state: its state.
         timezone: the store's, in which its cron expression is read.
     """
 
     job: JobDocument
-    latest: str | None
+    state: str
     timezone: str
 
 
@@ -92,8 +87,8 @@ _PIPED_JOB_COLUMNS = tuple(
 
 
 def _job(row: JobRow, screen: Screen) -> list[Cell]:
-    job, state, words = row.job, job_state(row, screen.now_us), _words(row.job)
-    faint = "dim" if state == "off" else ""
+    job, state, words = row.job, row.state, _words(row.job)
+    faint = "dim" if state == "disabled" else ""
     return [
         Cell(plain(job["name"]), faint or "bold"),
         marked(state, STATE_STYLES, screen),
@@ -112,7 +107,7 @@ def _piped_job(row: JobRow, screen: Screen) -> list[Cell]:
     job = row.job
     return [
         Cell(plain(job["name"])),
-        Cell(job_state(row, screen.now_us)),
+        Cell(row.state),
         Cell(plain(job["job_type"])),
         Cell(plain(job["job_category"])),
         Cell(_stamp(job["last_run_at"], screen)),
@@ -120,38 +115,6 @@ def _piped_job(row: JobRow, screen: Screen) -> list[Cell]:
         Cell(schedule_text(job)),
         Cell(plain(job["description"] or "-")),
     ]
-
-
-def job_state(row: JobRow, now_us: int) -> str:
-    """One word for how a job does: off, running, late, new, or how its latest run ended."""
-    if not row.job["enabled"]:
-        return "off"
-    if row.latest in {"RUNNING", "PENDING"}:
-        return _STATE_OF[row.latest]
-    if is_late(row.job, row.timezone, now_us):
-        return "late"
-    return _STATE_OF[row.latest] if row.latest else "new"
-
-
-def is_late(job: JobDocument, timezone: str, now_us: int) -> bool:
-    """Whether the first time after the job's last run (or its creation) has passed and nothing started."""
-    since = phrases.instant(job["last_run_at"] or job["created_at"])
-    due = None if since is None else _due(job, timezone, since)
-    return due is not None and now_us - due > LATE_SECONDS * MICROSECONDS
-
-
-def _due(job: JobDocument, timezone: str, since_us: int) -> int | None:
-    if job["interval_seconds"] is not None:
-        return since_us + job["interval_seconds"] * MICROSECONDS
-    if job["schedule"] is None:
-        return None
-    from jobstore.language.errors import InvalidSchedule
-    from jobstore.language.schedule import next_cron_us  # croniter is heavy
-
-    try:
-        return next_cron_us(job["schedule"], timezone, since_us)
-    except InvalidSchedule:
-        return None
 
 
 def _words(job: JobDocument) -> str:
@@ -269,13 +232,14 @@ def _bare(value: Any) -> str:
 def job_card(row: JobRow, stats: StatsDocument, screen: Screen) -> list[Text]:
     """All of one job: its sixteen fields, and its runs in numbers."""
     job = row.job
-    state = marked(job_state(row, screen.now_us), STATE_STYLES, screen)
+    state = marked(row.state, STATE_STYLES, screen)
     head = Text.assemble((plain(job["name"]), "bold"), "  ", (state.text, state.style))
     found = [head, *([Text(plain(job["description"]), "dim")] if job["description"] else []), Text()]
-    return cut_lines(found + _facts(_job_facts(row, stats, screen)), screen.width)
+    return cut_lines(found + fact_lines(_job_facts(row, stats, screen)), screen.width)
 
 
-def _facts(facts: Sequence[tuple[str, str]]) -> list[Text]:
+def fact_lines(facts: Sequence[tuple[str, str]]) -> list[Text]:
+    """A line for each fact, the names in a column."""
     width = max(len(name) for name, _ in facts)
     return [Text.assemble("  ", (name.ljust(width), "dim"), "  ", value) for name, value in facts]
 
@@ -285,14 +249,14 @@ def _job_facts(row: JobRow, stats: StatsDocument, screen: Screen) -> list[tuple[
     return [
         ("type", f"{plain(job['job_type'])} / {plain(job['job_category'])}"),
         ("schedule", _schedule_in_full(row)),
-        ("next run", _when(job["next_run_at"], screen) if job["enabled"] else "never: the job is disabled"),
-        ("last run", _when(job["last_run_at"], screen)),
+        ("next run", when(job["next_run_at"], screen) if job["enabled"] else "never: the job is disabled"),
+        ("last run", when(job["last_run_at"], screen)),
         ("runs", _runs(stats)),
         ("took", _durations(stats)),
         ("limits", _limits(job)),
         ("parameters", "-" if job["parameters"] is None else plain(json.dumps(job["parameters"], ensure_ascii=False))),
-        ("created", _when(job["created_at"], screen)),
-        ("updated", _when(job["updated_at"], screen)),
+        ("created", when(job["created_at"], screen)),
+        ("updated", when(job["updated_at"], screen)),
     ]  # fmt: skip
 
 
@@ -340,15 +304,15 @@ def stats_card(stats: StatsDocument, name: str | None, screen: Screen) -> list[T
         ("runs", f"{runs:,}"),
         ("success rate", "-" if rate is None else f"{rate * 100:.2f} % of the finished"),
         ("took", _durations(stats)),
-        ("last success", _when(stats["last_success_at"], screen)),
-        ("last failure", _when(stats["last_failure_at"], screen)),
+        ("last success", when(stats["last_success_at"], screen)),
+        ("last failure", when(stats["last_failure_at"], screen)),
     ]
-    return cut_lines([*found, Text(), *_facts(facts)], screen.width)
+    return cut_lines([*found, Text(), *fact_lines(facts)], screen.width)
 
 
 def _window(stats: StatsDocument, screen: Screen) -> str:
     bounds = [(word, stats[name]) for word, name in (("from", "after"), ("to", "before"))]  # type: ignore[literal-required]
-    said = [f"{word} {_when(bound, screen)}" for word, bound in bounds if bound]
+    said = [f"{word} {when(bound, screen)}" for word, bound in bounds if bound]
     return " ".join(said) or "all that is kept"
 
 
@@ -380,12 +344,18 @@ def _at(text: str | None, screen: Screen) -> Cell:
     return Cell("") if us is None else Cell(phrases.clock_time(us, screen.zone, screen.now_us), "dim")
 
 
-def _when(text: str | None, screen: Screen) -> str:
+def when(text: str | None, screen: Screen) -> str:
+    """An instant in full, and how far it is."""
     us = phrases.instant(text)
     if us is None:
         return "-"
     zone = phrases.zone_name(screen.zone, us)
     return f"{phrases.clock_time(us, screen.zone)} {zone}  ({phrases.distance(us, screen.now_us)})"
+
+
+def moment(text: str | None, screen: Screen) -> Cell:
+    """An instant in a table: how far it is for people, a stamp for programs."""
+    return _away(text, screen, "") if screen.is_terminal else Cell(_stamp(text, screen))
 
 
 def _stamp(text: str | None, screen: Screen) -> str:

@@ -63,6 +63,7 @@ TIMES = {
 STATUSES = {"PENDING", "RUNNING", "SUCCESS", "FAILURE", "TIMEOUT"}
 ORDERS = {
     "list_jobs": {"name", "id"},
+    "list_job_states": {"name"},
     "list_job_executions": {"id", "started_at"},
     "get_job_executions": {"id", "started_at"},
 }
@@ -79,10 +80,15 @@ PATHS = {
     "list_job_executions": "/api/v1/jobs/executions",
     "get_job_executions": "/api/v1/jobs/{}/executions",
     "job_stats": "/api/v1/stats",
+    "get_execution": "/api/v1/executions/{}",
+    "list_job_states": "/api/v1/states",
+    "execution_histogram": "/api/v1/histogram",
 }
+TOOLS = {"job_stats": "datahub_get_job_stats", "execution_histogram": "datahub_get_execution_histogram"}
 COMMANDS = {
     "list_jobs": "jobs", "get_job": "job", "list_job_executions": "executions", "get_job_executions": "executions",
-    "job_stats": "stats",
+    "job_stats": "stats", "get_execution": "execution", "execution_histogram": "histogram",
+    "list_job_states": "jobs --order-by=attention",
 }  # fmt: skip
 
 
@@ -98,6 +104,8 @@ def stated(operation: str, name: str, kind: Kind, text: str) -> str:
     if kind is Kind.JOB_REF:
         found = text == "sync_klines_1h" or (re.fullmatch("[0-9]+", text, re.ASCII) and int(text[:30]) in {1, 2})
         return BAD if not is_text(text, 200, 1) else GOOD if found else MISSING
+    if kind is Kind.EXECUTION_REF:
+        return BAD if not is_text(text, 200, 1) else MISSING
     return GOOD if is_good(operation, name, kind, text) else BAD
 
 
@@ -108,9 +116,11 @@ def is_good(operation: str, name: str, kind: Kind, text: str) -> bool:  # noqa: 
     if kind is Kind.FLAG:
         return text.lower() in {"true", "false", "1", "0"}
     if kind is Kind.CHOICE:
-        return text in ORDERS[operation]
+        return text in ORDERS[operation] if name == "order_by" else False
     if kind is Kind.CHOICES:
-        return set(text.split(",")) <= STATUSES
+        return set(text.split(",")) <= (STATUSES if name == "status" else {"ok", "new", "late"})
+    if kind is Kind.TIMEZONE:
+        return text == "UTC"
     if kind is Kind.INSTANT:
         return text in TIMES
     if kind is Kind.TERM:
@@ -142,7 +152,7 @@ def in_python(store: jobstore.JobStore, operation: str, values: dict[str, Any]) 
 
 
 def by_tool(store: jobstore.JobStore, operation: str, values: dict[str, Any]) -> Outcome:
-    name = "datahub_get_job_stats" if operation == "job_stats" else f"datahub_{operation}"
+    name = TOOLS.get(operation, f"datahub_{operation}")
     try:
         return GOOD, tools.call(store, {"tool": name, "parameters": values})
     except jobstore.JobStoreError as error:
@@ -153,7 +163,7 @@ def over_http(app: Any, operation: str, values: dict[str, str]) -> Outcome:
     values = dict(values)
     path = PATHS[operation]
     if "{}" in path:
-        path = path.format(escaped(values.pop("job_id")))
+        path = path.format(escaped(values.pop("execution_id" if operation == "get_execution" else "job_id")))
     answer = ask(app, f"{path}?{'&'.join(f'{name}={escaped(value)}' for name, value in values.items())}", token=None)
     if answer.status == 200:
         return GOOD, answer.json
@@ -169,9 +179,12 @@ def escaped(text: str) -> str:
 
 def on_the_command_line(path: Path, operation: str, values: dict[str, str]) -> Outcome:
     values = dict(values)
-    job = [values.pop("job_id")] if "job_id" in values else []
+    job = [values.pop(name) for name in ("job_id", "execution_id") if name in values]
     options = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
-    return command_outcome([COMMANDS[operation], "--json", *options, "--", str(path), *job])
+    words = COMMANDS[operation].split()
+    if "order_by" in values or "state" in values:
+        words = words[:1]
+    return command_outcome([*words, "--json", *options, "--", str(path), *job])
 
 
 def command_outcome(words: list[str]) -> Outcome:
@@ -265,7 +278,12 @@ ODD_IN_PYTHON: tuple[Any, ...] = (
 
 def admits(name: str, kind: Kind, value: Any) -> set[str]:
     """The codes that a value of another type may give, as the rules of types say."""
-    if kind is Kind.JOB_REF and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**199:
+    if (
+        kind in {Kind.JOB_REF, Kind.EXECUTION_REF}
+        and isinstance(value, int)
+        and not isinstance(value, bool)
+        and abs(value) < 10**199
+    ):
         return {MISSING}
     if kind is Kind.FLAG and isinstance(value, bool):
         return {GOOD}
@@ -309,7 +327,8 @@ def test_none_means_no_filter_and_is_refused_where_there_is_a_default(
 def test_an_unknown_parameter_is_refused_by_name(
     store: jobstore.JobStore, seed_path: Path, operation: str, name: str
 ) -> None:
-    beside = {"job_id": "1"} if OPERATIONS[operation].parameters[0].required else {}
+    first = OPERATIONS[operation].parameters[0]
+    beside = {first.name: "1"} if first.required else {}
     app = create_app(store, open_access=True)
     outcomes = [
         by_tool(store, operation, {**beside, name: "1"}),

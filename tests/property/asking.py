@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jobstore
-from jobstore.language.errors import escaped
+from jobstore.language.instants import MAX_US
 from jobstore.language.models import EXECUTION_ORDERS, JOB_ORDERS, STATE_ORDERS
 from jobstore.language.schedule_text import schedule_text
 from tests.property import oracle, worlds
@@ -16,7 +16,7 @@ from tests.wsgi import ask, segment, target
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from tests.property.worlds import World
@@ -56,6 +56,11 @@ def in_python(store: jobstore.JobStore, operation: str, query: Query) -> Any:
         return getattr(store, operation)(**query)
     except jobstore.JobStoreError as error:
         return (error.code, error.message)
+
+
+def refused(code: str, message: str) -> tuple[str, str]:
+    """A refusal as it is told: one line, without marks that hide."""
+    return code, jobstore.JobStoreError(message).message
 
 
 def over_http(app: Any, operation: str, query: Query) -> Any:
@@ -143,7 +148,7 @@ def histogram_query(source: random.Random, world: World) -> Query:
     if source.random() < 0.5:
         begin_us = worlds.moment(source)
         end_us = begin_us + source.choice([0, 1, 3 * worlds.HOUR, 5 * worlds.DAY, 30 * worlds.DAY, 380 * worlds.DAY])
-        bounds = {"after": oracle.utc(begin_us), "before": oracle.utc(min(end_us, worlds.MAX_US))}
+        bounds = {"after": oracle.utc(begin_us), "before": oracle.utc(min(end_us, MAX_US))}
     return {
         "job_id": None if source.random() < 0.5 else job_ref(source, world),
         "search": term(source, world),
@@ -195,33 +200,46 @@ def job_ref(source: random.Random, world: World) -> str | int:
 
 
 def expected(world: World, operation: str, query: Query, now: datetime) -> Any:
-    """The document that the rules ask for, or the refusal."""
-    if operation == "list_jobs":
-        return oracle.jobs([job_document(world, job, now) for job in world.jobs], world.numbers, **query)
+    """The document that the rules ask for, or the refusal; of some refusals the code alone."""
     query = dict(query)
-    number = None
-    if (reference := query.pop("job_id", None)) is not None:
-        number = oracle.job_number(world.numbers, reference)
-        if number is None:
-            return ("NOT_FOUND", escaped(f"Job not found: {reference}"))
-    if operation == "get_job":
-        return next(job_document(world, job, now) for job in world.jobs if job["number"] == number)
-    text = None if number is None else str(number)
-    if operation == "list_job_states":
-        return job_states(world, query, now)
-    if operation == "get_execution":
-        reference = str(query["execution_id"])
-        id_text = str(int(reference)) if reference.isascii() and reference.isdigit() else ""
-        found = [run for run in world.executions if run["id"] == id_text]
-        return found[0] if found else ("NOT_FOUND", f"Execution not found: {reference}")
-    if operation == "job_stats":
-        return oracle.stats(world.executions, job_number=text, **query)
-    if isinstance(query["status"], str):
+    reference = query.pop("job_id", None)
+    number = None if reference is None else oracle.job_number(world.numbers, reference)
+    if reference is not None and number is None:
+        return refused("NOT_FOUND", f"Job not found: {reference}")
+    if isinstance(query.get("status"), str):
         query["status"] = [query["status"]]
-    if operation == "execution_histogram":
-        told = oracle.histogram(world.executions, job_number=text, **query)
-        return ("INVALID_PARAMETER", None) if told is None else told
-    return oracle.executions(world.executions, job_number=text, **query)
+    return _TOLD[operation](world, None if number is None else str(number), query, now)
+
+
+def _execution(world: World, execution_id: str | int) -> Any:
+    text = str(execution_id)
+    wanted = str(int(text)) if text.isascii() and text.isdigit() else ""
+    found = [run for run in world.executions if run["id"] == wanted]
+    return found[0] if found else refused("NOT_FOUND", f"Execution not found: {text}")
+
+
+def _job(world: World, number: str | None, now: datetime) -> Any:
+    return next(job_document(world, job, now) for job in world.jobs if str(job["number"]) == number)
+
+
+def _jobs(world: World, query: Query, now: datetime) -> Any:
+    return oracle.jobs([job_document(world, job, now) for job in world.jobs], world.numbers, **query)
+
+
+_TOLD: dict[str, Callable[[World, str | None, Query, datetime], Any]] = {
+    "list_jobs": lambda world, _, query, now: _jobs(world, query, now),
+    "get_job": lambda world, number, _, now: _job(world, number, now),
+    "list_job_executions": lambda world, _, query, now: oracle.executions(world.executions, **query),
+    "get_job_executions": lambda world, number, query, now: oracle.executions(
+        world.executions, job_number=number, **query
+    ),
+    "job_stats": lambda world, number, query, now: oracle.stats(world.executions, job_number=number, **query),
+    "get_execution": lambda world, _, query, now: _execution(world, **query),
+    "list_job_states": lambda world, _, query, now: job_states(world, query, now),
+    "execution_histogram": lambda world, number, query, now: (
+        oracle.histogram(world.executions, job_number=number, **query) or ("INVALID_PARAMETER", None)
+    ),
+}
 
 
 def job_states(world: World, query: Query, now: datetime, gone: frozenset[str] = frozenset()) -> Any:

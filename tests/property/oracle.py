@@ -307,25 +307,23 @@ def state(
     """The state of a job (with its `anchor_at`) and since when; `gone`: executions whose process is gone."""
     last_run = job["last_run_at"] and moment(job["last_run_at"])
     touched = max(moment(job["created_at"]), moment(job["updated_at"]), *([last_run] if last_run else []))
-    if not job["enabled"]:
-        return "disabled", written(touched)
     running = [run for run in runs if run["status"] == "RUNNING"]
-    lost = [run for run in running if run["id"] in gone or _overran(run, job["timeout_seconds"], now)]
-    if lost:
-        return "lost", written(min(map(effective, lost)))
     waiting = [run for run in runs if run["status"] == "PENDING"]
-    due = next_run(job, zone, touched)
-    if due is not None and now - due > timedelta(seconds=300) and not running and not waiting:
-        return "late", written(due)
-    for name, open_runs in (("running", running), ("waiting", waiting)):
-        if open_runs:
-            return name, written(min(map(effective, open_runs)))
+    lost = [run for run in running if run["id"] in gone or _overran(run, job["timeout_seconds"], now)]
+    due = None if running or waiting else next_run(job, zone, touched)
     streak = _streak(runs)
-    if streak and streak[0]["status"] in FAILED:
-        return "failing", written(effective(streak[-1]))
-    if last_run is None:
-        return "new", job["created_at"]
-    return "ok", written(effective(streak[-1])) if streak else job["last_run_at"]
+    rules: list[tuple[str, bool, list[datetime | None]]] = [
+        ("disabled", not job["enabled"], [touched]),
+        ("lost", bool(lost), [effective(run) for run in lost]),
+        ("late", due is not None and now - due > timedelta(seconds=300), [due]),
+        ("running", bool(running), [effective(run) for run in running]),
+        ("waiting", bool(waiting), [effective(run) for run in waiting]),
+        ("failing", bool(streak) and streak[0]["status"] in FAILED, [effective(run) for run in streak]),
+        ("ok", last_run is not None, [effective(run) for run in streak] or [last_run]),
+        ("new", True, [moment(job["created_at"])]),
+    ]
+    name, since = next((name, moments) for name, holds, moments in rules if holds)
+    return name, written(min(each for each in since if each is not None))
 
 
 def _overran(run: Document, timeout_seconds: int | None, now: datetime) -> bool:

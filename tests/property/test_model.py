@@ -25,10 +25,12 @@ from tests.property.asking import (
     Query,
     execution_queries,
     expected,
+    histogram_query,
     in_python,
     job_queries,
     job_ref,
     same,
+    state_queries,
     window,
 )
 from tests.property.worlds import CATEGORIES, CRON, INTERVALS, NAMES, TYPES, VALUES, Document, World

@@ -164,7 +164,7 @@ def test_a_page_that_is_not_all_says_so_on_stderr(cli, store):
 
 @pytest.mark.parametrize(
     ("name", "state"),
-    [("sync_klines_1h", "late"), ("同步交易对", "late"), ("poll", "waiting"), ("switched_off", "off")],
+    [("sync_klines_1h", "late"), ("同步交易对", "late"), ("poll", "lost"), ("switched_off", "disabled")],
 )
 def test_the_state_of_a_job_is_a_word(cli, store, name, state):
     row = next(line for line in cli("jobs", store).lines if line.startswith(name))
