@@ -319,9 +319,11 @@ def _check_instant(parameter: Parameter, value: object, came: object) -> int:
         raise _refusal(parameter, error.rule, came, error.remedy) from None
 
 
-def _check_timezone(_parameter: Parameter, value: object, _came: object) -> str:
+def _check_timezone(parameter: Parameter, value: object, came: object) -> str:
     from jobstore.language.schedule import check_timezone  # reads the system's list of zones
 
+    if not isinstance(value, str):
+        raise _refusal(parameter, "an IANA name such as 'Europe/Berlin' or 'UTC'", came)
     try:
         return check_timezone(value)
     except InvalidRecord as error:

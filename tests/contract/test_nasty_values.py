@@ -21,6 +21,7 @@ import jobstore
 from jobstore import tools
 from jobstore.cli.app import run
 from jobstore.language.parameters import OPERATIONS, Kind
+from jobstore.language.states import STATES
 from jobstore.wsgi import create_app
 from tests.wsgi import ask
 
@@ -84,11 +85,12 @@ PATHS = {
     "list_job_states": "/api/v1/states",
     "execution_histogram": "/api/v1/histogram",
 }
+REFERENCES = {Kind.JOB_REF, Kind.EXECUTION_REF}
 TOOLS = {"job_stats": "datahub_get_job_stats", "execution_histogram": "datahub_get_execution_histogram"}
 COMMANDS = {
     "list_jobs": "jobs", "get_job": "job", "list_job_executions": "executions", "get_job_executions": "executions",
     "job_stats": "stats", "get_execution": "execution", "execution_histogram": "histogram",
-    "list_job_states": "jobs --order-by=attention",
+    "list_job_states": f"jobs --state={','.join(STATES)}",
 }  # fmt: skip
 
 
@@ -182,7 +184,7 @@ def on_the_command_line(path: Path, operation: str, values: dict[str, str]) -> O
     job = [values.pop(name) for name in ("job_id", "execution_id") if name in values]
     options = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
     words = COMMANDS[operation].split()
-    if "order_by" in values or "state" in values:
+    if "state" in values:
         words = words[:1]
     return command_outcome([*words, "--json", *options, "--", str(path), *job])
 
@@ -290,7 +292,7 @@ def admits(name: str, kind: Kind, value: Any) -> set[str]:
     if kind is Kind.INTEGER and name == "offset" and value is False:
         return {BAD}
     if kind is Kind.INSTANT and isinstance(value, datetime) and value.tzinfo is UTC:
-        return {GOOD}
+        return {GOOD, BAD}  # a histogram from now to the year 9999 has too many buckets
     return {BAD}
 
 
@@ -341,7 +343,7 @@ def test_an_unknown_parameter_is_refused_by_name(
 
 
 @pytest.mark.parametrize(
-    ("operation", "name"), [(operation, name) for operation, name, kind in PARAMETERS if kind is not Kind.JOB_REF]
+    ("operation", "name"), [(operation, name) for operation, name, kind in PARAMETERS if kind not in REFERENCES]
 )
 def test_a_parameter_given_twice_is_refused(
     store: jobstore.JobStore, seed_path: Path, operation: str, name: str
@@ -353,5 +355,6 @@ def test_a_parameter_given_twice_is_refused(
     job = ["1"] if operation == "get_job_executions" else []
     kind = next(kind for o, n, kind in PARAMETERS if (o, n) == (operation, name))
     option = f"--{name.replace('_', '-')}" + ("" if kind is Kind.FLAG else "=1")
-    code, said = command_outcome([COMMANDS[operation], "--json", option, option, "--", str(seed_path), *job])
+    words = COMMANDS[operation].split()[: 1 if name == "state" else None]
+    code, said = command_outcome([*words, "--json", option, option, "--", str(seed_path), *job])
     assert (code, name in said) == (BAD, True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import jobstore
 from tests.contract.cli.conftest import execution, job
 
 
-def rows(answer):
+def rows(answer: Any) -> list[list[str]]:
     return [line.split() for line in answer.lines]
 
 
