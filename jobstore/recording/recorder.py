@@ -443,9 +443,22 @@ class Recorder:
                     stopwatch.stop()
         except BaseException as error:
             if begun:  # also where an interrupt came while the start was being written
-                self._finish_failed(begun[0], error, stopwatch, logs)
+                try:
+                    self._finish_failed(begun[0], error, stopwatch, logs)
+                except BaseException:  # an interrupt while the end was being written: nobody else will report it
+                    self._finish_failed(begun[0], error, stopwatch, logs)
+                    raise
             raise
-        self._finish_well(begun[0], run, stopwatch, logs)
+        try:
+            self._finish_well(begun[0], run, stopwatch, logs)
+        except (Conflict, NotFound) as ours:
+            _log.warning("execution %s succeeded, and its end could not be recorded: %s", begun[0], ours)
+        except JobStoreError:
+            raise
+        except BaseException:
+            with suppress(JobStoreError):  # it may have been written already
+                self._finish_well(begun[0], run, stopwatch, logs)
+            raise
 
     # --- upkeep
 
@@ -553,17 +566,6 @@ class Recorder:
         self._begun.pop(number, None)
         self._prune_if_due()
 
-    def _finish_surely(self, number: int, end: End) -> None:
-        """The same for an end that nobody will report again: an interrupt comes afterwards."""
-        try:
-            self._finish(number, end)
-        except JobStoreError:
-            raise
-        except BaseException:
-            with suppress(JobStoreError):  # it may have been written already
-                self._finish(number, end)
-            raise
-
     def _documents(self, connection: sqlite3.Connection, numbers: list[int]) -> list[ExecutionDocument]:
         """What `on_finish` is told, as of this transaction."""
         if self._on_finish is None:
@@ -596,17 +598,14 @@ class Recorder:
 
     def _finish_well(self, number: int, run: Run, stopwatch: _Stopwatch, logs: Captured | None) -> None:
         result = _with_output(result_text(run.result), logs)
-        try:
-            self._finish_surely(number, End(STATUS_CODES[Status.SUCCESS], *stopwatch.end(), result, None))
-        except (Conflict, NotFound) as ours:
-            _log.warning("execution %s succeeded, and its end could not be recorded: %s", number, ours)
+        self._finish(number, End(STATUS_CODES[Status.SUCCESS], *stopwatch.end(), result, None))
 
     def _finish_failed(self, number: int, error: BaseException, stopwatch: _Stopwatch, logs: Captured | None) -> None:
         """Records the failure if it can; the exception of the job matters more than ours."""
         result = _with_output(None, logs)
         try:
             end = End(STATUS_CODES[Status.FAILURE], *stopwatch.end(), result, bounded_error(_described(error)))
-            self._finish_surely(number, end)
+            self._finish(number, end)
         except JobStoreError as ours:
             _log.warning("execution %s failed, and the store could not record it: %s", number, ours)
             error.add_note(f"jobstore could not record this failure: {ours}")

@@ -72,7 +72,8 @@ class Together:
             self._withdraw(call)
             raise
         finally:
-            if written is not None and call.is_written:
+            # Without a call no exception can come between these looks.
+            if written is not None and call.error is None and call.outcome is not None and call.outcome.is_committed:
                 written[:] = [call.value]
         if call.error is not None:
             raise call.error
@@ -171,11 +172,6 @@ class _Call:
     def is_over(self) -> bool:
         """Whether it is on the disk or has failed for good."""
         return self.is_over_alone or (self.outcome is not None and self.outcome.is_committed)
-
-    @property
-    def is_written(self) -> bool:
-        """Whether what it wrote is on the disk."""
-        return self.is_over and self.error is None
 
     @property
     def is_settled(self) -> bool:
