@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class _Factory:
         captured = _current.get()
         if captured is not None and record.name and _Factory.newest is self:  # makeLogRecord makes nameless ones
             with suppress(Exception):  # a message that does not fit its arguments; logging itself tells of it
-                captured.add(_FORMAT.format(record))
+                captured.add(_FORMAT.format(copy(record)))  # a formatter leaves traces that others would use
         return record
 
     @classmethod

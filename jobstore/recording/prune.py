@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("jobstore")
 
 FIRST_BATCH: Final = 50
+SMALLEST_BATCH: Final = 20
+"""What a batch costs beside its executions, and a machine that is busy, would make smaller ones slower still."""
 LARGEST_BATCH: Final = 1000
 EMERGENCY_BATCH: Final = 20
 BATCH_SECONDS: Final = (0.004, 0.012)
@@ -370,13 +372,15 @@ def seal_next(writer: Writer) -> bool:
 def next_batch(batch: int, seconds: float) -> int:
     """How many to delete next, so that a batch keeps others waiting for a short time on any machine.
 
-    >>> next_batch(100, 0.001), next_batch(100, 0.01), next_batch(100, 0.5), next_batch(1, 0.001)
-    (151, 100, 50, 2)
+    >>> next_batch(100, 0.001), next_batch(100, 0.01), next_batch(100, 0.5), next_batch(1, 0.5)
+    (150, 100, 50, 20)
     """
     short, long = BATCH_SECONDS
     if seconds < short:
-        return min(batch + batch // 2 + 1, LARGEST_BATCH)
-    return max(batch // 2, 1) if seconds > long else batch
+        batch = min(batch + batch // 2, LARGEST_BATCH)
+    elif seconds > long:
+        batch //= 2
+    return max(batch, SMALLEST_BATCH)
 
 
 def prune_emergency(writer: Writer, bounds: Rules | None, progress: Progress | None) -> int:
@@ -420,8 +424,8 @@ class Retention:
     """How a recorder prunes by itself: now and then after a finish, for a short time.
 
     It stops, with a warning in the log, while the clock cannot be trusted: where it was set by more than a day, where
-    the newest execution lies more than a day in the future, and where the history is silent for more than a year
-    before the executions that would stay. `Recorder.prune` works all the same.
+    the newest execution lies more than a day in the future, and, with `days`, where nothing was recorded for more than
+    a year and then something was. `Recorder.prune` works all the same.
 
     Attributes:
         days: delete executions that started longer ago.
@@ -514,12 +518,11 @@ class Keeper:
         until_us = None if oldest_kept is None else instant_us(oldest_kept)
         with self._writer.transaction() as connection:
             newest = _nearest(connection, MAX_US + 1)
-            older = None if until_us is None else _nearest(connection, until_us)
-            kept = now_us if until_us is None else _nearest(connection, until_us, later=True) or now_us
+            gap = None if until_us is None else _long_gap(connection, now_us)
         if newest is not None and newest > now_us + CLOCK_TOLERANCE_US:
             return f"the newest execution, of {instant_text(newest)}, lies in the future"
-        if older is not None and kept - older > LONGEST_GAP_US:
-            return f"nothing was recorded between {instant_text(older)} and {instant_text(kept)}"
+        if gap is not None and until_us is not None and gap[0] < until_us:
+            return f"nothing was recorded between {instant_text(gap[0])} and {instant_text(gap[1])}"
         return None
 
 
@@ -527,6 +530,17 @@ def _drift_us() -> int:
     """How far the system's clock is from one that nobody sets, and that goes on while the machine sleeps."""
     steady = time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
     return (time.time_ns() - steady) // 1000
+
+
+def _long_gap(connection: sqlite3.Connection, now_us: int) -> tuple[int, int] | None:
+    """The newest stretch of more than a year in which nothing was recorded."""
+    later = now_us
+    while (older := _nearest(connection, later - LONGEST_GAP_US)) is not None:
+        following = _nearest(connection, older + 1, later=True) or now_us
+        if following - older > LONGEST_GAP_US:
+            return older, following
+        later = older
+    return None
 
 
 def _nearest(connection: sqlite3.Connection, bound_us: int, *, later: bool = False) -> int | None:

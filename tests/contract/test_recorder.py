@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import sqlite3
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -569,6 +571,108 @@ def test_an_end_with_a_value_that_is_no_json_raises_and_may_be_repeated(recorder
             recorder.finish(number, "SUCCESS", result=value)
     recorder.finish(number, "SUCCESS", result={"n": 1})
     assert only(store.list_job_executions())["result"] == {"n": 1}
+
+
+def test_what_a_run_logs_is_kept_on_success_and_on_failure(recorder, store):
+    log = logging.getLogger("the.job")
+    with recorder.run("a", capture_logs=True) as run:
+        log.warning("read %s rows", 5)
+        run.result = 7
+    with suppress(ValueError), recorder.run("a", capture_logs=True) as failed:
+        log.warning("then it broke")
+        raise ValueError("no")
+    with recorder.run("a", capture_logs=True) as own:
+        log.warning("unseen")
+        own.result = {"output": "mine", "n": 1}
+    with recorder.run("a") as plain:
+        log.warning("not asked for")
+    good, bad = by_id(store, run.execution_id)["result"], by_id(store, failed.execution_id)
+    assert good["value"] == 7
+    assert good["output"].endswith("WARNING the.job: read 5 rows")
+    assert bad["result"]["output"].endswith("WARNING the.job: then it broke")
+    assert bad["error"] == "ValueError: no"
+    assert by_id(store, own.execution_id)["result"] == {"output": "mine", "n": 1}
+    assert by_id(store, plain.execution_id)["result"] is None
+
+
+@pytest.mark.parametrize("line", ["x" * 200, "\x01" * 200, "é\n" * 100])
+def test_what_a_run_logs_never_takes_more_room_than_a_result_has(recorder, store, line):
+    with recorder.run("a", capture_logs=True) as run:
+        run.result = {"text": "y" * 30_000}
+        for _ in range(500):
+            logging.getLogger("the.job").warning("%s", line)
+        logging.getLogger("the.job").warning("the end")
+    result = by_id(store, run.execution_id)["result"]
+    assert len(result["text"]) == 30_000
+    assert result["output"].endswith("the end")
+    assert len(result["output"]) > 4_000
+
+
+def test_an_end_is_told_after_it_is_on_the_disk(path, clock, caplog):
+    told = []
+
+    def on_finish(document):
+        with jobstore.open(path) as store:
+            told.append((document, by_id(store, document["id"])))
+        raise RuntimeError("not ours")
+
+    with Recorder(path, clock=clock, on_finish=on_finish) as recorder:
+        recorder.save_job("a", job_type="t", job_category="c", timeout_seconds=1)
+        with recorder.run("a") as run:
+            run.result = {"n": 1}
+        with pytest.raises(ValueError, match="bad"), recorder.run("a"):
+            raise ValueError("bad")
+        waiting = recorder.enqueue("a")
+        recorder.start(waiting)
+        clock.move(hours=1)
+        assert recorder.close_interrupted() == 1
+        recorder.finish(waiting, "SUCCESS")
+    assert [document["status"] for document, _ in told] == ["SUCCESS", "FAILURE", "TIMEOUT", "SUCCESS"]
+    assert all(document == stored for document, stored in told)
+    assert told[0][0]["result"] == {"n": 1}
+    assert caplog.text.count("on_finish failed for execution") == 4
+
+
+def test_the_trace_of_the_current_span_is_taken(recorder, store):
+    from opentelemetry.sdk.trace import TracerProvider
+
+    with TracerProvider().get_tracer("t").start_as_current_span("s") as span:
+        trace_id = f"{span.get_span_context().trace_id:032x}"
+        numbers = [recorder.enqueue("a"), recorder.enqueue("a", trace_id="own")]
+        with recorder.run("a") as run:
+            pass
+    numbers += [run.execution_id, recorder.enqueue("a")]
+    assert [by_id(store, number)["trace_id"] for number in numbers] == [trace_id, "own", trace_id, None]
+
+
+def test_the_work_alone_is_timed_whatever_the_clock_does(path, monkeypatch):
+    """The system's clock is set back, and the store is busy before and after the block."""
+    import jobstore.recording.recorder as module
+
+    steady = [0]
+    monkeypatch.setattr(module.time, "monotonic_ns", lambda: steady[0])
+    moments = iter(START - timedelta(hours=hour) for hour in range(100))
+    monkeypatch.setattr(module, "_system_clock", lambda: next(moments))
+    with Recorder(path) as recorder:
+        recorder.save_job("a", job_type="t", job_category="c")
+        write = recorder._write
+
+        def slow(*words):
+            steady[0] += 5_000_000_000
+            return write(*words)
+
+        recorder._write = slow
+        with recorder.run("a") as run:
+            steady[0] += 40_000_000
+        number = recorder.enqueue("a")
+        recorder.start(number)
+        steady[0] += 70_000_000
+        recorder.finish(number, "SUCCESS")
+        given = recorder.enqueue("a")
+        recorder.start(given)
+        recorder.finish(given, "SUCCESS", duration_ms=3)
+    documents = {document["id"]: document["duration_ms"] for document in jobstore.dump(path)["executions"]}
+    assert documents == {run.execution_id: 40, number: 70, given: 3}
 
 
 def fail_without_the_file(path: Path) -> None:

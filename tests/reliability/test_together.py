@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,12 @@ import pytest
 import jobstore
 from jobstore.language.errors import NotFound, StoreBusy
 from jobstore.recording.recorder import Recorder
-from jobstore.recording.together import Together
 from jobstore.storage.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from jobstore.recording.together import Together
 
 LONG_SECONDS = 60
 WATCHED = str(Path(jobstore.__file__).parent / "recording")
@@ -185,11 +186,8 @@ def test_an_interrupt_at_any_moment_loses_nothing_and_stops_nobody(recorder, oth
             threads = Threads(*[lambda: recorder.enqueue("a", trace_id="others") for _ in range(others)])
             until(lambda: len(together._waiting) == others)
         interrupted = Interrupted(moment)
-        with interrupted:
-            try:
-                record(recorder, written)
-            except Interrupt:
-                pass
+        with interrupted, suppress(Interrupt):
+            record(recorder, written)
         assert all(isinstance(number, str) for number in threads.join())
         expected += others
         if not interrupted.has_come:
@@ -218,7 +216,7 @@ def test_one_that_is_interrupted_while_it_waits_writes_nothing(recorder):
 
     with recorder._writer.transaction():
         leader = Threads(lambda: recorder.enqueue("a"))
-        until(lambda: together._leading.locked())
+        until(together._leading.locked)
         thread = threading.Thread(target=wait, daemon=True)
         thread.start()
         until(lambda: len(together._waiting) == 2)
