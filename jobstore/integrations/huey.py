@@ -324,7 +324,7 @@ class Mirror:
         self._enqueue(recorder, task_class, task_id, parameters, at)
 
     def _enqueue(self, recorder: Recorder, task_class: type, task_id: str, parameters: object, at: datetime) -> str:
-        words: dict[str, Any] = {"trace_id": task_id, "parameters": parameters, "at": at}
+        words: dict[str, Any] = {"trace_id": task_id, "parameters": parameters, "at": at, "outlives_process": True}
         try:
             return recorder.enqueue(self._name(task_class), **words)
         except NotFound:  # somebody removed the job

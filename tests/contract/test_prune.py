@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,7 +201,7 @@ def test_what_is_recovered_is_on_the_disk_before_it_is_deleted(path, tmp_path, m
         return same(*words)
 
     with Recorder(path) as recorder:
-        monkeypatch.setattr(archiving.os, "fsync", noted)
+        monkeypatch.setattr(os, "fsync", noted)
         monkeypatch.setattr(archiving, "sync_path", lambda _path: None)
         monkeypatch.setattr(archiving, "_same", looked_up)
         recorder.prune(before=LATER, archive=archive)
@@ -221,7 +222,12 @@ def test_a_purge_that_was_slowed_once_grows_again(path):
 
 def test_a_wait_for_others_is_no_reason_for_smaller_batches(path, monkeypatch):
     seen: list[float] = []
-    monkeypatch.setattr(pruning, "next_batch", lambda batch, seconds: seen.append(seconds) or batch)
+
+    def noted(batch: int, seconds: float) -> int:
+        seen.append(seconds)
+        return batch
+
+    monkeypatch.setattr(pruning, "next_batch", noted)
     with Recorder(path) as recorder:
         transaction = recorder._writer.transaction
 
@@ -230,7 +236,7 @@ def test_a_wait_for_others_is_no_reason_for_smaller_batches(path, monkeypatch):
             return transaction(*words)
 
         clock = [0.0]
-        monkeypatch.setattr(pruning.time, "monotonic", lambda: clock[0])
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
         monkeypatch.setattr(recorder._writer, "transaction", late)
         pruning.prune(recorder._writer, pruning.Chooser(pruning.rules(LATER, None, None)))
     assert set(seen) == {0.0}

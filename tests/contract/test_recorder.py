@@ -7,6 +7,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -647,12 +648,10 @@ def test_the_trace_of_the_current_span_is_taken(recorder, store):
 
 def test_the_work_alone_is_timed_whatever_the_clock_does(path, monkeypatch):
     """The system's clock is set back, and the store is busy before and after the block."""
-    import jobstore.recording.recorder as module
-
     steady = [0]
-    monkeypatch.setattr(module.time, "monotonic_ns", lambda: steady[0])
+    monkeypatch.setattr(time, "monotonic_ns", lambda: steady[0])
     moments = iter(START - timedelta(hours=hour) for hour in range(100))
-    monkeypatch.setattr(module, "_system_clock", lambda: next(moments))
+    monkeypatch.setattr("jobstore.recording.recorder._system_clock", lambda: next(moments))
     with Recorder(path) as recorder:
         recorder.save_job("a", job_type="t", job_category="c")
         write = recorder._write

@@ -180,7 +180,8 @@ def record(recorder: Recorder, written: list[str]) -> None:
 def test_an_interrupt_at_any_moment_loses_nothing_and_stops_nobody(recorder, others):
     """At each moment of a run in turn, alone and while others wait to be written by the same thread."""
     together = together_of(recorder)
-    expected, written, moment = 0, [], 0
+    written: list[str] = []
+    expected = moment = 0
     while True:
         with recorder._writer.transaction():
             threads = Threads(*[lambda: recorder.enqueue("a", trace_id="others") for _ in range(others)])

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,8 +49,8 @@ class Silent:
     __repr__ = __str__
 
 
-class Hostile(dict):
-    def items(self):
+class Hostile(dict[str, int]):
+    def items(self) -> Any:
         raise RuntimeError
 
 
