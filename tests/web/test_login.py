@@ -1,0 +1,236 @@
+"""Signing in: who may look, what the cookie is, and where a token never is."""
+
+from __future__ import annotations
+
+import logging
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import jobstore.tokens
+from jobstore.http.session import Throttle
+from jobstore.wsgi import create_app
+from tests.web.conftest import served
+from tests.web.site import Site
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOOD = "s3cret-token"
+POOR = "lacks-permission"
+
+
+@pytest.fixture
+def kept(path: Path) -> Site:
+    """The page of a server with tokens."""
+    return Site(create_app(path, tokens={GOOD: {"read:jobs"}, POOR: {"read:metrics"}}, page=True))
+
+
+def sign_in(site: Site, token: str, **headers: str) -> Any:
+    return site.post("/login", {"token": token, "next": "executions?status=FAILURE"}, **headers)
+
+
+@pytest.mark.parametrize(
+    "target", ["/", "/jobs/sync_balances", "/jobs/nothing", "/executions", "/executions/1", "/timeline", "/x"]
+)
+def test_without_a_token_every_view_is_the_form_and_says_nothing_of_jobs(kept, target):
+    answer = kept.get(target)
+    assert answer.status == 401
+    assert 'type="password"' in answer.text
+    assert "sync_symbols" not in answer.text
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_a_good_token_leads_to_where_one_wanted_to_go(kept):
+    assert 'name="next" value="executions?status=FAILURE"' in kept.get("/executions?status=FAILURE").text
+    answer = sign_in(kept, GOOD)
+    assert (answer.status, answer.headers["location"]) == (303, "./executions?status=FAILURE")
+    assert kept.get("/executions?status=FAILURE").status == 200
+    assert "Sign out" in kept.get("/").words
+
+
+def test_the_cookie_has_its_flags_and_is_neither_the_token_nor_of_use_to_the_api(kept):
+    (cookie,) = sign_in(kept, f"  {GOOD}\n").cookies
+    value, *flags = cookie.split("; ")
+    assert {"HttpOnly", "SameSite=Strict"} <= set(flags)
+    assert not any(flag.startswith(("Path", "Domain")) or flag == "Secure" for flag in flags)
+    value = value.partition("=")[2]
+    assert re.fullmatch("[0-9a-f]{64}", value)
+    assert GOOD not in cookie
+    kept.jar = {}
+    assert kept.get("/api/v1/jobs", Authorization=f"Bearer {value}").status == 401
+    assert kept.get("/", Authorization=f"Bearer {value}").status == 401
+    kept.jar = {"jobstore_session": value}
+    assert kept.get("/").status == 200
+    assert kept.get("/api/v1/jobs").status == 401  # so no page elsewhere can use a cookie to read the API
+
+
+def test_behind_tls_the_cookie_is_secure(kept):
+    (cookie,) = sign_in(kept, GOOD, X_Forwarded_Proto="https").cookies
+    assert "; Secure" in cookie
+
+
+@pytest.mark.parametrize("value", ["", "0" * 64, GOOD, "é", "a;b", "x" * 5000])
+def test_a_made_up_cookie_opens_nothing(kept, value):
+    kept.jar = {"jobstore_session": value}
+    assert kept.get("/").status == 401
+
+
+def test_the_digests_of_the_token_file_open_nothing(tmp_path, path):
+    tokens = tmp_path / "tokens"
+    jobstore.tokens.create(tokens, label="a")
+    site = Site(create_app(path, authenticate=jobstore.tokens.load(tokens), page=True))
+    for digest in re.findall("[0-9a-f]{64}", tokens.read_text()):
+        site.jar = {"jobstore_session": digest}
+        assert site.get("/").status == 401
+        assert site.get("/", Authorization=f"Bearer {digest}").status == 401
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+def test_a_session_ends_with_its_token(tmp_path, path, end):
+    now = [datetime(2026, 1, 1, tzinfo=UTC)]
+    tokens = tmp_path / "tokens"
+    token = jobstore.tokens.create(tokens, label="a", expires_at=now[0] + timedelta(days=1), now=now[0])
+    jobstore.tokens.create(tokens, label="other", now=now[0])
+    site = Site(create_app(path, authenticate=jobstore.tokens.load(tokens, clock=lambda: now[0]), page=True))
+    assert sign_in(site, token).status == 303
+    # Another worker process, or the server after a restart, knows the cookie as well.
+    again = Site(create_app(path, authenticate=jobstore.tokens.load(tokens, clock=lambda: now[0]), page=True))
+    again.jar = dict(site.jar)
+    assert again.get("/").status == 200
+    if end == "revoked":
+        jobstore.tokens.revoke(tokens, "a")
+    else:
+        now[0] += timedelta(days=2)
+    assert site.get("/").status == again.get("/").status == 401
+    assert sign_in(site, token).status == 401
+
+
+def test_a_token_without_the_permission_is_told_so(kept):
+    answer = sign_in(kept, POOR)
+    assert answer.status == 401
+    assert "lacks the permission read:jobs" in answer.words
+    assert answer.cookies == []
+    assert kept.get("/", Authorization=f"Bearer {POOR}").status == 403
+
+
+def test_signing_out_removes_the_cookie(kept):
+    sign_in(kept, GOOD)
+    answer = kept.post("/logout", {})
+    assert (answer.status, answer.headers["location"]) == (303, "./")
+    assert "Max-Age=0" in answer.cookies[0]
+    assert kept.get("/").status == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ],
+)
+def test_a_form_of_another_site_is_refused(kept, headers):
+    answer = sign_in(kept, GOOD, **headers)
+    assert answer.status == 401
+    assert answer.cookies == []
+    sign_in(kept, GOOD)
+    assert kept.post("/logout", {}, **headers).cookies == []
+
+
+def test_our_own_form_is_taken(kept):
+    assert sign_in(kept, GOOD, Origin="http://127.0.0.1").status == 303
+    assert sign_in(kept, GOOD, Sec_Fetch_Site="same-origin", Origin="https://proxy.example").status == 303
+
+
+def test_a_reader_who_comes_by_a_link_from_elsewhere_is_let_in_by_the_cookie_that_stayed_behind(kept):
+    assert 'http-equiv="refresh" content="0"' in kept.get("/", Sec_Fetch_Site="cross-site").text
+    assert "http-equiv" not in kept.get("/", Sec_Fetch_Site="same-origin").text
+
+
+def test_wrong_tokens_slow_down(kept):
+    statuses = [sign_in(kept, f"wrong-{number}").status for number in range(7)]
+    assert statuses[:5] == [401] * 5
+    assert 429 in statuses[5:]
+    answer = sign_in(kept, GOOD)
+    assert answer.status == 429
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_the_wait_doubles_and_ends():
+    now = [0.0]
+    throttle = Throttle(lambda: now[0])
+    here, there = {"REMOTE_ADDR": "a"}, {"REMOTE_ADDR": "b"}
+    waits = []
+    for _ in range(14):
+        throttle.count(here)
+        waits.append(throttle.wait(here))
+    assert waits == [0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
+    assert throttle.wait(there) == 0
+    now[0] = 200
+    assert throttle.wait(here) == 0
+    throttle.count(here)
+    assert throttle.wait(here) == 0
+
+
+@pytest.mark.parametrize("body", [b"", b"token=" + b"x" * 20_000, b"token=%ff", b"\xff\xfe", b"token=a&token=b", b"{}"])
+def test_a_form_that_is_none_is_a_wrong_token(kept, body):
+    assert kept.ask("POST", "/login", body).status == 401
+
+
+def test_other_methods_are_refused(kept):
+    assert kept.ask("PUT", "/login").status == 405
+    assert kept.ask("DELETE", "/logout").status == 405
+    assert kept.get("/login", follow=False).status == 303
+
+
+def test_an_application_that_lets_readers_in_by_its_own_means_has_no_form(path):
+    def authenticate(environ: dict[str, Any]) -> set[str] | None:
+        return {"read:jobs"} if "flask=1" in environ.get("HTTP_COOKIE", "") else None
+
+    site = Site(create_app(path, authenticate=authenticate, page=True))
+    answer = site.get("/")
+    assert answer.status == 401
+    assert "password" not in answer.text
+    site.jar = {"flask": "1"}
+    assert site.get("/").status == 200
+
+
+def test_another_host_is_refused_with_a_page(path):
+    site = Site(create_app(path, open_access=True, page=True))
+    answer = site.get("/", Host="rebound.example")
+    assert 400 <= answer.status < 500
+    assert "sync_balances" not in answer.text
+    assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_no_token_is_in_a_log_or_on_a_page(kept, caplog):
+    caplog.set_level(logging.DEBUG)
+    texts = [sign_in(kept, "wrong-token-1").text, sign_in(kept, GOOD).text]
+    texts += [kept.get(target).text for target in ("/", "/executions", "/timeline", f"/?token={GOOD}x"[:2])]
+    kept.post("/logout", {})
+    for secret in (GOOD, "wrong-token-1", kept.jar.get("jobstore_session", GOOD)):
+        assert not any(secret in text for text in texts)
+        assert secret not in caplog.text
+
+
+def test_in_a_browser(chromium, path):
+    app = create_app(path, tokens={GOOD: {"read:jobs"}}, page=True)
+    with served(app) as url:
+        context = chromium.new_context()
+        page = context.new_page()
+        page.goto(f"{url}/executions?range=all")
+        page.keyboard.type(GOOD)  # the field has the focus
+        page.keyboard.press("Enter")
+        page.wait_for_selector("table.runs")
+        assert page.url == f"{url}/executions?range=all"
+        assert page.locator("table.runs tbody tr").count() == 50
+        assert page.evaluate("document.cookie") == ""
+        assert GOOD not in page.content() + page.url + page.evaluate("JSON.stringify([localStorage, sessionStorage])")
+        page.locator("#settings > summary").click()
+        page.get_by_role("button", name="Sign out").click()
+        assert page.locator("#token").is_visible()
+        context.close()
