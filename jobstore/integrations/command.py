@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobstore.integrations.output import TAIL_BYTES, say
 from jobstore.integrations.processgroup import GRACE_SECONDS, NOT_EXECUTABLE, Group, signals_passed_on
 from jobstore.integrations.runrecord import RunRecord
+from jobstore.integrations.secrets import masked
 from jobstore.language.errors import InvalidParameter
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _run_hook(hook: str, facts: dict[str, str], stdout: int, stderr: int) -> Non
 
 
 def _shown_command(command: Sequence[str]) -> list[str]:
-    """The command as JSON can hold it; a very long one is cut."""
+    """The command as JSON can hold it, what looks like a secret masked; a very long one is cut."""
     shown, room = [], _LONGEST_COMMAND
     for word in command:
         text = os.fsencode(word).decode("utf-8", "backslashreplace")
@@ -131,4 +132,4 @@ def _shown_command(command: Sequence[str]) -> list[str]:
         room -= len(text)
         if room <= 0:
             break
-    return shown
+    return [str(word) for word in masked(shown)]

@@ -7,11 +7,8 @@ only may mean a secret (``key``, ``token``, ``auth``) leaves numbers alone: ``ma
 
 from __future__ import annotations
 
-import inspect
 import re
 from typing import TYPE_CHECKING, Any
-
-from jobstore.integrations.outcomes import kept_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +35,8 @@ def call_arguments(func: Callable[..., object] | None, args: Sequence[object], k
     >>> call_arguments(None, ["BNC"], {"api_key": "s3cret", "db": "postgresql://u:s3cret@db/x"})
     {'args': ['BNC'], 'api_key': '***', 'db': 'postgresql://u:***@db/x'}
     """
+    from jobstore.integrations.outcomes import kept_result  # a command that only masks text does without
+
     if not args and not kwargs:
         return None
     names = _positional_names(func, len(args)) if func is not None else []
@@ -54,7 +53,7 @@ def masked(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: MASK if _is_secret(key, item) else masked(item) for key, item in value.items()}
     if isinstance(value, list):
-        options = ["", *(item.lstrip("-") if str(item).startswith("-") else "" for item in value)]
+        options = ["", *map(_option, value)]
         return [
             MASK if _is_secret(option, item) else masked(item) for option, item in zip(options, value, strict=False)
         ]
@@ -72,6 +71,11 @@ def masked_text(text: str) -> str:
     return _AUTHORIZED.sub(rf"\1 {MASK}", text)
 
 
+def _option(word: object) -> str:
+    """The name of an option of a command line whose value is the next word."""
+    return word.lstrip("-") if isinstance(word, str) and word.startswith("-") and "=" not in word else ""
+
+
 def _is_secret(name: str, value: object) -> bool:
     """Whether a value of this name is to be masked."""
     if value is None or isinstance(value, bool) or value in ("", {}, []):
@@ -85,6 +89,8 @@ def _is_secret(name: str, value: object) -> bool:
 
 def _positional_names(func: Callable[..., object], count: int) -> list[str]:
     """The names of the parameters that positional arguments go to, as far as they are known."""
+    import inspect  # a command that only masks text does without
+
     try:
         parameters = inspect.signature(func).parameters.values()
     except (TypeError, ValueError):

@@ -90,6 +90,13 @@ def test_a_success_is_recorded_with_its_output_and_exit_code(run, path):
     assert found["parameters_snapshot"] == {"command": ["sh", "-c", "echo out; echo err >&2"]}
 
 
+def test_a_command_line_is_recorded_without_what_looks_like_a_secret(run, path):
+    assert run("true", "--user", "me", "--password", "s3cret", "--token=s3cret", "mysql://u:s3cret@db/x") == 0
+    assert the_job(path)["parameters"]["command"] == [
+        "true", "--user", "me", "--password", "***", "--token=***", "mysql://u:***@db/x",
+    ]  # fmt: skip
+
+
 def test_a_failure_is_recorded_with_the_end_of_its_output(run, path):
     assert shell(run, "echo before; echo disk full >&2; exit 3") == 3
     found = the_execution(path)
