@@ -34,6 +34,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
                 "execution", "Show one execution with its whole error and result.", "jobstore.cli.states", "execution"
             ),
             Entry("health", "Exit with code 1 if a job is lost, late or failing.", "jobstore.cli.states", "health"),
+            Entry("notify", "Tell receivers of jobs in trouble, once each.", "jobstore.cli.states", "notify"),
             Entry("histogram", "Count executions by hour or by day.", "jobstore.cli.states", "histogram"),
             Entry("stats", "Count runs by status, with success rate and durations.", "jobstore.cli.reading", "stats"),
         ),

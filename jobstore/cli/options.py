@@ -191,16 +191,15 @@ def two_places(
     return Path(chosen), second if second is None or is_path else named(second)
 
 
-def file_and_jobs(file: str | None, jobs: tuple[str, ...]) -> tuple[Path, list[str]]:
-    """FILE and any number of jobs; with `JOBSTORE_DB` set, a first word without a ``/`` that names no file is a job.
+def file_and_words(file: str | None, words: tuple[str, ...], is_word: Callable[[str], bool]) -> tuple[Path, list[str]]:
+    """FILE and any number of words; with `JOBSTORE_DB` set, a first one that looks like a word is one.
 
     Raises:
         UsageError: FILE is missing.
     """
-    words = [word for word in (file, *jobs) if word is not None]
-    if os.environ.get(STORE_VARIABLE) and words and "/" not in words[0] and not Path(words[0]).is_file():
-        return store_path(None), [named(word) for word in words]
-    return store_path(file), [named(word) for word in jobs]
+    if os.environ.get(STORE_VARIABLE) and file is not None and is_word(file):
+        return store_path(None), [file, *words]
+    return store_path(file), list(words)
 
 
 def named(job: str) -> str:

@@ -1,8 +1,10 @@
-"""``execution``, ``histogram`` and ``health``; the states in the table of jobs."""
+"""``execution``, ``histogram``, ``health`` and ``notify``; the states in the table of jobs."""
 
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,15 +13,16 @@ from jobstore.cli.command import Command
 from jobstore.cli.options import (
     FileArgument,
     JobArgument,
-    file_and_jobs,
+    file_and_words,
     flag,
+    named,
     once,
     parameter_options,
     two_places,
     utc_option,
 )
 from jobstore.cli.reading import Question, answer, question, showing
-from jobstore.cli.screen import current_screen, write_json, write_lines
+from jobstore.cli.screen import current_screen, say, write_json, write_lines
 from jobstore.language.errors import escaped
 from jobstore.language.models import STATUSES, JobStateDocument
 from jobstore.language.parameters import EXECUTION_HISTOGRAM, GET_EXECUTION, LIST_JOB_STATES
@@ -33,11 +36,12 @@ if TYPE_CHECKING:
     from jobstore.cli.screen import Screen
     from jobstore.language.models import ExecutionDocument, HistogramDocument
     from jobstore.queries import Queries
+    from jobstore.store import JobStore
 
 UNHEALTHY = 1
+RECEIVERS_VARIABLE = "JOBSTORE_NOTIFY"
 STATE_FIELDS = tuple(JobStateDocument.__annotations__)
 WIDEST_BAR = 40
-LARGEST_PAGE = 1000
 
 
 # The table of jobs by state, for ``jobs --state``.
@@ -185,35 +189,49 @@ def _start_text(start_at: str, timezone: str, screen: Screen) -> str:
 # Health.
 
 
-def troubled(store: Queries, names: Iterable[str] = (), states: Iterable[str] | None = None) -> list[JobStateDocument]:
-    """The jobs in some states (lost, late and failing unless given), most urgent first.
+def troubled(store: JobStore, names: Iterable[str] = (), states: Iterable[str] = WRONG) -> list[JobStateDocument]:
+    """The jobs in some states, most urgent first; `names`: these jobs alone.
 
     Raises:
         NotFound: there is no job of one of the names.
     """
+    from jobstore.integrations.notify import list_in_states
+
     wanted = {store.get_job(name)["name"] for name in names}
-    found: list[JobStateDocument] = []
-    has_next = True
-    while has_next:
-        page = store.list_job_states(state=list(states or WRONG), limit=LARGEST_PAGE, offset=len(found))
-        found += page["data"]
-        has_next = page["pagination"]["has_next"]
-    return [job for job in found if not wanted or job["name"] in wanted]
+    return [job for job in list_in_states(store, states) if not wanted or job["name"] in wanted]
 
 
 def _health(file: str | None, jobs: tuple[str, ...], **given: Any) -> None:
     from jobstore.store import open as open_store
 
-    path, names = file_and_jobs(file, jobs)
+    path, words = file_and_words(file, jobs, lambda word: "/" not in word and not Path(word).is_file())
+    names = [named(word) for word in words]
     query = LIST_JOB_STATES.from_text([("state", given["state"])] if given["state"] else [])
     with open_store(path) as store:
-        found = troubled(store, names, query.state)
+        found = troubled(store, names, query.state or WRONG)
     if given["as_json"]:
         write_json({"data": found})
     elif found:
         screen = current_screen(utc=given["utc"])
         write_lines(state_lines(found, screen), colour=screen.colour)
     if found:
+        raise click.exceptions.Exit(UNHEALTHY)
+
+
+def _notify(file: str | None, urls: tuple[str, ...]) -> None:
+    from jobstore.cli.serving import needs
+    from jobstore.integrations.notify import notify as tell
+    from jobstore.store import open as open_store
+
+    path, receivers = file_and_words(file, urls, lambda word: "://" in word)
+    receivers = receivers or os.environ.get(RECEIVERS_VARIABLE, "").split()
+    if not receivers:
+        raise click.UsageError(f"URL is missing: give the address of a receiver, or set {RECEIVERS_VARIABLE}.")
+    needs("notify", "apprise")
+    with open_store(path) as store:
+        failed = tell(store, receivers)
+    if failed:
+        say(f"jobstore: could not tell {', '.join(failed)}; the next call tries again")
         raise click.exceptions.Exit(UNHEALTHY)
 
 
@@ -264,6 +282,22 @@ health = Command(
         ("jobstore health jobs.db", "all jobs"),
         ("jobstore health jobs.db sync_klines_1h", "this job alone"),
         ("jobstore health jobs.db --state lost,late", "failures aside"),
+    ],
+)
+
+
+notify = Command(
+    "notify",
+    callback=_notify,
+    help=f"""Tell receivers of jobs that became lost, late or failing, and of recoveries, once each.
+
+    For a timer: each call compares the jobs' states with what each receiver was told before, which is kept in
+    FILE.notified. URL is an address of Apprise (mailto://, json://, slack://, ...). To keep secrets out of the list of
+    processes, set {RECEIVERS_VARIABLE} to the addresses, with blanks between, instead.""",
+    params=[FileArgument(), click.Argument(["urls"], nargs=-1, metavar="URL...")],
+    examples=[
+        ("jobstore notify jobs.db 'mailto://user:password@example.com?to=ops@example.com'", "by mail"),
+        ("*/5 * * * *  jobstore notify /var/lib/jobs.db json://10.0.0.7/alerts", "in a crontab, to a program"),
     ],
 )
 

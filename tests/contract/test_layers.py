@@ -58,6 +58,7 @@ AT_HOME = {
     "click": "cli",
     "rich": "cli",
     "apscheduler": "integrations",
+    "apprise": "integrations",
     "huey": "integrations",
     "pytest": "pytest_plugin testing",
 }

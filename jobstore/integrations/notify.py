@@ -1,0 +1,209 @@
+"""Tell people, through Apprise, of jobs that got into trouble and of those that recovered: once for each change.
+
+Made for a timer: each call compares the jobs' states with what each receiver was told before, which is kept in a
+small file beside the store. A receiver that fails is told the same again next time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from jobstore.language.errors import InvalidParameter, InvalidRecord, NotFound, escaped, shown
+from jobstore.language.states import WRONG, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from apprise import NotifyBase
+
+    from jobstore.language.models import JobStateDocument
+    from jobstore.store import JobStore
+
+LARGEST_PAGE = 1000
+LINES_SENT = 50
+"""Changes written out in one message; the rest are counted."""
+UNSETTLED = (*WRONG, State.RUNNING, State.WAITING)
+"""A job that was in trouble and now runs has not recovered yet."""
+
+Told = dict[str, str]
+"""By job number: the state that a receiver was last told of."""
+
+
+class Change(NamedTuple):
+    """What a receiver is told of one job: its state now, and a sentence."""
+
+    number: str
+    state: str
+    text: str
+    is_trouble: bool
+
+
+def notify(store: JobStore, urls: Sequence[str], memory: Path | None = None) -> list[str]:
+    """Tell each receiver what has changed since it was last told; the receivers that failed, without their secrets.
+
+    Args:
+        store: whose jobs are looked at.
+        urls: receivers, as Apprise takes them (``mailto://``, ``json://``, ``slack://``, ...).
+        memory: the file that keeps what was told; beside the store, with ``.notified`` appended, unless given.
+
+    Raises:
+        InvalidParameter: an address is none that Apprise knows.
+        InvalidRecord: the file that keeps what was told is damaged.
+        ImportError: Apprise is not installed.
+        StoreError: the store cannot be read.
+    """
+    memory = memory or store.path.with_name(f"{store.path.name}.notified")
+    receivers = _receivers(urls)
+    told = _read(memory)
+    jobs = {job["job_id"]: job for job in list_in_states(store, UNSETTLED)}
+    failed = []
+    for place, (url, receiver) in enumerate(receivers, start=1):
+        key = _key(url)
+        before = told.get(key, {})
+        changes = list(_changes(store, jobs, before))
+        if changes and not _send(receiver, changes):
+            failed.append(f"receiver {place} ({url.partition(':')[0]})")
+            continue
+        told[key] = _after(before, changes)
+        _write(memory, told)  # at once: whatever happens to the next receiver, this one is not told twice
+    return failed
+
+
+def list_in_states(store: JobStore, states: Iterable[str]) -> list[JobStateDocument]:
+    """Every job that is in one of the states, most urgent first."""
+    found: list[JobStateDocument] = []
+    has_next = True
+    while has_next:
+        page = store.list_job_states(state=list(states), limit=LARGEST_PAGE, offset=len(found))
+        found += page["data"]
+        has_next = page["pagination"]["has_next"]
+    return found
+
+
+# What has changed.
+
+
+def _changes(store: JobStore, jobs: Mapping[str, JobStateDocument], told: Told) -> Iterator[Change]:
+    for number, job in jobs.items():
+        if job["state"] in WRONG and told.get(number) != job["state"]:
+            yield Change(number, job["state"], _trouble(job), is_trouble=True)
+    for number, state in told.items():
+        if number not in jobs:
+            yield Change(number, "", _recovery(store, number, state), is_trouble=False)
+
+
+def _trouble(job: JobStateDocument) -> str:
+    last = job["last"]
+    failures = job["failures_in_a_row"]
+    text = f"{job['name']} is {job['state']} since {job['since']}"
+    if job["state"] != State.FAILING or last is None:
+        return escaped(text)
+    reason = f": {(last['error'] or last['status']).splitlines()[0][:500]}"
+    return escaped(f"{text}, {failures} in a row{reason}")
+
+
+def _recovery(store: JobStore, number: str, state: str) -> str:
+    try:
+        job = store.get_job(number)
+    except NotFound:
+        return f"job {number} was removed; it was {state}"
+    return escaped(f"{job['name']} {'recovered' if job['enabled'] else 'was disabled'}; it was {state}")
+
+
+def _after(told: Told, changes: Iterable[Change]) -> Told:
+    after = dict(told)
+    for change in changes:
+        if change.is_trouble:
+            after[change.number] = change.state
+        else:
+            del after[change.number]
+    return after
+
+
+# Apprise.
+
+
+def _receivers(urls: Sequence[str]) -> list[tuple[str, NotifyBase]]:
+    from apprise import Apprise  # an extra, and slow to import
+
+    found = []
+    for place, url in enumerate(urls, start=1):
+        with _silence():
+            receiver = Apprise.instantiate(url, suppress_exceptions=True)
+        if receiver is None:
+            # What stands behind the scheme may be a password.
+            scheme = shown(url.partition("://")[0]) if "://" in url else "no scheme"
+            raise InvalidParameter(
+                f"receiver {place} is no address that Apprise takes ({scheme}); see https://github.com/caronc/apprise"
+            )
+        found.append((url, receiver))
+    return found
+
+
+def _send(receiver: NotifyBase, changes: Sequence[Change]) -> bool:
+    from apprise import Apprise, NotifyFormat, NotifyType
+
+    sender = Apprise()
+    sender.add(receiver)
+    lines = [change.text for change in changes[:LINES_SENT]]
+    if len(changes) > LINES_SENT:
+        lines.append(f"and {len(changes) - LINES_SENT} more")
+    troubles = sum(change.is_trouble for change in changes)
+    title = lines[0] if len(changes) == 1 else f"{troubles} jobs in trouble, {len(changes) - troubles} recovered"
+    kind = NotifyType.FAILURE if troubles else NotifyType.SUCCESS
+    with _silence():
+        try:
+            return bool(
+                sender.notify(
+                    "\n".join(lines), title=f"jobstore: {title[:200]}", notify_type=kind, body_format=NotifyFormat.TEXT
+                )
+            )
+        except Exception:  # noqa: BLE001 - whatever a receiver's plug-in raises: its message may hold the address
+            return False
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without Apprise's log, whose lines may hold addresses with their secrets."""
+    log = logging.getLogger("apprise")
+    before = log.disabled
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+# What was told.
+
+
+def _key(url: str) -> str:
+    """What tells receivers apart in the file, which must not hold an address."""
+    return hashlib.blake2b(url.encode("utf-8", "surrogatepass"), digest_size=8, person=b"jobstore").hexdigest()
+
+
+def _read(memory: Path) -> dict[str, Told]:
+    try:
+        kept = json.loads(memory.read_bytes())
+        return {key: {str(number): str(state) for number, state in told.items()} for key, told in kept.items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError):
+        raise InvalidRecord(
+            f"{memory} is damaged; delete it, and every receiver is told of the present troubles again"
+        ) from None
+
+
+def _write(memory: Path, told: Mapping[str, Told]) -> None:
+    part = memory.with_name(f".{memory.name}.{os.getpid()}.part")
+    try:
+        part.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        part.replace(memory)
+    finally:
+        part.unlink(missing_ok=True)

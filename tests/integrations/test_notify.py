@@ -1,0 +1,243 @@
+"""Notifications on real receivers on this machine: an SMTP server and an HTTP server."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiosmtpd.controller import Controller
+
+import jobstore
+from jobstore.integrations.notify import notify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+"""Apprise imports it."""
+NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
+SECRET = "hunter2-is-secret"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class Listener:
+    """An HTTP receiver that remembers what it was sent, and may answer with an error."""
+
+    def __init__(self) -> None:
+        self.said: list[dict[str, Any]] = []
+        self.status = 200
+        listener = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if listener.status == 200:
+                    listener.said.append(body)
+                self.send_response(listener.status)
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"json://user:{SECRET}@127.0.0.1:{self.server.server_port}/alerts"
+
+    def take(self) -> list[str]:
+        """The lines that were sent since the last look."""
+        lines = [line for body in self.said for line in body["message"].splitlines()]
+        self.said.clear()
+        return lines
+
+
+@contextmanager
+def listening() -> Iterator[Listener]:
+    listener = Listener()
+    thread = threading.Thread(target=listener.server.serve_forever, daemon=True)
+    thread.start()
+    yield listener
+    listener.server.shutdown()
+    listener.server.server_close()
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with listening() as listener:
+        yield listener
+
+
+class World:
+    """A store whose jobs a test moves from state to state."""
+
+    def __init__(self, path: Path) -> None:
+        self.clock = Clock()
+        self.recorder = jobstore.Recorder(path, clock=self.clock)
+        for name in ("hourly", "other"):
+            self.recorder.save_job(name, job_type="t", job_category="c", schedule="0 * * * *")
+            self.run(name)
+        self.store = jobstore.open(path, clock=self.clock)
+
+    def run(self, name: str, error: str | None = None) -> None:
+        execution_id = self.recorder.enqueue(name)
+        self.recorder.start(execution_id)
+        self.recorder.finish(execution_id, "FAILURE" if error else "SUCCESS", error=error)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path / "jobs.db")
+    yield world
+    world.store.close()
+    world.recorder.close()
+
+
+def test_each_change_is_told_once(world: World, listener: Listener) -> None:
+    assert notify(world.store, [listener.url]) == []
+    assert listener.take() == []
+    world.run("hourly", error="no route\nto host")
+    notify(world.store, [listener.url])
+    assert listener.take() == ["hourly is failing since 2026-01-15T12:00:00Z, 1 in a row: no route"]
+    world.run("hourly", error="again")
+    notify(world.store, [listener.url])
+    assert listener.take() == []
+    world.clock.now += timedelta(minutes=1)
+    world.run("hourly")
+    notify(world.store, [listener.url])
+    assert listener.take() == ["hourly recovered; it was failing"]
+    notify(world.store, [listener.url])
+    assert listener.take() == []
+
+
+def test_late_jobs_are_told_though_nothing_was_recorded(world: World, listener: Listener) -> None:
+    notify(world.store, [listener.url])
+    world.clock.now += timedelta(minutes=65, microseconds=1)
+    notify(world.store, [listener.url])
+    assert listener.take() == [
+        "hourly is late since 2026-01-15T13:00:00Z", "other is late since 2026-01-15T13:00:00Z"
+    ]  # fmt: skip
+
+
+def test_a_job_that_runs_again_has_not_recovered_yet(world: World, listener: Listener) -> None:
+    world.run("hourly", error="x")
+    notify(world.store, [listener.url])
+    listener.take()
+    with world.recorder.run("hourly"):
+        notify(world.store, [listener.url])
+    assert listener.take() == []
+    notify(world.store, [listener.url])
+    assert listener.take() == ["hourly recovered; it was failing"]
+
+
+def test_a_job_that_is_removed_or_disabled_is_told_to_be_so(world: World, listener: Listener) -> None:
+    world.run("hourly", error="x")
+    world.run("other", error="x")
+    notify(world.store, [listener.url])
+    listener.take()
+    world.recorder.remove_job("hourly")
+    world.recorder.save_job("other", job_type="t", job_category="c", enabled=False)
+    notify(world.store, [listener.url])
+    assert listener.take() == ["job 1 was removed; it was failing", "other was disabled; it was failing"]
+
+
+def test_a_receiver_that_failed_is_told_again_and_the_others_are_not(world: World, listener: Listener) -> None:
+    with listening() as broken:
+        broken.status = 500
+        world.run("hourly", error="x")
+        assert notify(world.store, [broken.url, listener.url]) == ["receiver 1 (json)"]
+        assert len(listener.take()) == 1
+        broken.status = 200
+        assert notify(world.store, [broken.url, listener.url]) == []
+        assert len(broken.take()) == 1
+        assert listener.take() == []
+
+
+def test_many_changes_are_one_message(world: World, listener: Listener) -> None:
+    for number in range(60):
+        world.recorder.save_job(f"job-{number:02d}", job_type="t", job_category="c")
+        world.run(f"job-{number:02d}", error="x")
+    notify(world.store, [listener.url])
+    (body,) = listener.said
+    assert body["title"] == "jobstore: 60 jobs in trouble, 0 recovered"
+    assert body["type"] == "failure"
+    assert body["message"].splitlines()[-1] == "and 10 more"
+
+
+def test_mail_arrives_by_smtp(world: World) -> None:
+    class Inbox:
+        def __init__(self) -> None:
+            self.mails: list[str] = []
+
+        async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+            self.mails.append(f"{envelope.rcpt_tos} {envelope.content.decode()}")
+            return "250 OK"
+
+    inbox = Inbox()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    controller = Controller(inbox, hostname="127.0.0.1", port=port)
+    controller.start()
+    try:
+        world.run("hourly", error="x")
+        url = f"mailto://127.0.0.1:{port}/?from=jobs@example.com&to=ops@example.com&smtp=127.0.0.1&mode=insecure"
+        assert notify(world.store, [url]) == []
+        (mail,) = inbox.mails
+        assert "ops@example.com" in mail
+        assert "hourly is failing" in mail
+    finally:
+        controller.stop()
+
+
+def command(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jobstore", "notify", *map(str, words)], capture_output=True, text=True, timeout=60,
+        check=False, env={"PATH": "/usr/bin:/bin", **environment},
+    )  # fmt: skip
+
+
+def test_no_secret_is_in_any_message_or_file(world: World, listener: Listener) -> None:
+    world.run("hourly", error="x")
+    path = world.store.path
+    listener.status = 500
+    failed = command(path, listener.url)
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr == "jobstore: could not tell receiver 1 (json); the next call tries again\n"
+    bad = command(path, f"nonsense://{SECRET}@host")
+    assert bad.returncode == 2
+    assert "receiver 1 is no address that Apprise takes ('nonsense')" in bad.stderr
+    listener.status = 200
+    assert command(path, JOBSTORE_NOTIFY=listener.url).returncode == 0
+    assert command(listener.url, JOBSTORE_DB=str(path)).returncode == 0
+    assert len(listener.take()) == 2  # both are late by this machine's clock
+    said = failed.stderr + bad.stderr + path.with_name("jobs.db.notified").read_text()
+    assert SECRET not in said
+    assert "127.0.0.1" not in said
+
+
+def test_a_damaged_memory_is_told_with_its_remedy(world: World, listener: Listener) -> None:
+    memory = world.store.path.with_name("jobs.db.notified")
+    for text in ("{", "[]", '{"x": 1}'):
+        memory.write_text(text)
+        with pytest.raises(jobstore.InvalidRecord, match="is damaged; delete it"):
+            notify(world.store, [listener.url])
+
+
+def test_without_a_receiver_it_is_a_usage_error(world: World) -> None:
+    answer = command(world.store.path)
+    assert answer.returncode == 2
+    assert "URL is missing" in answer.stderr
