@@ -73,7 +73,7 @@ def fingerprint(candidate: str) -> str:
         return f"data {history.FINGERPRINT}; {sorted(_peer_indexes(candidate).items())}"
     from jobstore.storage import schema  # the file format is the engine's own business
 
-    script = f"{schema.TABLES}{schema.JOB_INDEXES}{schema.EXECUTION_INDEXES}{schema.TRIGGERS}"
+    script = f"{schema.TABLES}{schema.EXECUTION_INDEXES}{schema.TRIGGERS}"
     return f"data {history.FINGERPRINT}; format {schema.SCHEMA_VERSION}; {_digest(script)}"
 
 

@@ -1,28 +1,28 @@
-"""The queries over executions; a list step by step: resolve, count, choose a path, fetch."""
+"""The queries over executions; a list step by step: select, count, choose a path, fetch."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobstore.engine.groups import GROUPED, page_ids_grouped
-from jobstore.engine.orders import page_ids_by
-from jobstore.engine.request import Request
-from jobstore.engine.selection import select_all, select_of_job
-from jobstore.engine.started import page_ids
-from jobstore.engine.traces import page_ids_of_trace
+from jobstore.engine.orders import page_ids_by, page_ids_of_trace
+from jobstore.engine.selection import ALL_STATUSES, Part, Selection, Wanted
+from jobstore.engine.started import page_ids_by_start
 from jobstore.engine.window import count_selected
 from jobstore.language.errors import NotFound
-from jobstore.language.models import pagination
+from jobstore.language.models import STATUS_CODES, pagination
 from jobstore.storage.documents import execution_document
 from jobstore.storage.rows import KeyQuery, fetch_execution, fetch_executions, fetch_executions_of
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable
 
+    from jobstore.engine.counters import Counters
     from jobstore.engine.memory import Memory
-    from jobstore.engine.selection import Selection
-    from jobstore.language.models import ExecutionDocument, ExecutionPage
-    from jobstore.language.query import ExecutionQuery, ExecutionsQuery, JobExecutionsQuery
+    from jobstore.language.models import ExecutionDocument, ExecutionPage, Status
+    from jobstore.language.query import ExecutionQuery, ExecutionsQuery, HistogramQuery, JobExecutionsQuery
+
+    SelectionQuery = ExecutionsQuery | HistogramQuery
 
 
 def list_executions(
@@ -50,34 +50,64 @@ def get_execution(
     return execution_document(row)
 
 
+def select_all(connection: sqlite3.Connection, memory: Memory, query: SelectionQuery) -> Selection:
+    """What ``list_job_executions`` selects by search and status: one pass over the names for a new term."""
+    wanted = _codes(query.status)
+    if not query.needle:
+        return _selection((memory.all(connection), wanted))
+    meant = _codes(query.meant) if query.meant else ()
+    at_once = tuple(code for code in wanted if code in meant)
+    by_name = tuple(code for code in wanted if code not in meant)
+    return _selection(
+        (memory.all(connection), at_once),
+        (memory.of_term(connection, query.needle), by_name),
+    )
+
+
+def select_of_job(connection: sqlite3.Connection, memory: Memory, query: SelectionQuery, job_number: int) -> Selection:
+    """What ``get_job_executions`` selects: there a term means statuses alone."""
+    wanted = _codes(query.status)
+    if query.needle:
+        meant = _codes(query.meant) if query.meant else ()
+        wanted = tuple(code for code in wanted if code in meant)
+    return _selection((memory.of_job(connection, job_number), wanted))
+
+
+def _selection(*parts: tuple[Counters, tuple[int, ...]]) -> Selection:
+    """The parts that can hold anything."""
+    return Selection(tuple([Part(counters, statuses) for counters, statuses in parts if counters.total(statuses)]))
+
+
+def _codes(statuses: Iterable[Status] | None) -> tuple[int, ...]:
+    if statuses is None:
+        return ALL_STATUSES
+    return tuple(sorted(STATUS_CODES[status] for status in statuses))
+
+
 def _page(
     connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, selection: Selection
 ) -> ExecutionPage:
-    ids: list[int] | KeyQuery = []
-    if query.trace_id is not None:
-        total, ids = page_ids_of_trace(connection, selection, query, query.trace_id)
-    else:
-        total = count_selected(connection, selection, query.after_us, query.before_us)
-        if query.offset < total:
-            ids = _page_ids(connection, memory, query, selection, total)
+    total, ids = _page_ids(connection, memory, query, selection)
     rows = fetch_executions_of(connection, ids) if isinstance(ids, KeyQuery) else fetch_executions(connection, ids)
     data = [execution_document(row) for row in rows]
     return {"data": data, "pagination": pagination(total, query.limit, query.offset, len(data))}
 
 
 def _page_ids(
-    connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, selection: Selection, total: int
-) -> list[int] | KeyQuery:
-    take = min(query.limit, total - query.offset)
-    everything = sum(memory.all(connection).counts)
+    connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, selection: Selection
+) -> tuple[int, list[int] | KeyQuery]:
+    """The exact total, and the ids of the page or a statement that yields them."""
+    if not selection.parts:
+        return 0, []
+    if query.trace_id is not None:
+        return page_ids_of_trace(connection, selection, query, query.trace_id)
+    total = count_selected(connection, selection, query.after_us, query.before_us)
+    if query.offset >= total:
+        return total, []
+    wanted = Wanted(
+        selection, sum(memory.all(connection).counts), total, query.after_us, query.before_us, query.order_desc,
+        query.offset, min(query.limit, total - query.offset),
+    )  # fmt: skip
     if query.order_by == "started_at":
-        return page_ids(
-            connection, selection, everything, after_us=query.after_us, before_us=query.before_us,
-            descending=query.order_desc, offset=query.offset, take=take,
-        )  # fmt: skip
-    request = Request(
-        selection, everything, total, query.after_us, query.before_us, query.order_desc, query.offset, take
-    )
-    if query.order_by in GROUPED:
-        return page_ids_grouped(connection, memory, query.order_by, request)
-    return page_ids_by(connection, memory, query.order_by, request)
+        return total, page_ids_by_start(connection, memory, wanted)
+    return total, page_ids_by(connection, memory, query.order_by, wanted)

@@ -13,17 +13,17 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from jobstore.engine.bits import open_bits
+from jobstore.engine.bitmaps import Bitmaps
 from jobstore.engine.counters import Counters, counters_of_all
 from jobstore.engine.jobbook import JobBook
-from jobstore.engine.selection import find_job_number
 from jobstore.engine.standings import Standings
+from jobstore.language.errors import NotFound
+from jobstore.storage.rows import fetch_job_number
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
-    from jobstore.engine.bits import Bits
     from jobstore.engine.fires import Fires
     from jobstore.language.query import JobRef
 
@@ -33,9 +33,6 @@ NUMBERS_REMEMBERED = 4_096
 """Names of jobs whose numbers are kept."""
 TERMS_REMEMBERED = 128
 """Search terms and jobs whose counters are kept, least recently used first to go."""
-
-BITS_RETRIED = 1 << 15
-"""Where there are no digests to speak of, they are looked for again after so many executions."""
 
 _Change = tuple[int, int | None, int | None, int | None, int | None, int | None, int | None]
 
@@ -95,8 +92,7 @@ class Memory:
         self._terms: OrderedDict[str | int, Counters] = OrderedDict()
         self._jobs: JobBook | None = None
         self._standings: Standings | None = None
-        self._bits: Bits | None = None
-        self._bits_sought: int | None = None
+        self.bitmaps = Bitmaps()
         self._numbers: dict[str, int] = {}
         self._met: set[int] = set()
 
@@ -132,10 +128,10 @@ class Memory:
             else:
                 moved[name_id, status, hour] = moved.get((name_id, status, hour), 0) + runs
         self._count(connection, moved)
-        if self._bits is not None and not self._bits.changed(row[-1] for row in changes if row[-1] is not None):
-            self._bits = self._bits_sought = None
+        changed = {row[-1] for row in changes if row[-1] is not None}
+        self.bitmaps.changed(connection, changed)
         if self._standings is not None:
-            self._standings.touch(jobs, [key[0] for key in moved], [row[-1] for row in changes if row[-1] is not None])
+            self._standings.touch(jobs, {key[0] for key in moved}, changed)
         if jobs:
             self._numbers.clear()
             if self._jobs is not None:
@@ -193,16 +189,6 @@ class Memory:
         self._standings.refresh(connection, now_us)
         return self._standings
 
-    def bits(self, connection: sqlite3.Connection) -> Bits | None:
-        """The digests of all executions, where the file has them; the first call reads a line for each."""
-        if self._bits is not None and not self._bits.catch_up(connection):
-            self._bits = self._bits_sought = None
-        everything = sum(self.all(connection).counts)
-        if self._bits is None and (self._bits_sought is None or abs(everything - self._bits_sought) >= BITS_RETRIED):
-            self._bits_sought = everything
-            self._bits = open_bits(connection, everything)
-        return self._bits
-
     def job_number(self, connection: sqlite3.Connection, job_ref: JobRef) -> int:
         """The number of the job that a caller means, looked up once.
 
@@ -211,7 +197,9 @@ class Memory:
         """
         number = self._numbers.get(job_ref.name)
         if number is None:
-            number = find_job_number(connection, job_ref)
+            number = fetch_job_number(connection, job_ref.name, job_ref.number)
+            if number is None:
+                raise NotFound(f"Job not found: {job_ref.name}")
             if len(self._numbers) >= NUMBERS_REMEMBERED:
                 self._numbers.clear()
             self._numbers[job_ref.name] = number

@@ -7,25 +7,20 @@ up and pages merge, whatever the filters.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from jobstore.language.errors import NotFound
-from jobstore.language.models import STATUS_CODES
-from jobstore.storage.rows import fetch_job_number
+from jobstore.engine.counters import FARTHEST_US
+from jobstore.language.models import STATUS_CODES, Status
+from jobstore.storage.schema import IS_NO_SUCCESS
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from jobstore.engine.counters import Counters
-    from jobstore.engine.memory import Memory
-    from jobstore.language.models import Status
-    from jobstore.language.query import ExecutionsQuery, HistogramQuery, JobRef
-
-    SelectionQuery = ExecutionsQuery | HistogramQuery
 
 ALL_STATUSES = (0, 1, 2, 3, 4)
+SUCCESS = STATUS_CODES[Status.SUCCESS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +39,12 @@ class Part:
     def total(self) -> int:
         """Executions in the part, over all time."""
         return self.counters.total(self.statuses)
+
+    @property
+    def present(self) -> list[int]:
+        """The statuses that any execution of the part has."""
+        counts = self.counters.counts
+        return [status for status in self.statuses if counts[status]]
 
     def condition(self) -> tuple[str, list[bytes]]:
         """The part in SQL over the columns ``name_id`` and ``status``, and the values it binds."""
@@ -66,6 +67,11 @@ class Selection:
         """Executions selected, over all time."""
         return sum([part.total for part in self.parts])
 
+    @property
+    def statuses(self) -> set[int]:
+        """The statuses that a selected execution can have."""
+        return {status for part in self.parts for status in part.statuses}
+
     def only(self, statuses: Collection[int]) -> Selection:
         """What of it has one of some statuses."""
         parts = [
@@ -87,47 +93,74 @@ class Selection:
         return f"({' OR '.join(clauses)})", values
 
 
-def find_job_number(connection: sqlite3.Connection, job_ref: JobRef) -> int:
-    """The number of the job that a caller means: by exact name first, then by number; one or two index entries.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows a page needs: filter, window, sort direction, offset and limit."""
 
-    Raises:
-        NotFound: there is no such job.
+    selection: Selection
+    everything: int
+    """Executions in the store."""
+    total: int
+    """Executions of the selection inside the window."""
+    after_us: int | None
+    before_us: int | None
+    descending: bool
+    offset: int
+    take: int
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is filtered."""
+        return self.total == self.everything
+
+    @property
+    def is_windowed(self) -> bool:
+        """Whether the starts are bounded."""
+        return self.after_us is not None or self.before_us is not None
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """The first and the last start, both inside."""
+        return (
+            -FARTHEST_US if self.after_us is None else self.after_us,
+            FARTHEST_US if self.before_us is None else self.before_us,
+        )
+
+    @property
+    def direction(self) -> str:
+        """The order in SQL."""
+        return "DESC" if self.descending else "ASC"
+
+    @property
+    def end(self) -> int:
+        """The position behind the page."""
+        return self.offset + self.take
+
+    @property
+    def is_far(self) -> bool:
+        """Whether the page lies nearer to the other end."""
+        return self.offset > self.total - self.end
+
+    def turned(self) -> Wanted:
+        """The same rows, counted from the other end."""
+        return replace(self, descending=not self.descending, offset=self.total - self.end)
+
+    def condition(self) -> tuple[str, list[int | bytes]]:
+        """The selection and the window in SQL, and the values they bind; "" where nothing is filtered."""
+        if self.is_plain:
+            return "", []
+        sql, masks = self.selection.condition()
+        values: list[int | bytes] = [*masks]
+        if self.is_windowed:
+            sql, values = f"{sql} AND effective_us BETWEEN ? AND ?", [*values, *self.window]
+        return sql, values
+
+
+def status_source(status: int) -> str:
+    """The index to walk for the starts of a status, and its condition in SQL.
+
+    Most executions are a SUCCESS, so no index is kept for these: that of all starts is filtered.
     """
-    number = fetch_job_number(connection, job_ref.name, job_ref.number)
-    if number is None:
-        raise NotFound(f"Job not found: {job_ref.name}")
-    return number
-
-
-def select_all(connection: sqlite3.Connection, memory: Memory, query: SelectionQuery) -> Selection:
-    """What ``list_job_executions`` selects by search and status: one pass over the names for a new term."""
-    wanted = _codes(query.status)
-    if not query.needle:
-        return _selection((memory.all(connection), wanted))
-    meant = _codes(query.meant) if query.meant else ()
-    at_once = tuple(code for code in wanted if code in meant)
-    by_name = tuple(code for code in wanted if code not in meant)
-    return _selection(
-        (memory.all(connection), at_once),
-        (memory.of_term(connection, query.needle), by_name),
-    )
-
-
-def select_of_job(connection: sqlite3.Connection, memory: Memory, query: SelectionQuery, job_number: int) -> Selection:
-    """What ``get_job_executions`` selects: there a term means statuses alone."""
-    wanted = _codes(query.status)
-    if query.needle:
-        meant = _codes(query.meant) if query.meant else ()
-        wanted = tuple(code for code in wanted if code in meant)
-    return _selection((memory.of_job(connection, job_number), wanted))
-
-
-def _selection(*parts: tuple[Counters, tuple[int, ...]]) -> Selection:
-    """The parts that can hold anything."""
-    return Selection(tuple([Part(counters, statuses) for counters, statuses in parts if counters.total(statuses)]))
-
-
-def _codes(statuses: Iterable[Status] | None) -> tuple[int, ...]:
-    if statuses is None:
-        return ALL_STATUSES
-    return tuple(sorted(STATUS_CODES[status] for status in statuses))
+    if status == SUCCESS:
+        return f"execution_started WHERE status = {status}"
+    return f"execution_status_started WHERE {IS_NO_SUCCESS} AND status = {status}"

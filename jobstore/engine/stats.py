@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobstore.engine.counters import FARTHEST_US
-from jobstore.engine.selection import ALL_STATUSES, Part
-from jobstore.engine.window import count_between
+from jobstore.engine.counters import FARTHEST_US, hour_begins_us
+from jobstore.engine.selection import Part, Selection
+from jobstore.engine.window import count_before, count_between, find_hour
 from jobstore.language.instants import instant_text
 from jobstore.language.models import FINISHED, STATUS_CODES, STATUSES
-from jobstore.storage.schema import SPAN_ALL
+from jobstore.storage.schema import HOUR_US, SPAN_ALL
 
 if TYPE_CHECKING:
     import sqlite3
@@ -50,22 +50,27 @@ def _stats(
         "by_status": by_status,
         "success_rate": by_status["SUCCESS"] / finished if finished else None,
         "duration_ms": _durations(connection, counters, query),
-        "last_success_at": _last(connection, counters, _SUCCESS, query),
-        "last_failure_at": _last(connection, counters, _FAILURE, query),
+        "last_success_at": _last(connection, Part(counters, (_SUCCESS,)), query),
+        "last_failure_at": _last(connection, Part(counters, (_FAILURE,)), query),
     }
 
 
 def _durations(connection: sqlite3.Connection, counters: Counters, query: StatsQuery) -> DurationStats:
-    if query.after_us is not None or query.before_us is not None or len(counters.names or ()) > 1:
-        return _gathered_durations(connection, counters, query)
-    timed, spent = _sums(connection, counters)
+    if counters.names is not None or query.after_us is not None or query.before_us is not None:
+        return _described(_gathered_durations(connection, counters, query))
+    timed, spent = connection.execute(
+        f"""
+        SELECT coalesce(sum(timed), 0), coalesce(sum(duration_ms), 0) FROM period_tally
+        WHERE span = {SPAN_ALL} AND period = 0 AND status IN ({_FINISHED_SQL})
+        """
+    ).fetchone()
     if not timed:
         return {"average": None, "p50": None, "p95": None, "max": None}
     return {
         "average": spent / timed,
-        "p50": _at_rank(connection, counters, timed, rank_of(timed, 50)),
-        "p95": _at_rank(connection, counters, timed, rank_of(timed, 95)),
-        "max": _at_rank(connection, counters, timed, timed - 1),
+        "p50": _at_rank(connection, timed, rank_of(timed, 50)),
+        "p95": _at_rank(connection, timed, rank_of(timed, 95)),
+        "max": _at_rank(connection, timed, timed - 1),
     }
 
 
@@ -74,70 +79,35 @@ def rank_of(count: int, percent: int) -> int:
     return -(-count * percent // 100) - 1
 
 
-def _sums(connection: sqlite3.Connection, counters: Counters) -> tuple[int, int]:
-    """Finished runs that have a duration, and the sum of these: a few counters."""
-    if counters.names is None:
-        sql = f"""
-        SELECT coalesce(sum(timed), 0), coalesce(sum(duration_ms), 0) FROM period_tally
-        WHERE span = {SPAN_ALL} AND period = 0 AND status IN ({_FINISHED_SQL})
-        """
-        row = connection.execute(sql).fetchone()
-    else:
-        sql = f"""
-        SELECT coalesce(sum(timed), 0), coalesce(sum(duration_ms), 0) FROM name_tally
-        WHERE name_id IN ({",".join("?" * len(counters.names))}) AND status IN ({_FINISHED_SQL})
-        """
-        row = connection.execute(sql, tuple(counters.names)).fetchone()
-    return row[0], row[1]
-
-
-def _at_rank(connection: sqlite3.Connection, counters: Counters, timed: int, rank: int) -> int:
+def _at_rank(connection: sqlite3.Connection, timed: int, rank: int) -> int:
     """The duration at a rank (from 0, shortest first), walked to from the nearer end of its index."""
     backwards = rank > timed // 2
     skip, direction = (timed - 1 - rank, "DESC") if backwards else (rank, "ASC")
-    source = "execution_duration WHERE" if counters.names is None else "execution_name_duration WHERE name_id = ? AND"
-    values = tuple(counters.names or ())
     # Only a history that was loaded can hold an unfinished run with a duration: then the walk is filtered.
-    odd = f"AND status IN ({_FINISHED_SQL})" if _has_odd(connection, counters) else ""
+    odd = connection.execute(
+        f"SELECT 1 FROM period_tally WHERE span = {SPAN_ALL} AND status NOT IN ({_FINISHED_SQL}) AND timed > 0 LIMIT 1"
+    ).fetchone()
     sql = f"""
-    SELECT duration_ms FROM execution INDEXED BY {source} duration_ms IS NOT NULL {odd}
+    SELECT duration_ms FROM execution INDEXED BY execution_duration
+    WHERE duration_ms IS NOT NULL {f"AND status IN ({_FINISHED_SQL})" if odd else ""}
     ORDER BY duration_ms {direction} LIMIT 1 OFFSET ?
     """
-    duration: int = connection.execute(sql, (*values, skip)).fetchone()[0]
+    duration: int = connection.execute(sql, (skip,)).fetchone()[0]
     return duration
 
 
-def _has_odd(connection: sqlite3.Connection, counters: Counters) -> bool:
-    others = ",".join(str(status) for status in ALL_STATUSES if status not in _FINISHED)
-    source = f"period_tally WHERE span = {SPAN_ALL}" if counters.names is None else "name_tally WHERE name_id = ?"
-    sql = f"SELECT 1 FROM {source} AND status IN ({others}) AND timed > 0 LIMIT 1"
-    return connection.execute(sql, tuple(counters.names or ())).fetchone() is not None
-
-
-def _gathered_durations(connection: sqlite3.Connection, counters: Counters, query: StatsQuery) -> DurationStats:
-    """Every duration of the window (or of a job that was renamed), sorted: one row lookup each."""
+def _gathered_durations(connection: sqlite3.Connection, counters: Counters, query: StatsQuery) -> list[int]:
+    """Every duration of a job or of a window; of a job from an index, of a window of all from the rows."""
+    condition = f"effective_us BETWEEN ? AND ? AND duration_ms IS NOT NULL AND status IN ({_FINISHED_SQL})"
     window = (
         -FARTHEST_US if query.after_us is None else query.after_us,
         FARTHEST_US if query.before_us is None else query.before_us,
     )
     if counters.names is None:
-        rows = connection.execute(
-            f"""
-            SELECT duration_ms FROM execution INDEXED BY execution_started
-            WHERE effective_us BETWEEN ? AND ? AND duration_ms IS NOT NULL AND status IN ({_FINISHED_SQL})
-            """,
-            window,
-        )
-        durations = [duration for (duration,) in rows]
-    else:
-        sql = f"""
-        SELECT duration_ms FROM execution INDEXED BY execution_name_started
-        WHERE name_id = ? AND status IN ({_FINISHED_SQL}) AND effective_us BETWEEN ? AND ? AND duration_ms IS NOT NULL
-        """
-        durations = [
-            duration for name_id in counters.names for (duration,) in connection.execute(sql, (name_id, *window))
-        ]
-    return _described(durations)
+        sql = f"SELECT duration_ms FROM execution INDEXED BY execution_started WHERE {condition}"
+        return [duration for (duration,) in connection.execute(sql, window)]
+    sql = f"SELECT duration_ms FROM execution INDEXED BY execution_name_started WHERE name_id = ? AND {condition}"
+    return [duration for name_id in counters.names for (duration,) in connection.execute(sql, (name_id, *window))]
 
 
 def _described(durations: list[int]) -> DurationStats:
@@ -153,21 +123,17 @@ def _described(durations: list[int]) -> DurationStats:
     }
 
 
-def _last(connection: sqlite3.Connection, counters: Counters, status: int, query: StatsQuery) -> str | None:
-    """The latest effective start with a status in the window: one entry of an index for each name."""
-    window = (
-        -FARTHEST_US if query.after_us is None else query.after_us,
-        FARTHEST_US if query.before_us is None else query.before_us,
-    )
-    if counters.names is None:
-        sql = """
-        SELECT max(effective_us) FROM execution INDEXED BY execution_status_started
-        WHERE status = ? AND effective_us BETWEEN ? AND ?
-        """
-        return instant_text(connection.execute(sql, (status, *window)).fetchone()[0])
-    sql = """
-    SELECT max(effective_us) FROM execution INDEXED BY execution_name_started
-    WHERE name_id = ? AND status = ? AND effective_us BETWEEN ? AND ?
+def _last(connection: sqlite3.Connection, part: Part, query: StatsQuery) -> str | None:
+    """The latest effective start in the window: counters tell its hour, and that hour is read."""
+    before = part.total if query.before_us is None else count_before(connection, part, query.before_us + 1)
+    if before == (0 if query.after_us is None else count_before(connection, part, query.after_us)):
+        return None
+    hour, _ = find_hour(connection, Selection((part,)), before - 1)
+    condition, values = part.condition()
+    last_us = hour_begins_us(hour) + HOUR_US - 1
+    sql = f"""
+    SELECT max(effective_us) FROM execution INDEXED BY execution_started
+    WHERE effective_us BETWEEN ? AND ? AND {condition}
     """
-    found = [connection.execute(sql, (name_id, status, *window)).fetchone()[0] for name_id in counters.names]
-    return instant_text(max((us for us in found if us is not None), default=None))
+    window = (hour_begins_us(hour), last_us if query.before_us is None else min(last_us, query.before_us))
+    return instant_text(connection.execute(sql, (*window, *values)).fetchone()[0])

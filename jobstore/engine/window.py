@@ -9,7 +9,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import FEW_NAMES, HOURS_A_DAY, hour_begins_us, hour_of
-from jobstore.engine.selection import ALL_STATUSES
+from jobstore.engine.selection import ALL_STATUSES, status_source
 from jobstore.storage.schema import HOUR_US
 
 if TYPE_CHECKING:
@@ -77,11 +77,10 @@ def _count_all(connection: sqlite3.Connection, part: Part, begins_us: int, ends_
         SELECT count(*) FROM execution INDEXED BY execution_started WHERE effective_us >= ? AND effective_us < ?
         """
         return _one_number(connection, sql, (begins_us, ends_us))
-    sql = """
-    SELECT count(*) FROM execution INDEXED BY execution_status_started
-    WHERE status = ? AND effective_us >= ? AND effective_us < ?
-    """
-    return sum([_one_number(connection, sql, (status, begins_us, ends_us)) for status in part.statuses])
+    sql = "SELECT count(*) FROM execution INDEXED BY {} AND effective_us >= ? AND effective_us < ?"
+    return sum(
+        [_one_number(connection, sql.format(status_source(status)), (begins_us, ends_us)) for status in part.present]
+    )
 
 
 def _count_few(connection: sqlite3.Connection, part: Part, begins_us: int | None, ends_us: int) -> int:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jobstore.engine.sealing import seal_one
 from jobstore.language.errors import InvalidParameter, JobStoreError, StoreFull, shown
 from jobstore.language.instants import MAX_US, instant_datetime, instant_text, instant_us
 from jobstore.language.models import STATUS_CODES, Status
@@ -24,6 +24,7 @@ from jobstore.recording.definitions import forget_names
 from jobstore.storage.connection import driver_errors, open_reader
 from jobstore.storage.reserve import give_up_reserve, keep_reserve
 from jobstore.storage.schema import DAY_US
+from jobstore.storage.segments import due_segments, is_unchanged, make_segment, save_segment
 from jobstore.storage.writer import INCREMENTAL
 
 if TYPE_CHECKING:
@@ -257,9 +258,8 @@ def _prune(
         if budget_seconds is not None and now - begun >= budget_seconds:
             break
         time.sleep(PAUSE_SECONDS)
-    if gone and chooser.is_done:  # what was pruned has lost its digests
-        while seal_next(writer) and budget_seconds is None:
-            time.sleep(PAUSE_SECONDS)
+    if chooser.is_done:
+        flush_segments(writer, None if budget_seconds is None else begun + budget_seconds)
     return gone, chooser.is_done
 
 
@@ -356,17 +356,26 @@ def _pages(connection: sqlite3.Connection) -> int:
     return int(pages)
 
 
-def seal_next(writer: Writer) -> bool:
-    """Writes the next digest that is due, in a transaction of its own; whether there was one.
+def flush_segments(writer: Writer, deadline: float | None) -> None:
+    """Writes the segments of the bitmap index that are due; none begins after the deadline.
 
-    What fails is told to the log: nothing is lost, readers walk what has no digest.
+    They are made from a snapshot without the lock, since that takes a tenth of a second each, and written at once, if
+    nothing in them has changed since. What fails is logged: nothing is lost, readers use the rows instead.
     """
     try:
-        with writer.transaction() as connection:
-            return seal_one(connection)
+        with driver_errors(writer.path), closing(open_reader(writer.path)) as reader:
+            for segment in list(due_segments(reader)):
+                if deadline is not None and time.monotonic() >= deadline:
+                    return
+                reader.execute("BEGIN")
+                (seq,) = reader.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()
+                blobs = make_segment(reader, segment)
+                reader.rollback()
+                with writer.transaction() as connection:
+                    if blobs and is_unchanged(connection, segment, seq):
+                        save_segment(connection, blobs)
     except JobStoreError as error:
-        _log.warning("a digest could not be written to %s: %s", writer.path, error)
-        return False
+        _log.warning("the bitmap index of %s could not be written: %s", writer.path, error)
 
 
 def next_batch(batch: int, seconds: float) -> int:

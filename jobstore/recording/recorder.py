@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 import orjson
 
-from jobstore.engine.sealing import SEALED_EVERY
 from jobstore.language.errors import Conflict, InvalidParameter, InvalidRecord, JobStoreError, NotFound, shown
 from jobstore.language.fields import (
     LARGEST_SECONDS,
@@ -42,7 +41,6 @@ from jobstore.recording.prune import (
     prune,
     prune_emergency,
     rules,
-    seal_next,
 )
 from jobstore.recording.together import Together
 from jobstore.recording.traces import current_trace_id
@@ -289,7 +287,6 @@ class Recorder:
         number = self._write(
             lambda connection: transitions.enqueue(connection, name, entry, outlives_process=outlives_process)
         )
-        self._seal_if_due(number)
         return str(number)
 
     def begin(
@@ -325,7 +322,6 @@ class Recorder:
             return transitions.begin(connection, name, entry)
 
         number = self._write(save_and_begin)
-        self._seal_if_due(number)
         return str(number)
 
     def start(
@@ -590,11 +586,6 @@ class Recorder:
     def _prune_if_due(self) -> None:
         if self._keeper is not None:
             self._keeper.prune_if_due()
-
-    def _seal_if_due(self, number: int) -> None:
-        """Now and then writes a digest of executions that are complete: a tenth of a second, once in thousands."""
-        if number % SEALED_EVERY == 0:
-            seal_next(self._writer)
 
     def _finish_well(self, number: int, run: Run, stopwatch: _Stopwatch, logs: Captured | None) -> None:
         result = _with_output(result_text(run.result), logs)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 READ_TIMEOUT_SECONDS = 5.0
 CACHE_KIB = 32 * 1024
-"""Page cache of a store's one reading connection; with counters and planes a reader stays below 150 MB."""
+"""Page cache of a store's one reading connection; with counters and bitmaps a reader stays below 150 MB."""
 
 _ALLOWED = frozenset({
     sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_TRANSACTION,

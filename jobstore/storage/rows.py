@@ -63,7 +63,7 @@ FROM job
 def fetch_executions(connection: sqlite3.Connection, ids: Sequence[int]) -> list[ExecutionRow]:
     """The executions of these ids, in the order asked for; one row lookup for each."""
     found: dict[int, ExecutionRow] = {}
-    for some in _chunks(ids):
+    for some in in_chunks(ids):
         rows = connection.execute(f"{EXECUTION_SELECT}WHERE e.id IN ({_marks(some)})", some)
         found.update([(row[0], row) for row in rows])
     return [found[key] for key in ids]
@@ -99,7 +99,7 @@ def _rows_sql(keys: str) -> str:
 def fetch_jobs(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[JobRow]:
     """The jobs of these numbers, in the order asked for; one row lookup for each."""
     found: dict[int, JobRow] = {}
-    for some in _chunks(numbers):
+    for some in in_chunks(numbers):
         rows = connection.execute(f"{JOB_SELECT}WHERE number IN ({_marks(some)})", some)
         found.update([(row[0], JobRow._make(row)) for row in rows])
     return [found[key] for key in numbers]
@@ -113,7 +113,8 @@ def fetch_job_number(connection: sqlite3.Connection, name: str, number: int | No
     return None if row is None else row[0]
 
 
-def _chunks(keys: Sequence[int]) -> Iterable[Sequence[int]]:
+def in_chunks(keys: Sequence[int]) -> Iterable[Sequence[int]]:
+    """The keys in lists short enough for one statement."""
     return (keys[begin : begin + KEYS_PER_STATEMENT] for begin in range(0, len(keys), KEYS_PER_STATEMENT))
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = 0x4A4F4253
 """``JOBS`` in ASCII; sqlite3's header field 68, by which a store is told from any other database."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """In ``PRAGMA user_version``; a file with a higher one is refused."""
 
 HOUR_US = 3_600_000_000
@@ -27,11 +27,8 @@ DAY_US = 24 * HOUR_US
 
 SPAN_DAY, SPAN_ALL, SPAN_HOUR = 0, 1, 2
 """In this order the newest day and the totals, which every commit writes, share a page."""
-CHUNK_BITS = 15
-"""Executions with the same id but for so many bits have a digest together."""
-DIGEST_PARTS = 8
-SEALED_FROM = 1 << 18
-"""A history of fewer executions has no digests: its indexes are walked as fast."""
+SEGMENT_BITS, SEGMENT_KINDS = 16, 8
+"""A segment of the bitmap index: executions whose ids differ in these low bits; and keys for its blobs."""
 CHANGES_KEPT = 16_384
 """Length of the change log; a reader further behind reads its counters anew."""
 TRIMMED_EVERY = 64
@@ -145,8 +142,6 @@ CREATE TABLE process (
 
 -- Counters, kept by triggers in the writer's own transaction: a total is looked up, never counted.
 -- All executions by status: in a day (span 0), in all (span 1, period 0), in an hour (span 2).
--- Beside the counts stand bounds of the keys that move with time: which stretch of their orders a period can
--- reach. They only ever widen, so after a prune they are still bounds.
 CREATE TABLE period_tally (
     span INTEGER NOT NULL,
     period INTEGER NOT NULL,
@@ -155,12 +150,6 @@ CREATE TABLE period_tally (
     timed INTEGER NOT NULL CHECK (timed >= 0),  -- those that have a duration
     duration_ms INTEGER NOT NULL,               -- their sum
     completed INTEGER NOT NULL CHECK (completed >= 0),  -- those that have a completion
-    id_low INTEGER NOT NULL,
-    id_high INTEGER NOT NULL,
-    created_low INTEGER NOT NULL,
-    created_high INTEGER NOT NULL,
-    completed_low INTEGER,
-    completed_high INTEGER,
     PRIMARY KEY (span, period, status)
 ) STRICT, WITHOUT ROWID;
 
@@ -205,53 +194,32 @@ CREATE TABLE change (
     execution_id INTEGER
 ) STRICT;
 
--- What filters and orders look at, of chunks of executions that are complete: `digests` says what is in the blobs.
--- key: chunk * 8 + part. Made by writers now and then, gone with the first change of an execution of the chunk.
-CREATE TABLE digest (
+-- The bitmap index, of 65,536 neighbouring ids in each segment; `segments` says what is in the blobs.
+-- key: segment * 8 + kind. A cache: it may be missing, and is dropped with the first change of one of its executions.
+CREATE TABLE segment (
     key INTEGER PRIMARY KEY,
     data BLOB NOT NULL
 ) STRICT;
 """
 
-HAS_ENDED = "status NOT IN (2, 3)"
 IS_NO_SUCCESS = "status <> 1"
 """In SQL; a partial index serves a query only where its condition stands in it, word for word."""
-
-
-def _entered_late(column: str) -> str:
-    """What is in an index of a key that comes with the end; a start would write a page of it, and the end two."""
-    return f"{HAS_ENDED} OR {column} IS NOT NULL"
-
-
-JOB_INDEXES = """
--- serves: list_jobs by the two instants that move with every run
-CREATE INDEX job_last_run ON job (last_run_us);
-CREATE INDEX job_updated ON job (updated_us);
-"""
 
 EXECUTION_INDEXES = f"""
 -- serves: newest executions, windows, dense name searches (covering: a filter reads no row)
 CREATE INDEX execution_started ON execution (effective_us, id, name_id, status);
--- serves: newest executions of a job, of few names, with or without a status
-CREATE INDEX execution_name_started ON execution (name_id, status, effective_us);
--- serves: newest executions with a status
-CREATE INDEX execution_status_started ON execution (status, effective_us);
--- serves: order by duration_ms (covering: where a filter meets it, rows would be read from all over the file),
--- percentiles of all
-CREATE INDEX execution_duration ON execution (duration_ms, id, name_id, status) WHERE {_entered_late("duration_ms")};
--- serves: percentiles and order by duration_ms of one job
-CREATE INDEX execution_name_duration ON execution (name_id, duration_ms) WHERE {_entered_late("duration_ms")};
--- serves: order by completed_at, created_at
-CREATE INDEX execution_completed ON execution (completed_us) WHERE {_entered_late("completed_us")};
+-- serves: newest executions of a job, of few names, with or without a status; durations of a job
+CREATE INDEX execution_name_started ON execution (name_id, status, effective_us, id, duration_ms);
+-- serves: newest executions with a status; most are SUCCESS, and the index above is filtered for them
+CREATE INDEX execution_status_started ON execution (status, effective_us) WHERE {IS_NO_SUCCESS};
+-- serves: order by duration_ms, percentiles of all
+CREATE INDEX execution_duration ON execution (duration_ms, id, name_id, status) WHERE duration_ms IS NOT NULL;
+-- serves: order by completed_at; like the one before, a start does not write it
+CREATE INDEX execution_completed ON execution (completed_us, id, name_id, status) WHERE completed_us IS NOT NULL;
+-- serves: order by created_at
 CREATE INDEX execution_created ON execution (created_us);
--- serves: order by job_name, job_id, and id with few names
-CREATE INDEX execution_name ON execution (name_id, status);
--- serves: order by status, and id with a status; most are SUCCESS, and the table is walked for them
-CREATE INDEX execution_status ON execution (status) WHERE {IS_NO_SUCCESS};
--- serves: order by worker_id
-CREATE INDEX execution_worker ON execution (worker_id);
--- serves: trace_id= and order by trace_id; those without a trace come last, in order of id
-CREATE INDEX execution_trace ON execution (trace_id);
+-- serves: trace_id= and order by trace_id
+CREATE INDEX execution_trace ON execution (trace_id) WHERE trace_id IS NOT NULL;
 """
 
 
@@ -277,7 +245,7 @@ def _counted(*, out: str | None = None, into: str | None = None) -> str:
     {_added("name_hour_tally", [f"({_hour(row)}, {row}.name_id, {row}.status, {runs})" for row, runs in steps], _RUNS)}
     {"" if out is None else _emptied(out)}
     INSERT INTO change (name_id, status, hour, runs, execution_id) VALUES {changes};
-    {_unsealed(out or into or "")}
+    {_unsegmented(out or into or "")}
 """
 
 
@@ -288,13 +256,7 @@ _RUNS = f"runs = runs + {_SIGN}"
 _NAME_SUMS = (
     f"{_RUNS}, timed = timed + {_SIGN} * excluded.timed, duration_ms = duration_ms + {_SIGN} * excluded.duration_ms"
 )
-_PERIOD_SUMS = f"""{_NAME_SUMS}, completed = completed + {_SIGN} * excluded.completed,
-        id_low = min(id_low, excluded.id_low), id_high = max(id_high, excluded.id_high),
-        created_low = min(created_low, excluded.created_low),
-        created_high = max(created_high, excluded.created_high),
-        completed_low = coalesce(min(completed_low, excluded.completed_low), completed_low, excluded.completed_low),
-        completed_high =
-            coalesce(max(completed_high, excluded.completed_high), completed_high, excluded.completed_high)"""
+_PERIOD_SUMS = f"{_NAME_SUMS}, completed = completed + {_SIGN} * excluded.completed"
 
 
 def _added(table: str, rows: list[str], sums: str) -> str:
@@ -307,8 +269,7 @@ def _tallied(row: str, runs: int) -> str:
 
 def _in_periods(row: str, runs: int) -> list[str]:
     """An execution's values for its day, for all, and for its hour."""
-    bounds = f"{row}.id, {row}.id, {row}.created_us, {row}.created_us, {row}.completed_us, {row}.completed_us"
-    values = f"{_tallied(row, runs)}, ({row}.completed_us IS NOT NULL), {bounds}"
+    values = f"{_tallied(row, runs)}, ({row}.completed_us IS NOT NULL)"
     periods = ((SPAN_DAY, _day(row)), (SPAN_ALL, 0), (SPAN_HOUR, _hour(row)))
     return [f"({span}, {period}, {values})" for span, period in periods]
 
@@ -326,14 +287,13 @@ def _emptied(row: str) -> str:
     DELETE FROM name_hour_tally WHERE hour = {_hour(row)} AND {name} AND runs = 0;"""
 
 
-def _unsealed(row: str) -> str:
-    """The statement that removes the digest of an execution's chunk, which is no longer true."""
-    first = f"({row}.id >> {CHUNK_BITS}) * {DIGEST_PARTS}"
-    return f"DELETE FROM digest WHERE key BETWEEN {first} AND {first} + {DIGEST_PARTS - 1};"
+def _unsegmented(row: str) -> str:
+    """The statement that drops the segment of an execution, which is no longer true."""
+    first = f"({row}.id >> {SEGMENT_BITS}) * {SEGMENT_KINDS}"
+    return f"DELETE FROM segment WHERE key BETWEEN {first} AND {first} + {SEGMENT_KINDS - 1};"
 
 
-_SUMMED = """sum(runs), sum(timed), sum(duration_ms), sum(completed), min(id_low), max(id_high),
-        min(created_low), max(created_high), min(completed_low), max(completed_high)"""
+_SUMMED = "sum(runs), sum(timed), sum(duration_ms), sum(completed)"
 
 COUNTERS = f"""
 INSERT INTO name_hour_tally
@@ -342,7 +302,7 @@ INSERT INTO name_day_tally
     SELECT name_id, hour / 24, status, sum(runs) FROM name_hour_tally GROUP BY 1, 2, 3;
 INSERT INTO period_tally
     SELECT {SPAN_HOUR}, {_hour("execution")}, status, count(*), count(duration_ms), coalesce(sum(duration_ms), 0),
-        count(completed_us), min(id), max(id), min(created_us), max(created_us), min(completed_us), max(completed_us)
+        count(completed_us)
     FROM execution GROUP BY 2, 3;
 INSERT INTO period_tally
     SELECT {SPAN_DAY}, period / 24, status, {_SUMMED} FROM period_tally WHERE span = {SPAN_HOUR} GROUP BY 2, 3;
@@ -444,7 +404,6 @@ def create_tables(connection: sqlite3.Connection) -> None:
 def finish_tables(connection: sqlite3.Connection, *, counted: bool) -> None:
     """Indexes, counters (from the rows, unless there are none) and triggers over filled tables."""
     run_script(connection, EXECUTION_INDEXES)
-    run_script(connection, JOB_INDEXES)
     if counted:
         run_script(connection, COUNTERS)
     run_script(connection, TRIGGERS)

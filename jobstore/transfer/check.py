@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from jobstore.engine import digests
-from jobstore.engine.chunks import ids_of, rows_of, trace_scale_of
 from jobstore.language.errors import InvalidRecord, InvalidSchedule, shown
 from jobstore.language.fields import is_storable, json_text
 from jobstore.language.instants import MIN_US
@@ -22,7 +20,8 @@ from jobstore.language.models import STATUS_CODES, Status
 from jobstore.language.records import folded_job
 from jobstore.language.schedule import check_schedule, check_timezone
 from jobstore.language.search import UNICODE_VERSION, fold
-from jobstore.storage.schema import DIGEST_PARTS, HOUR_US, SPAN_ALL, SPAN_DAY, SPAN_HOUR
+from jobstore.storage.schema import HOUR_US, SEGMENT_BITS, SEGMENT_KINDS, SPAN_ALL, SPAN_DAY, SPAN_HOUR
+from jobstore.storage.segments import KINDS, make_planes, read_planes
 
 if TYPE_CHECKING:
     import sqlite3
@@ -53,7 +52,7 @@ def problems_of(
         _shared_parameters(connection),
         _executions(connection, progress),
         _name_counters(connection),
-        _digests(connection),
+        _segments(connection),
         _sequences(connection),
     )
     for kind in kinds:
@@ -136,10 +135,9 @@ def _executions(connection: sqlite3.Connection, progress: Progress | None) -> It
     """One pass over the rows: their texts, and the counters that depend on durations and bounds."""
     hours: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     names: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
-    zones: dict[tuple[int, int, int], list[int | None]] = {}
     rows = connection.execute(
         """
-        SELECT id, name_id, status, effective_us, created_us, completed_us, duration_ms, started_by, parameters, result,
+        SELECT id, name_id, status, effective_us, completed_us, duration_ms, started_by, parameters, result,
                trace_id, error
         FROM execution
         """
@@ -147,15 +145,13 @@ def _executions(connection: sqlite3.Connection, progress: Progress | None) -> It
     processes = {key for (key,) in connection.execute("SELECT process_id FROM process")}
     done = 0
     for done, row in enumerate(rows, 1):
-        number, name_id, status, effective_us, created_us, completed_us, duration_ms, started_by, *texts = row
+        number, name_id, status, effective_us, completed_us, duration_ms, started_by, *texts = row
         for tally in (hours[(effective_us - MIN_US) // HOUR_US, status], names[name_id, status]):
             tally[0] += 1
             if duration_ms is not None:
                 tally[1] += 1
                 tally[2] += duration_ms
         hours[(effective_us - MIN_US) // HOUR_US, status][3] += completed_us is not None
-        for span, period in _spans((effective_us - MIN_US) // HOUR_US):
-            _widen(zones, (span, period, status), number, created_us, completed_us)
         if started_by > 1:
             yield from _owner(number, status, started_by in processes)
         if any(text is not None for text in texts):
@@ -171,7 +167,6 @@ def _executions(connection: sqlite3.Connection, progress: Progress | None) -> It
         names,
         keys=2,
     )
-    yield from _zones(connection, zones)
 
 
 def _owner(number: int, status: int, is_known: bool) -> Iterator[str]:
@@ -217,50 +212,6 @@ def _compared(
             yield f"The counter {key} of {table} says {said}; counted are {counted}"
     for missing, counted in rest.items():
         yield f"The counter {missing} of {table} is missing; counted are {counted}"
-
-
-def _widen(
-    zones: dict[tuple[int, int, int], list[int | None]],
-    zone: tuple[int, int, int],
-    number: int,
-    created_us: int,
-    completed_us: int | None,
-) -> None:
-    bounds = zones.get(zone)
-    if bounds is None:
-        zones[zone] = [number, number, created_us, created_us, completed_us, completed_us]
-        return
-    for low, value in ((0, number), (2, created_us), (4, completed_us)):
-        if value is not None:
-            least, most = bounds[low], bounds[low + 1]
-            bounds[low] = value if least is None or value < least else least
-            bounds[low + 1] = value if most is None or value > most else most
-
-
-def _zones(connection: sqlite3.Connection, zones: dict[tuple[int, int, int], list[int | None]]) -> Iterator[str]:
-    """The bounds of a period's status may be wider than its executions, never narrower."""
-    kept = {
-        (span, period, status): bounds
-        for span, period, status, *bounds in connection.execute(
-            """
-            SELECT span, period, status, id_low, id_high, created_low, created_high, completed_low, completed_high
-            FROM period_tally
-            """
-        )
-    }
-    for zone, needed in zones.items():
-        bounds = kept.get(zone, [None] * 6)
-        for low in (0, 2, 4):
-            if needed[low] is not None and not _holds(bounds[low : low + 2], needed[low : low + 2]):
-                yield f"The bounds of period {zone} do not hold its executions"
-                break
-
-
-def _holds(outer: list[int | None], inner: list[int | None]) -> bool:
-    (low, high), (least, most) = outer, inner
-    return (
-        low is not None and high is not None and least is not None and most is not None and low <= least <= most <= high
-    )
 
 
 def _name_counters(connection: sqlite3.Connection) -> Iterator[str]:
@@ -312,20 +263,22 @@ def _side_by_side(
         yield hour, counts, told
 
 
-def _digests(connection: sqlite3.Connection) -> Iterator[str]:
-    """Each part of each digest against the rows it stands for."""
-    scale = trace_scale_of(connection)
-    code_of = None if scale is None else scale.coder()
-    keys = connection.execute("SELECT key, data FROM digest ORDER BY key")
-    for chunk, parts in groupby(keys, lambda row: row[0] // DIGEST_PARTS):
-        kept = {key % DIGEST_PARTS: data for key, data in parts}
-        rows = rows_of(connection, chunk)
-        made = digests.digest(rows, code_of or (lambda _: None)) if rows else {}
-        if kept.keys() != made.keys() or any(
-            digests.unpacked(p, kept[p]) != digests.unpacked(p, made[p]) for p in made
-        ):
-            first, last = ids_of(chunk)
-            yield f"The digest of the executions {first} to {last} is not that of their rows"
+def _segments(connection: sqlite3.Connection) -> Iterator[str]:
+    """Each blob of the bitmap index against the rows it stands for."""
+    kinds = {kind.number: kind for kind in KINDS.values()}
+    for (key,) in connection.execute("SELECT key FROM segment ORDER BY key"):
+        segment, number = divmod(key, SEGMENT_KINDS)
+        kind = kinds.get(number)
+        try:
+            is_true = kind is not None and read_planes(connection, kind, segment) == make_planes(
+                connection, kind, segment
+            )
+        except ValueError:
+            is_true = False
+        if not is_true:
+            first = segment << SEGMENT_BITS
+            last = first + (1 << SEGMENT_BITS) - 1
+            yield f"The bitmaps {number} of the executions {first} to {last} are not those of their rows"
 
 
 def _sequences(connection: sqlite3.Connection) -> Iterator[str]:

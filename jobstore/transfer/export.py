@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import orjson
 
+from jobstore.engine.executions import select_all, select_of_job
 from jobstore.engine.fires import Fires
 from jobstore.engine.memory import Memory
-from jobstore.engine.selection import select_all, select_of_job
 from jobstore.language.csvtext import BOM, csv_line
 from jobstore.language.errors import InvalidParameter, shown
 from jobstore.language.instants import MAX_US, MIN_US

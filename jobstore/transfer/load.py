@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from itertools import chain, count, islice, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from jobstore.engine.sealing import seal_all
 from jobstore.language.errors import InvalidRecord, InvalidSchedule
 from jobstore.language.fields import checked_keys, checked_label, checked_name, checked_number
 from jobstore.language.instants import instant_us
@@ -15,6 +14,7 @@ from jobstore.language.records import Execution, Job, execution_from_document, j
 from jobstore.language.search import fold
 from jobstore.storage.connection import driver_errors
 from jobstore.storage.schema import finish_tables
+from jobstore.storage.segments import save_all_segments
 from jobstore.storage.writer import INCREMENTAL, apply_schema, write_settings
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Loader:
         self._set_sequence("execution", max(store.get("next_execution_id", 1) - 1, self._last_id))
         write_settings(self._connection, store["timezone"])
         finish_tables(self._connection, counted=True)
-        seal_all(self._connection)
+        save_all_segments(self._connection)
         self._connection.execute("COMMIT")
         self._connection.execute("PRAGMA locking_mode = NORMAL")
         self._connection.execute("PRAGMA journal_mode = WAL")

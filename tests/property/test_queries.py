@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import jobstore
+from jobstore.engine import costs
 from jobstore.language.instants import MIN_US
 from jobstore.wsgi import create_app
 from tests.property import oracle
@@ -34,7 +35,7 @@ from tests.property.asking import (
     state_queries,
     window,
 )
-from tests.property.test_access_paths import force_rare_paths
+from tests.property.test_access_paths import MODELS
 from tests.property.worlds import DAY, World, moment, worlds
 from tests.reliability.scale import scaled
 
@@ -67,11 +68,10 @@ class Doors:
 
 @contextmanager
 def opened(world: World) -> Iterator[Doors]:
-    """The world's store; in every second world thresholds are low, so that few rows take the paths of many."""
+    """The world's store; the costs of each world force another access path."""
     clock = Clock(oracle.utc(0))
     with tempfile.TemporaryDirectory(dir=QUICK_FOLDER) as folder, pytest.MonkeyPatch.context() as patch:
-        if world.seed % 2:
-            force_rare_paths(patch, world.seed)
+        patch.setattr(costs, "COSTS", list(MODELS.values())[world.seed % len(MODELS)])
         path = Path(folder) / "jobs.db"
         jobstore.load(path, world.document)
         with jobstore.open(path, clock=clock) as store:

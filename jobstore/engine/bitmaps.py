@@ -1,0 +1,407 @@
+"""The bitmap index: pages of any selection, in any order, at any depth, by set algebra.
+
+For each kind of key (see `segments`) a reader holds one bitmap of executions for each bit of the key's code. A status
+is a bit of its own; a search or a job is a bitmap, made through the index that knows the name; a window is found in
+the planes of the start. A page at a position is found as in a binary search: the selected executions without the
+highest bit of the key come first; their count says on which side the page lies; then the next bit, until few are left,
+which are read and sorted.
+
+For example, the third of the durations 1, 6, 5, 2 (binary 001, 110, 101, 010): two lack the highest bit, so it is the
+first of 110 and 101; one of these lacks the middle bit, so it is 101.
+
+The planes of a kind come from the file's segments, and where these are missing from the rows. They follow the change
+log: a changed execution leaves every bitmap and comes back from its row.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from itertools import islice
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from pyroaring import BitMap64
+
+from jobstore.engine import costs
+from jobstore.engine.counters import hour_begins_us, hour_of
+from jobstore.engine.selection import ALL_STATUSES
+from jobstore.storage.rows import in_chunks
+from jobstore.storage.segments import (
+    FEWEST,
+    KINDS,
+    PRESENT,
+    SLOTS,
+    kept_segments,
+    make_planes,
+    read_planes,
+    segment_of,
+    segments_of,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator
+
+    from jobstore.engine.counters import Counters
+    from jobstore.engine.selection import Part, Wanted
+    from jobstore.storage.segments import Planes
+
+FEW: Final = 256
+"""So many executions are read and sorted rather than told apart by more bits."""
+MOST_READ: Final = 50_000
+"""Where more executions share all bits of their code, and the code is not the whole key, another path is taken."""
+KEYS_KEPT: Final = 2
+NAMES_KEPT: Final = 8
+SELECTIONS_KEPT: Final = 4
+"""Limits of memory: a bitmap of ten million executions takes up to 1.3 MB, a key some twenty of them."""
+COLUMNS: Final = {
+    "created_at": "created_us",
+    "completed_at": "completed_us",
+    "duration_ms": "duration_ms",
+    "trace_id": "trace_id",
+}
+_EXACT: Final = frozenset({"duration_ms"})
+"""Kinds whose code is the key itself."""
+
+
+class Keyed:
+    """The planes of one kind, complete or on the way there."""
+
+    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+        self.name = name
+        self.kind = KINDS[name]
+        self.planes: Planes = {}
+        self.missing = set(segments_of(connection))
+        self.kept = set(kept_segments(connection, self.kind))
+        self._taken: set[int] = set()
+
+    @property
+    def present(self) -> BitMap64:
+        """The executions that have a code."""
+        return self.plane(PRESENT)
+
+    def plane(self, bit: int) -> BitMap64:
+        """The executions whose code has a bit."""
+        return self.planes.get(bit) or BitMap64()
+
+    def bits(self) -> list[int]:
+        """The bits of the codes, highest first."""
+        return sorted(self.planes.keys() - {PRESENT}, reverse=True)
+
+    def take(self, connection: sqlite3.Connection) -> bool:
+        """Takes in a missing segment; whether the file has it."""
+        segment = self.missing.pop()
+        self._taken.add(segment)
+        kept = read_planes(connection, self.kind, segment)
+        for bit, plane in (make_planes(connection, self.kind, segment) if kept is None else kept).items():
+            if bit in self.planes:
+                self.planes[bit] |= plane
+            else:
+                self.planes[bit] = plane
+        if not self.missing:
+            for plane in self.planes.values():
+                plane.run_optimize()
+        return kept is not None
+
+    def put(self, execution_id: int, code: int | None, *, is_there: bool) -> None:
+        """Takes in how an execution is now; of a segment not yet taken in, nothing is known that could be wrong."""
+        segment = segment_of(execution_id)
+        if segment not in self._taken:
+            if self.missing:
+                self.missing.add(segment)
+                return
+            self._taken.add(segment)  # all others are complete, so all that this one holds comes by the log
+        for plane in self.planes.values():
+            plane.discard(execution_id)
+        if is_there and code is not None:
+            code |= 1 << PRESENT
+            while code:
+                bit = code.bit_length() - 1
+                self.planes.setdefault(bit, BitMap64()).add(execution_id)
+                code ^= 1 << bit
+
+
+class Named:
+    """The executions of the names of a search or a job, complete or on the way there."""
+
+    def __init__(self) -> None:
+        self.rows = BitMap64()
+        self.done: set[int] = set()
+
+    def missing(self, counters: Counters) -> set[int]:
+        """The names that are not in yet."""
+        return (counters.names or set()) - self.done
+
+    def take(self, connection: sqlite3.Connection, name_id: int) -> int:
+        """Takes in a name; how many executions it has."""
+        ids = connection.execute(
+            "SELECT id FROM execution INDEXED BY execution_name_started WHERE name_id = ?", (name_id,)
+        ).fetchall()
+        self.rows |= BitMap64([row_id for (row_id,) in ids])
+        self.done.add(name_id)
+        return len(ids)
+
+
+class Bitmaps:
+    """The bitmaps that a reader has so far."""
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[str, Keyed] = OrderedDict()
+        self._names: OrderedDict[Counters, Named] = OrderedDict()
+        self._selected: OrderedDict[object, BitMap64] = OrderedDict()
+        self.was_asked = False
+        """Whether a page was wanted for which bitmaps would have been quicker, had they been there."""
+
+    def changed(self, connection: sqlite3.Connection, execution_ids: Iterable[int]) -> None:
+        """Takes in changes that others committed."""
+        self._selected.clear()
+        if not self._keys and not self._names:
+            return
+        keys = list(self._keys.values())
+        codes = ", ".join(["name_id", *(key.kind.code for key in keys)])
+        for execution_id in execution_ids:
+            row = connection.execute(f"SELECT {codes} FROM execution WHERE id = ?", (execution_id,)).fetchone()
+            for place, key in enumerate(keys, 1):
+                key.put(execution_id, None if row is None else row[place], is_there=row is not None)
+            for named in self._names.values():
+                named.rows.discard(execution_id)
+                if row is not None and row[0] in named.done:
+                    named.rows.add(execution_id)
+
+    # --- what is missing, and what it costs
+
+    def cost(self, connection: sqlite3.Connection, order: str, wanted: Wanted) -> float:
+        """What a page costs by bitmaps, in microseconds; infinite where ids lie too far apart."""
+        model = costs.COSTS
+        if not _are_near(connection, wanted.everything):
+            return inf
+        spent = wanted.everything * model.algebra
+        for kind in _kinds(order, wanted):
+            key = self._key(connection, kind)
+            made = len(key.missing - key.kept)
+            spent += made * min(SLOTS, wanted.everything) * model.built
+            spent += (len(key.missing) - made) * SLOTS * model.algebra
+        for counters, named in self._named(wanted):
+            runs = max(0, counters.total(ALL_STATUSES) - len(named.rows))
+            spent += runs * model.fetched + len(named.missing(counters)) * model.opened
+        return spent
+
+    def build(self, connection: sqlite3.Connection, order: str, wanted: Wanted, budget: float) -> bool:
+        """Takes in what a page needs, for about so many microseconds; whether all is there now."""
+        model = costs.COSTS
+        for kind in _kinds(order, wanted):
+            key = self._key(connection, kind)
+            while key.missing:
+                if budget <= 0:
+                    return False
+                budget -= SLOTS * (model.algebra if key.take(connection) else model.built)
+        for counters, named in self._named(wanted):
+            for name_id in named.missing(counters):
+                if budget <= 0:
+                    return False
+                budget -= model.opened + named.take(connection, name_id) * model.fetched
+        return True
+
+    def _key(self, connection: sqlite3.Connection, kind: str) -> Keyed:
+        key = self._keys.get(kind)
+        if key is None:
+            key = self._keys[kind] = Keyed(connection, kind)
+            orders = [one for one in self._keys if one not in {"status", "started_at"}]
+            if len(orders) > KEYS_KEPT:
+                del self._keys[orders[0]]
+        self._keys.move_to_end(kind)
+        return key
+
+    def _named(self, wanted: Wanted) -> list[tuple[Counters, Named]]:
+        """The searches and jobs of a selection."""
+        found = []
+        for part in wanted.selection.parts:
+            if part.names is not None:
+                named = self._names.setdefault(part.counters, Named())
+                self._names.move_to_end(part.counters)
+                found.append((part.counters, named))
+        while len(self._names) > NAMES_KEPT:
+            self._names.popitem(last=False)
+        return found
+
+    # --- pages, once all is there
+
+    def page_ids(self, connection: sqlite3.Connection, order: str, wanted: Wanted) -> list[int] | None:
+        """The ids of a page.
+
+        Returns:
+            None where too many executions share the code of the key.
+        """
+        rows = self._rows(connection, wanted)
+        if order == "id":
+            return _cut(rows, wanted.offset, wanted.take, descending=wanted.descending)
+        key = self._keys[order]
+        if order == "worker_id":
+            by_id = dict(_values(key, rows & key.present))
+            named = connection.execute("SELECT worker_id FROM worker ORDER BY name")
+            return _grouped([by_id[worker] for (worker,) in named if worker in by_id], rows - key.present, wanted)
+        having = rows & key.present
+        first, last = min(wanted.offset, len(having)), min(wanted.end, len(having))
+        if wanted.descending:
+            first, last = len(having) - last, len(having) - first
+        try:
+            ids = _ranked(connection, key, having, first, last, key.bits()) if first < last else []
+        except _TooManyShareError:
+            return None
+        if wanted.descending:
+            ids.reverse()
+        rest = wanted.take - len(ids)
+        if rest:
+            ids += _cut(rows - key.present, max(0, wanted.offset - len(having)), rest, descending=wanted.descending)
+        return ids
+
+    def _rows(self, connection: sqlite3.Connection, wanted: Wanted) -> BitMap64:
+        """The selected executions inside the window; remembered, since pages of one selection follow each other."""
+        parts = tuple([(part.counters, part.statuses) for part in wanted.selection.parts])
+        asked = (parts, wanted.after_us, wanted.before_us)
+        rows = self._selected.get(asked)
+        if rows is None:
+            rows = BitMap64()
+            for part in wanted.selection.parts:
+                rows |= self._part(part)
+            if wanted.is_windowed:
+                rows &= self._window(connection, wanted)
+            self._selected[asked] = rows
+            if len(self._selected) > SELECTIONS_KEPT:
+                self._selected.popitem(last=False)
+        self._selected.move_to_end(asked)
+        return rows
+
+    def _part(self, part: Part) -> BitMap64:
+        status = self._keys["status"]
+        rows = status.present
+        if part.statuses != ALL_STATUSES:
+            rows = BitMap64.union(*map(status.plane, part.statuses))
+        return rows if part.names is None else rows & self._names[part.counters].rows
+
+    def _window(self, connection: sqlite3.Connection, wanted: Wanted) -> BitMap64:
+        """The executions that start inside the window: whole hours from the planes, the edges from an index."""
+        key = self._keys["started_at"]
+        first_us, last_us = wanted.window
+        rows = key.present
+        edges: list[tuple[int, int]] = []
+        if wanted.before_us is not None:
+            hour = hour_of(last_us + 1)
+            rows = _below(key, rows, hour)
+            edges.append((max(first_us, hour_begins_us(hour)), last_us))
+        if wanted.after_us is not None:
+            hour = hour_of(first_us - 1) + 1
+            rows = rows - _below(key, key.present, hour)
+            edges.append((first_us, min(last_us, hour_begins_us(hour) - 1)))
+        sql = "SELECT id FROM execution INDEXED BY execution_started WHERE effective_us BETWEEN ? AND ?"
+        for edge in edges:
+            rows |= BitMap64([row_id for (row_id,) in connection.execute(sql, edge)])
+        return rows
+
+
+def _kinds(order: str, wanted: Wanted) -> list[str]:
+    """The kinds that a page needs."""
+    kinds = ["status"]
+    if wanted.is_windowed:
+        kinds.append("started_at")
+    return kinds if order == "id" else [*kinds, order]
+
+
+def _are_near(connection: sqlite3.Connection, everything: int) -> bool:
+    """Whether ids lie so close together that there are few segments."""
+    most = (everything + SLOTS) // FEWEST
+    sql = "SELECT (SELECT min(id) FROM execution), (SELECT max(id) FROM execution)"
+    first, last = connection.execute(sql).fetchone()
+    if segment_of(last) - segment_of(first) < most:
+        return True
+    return sum(1 for _ in islice(segments_of(connection), most + 1)) <= most
+
+
+class _TooManyShareError(Exception):
+    """More executions share a code than are read."""
+
+
+def _ranked(
+    connection: sqlite3.Connection, key: Keyed, rows: BitMap64, first: int, last: int, bits: list[int]
+) -> list[int]:
+    """The ids at some positions of executions in ascending order of the key, ties by id."""
+    for done, bit in enumerate(bits, 1):
+        if len(rows) <= FEW:
+            break
+        plane = key.planes[bit]
+        zeros = len(rows) - rows.intersection_cardinality(plane)
+        if last <= zeros:
+            rows = rows - plane
+        elif first >= zeros:
+            rows, first, last = rows & plane, first - zeros, last - zeros
+        else:
+            low = _ranked(connection, key, rows - plane, first, zeros, bits[done:])
+            return low + _ranked(connection, key, rows & plane, 0, last - zeros, bits[done:])
+    if len(rows) <= FEW or key.name not in _EXACT:
+        rows_in_order = _sorted(connection, COLUMNS[key.name], rows)
+        return rows_in_order[first:last]
+    return list(rows[first:last])
+
+
+def _sorted(connection: sqlite3.Connection, column: str, rows: BitMap64) -> list[int]:
+    """The ids in order of a column, ties by id; a row is read for each."""
+    if len(rows) > MOST_READ:
+        raise _TooManyShareError
+    keyed: list[tuple[int | str, int]] = []
+    for some in in_chunks(list(rows)):
+        marks = ",".join("?" * len(some))
+        keyed += connection.execute(f"SELECT {column}, id FROM execution WHERE id IN ({marks})", some)
+    return [row_id for _, row_id in sorted(keyed)]
+
+
+def _below(key: Keyed, rows: BitMap64, code: int) -> BitMap64:
+    """Those whose code is lower: at the first bit that differs, theirs is 0."""
+    equal, found = rows, BitMap64()
+    for bit in range(PRESENT - 1, -1, -1):
+        plane = key.planes.get(bit)
+        if code >> bit & 1:
+            found |= equal if plane is None else equal - plane
+            equal = BitMap64() if plane is None else equal & plane
+        elif plane is not None:
+            equal = equal - plane
+        if not equal:
+            break
+    return found
+
+
+def _values(key: Keyed, rows: BitMap64) -> Iterator[tuple[int, BitMap64]]:
+    """Each code that some executions have, with these."""
+    return _split(key, rows, key.bits(), 0)
+
+
+def _split(key: Keyed, rows: BitMap64, bits: list[int], code: int) -> Iterator[tuple[int, BitMap64]]:
+    if not rows:
+        return
+    if not bits:
+        yield code, rows
+        return
+    plane = key.planes[bits[0]]
+    yield from _split(key, rows - plane, bits[1:], code)
+    yield from _split(key, rows & plane, bits[1:], code | 1 << bits[0])
+
+
+def _grouped(groups: list[BitMap64], rest: BitMap64, wanted: Wanted) -> list[int]:
+    """A page of groups in ascending order, ids in order within each; the rest comes last in both directions."""
+    ordered = groups[::-1] if wanted.descending else groups
+    found: list[int] = []
+    skip = wanted.offset
+    for rows in [*ordered, rest]:
+        if len(rows) > skip:
+            found += _cut(rows, skip, wanted.take - len(found), descending=wanted.descending)
+        skip = max(0, skip - len(rows))
+        if len(found) == wanted.take:
+            break
+    return found
+
+
+def _cut(rows: BitMap64, skip: int, take: int, *, descending: bool) -> list[int]:
+    """So many ids in order, after some."""
+    if not descending:
+        return list(rows[skip : skip + take])
+    end = len(rows) - skip
+    return list(rows[max(0, end - take) : end])[::-1]

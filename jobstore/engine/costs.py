@@ -1,0 +1,34 @@
+"""The cost model: what a page costs by each access path, in microseconds; the only tuning constants of the engine.
+
+Measured at one and ten million executions on a warm file; only their ratios matter. ``docs/engine.md`` lists them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """One step of each kind, in microseconds."""
+
+    passed: float = 0.01
+    """Pass an index entry that no filter looks at."""
+    filtered: float = 0.06
+    """Pass an entry of a covering index that a filter looks at."""
+    row: float = 0.7
+    """Look up a row, or pass one of the table."""
+    fetched: float = 0.2
+    """Fetch an entry of a covering index and sort it."""
+    opened: float = 6.0
+    """Open one more index range."""
+    algebra: float = 0.001
+    """Look at an execution in a pass over the bitmaps."""
+    built: float = 1.0
+    """Put an execution into the bitmaps of one kind, from its row."""
+    patience: float = 4.0
+    """A scan may read this many times the entries that an even spread of the matches would need."""
+
+
+COSTS = Costs()
+"""The model in use. A test replaces it to force an access path."""

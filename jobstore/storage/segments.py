@@ -1,0 +1,227 @@
+"""Segments of the bitmap index: what filters and orders look at, of 65,536 neighbouring ids each.
+
+A segment has one blob for each *kind* (status, hour of the start, duration, ...). The kind gives an execution a
+code, a number below 2**63, and the blob holds a bitmap of executions for each bit of the code: a bit-sliced index
+(O'Neil and Quass, "Improved Query Performance with Variant Indexes", 1997). Bit 63 stands for "has a code at all".
+
+For example, three executions with the ids 1, 2 and 3 and the durations 5 ms, none and 6 ms have the codes 0b101,
+none and 0b110 (with `_ZERO_MS` added), so the blob holds bit 0: {1}, bit 1: {3}, bit 2: {1, 3}, bit 63: {1, 3}.
+
+Segments are a cache: one may be missing, and the file drops it with the first change to one of its executions.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from array import array
+from dataclasses import dataclass
+from itertools import compress
+from typing import TYPE_CHECKING, Final
+
+from pyroaring import BitMap64
+
+from jobstore.language.instants import MIN_US
+from jobstore.storage.schema import HOUR_US, SEGMENT_BITS, SEGMENT_KINDS
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator
+
+Planes = dict[int, BitMap64]
+"""The executions whose code has a bit, by bit."""
+
+PRESENT: Final = 63
+"""The bit of every execution that has a code."""
+SLOTS: Final = 1 << SEGMENT_BITS
+FEWEST: Final = SLOTS // 16
+"""Where ids lie farther apart there would be too many segments: no smaller one is written."""
+_ZERO_MS: Final = 1 << 42
+"""Durations may be negative, codes may not."""
+_MINUTE_US: Final = 60_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What gives an execution its code: its place in the key of a blob, and SQL over the table ``execution``."""
+
+    number: int
+    code: str
+
+    def key(self, segment: int) -> int:
+        """The key of a segment's blob."""
+        return segment * SEGMENT_KINDS + self.number
+
+
+KINDS: Final = {
+    "status": Kind(0, "1 << status"),
+    "started_at": Kind(1, f"(effective_us - {MIN_US}) / {HOUR_US}"),
+    # By the minute: fewer bits than the instant itself, and few executions share one.
+    "created_at": Kind(2, f"(created_us - {MIN_US}) / {_MINUTE_US}"),
+    "completed_at": Kind(3, f"(completed_us - {MIN_US}) / {_MINUTE_US}"),
+    "duration_ms": Kind(4, f"duration_ms + {_ZERO_MS}"),
+    "worker_id": Kind(5, "worker_id"),
+    # The first three characters, in the order of their code points.
+    "trace_id": Kind(
+        6,
+        """CASE WHEN trace_id IS NOT NULL THEN coalesce(unicode(trace_id), 0) << 42
+        | coalesce(unicode(substr(trace_id, 2)), 0) << 21 | coalesce(unicode(substr(trace_id, 3)), 0) END""",
+    ),
+}
+
+
+def segment_of(execution_id: int) -> int:
+    """The segment of an execution."""
+    return execution_id >> SEGMENT_BITS
+
+
+def segments_of(connection: sqlite3.Connection) -> Iterator[int]:
+    """Every segment that has executions, in order; one look-up for each."""
+    last: int | None = 0
+    while True:
+        (last,) = connection.execute("SELECT min(id) FROM execution WHERE id > ?", (last,)).fetchone()
+        if last is None:
+            return
+        yield segment_of(last)
+        last |= SLOTS - 1
+
+
+def kept_segments(connection: sqlite3.Connection, kind: Kind) -> Iterator[int]:
+    """The segments that the file has planes of."""
+    for (key,) in connection.execute("SELECT key FROM segment"):
+        if key % SEGMENT_KINDS == kind.number:
+            yield key // SEGMENT_KINDS
+
+
+def read_planes(connection: sqlite3.Connection, kind: Kind, segment: int) -> Planes | None:
+    """The planes of a segment as the file has them; None where it has none.
+
+    Raises:
+        ValueError: the blob is damaged.
+    """
+    row = connection.execute("SELECT data FROM segment WHERE key = ?", (kind.key(segment),)).fetchone()
+    return None if row is None else _unpacked(row[0])
+
+
+def make_planes(connection: sqlite3.Connection, kind: Kind, segment: int) -> Planes:
+    """The planes of a segment, from its rows."""
+    first = segment << SEGMENT_BITS
+    rows = connection.execute(
+        f"SELECT id - ?, {kind.code} FROM execution NOT INDEXED WHERE id BETWEEN ? AND ?",
+        (first, first, first + SLOTS - 1),
+    )
+    return _planes(first, rows)
+
+
+def make_segment(connection: sqlite3.Connection, segment: int) -> list[tuple[int, bytes]]:
+    """The blobs of a segment with their keys, made from its rows; none for too few executions."""
+    first = segment << SEGMENT_BITS
+    codes = ", ".join(kind.code for kind in KINDS.values())
+    rows = connection.execute(
+        f"SELECT id - ?, {codes} FROM execution NOT INDEXED WHERE id BETWEEN ? AND ?",
+        (first, first, first + SLOTS - 1),
+    ).fetchall()
+    if len(rows) < FEWEST:
+        return []
+    return [
+        (kind.key(segment), _packed(_planes(first, ((row[0], row[kind.number + 1]) for row in rows))))
+        for kind in KINDS.values()
+    ]
+
+
+def due_segments(connection: sqlite3.Connection) -> Iterator[int]:
+    """The segments without blobs that no recorder adds to any longer: all but the newest."""
+    known = {key // SEGMENT_KINDS for (key,) in connection.execute("SELECT key FROM segment")}
+    (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM execution").fetchone()
+    for segment in segments_of(connection):
+        if segment not in known and segment < segment_of(last_id):
+            yield segment
+
+
+def save_segment(connection: sqlite3.Connection, blobs: Iterable[tuple[int, bytes]]) -> None:
+    """Writes the blobs of a segment, inside the transaction that is open."""
+    connection.executemany("INSERT OR REPLACE INTO segment (key, data) VALUES (?, ?)", blobs)
+
+
+def is_unchanged(connection: sqlite3.Connection, segment: int, seq: int) -> bool:
+    """Whether the change log says that no execution of a segment has changed since a point in it."""
+    oldest, changed = connection.execute(
+        "SELECT min(seq), total(seq > ? AND execution_id >> ? = ?) FROM change", (seq, SEGMENT_BITS, segment)
+    ).fetchone()
+    return not changed and (oldest is None or oldest <= seq + 1)
+
+
+def save_all_segments(connection: sqlite3.Connection) -> None:
+    """Writes every segment that is due, inside the transaction that is open."""
+    for segment in list(due_segments(connection)):
+        save_segment(connection, make_segment(connection, segment))
+
+
+def _planes(first: int, rows: Iterable[tuple[int, int | None]]) -> Planes:
+    """Planes from slots and codes.
+
+    All codes lie in one buffer of 64-bit numbers. One byte of each is a column of the buffer; one bit of that column,
+    written as the digits 0 and 1, is a binary number that Python reads at once.
+    """
+    codes = array("Q", bytes(8 * SLOTS))
+    for slot, code in rows:
+        if code is not None:
+            codes[slot] = code | 1 << PRESENT
+    buffer = codes.tobytes()
+    found = {}
+    for byte in range(8):
+        column = buffer[byte::8]
+        if column.count(0) < SLOTS:
+            for bit in range(8):
+                digits = column.translate(_DIGITS[bit])
+                count = digits.count(b"1")
+                if count:
+                    found[byte * 8 + bit] = _plane(first, digits, count)
+    return found
+
+
+def _plane(first: int, digits: bytes, count: int) -> BitMap64:
+    """The bitmap of the slots with the digit 1.
+
+    A dense one is put together as roaring's own portable format says (https://github.com/RoaringBitmap/RoaringFormatSpec):
+    ten times as fast as from a list of ids.
+    """
+    if count <= _SPARSE:
+        return BitMap64([first + slot for slot in compress(range(SLOTS), digits.translate(_FLAGS))])
+    high, low = first >> 32, first >> 16 & 0xFFFF
+    head = _HEAD.pack(1, high, _COOKIE, 1, low, count - 1, 16)
+    return BitMap64.deserialize(head + int(digits[::-1], 2).to_bytes(SLOTS // 8, "little"))
+
+
+_SPARSE: Final = 4096
+"""Roaring keeps up to so many in a list."""
+_COOKIE: Final = 12346
+_HEAD: Final = struct.Struct("<QIIIHHI")
+_DIGITS: Final = [bytes(48 + (value >> bit & 1) for value in range(256)) for bit in range(8)]
+_FLAGS: Final = bytes(value & 1 for value in range(256))
+_SUM: Final = struct.Struct("<I")
+_ENTRY: Final = struct.Struct("<BI")
+
+
+def _packed(planes: Planes) -> bytes:
+    """A checksum, then for each plane its bit, its length and roaring's portable bytes."""
+    parts = []
+    for bit, plane in planes.items():
+        plane.run_optimize()
+        data = plane.serialize()
+        parts += [_ENTRY.pack(bit, len(data)), data]
+    body = b"".join(parts)
+    return _SUM.pack(zlib.crc32(body)) + body
+
+
+def _unpacked(data: bytes) -> Planes:
+    # Roaring trusts what it reads, so a damaged blob must not reach it.
+    if len(data) < _SUM.size or zlib.crc32(memoryview(data)[_SUM.size :]) != _SUM.unpack_from(data)[0]:
+        raise ValueError("a segment of the bitmap index is damaged")
+    planes, at = {}, _SUM.size
+    while at < len(data):
+        bit, length = _ENTRY.unpack_from(data, at)
+        at += _ENTRY.size
+        planes[bit] = BitMap64.deserialize(data[at : at + length])
+        at += length
+    return planes
