@@ -64,8 +64,8 @@ KINDS: Final = {
     # The first three characters, in the order of their code points.
     "trace_id": Kind(
         6,
-        """CASE WHEN trace_id IS NOT NULL THEN coalesce(unicode(trace_id), 0) << 42
-        | coalesce(unicode(substr(trace_id, 2)), 0) << 21 | coalesce(unicode(substr(trace_id, 3)), 0) END""",
+        """CASE WHEN trace_id IS NOT NULL THEN (coalesce(unicode(trace_id), 0) << 42)
+        | (coalesce(unicode(substr(trace_id, 2)), 0) << 21) | coalesce(unicode(substr(trace_id, 3)), 0) END""",
     ),
 }
 
