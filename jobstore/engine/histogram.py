@@ -62,30 +62,15 @@ def _extreme(connection: sqlite3.Connection, selection: Selection, function: str
     """The effective start of the first (min) or last (max) execution of a selection."""
     if not selection.total:
         return None
-    if any(part.names is not None and len(part.names) > FEW_NAMES for part in selection.parts):
-        hour, _ = find_hour(connection, selection, 0 if function == "min" else selection.total - 1)
-        condition, values = selection.condition()
-        sql = f"""
-        SELECT {function}(effective_us) FROM execution INDEXED BY execution_started
-        WHERE effective_us >= ? AND effective_us < ? AND {condition}
-        """
-        bounds = (hour_begins_us(hour), hour_begins_us(hour + 1))
-        found: int = connection.execute(sql, (*bounds, *values)).fetchone()[0]
-        return found
-    ends = [us for part in selection.parts for us in _ends(connection, part, function)]
-    return (min if function == "min" else max)(ends)
-
-
-def _ends(connection: sqlite3.Connection, part: Part, function: str) -> Iterator[int]:
-    """The first or last effective start of each range of an index that makes up a part of few names, or of all."""
-    index = "execution_status_started WHERE" if part.names is None else "execution_name_started WHERE name_id = ? AND"
-    sql = f"SELECT {function}(effective_us) FROM execution INDEXED BY {index} status = ?"
-    keys: list[tuple[int, ...]] = [()] if part.names is None else [(name_id,) for name_id in part.names]
-    for key in keys:
-        for status in part.statuses:
-            (found,) = connection.execute(sql, (*key, status)).fetchone()
-            if found is not None:
-                yield found
+    hour, _ = find_hour(connection, selection, 0 if function == "min" else selection.total - 1)
+    condition, values = selection.condition()
+    sql = f"""
+    SELECT {function}(effective_us) FROM execution INDEXED BY execution_started
+    WHERE effective_us >= ? AND effective_us < ? AND {condition}
+    """
+    bounds = (hour_begins_us(hour), hour_begins_us(hour + 1))
+    found: int = connection.execute(sql, (*bounds, *values)).fetchone()[0]
+    return found
 
 
 def _buckets(

@@ -16,10 +16,10 @@ import orjson
 
 from jobstore.engine import costs
 from jobstore.engine.counters import Counters
-from jobstore.engine.selection import ALL_STATUSES, SUCCESS, Part, Selection, Wanted
+from jobstore.engine.selection import ALL_STATUSES, Part, Selection, Wanted
 from jobstore.engine.window import count_before, count_between, count_selected
 from jobstore.language.models import STATUS_OF_CODE
-from jobstore.storage.rows import KeyQuery
+from jobstore.storage.rows import SUCCESS, KeyQuery
 from jobstore.storage.schema import IS_NO_SUCCESS, SPAN_ALL
 
 if TYPE_CHECKING:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import FARTHEST_US
-from jobstore.language.models import STATUS_CODES, Status
-from jobstore.storage.schema import IS_NO_SUCCESS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from jobstore.engine.counters import Counters
 
 ALL_STATUSES = (0, 1, 2, 3, 4)
-SUCCESS = STATUS_CODES[Status.SUCCESS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +151,3 @@ class Wanted:
         if self.is_windowed:
             sql, values = f"{sql} AND effective_us BETWEEN ? AND ?", [*values, *self.window]
         return sql, values
-
-
-def status_source(status: int) -> str:
-    """The index to walk for the starts of a status, and its condition in SQL.
-
-    Most executions are a SUCCESS, so no index is kept for these: that of all starts is filtered.
-    """
-    if status == SUCCESS:
-        return f"execution_started WHERE status = {status}"
-    return f"execution_status_started WHERE {IS_NO_SUCCESS} AND status = {status}"

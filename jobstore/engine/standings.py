@@ -20,6 +20,7 @@ from jobstore.language.instants import MICROSECONDS
 from jobstore.language.models import STATUS_CODES
 from jobstore.language.states import ATTENTION, STATES, Facts, state_of
 from jobstore.storage.processes import OWNER_COLUMNS, Owner, is_gone
+from jobstore.storage.schema import IS_NO_SUCCESS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -223,7 +224,7 @@ _PROCESSES = f"SELECT process_id, {OWNER_COLUMNS} FROM process AS p"
 _RUNS_OF = f"""
 SELECT e.id, n.job_number, e.effective_us
 FROM execution AS e JOIN job_name AS n USING (name_id)
-WHERE e.status = {STATUS_CODES["RUNNING"]} AND e.{{column}} IN ({{marks}})
+WHERE e.{IS_NO_SUCCESS} AND e.status = {STATUS_CODES["RUNNING"]} AND e.{{column}} IN ({{marks}})
 """
 
 _JOBS = """

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from jobstore.engine import costs
 from jobstore.engine.counters import FARTHEST_US, HOURS_A_DAY, hour_begins_us, hour_of
 from jobstore.engine.orders import page_ids_sorted
-from jobstore.engine.selection import ALL_STATUSES, status_source
+from jobstore.engine.selection import ALL_STATUSES
 from jobstore.engine.window import count_before, day_totals, find_hour, hour_total
-from jobstore.storage.rows import KeyQuery
+from jobstore.storage.rows import KeyQuery, status_source
 from jobstore.storage.schema import HOUR_US
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import FEW_NAMES, HOURS_A_DAY, hour_begins_us, hour_of
-from jobstore.engine.selection import ALL_STATUSES, status_source
+from jobstore.engine.selection import ALL_STATUSES
+from jobstore.storage.rows import status_source
 from jobstore.storage.schema import HOUR_US
 
 if TYPE_CHECKING:

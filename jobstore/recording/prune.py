@@ -23,7 +23,8 @@ from jobstore.recording.archive import Archive
 from jobstore.recording.definitions import forget_names
 from jobstore.storage.connection import driver_errors, open_reader
 from jobstore.storage.reserve import give_up_reserve, keep_reserve
-from jobstore.storage.schema import DAY_US
+from jobstore.storage.rows import status_source
+from jobstore.storage.schema import DAY_US, IS_NO_SUCCESS
 from jobstore.storage.segments import due_segments, is_unchanged, make_segment, save_segment
 from jobstore.storage.writer import INCREMENTAL
 
@@ -151,12 +152,11 @@ class Chooser:
         """Those beyond the last one seen, in order: one index range for each status, read as far as it is needed."""
         return [
             connection.execute(
-                """
-                SELECT effective_us, id, name_id FROM execution
-                WHERE status = ? AND (effective_us, id) > (?, ?) AND effective_us < ?
-                ORDER BY effective_us, id
+                f"""
+                SELECT effective_us, id, name_id FROM execution INDEXED BY {status_source(status)}
+                AND (effective_us, id) > (?, ?) AND effective_us < ? ORDER BY effective_us, id
                 """,
-                (status, *self._seen, until_us),
+                (*self._seen, until_us),
             )
             for status, until_us in self._rules.until_us.items()
         ]
@@ -292,7 +292,9 @@ def forget_unused(writer: Writer) -> None:
             reader.execute("BEGIN")
             unused = _unused(reader, "parameter_set", "parameter_set_id"), _unused(reader, "worker", "worker_id")
             (newest,) = reader.execute("SELECT coalesce(max(id), 0) FROM execution").fetchone()
-            changing = [key for (key,) in reader.execute("SELECT id FROM execution WHERE status IN (2, 3)")]
+            changing = [
+                key for (key,) in reader.execute(f"SELECT id FROM execution WHERE {IS_NO_SUCCESS} AND status IN (2, 3)")
+            ]
         finally:
             reader.close()
     if any(unused):
@@ -560,10 +562,10 @@ def _nearest(connection: sqlite3.Connection, bound_us: int, *, later: bool = Fal
         for status in STATUS_CODES.values()
         for (effective_us,) in connection.execute(
             f"""
-            SELECT effective_us FROM execution
-            WHERE status = ? AND effective_us {compared} ? ORDER BY effective_us {order} LIMIT 1
+            SELECT effective_us FROM execution INDEXED BY {status_source(status)}
+            AND effective_us {compared} ? ORDER BY effective_us {order} LIMIT 1
             """,
-            (status, bound_us),
+            (bound_us,),
         )
     ]
     return (min if later else max)(found, default=None)

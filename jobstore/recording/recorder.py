@@ -430,7 +430,6 @@ class Recorder:
         try:
             self._write(lambda connection: transitions.begin(connection, name, entry), begun)
             run.execution_id = str(begun[0])
-            self._seal_if_due(begun[0])
             with captured_logs() if capture_logs else nullcontext() as logs:
                 stopwatch.start()
                 try:

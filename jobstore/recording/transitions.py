@@ -16,6 +16,7 @@ from jobstore.language.models import STATUS_CODES, STATUS_OF_CODE, Status
 from jobstore.language.search import fold
 from jobstore.recording.definitions import asked_name, no_job
 from jobstore.storage.processes import OWNER_COLUMNS, Owner, is_alive, is_gone, this_process
+from jobstore.storage.schema import IS_NO_SUCCESS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -222,14 +223,15 @@ _PROCESS = f"SELECT process_id FROM process WHERE {' AND '.join(f'{column} = ?' 
 def _forget_processes(connection: sqlite3.Connection, but: int) -> None:
     """Deletes processes without an open execution; where each run has its own, there would be as many as runs."""
     connection.execute(
-        """
+        f"""
         DELETE FROM process WHERE process_id <> ?
-            AND process_id NOT IN (SELECT started_by FROM execution WHERE status = ?)
+            AND process_id NOT IN (SELECT started_by FROM execution WHERE {IS_NO_SUCCESS} AND status = {RUNNING})
             AND process_id NOT IN (
-                SELECT enqueued_by FROM execution WHERE status = ? AND enqueued_by IS NOT NULL
+                SELECT enqueued_by FROM execution
+                WHERE {IS_NO_SUCCESS} AND status = {PENDING} AND enqueued_by IS NOT NULL
             )
         """,
-        (but, RUNNING, PENDING),
+        (but,),
     )
 
 
@@ -355,7 +357,7 @@ def _open_executions(connection: sqlite3.Connection) -> list[Open]:
         LEFT JOIN job AS j ON j.number = n.job_number
         LEFT JOIN worker AS w ON w.worker_id = e.worker_id
         LEFT JOIN process AS p ON p.process_id = iif(e.status = {PENDING}, e.enqueued_by, e.started_by)
-        WHERE e.status IN ({PENDING}, {RUNNING})
+        WHERE e.{IS_NO_SUCCESS} AND e.status IN ({PENDING}, {RUNNING})
         """
     ).fetchall()
     return [Open._make((*row[:5], None if row[5] is None else Owner(*row[5:]))) for row in rows]

@@ -6,11 +6,15 @@ from collections.abc import Sequence  # noqa: TC003 - a named tuple looks its ty
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from jobstore.language.models import STATUS_CODES, Status
+from jobstore.storage.schema import IS_NO_SUCCESS
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
 KEYS_PER_STATEMENT = 500
+SUCCESS = STATUS_CODES[Status.SUCCESS]
 
 
 ExecutionRow = tuple[
@@ -111,6 +115,16 @@ def fetch_job_number(connection: sqlite3.Connection, name: str, number: int | No
     if row is None and number is not None:
         row = connection.execute("SELECT number FROM job WHERE number = ?", (number,)).fetchone()
     return None if row is None else row[0]
+
+
+def status_source(status: int) -> str:
+    """The index to walk for the starts of a status, and its condition in SQL.
+
+    Most executions are a SUCCESS, so no index is kept for these: that of all starts is filtered.
+    """
+    if status == SUCCESS:
+        return f"execution_started WHERE status = {status}"
+    return f"execution_status_started WHERE {IS_NO_SUCCESS} AND status = {status}"
 
 
 def in_chunks(keys: Sequence[int]) -> Iterable[Sequence[int]]:

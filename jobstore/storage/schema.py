@@ -419,11 +419,41 @@ def apply_migrations(database: Database) -> None:
 
     steps = Migrations("jobstore")
 
-    @steps(name="1_first_format")
-    def _first_format(db: Database) -> None:
-        create_tables(db.conn)
-        finish_tables(db.conn, counted=False)
+    @steps(name="2_second_format")
+    def _second_format(db: Database) -> None:
+        if db["execution"].exists():
+            _upgrade_first_format(db.conn)
+        else:
+            create_tables(db.conn)
+            finish_tables(db.conn, counted=False)
 
     steps.apply(database)
     database.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     database.conn.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _upgrade_first_format(connection: sqlite3.Connection) -> None:
+    """Format 1 had other indexes and triggers, digests instead of segments, and bounds beside its counters."""
+    made = (
+        "SELECT type, name FROM sqlite_schema WHERE sql IS NOT NULL AND (type = 'trigger' OR (type = 'index' AND {}))"
+    )
+    ours = "(name LIKE 'execution\\_%' ESCAPE '\\' OR name LIKE 'job\\_%' ESCAPE '\\')"
+    for kind, name in connection.execute(made.format(ours)).fetchall():
+        connection.execute(f'DROP {kind} "{name}"')
+    for column in ("id_low", "id_high", "created_low", "created_high", "completed_low", "completed_high"):
+        connection.execute(f"ALTER TABLE period_tally DROP COLUMN {column}")
+    connection.execute("ALTER TABLE execution ADD COLUMN enqueued_by INTEGER")
+    connection.execute("ALTER TABLE process RENAME TO process_1")
+    connection.execute("DROP TABLE digest")
+    connection.execute("DELETE FROM setting WHERE key IN ('trace_prefix', 'trace_digits')")
+    for statement in statements(TABLES):
+        if "CREATE TABLE segment" in statement or "CREATE TABLE process" in statement:
+            connection.execute(statement)
+    connection.execute(
+        """
+        INSERT INTO process (process_id, host, boot_id, pid_namespace, pid, process_started)
+        SELECT process_id, host, boot_id, 0, pid, process_started FROM process_1
+        """
+    )
+    connection.execute("DROP TABLE process_1")
+    finish_tables(connection, counted=False)

@@ -23,7 +23,7 @@ from jobstore.language.parameters import GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS
 from jobstore.language.query import JobExecutionsQuery
 from jobstore.storage.connection import driver_errors, open_reader
 from jobstore.storage.documents import execution_document
-from jobstore.storage.rows import fetch_executions
+from jobstore.storage.rows import fetch_executions, status_source
 
 if TYPE_CHECKING:
     import sqlite3
@@ -168,14 +168,15 @@ def _ranges(selection: Selection) -> Iterator[tuple[int | None, int]]:
 
 def _of_range(connection: sqlite3.Connection, name_id: int | None, status: int, window: Key) -> Iterable[Key]:
     """One range of an index that is in the order of the export."""
-    name = "" if name_id is None else "name_id = ? AND "
+    source, values = status_source(status), tuple[int, ...](window)
+    if name_id is not None:
+        source, values = f"execution_name_started WHERE name_id = ? AND status = {status}", (name_id, *window)
     return connection.execute(
         f"""
-        SELECT effective_us, id FROM execution
-        WHERE {name}status = ? AND effective_us BETWEEN ? AND ?
+        SELECT effective_us, id FROM execution INDEXED BY {source} AND effective_us BETWEEN ? AND ?
         ORDER BY effective_us, id
         """,
-        (status, *window) if name_id is None else (name_id, status, *window),
+        values,
     )
 
 
