@@ -149,12 +149,14 @@ class Bitmaps:
         self._keys: OrderedDict[str, Keyed] = OrderedDict()
         self._names: OrderedDict[Counters, Named] = OrderedDict()
         self._selected: OrderedDict[object, BitMap64] = OrderedDict()
+        self._workers: dict[int, BitMap64] | None = None
         self.was_asked = False
         """Whether a page was wanted for which bitmaps would have been quicker, had they been there."""
 
     def changed(self, connection: sqlite3.Connection, execution_ids: Iterable[int]) -> None:
         """Takes in changes that others committed."""
         self._selected.clear()
+        self._workers = None
         if not self._keys and not self._names:
             return
         keys = list(self._keys.values())
@@ -237,9 +239,11 @@ class Bitmaps:
             return _cut(rows, wanted.offset, wanted.take, descending=wanted.descending)
         key = self._keys[order]
         if order == "worker_id":
-            by_id = dict(_values(key, rows & key.present))
-            named = connection.execute("SELECT worker_id FROM worker ORDER BY name")
-            return _grouped([by_id[worker] for (worker,) in named if worker in by_id], rows - key.present, wanted)
+            if self._workers is None:
+                self._workers = dict(_values(key, key.present))
+            workers = connection.execute("SELECT worker_id FROM worker ORDER BY name").fetchall()
+            groups = [self._workers[worker] for (worker,) in workers if worker in self._workers]
+            return _grouped(rows, groups, rows - key.present, wanted)
         having = rows & key.present
         first, last = min(wanted.offset, len(having)), min(wanted.end, len(having))
         if wanted.descending:
@@ -385,15 +389,16 @@ def _split(key: Keyed, rows: BitMap64, bits: list[int], code: int) -> Iterator[t
     yield from _split(key, rows & plane, bits[1:], code | 1 << bits[0])
 
 
-def _grouped(groups: list[BitMap64], rest: BitMap64, wanted: Wanted) -> list[int]:
+def _grouped(rows: BitMap64, groups: list[BitMap64], rest: BitMap64, wanted: Wanted) -> list[int]:
     """A page of groups in ascending order, ids in order within each; the rest comes last in both directions."""
     ordered = groups[::-1] if wanted.descending else groups
     found: list[int] = []
     skip = wanted.offset
-    for rows in [*ordered, rest]:
-        if len(rows) > skip:
-            found += _cut(rows, skip, wanted.take - len(found), descending=wanted.descending)
-        skip = max(0, skip - len(rows))
+    for group in [*ordered, rest]:
+        count = rows.intersection_cardinality(group)
+        if count > skip:
+            found += _cut(rows & group, skip, wanted.take - len(found), descending=wanted.descending)
+        skip = max(0, skip - count)
         if len(found) == wanted.take:
             break
     return found

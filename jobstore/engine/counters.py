@@ -40,6 +40,11 @@ def hour_begins_us(hour: int) -> int:
     return hour * HOUR_US + MIN_US
 
 
+def day_of(us: int) -> int:
+    """The day an instant lies in, counted from year 1."""
+    return (us - MIN_US) // DAY_US
+
+
 def day_begins_us(day: int) -> int:
     """The first instant of a day."""
     return day * DAY_US + MIN_US

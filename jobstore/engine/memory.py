@@ -9,20 +9,18 @@ that the rest of the query sees.
 from __future__ import annotations
 
 from collections import OrderedDict
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from jobstore.engine.bitmaps import Bitmaps
 from jobstore.engine.counters import Counters, counters_of_all
 from jobstore.engine.jobbook import JobBook
+from jobstore.engine.names import NameBook
 from jobstore.engine.standings import Standings
 from jobstore.language.errors import NotFound
 from jobstore.storage.rows import fetch_job_number
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
 
     from jobstore.engine.fires import Fires
     from jobstore.language.query import JobRef
@@ -35,47 +33,6 @@ TERMS_REMEMBERED = 128
 """Search terms and jobs whose counters are kept, least recently used first to go."""
 
 _Change = tuple[int, int | None, int | None, int | None, int | None, int | None, int | None]
-
-
-class NameBook:
-    """Every name an execution was recorded under, folded, with its counts by status."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.names: dict[int, tuple[int, str, str]] = {}
-        self.totals: dict[int, list[int]] = {}
-        self._grouped: dict[int, list[tuple[int | str, list[int]]]] = {}
-        self.add(connection.execute("SELECT name_id, job_number, name, folded FROM job_name"))
-        for name_id, status, runs in connection.execute("SELECT name_id, status, runs FROM name_tally"):
-            self.totals[name_id][status] = runs
-
-    def add(self, rows: Iterable[tuple[int, int, str, str]]) -> None:
-        """Takes in names; their counts begin at nothing."""
-        for name_id, job_number, name, folded in rows:
-            self.names[name_id] = (job_number, name, folded)
-            self.totals[name_id] = [0] * 5
-        self._grouped.clear()
-
-    def grouped(self, position: int) -> list[tuple[int | str, list[int]]]:
-        """All names by job number (position 0) or by name (1), in order; sorted once."""
-        if position not in self._grouped:
-            keyed = sorted((key[position], name_id) for name_id, key in self.names.items())
-            self._grouped[position] = [
-                (value, [name_id for _, name_id in members]) for value, members in groupby(keyed, key=itemgetter(0))
-            ]
-        return self._grouped[position]
-
-    def containing(self, needle: str) -> set[int]:
-        """The names with the needle in them: one comparison for each name there is."""
-        return {name_id for name_id, (_, _, folded) in self.names.items() if needle in folded}
-
-    def summed(self, names: Iterable[int]) -> list[int]:
-        """The counts of some names together."""
-        total = [0] * 5
-        totals = self.totals
-        for name_id in names:
-            for status, runs in enumerate(totals[name_id]):
-                total[status] += runs
-        return total
 
 
 class Memory:
@@ -145,7 +102,7 @@ class Memory:
             if self._all is not None:
                 self._all.apply(hour, status, runs)
             if self._names is not None:
-                self._names.totals[name_id][status] += runs
+                self._names.apply(name_id, status, runs)
             for counters in self._terms.values():
                 if counters.names is not None and name_id in counters.names:
                     counters.apply(hour, status, runs)

@@ -6,16 +6,14 @@ counts; a scan that relies on an even spread of the matches has a budget, and gi
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, replace
-from itertools import groupby
 from math import inf
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import orjson
 
 from jobstore.engine import costs
-from jobstore.engine.counters import Counters
 from jobstore.engine.selection import ALL_STATUSES, Part, Selection, Wanted
 from jobstore.engine.window import count_before, count_between, count_selected
 from jobstore.language.models import STATUS_OF_CODE
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
 
-    from jobstore.engine.memory import Memory, NameBook
+    from jobstore.engine.memory import Memory
     from jobstore.language.query import ExecutionsQuery
 
 _WORDS = [status.value for status in STATUS_OF_CODE]
@@ -69,10 +67,7 @@ def page_ids_by(connection: sqlite3.Connection, memory: Memory, order: str, want
     if order == "status":
         return _page_of_groups(connection, memory, _status_groups(connection, wanted), wanted)
     if order in {"job_id", "job_name"}:
-        if wanted.is_far:
-            turned = wanted.turned()
-            return _page_of_groups(connection, None, _name_groups(connection, memory, order, turned), turned)[::-1]
-        return _page_of_groups(connection, None, _name_groups(connection, memory, order, wanted), wanted)
+        return _page_by_name(connection, memory, order, wanted)
     key = _KEYS[order]
     if not key.is_nullable:
         return _nearer(connection, memory, order, wanted)
@@ -340,28 +335,16 @@ def _status_groups(connection: sqlite3.Connection, wanted: Wanted) -> Iterator[G
             yield count, selection
 
 
-def _name_groups(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> Iterator[Group]:
-    """The names, or the jobs, in order, each with its executions; counted one by one inside a window."""
+def _page_by_name(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> list[int]:
+    """The page in the order of names or jobs, whose counts say in which group it begins."""
+    if wanted.descending:
+        return _page_by_name(connection, memory, order, wanted.turned())[::-1]
     book = memory.book(connection)
-    chosen: set[int] | None = set()
-    for part in wanted.selection.parts:
-        chosen = None if chosen is None or part.names is None else chosen | part.names
-    for members in _names_in_order(book, order, chosen, descending=wanted.descending):
-        parts = []
-        for part in wanted.selection.parts:
-            names = {name_id for name_id in members if part.names is None or name_id in part.names}
-            parts.append(Part(Counters(names, book.summed(names)), part.statuses))
-        selection = Selection(tuple([part for part in parts if part.total]))
-        count = count_selected(connection, selection, wanted.after_us, wanted.before_us)
-        if count:
-            yield count, selection
+    groups = book.groups_of(connection, order, wanted)
 
+    def selections() -> Iterator[Group]:
+        for place in range(bisect_right(groups.ends, wanted.offset), len(groups.ends)):
+            yield groups.count(place), book.selection_of(groups.members[place], wanted.selection)
 
-def _names_in_order(book: NameBook, order: str, names: set[int] | None, *, descending: bool) -> Iterable[list[int]]:
-    """Names grouped by job number or by name, in order."""
-    position = 1 if order == "job_name" else 0
-    if names is None:
-        groups = book.grouped(position)
-        return (members for _, members in (reversed(groups) if descending else groups))
-    keyed = sorted([(book.names[name_id][position], name_id) for name_id in names], reverse=descending)
-    return ([name_id for _, name_id in members] for _, members in groupby(keyed, key=itemgetter(0)))
+    begun = groups.begin(bisect_right(groups.ends, wanted.offset))
+    return _page_of_groups(connection, None, selections(), replace(wanted, offset=wanted.offset - begun))

@@ -434,11 +434,13 @@ def apply_migrations(database: Database) -> None:
 
 def _upgrade_first_format(connection: sqlite3.Connection) -> None:
     """Format 1 had other indexes and triggers, digests instead of segments, and bounds beside its counters."""
-    made = (
-        "SELECT type, name FROM sqlite_schema WHERE sql IS NOT NULL AND (type = 'trigger' OR (type = 'index' AND {}))"
-    )
-    ours = "(name LIKE 'execution\\_%' ESCAPE '\\' OR name LIKE 'job\\_%' ESCAPE '\\')"
-    for kind, name in connection.execute(made.format(ours)).fetchall():
+    made = connection.execute(
+        """
+        SELECT type, name FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL
+        AND tbl_name IN ('execution', 'job', 'job_name', 'change')
+        """
+    ).fetchall()
+    for kind, name in made:
         connection.execute(f'DROP {kind} "{name}"')
     for column in ("id_low", "id_high", "created_low", "created_high", "completed_low", "completed_high"):
         connection.execute(f"ALTER TABLE period_tally DROP COLUMN {column}")

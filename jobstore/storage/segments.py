@@ -130,7 +130,7 @@ def make_segment(connection: sqlite3.Connection, segment: int) -> list[tuple[int
 
 
 def due_segments(connection: sqlite3.Connection) -> Iterator[int]:
-    """The segments without blobs that no recorder adds to any longer: all but the newest."""
+    """The segments without blobs, but for the newest: the next execution would make it untrue."""
     known = {key // SEGMENT_KINDS for (key,) in connection.execute("SELECT key FROM segment")}
     (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM execution").fetchone()
     for segment in segments_of(connection):
@@ -152,8 +152,8 @@ def is_unchanged(connection: sqlite3.Connection, segment: int, seq: int) -> bool
 
 
 def save_all_segments(connection: sqlite3.Connection) -> None:
-    """Writes every segment that is due, inside the transaction that is open."""
-    for segment in list(due_segments(connection)):
+    """Writes every segment, inside the transaction that is open."""
+    for segment in list(segments_of(connection)):
         save_segment(connection, make_segment(connection, segment))
 
 
