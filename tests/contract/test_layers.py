@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, str] = {
     "language": "",
     "storage": "language",
     "engine": "language storage",
-    "recording": "language storage engine",  # engine.sealing alone, until digests go
+    "recording": "language storage",
     "transfer": "language storage engine recording store",
     "store": "language storage engine queries",
     "queries": "language",
@@ -48,6 +48,7 @@ both; an interface knows the store and no other interface. The command line is w
 AT_HOME = {
     "croniter": "language",
     "sqlite_utils": "storage transfer",
+    "pyroaring": "storage engine",
     "pydantic": "language http mcp",
     "falcon": "http",
     "jinja2": "web",
