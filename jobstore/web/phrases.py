@@ -148,18 +148,15 @@ class Phrases:
         """The element of a time of day."""
         if text is None:
             return Markup("<span class=none>–</span>")
-        return Markup('<time datetime="{}" title="{}">{}</time>').format(
-            _iso(self.moment(text)), self.absolute(text), self.short(text)
-        )
+        moment = self.moment(text)
+        return _time(moment, self.absolute(moment), self.short(moment))
 
     def relative(self, text: str | None, form: str = "near") -> Markup:
         """The element of a distance from now, kept up by `page.js`: `near`, `age`, or `late` for one that passed."""
         if text is None:
             return Markup("<span class=none>–</span>")
         moment = self.moment(text)
-        return Markup('<time datetime="{}" title="{}" data-rel="{}">{}</time>').format(
-            _iso(moment), self.absolute(text), form, self.distance(moment, form)
-        )
+        return _time(moment, self.absolute(moment), self.distance(moment, form), f' data-rel="{form}"')
 
     def distance(self, moment: datetime, form: str) -> str:
         """How far a time is from now: ``3 min ago``, ``in 3 min``; as an age alone, ``3 min``."""
@@ -175,13 +172,15 @@ class Phrases:
         return visible(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def _iso(moment: datetime) -> str:
-    return f"{moment.astimezone(tz=None) if moment.tzinfo is None else moment:%Y-%m-%dT%H:%M:%S%z}"
+def _time(moment: datetime, title: str, words: str, more: str = "") -> Markup:
+    """Hundreds of these are on a page, and all of their text is our own: `Markup.format` would take half its time."""
+    iso = moment.isoformat(timespec="seconds")
+    return Markup(f'<time datetime="{iso}" title="{title}"{more}>{words}</time>')  # noqa: S704 - nothing from outside
 
 
 def marked(text: str | None) -> Markup:
     """Text of somebody else's: escaped, its hidden characters shown, its direction its own."""
-    return Markup("<bdi>{}</bdi>").format(escape(visible(text or "")))
+    return Markup(f"<bdi>{escape(visible(text or ''))}</bdi>")  # noqa: S704 - escaped
 
 
 def rounded(moment: datetime, step: timedelta) -> datetime:

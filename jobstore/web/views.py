@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 STATES: Final = ("lost", "late", "failing", "running", "waiting", "new", "ok", "disabled")
 """In the order of attention."""
 TROUBLE: Final = STATES[:3]
-PAGE_SIZE, LANES, LARGEST_PAGE = 50, 50, 1_000
+PAGE_SIZE, LANES, MOST_BARS = 50, 50, 800
 RANGES: Final = {"1h": 3_600, "6h": 21_600, "24h": 86_400, "7d": 604_800, "30d": 2_592_000}
 TIMELINE_RANGES: Final = ("1h", "6h", "24h", "7d")
 FAILED: Final = ("FAILURE", "TIMEOUT")
-_DENSE_LANE = 60
+_DENSE_LANE, _HOURLY = 60, timedelta(days=2)
 """Bars in a lane; with more, they would touch each other and say nothing."""
 _TREND_RUNS = 20
 _TREND_NOISE = 0.1
@@ -415,21 +415,31 @@ def timeline(look: Look) -> dict[str, Any]:
 def _runs_by_job(
     look: Look, states: Sequence[Mapping[str, Any]], begin: datetime, end: datetime
 ) -> dict[str, list[Any] | dict[str, Any]]:
-    """The runs of each lane, or its histogram where they are too many to tell apart."""
-    window = {"after": _text(begin), "before": _text(max(begin, end))}
-    page = look.store.list_job_executions(limit=LARGEST_PAGE, **window)
+    """The runs of each lane, or its histogram where they are too many to tell apart.
+
+    One page has them all, as a rule. Where they are more, the newest 20 that come with each state are often enough.
+    """
+    bounds = {"after": _text(begin), "before": _text(max(begin, end))}
+    is_whole = look.store.list_job_executions(limit=1, **bounds)["pagination"]["total"] <= MOST_BARS
     found: dict[str, Any] = {each["job_id"]: [] for each in states}
-    if not page["pagination"]["has_next"]:
-        # By number, which outlives a renaming, where the states tell it; else by name.
-        lanes = {key: found[each["job_id"]] for each in states for key in (each["name"], each["job_id"])}
-        for run in page["data"]:
-            lanes.get(run["job_id"], lanes.get(run["job_name"], [])).append(run)
+    for run in look.store.list_job_executions(limit=MOST_BARS, **bounds)["data"] if is_whole else ():
+        found.get(run["job_id"], []).append(run)
     for each in states:
-        if page["pagination"]["has_next"]:
-            found[each["job_id"]] = look.store.get_job_executions(each["name"], limit=_DENSE_LANE + 1, **window)["data"]
-        if len(found[each["job_id"]]) > _DENSE_LANE:
-            found[each["job_id"]] = look.store.execution_histogram(job_id=each["name"], timezone=_zone(look), **window)
+        runs = found[each["job_id"]] if is_whole else _recent_since(each["recent"], begin, end)
+        if runs is None or len(runs) > _DENSE_LANE:
+            runs = look.store.execution_histogram(
+                job_id=each["job_id"], timezone=_zone(look), bucket="1h" if end - begin < _HOURLY else "1d", **bounds
+            )
+        found[each["job_id"]] = runs
     return found
+
+
+def _recent_since(recent: Sequence[Mapping[str, Any]], begin: datetime, end: datetime) -> list[Any] | None:
+    """The runs of a window among the newest ones; ``None`` where it holds more than these."""
+    moments = [(datetime.fromisoformat(each["started_at"]), each) for each in recent if each["started_at"]]
+    if len(recent) >= charts.STRIP_MARKS and all(at >= begin for at, _ in moments):
+        return None
+    return [each for at, each in moments if begin <= at <= end]
 
 
 def _lane(look: Look, state: Mapping[str, Any], runs: Any, edges: tuple[float, float]) -> dict[str, Any]:
@@ -440,12 +450,12 @@ def _lane(look: Look, state: Mapping[str, Any], runs: Any, edges: tuple[float, f
         "buckets": [],
         "next": None,
     }
-    if isinstance(runs, list):
-        running = [state["last"]] if state["last"] and state["last"]["status"] == "RUNNING" else []
-        known = {run["id"] for run in runs}
-        lane["bars"] = [_bar(look, run, edges) for run in [*runs, *(r for r in running if r["id"] not in known)]]
-    else:
-        lane["buckets"] = _buckets(runs, edges)
+    shown = runs if isinstance(runs, list) else []
+    last = state["last"]
+    if last and last["status"] not in FINISHED and all(run["id"] != last["id"] for run in shown):
+        shown = [*shown, last]  # it began before the window, or waits, or is inside a bucket
+    lane["bars"] = [_bar(look, run, edges) for run in shown]
+    lane["buckets"] = [] if isinstance(runs, list) else _buckets(runs, edges)
     if state["next_run_at"] is not None:
         at = datetime.fromisoformat(state["next_run_at"]).timestamp()
         if at <= edges[1]:
@@ -454,11 +464,12 @@ def _lane(look: Look, state: Mapping[str, Any], runs: Any, edges: tuple[float, f
 
 
 def _bar(look: Look, run: Mapping[str, Any], edges: tuple[float, float]) -> dict[str, Any]:
-    start = datetime.fromisoformat(run["started_at"] or run["created_at"]).timestamp()
+    at = run["started_at"] or run["created_at"]
+    start = datetime.fromisoformat(at).timestamp()
     now = look.now.timestamp()
-    end = datetime.fromisoformat(run["completed_at"]).timestamp() if run["completed_at"] else now
+    end = now if run["duration_ms"] is None else start + run["duration_ms"] / 1000
     x, right = charts.across(start, *edges), charts.across(max(start, end), *edges)
-    return {"x": x, "w": max(0.25, round(right - x, 3)), "kind": charts.CLASSES[run["status"]], "run": run,
+    return {"x": x, "w": max(0.25, round(right - x, 3)), "kind": charts.CLASSES[run["status"]], "run": run, "at": at,
             "link": look.links.execution(run["id"])}  # fmt: skip
 
 
