@@ -176,6 +176,8 @@ class _Login(_Readable):
 
     def on_get(self, request: ApiRequest, response: falcon.Response, **_path: str) -> None:
         """Nobody needs this address by itself; who has it in the history of a browser is taken to the views."""
+        if request.env.get("QUERY_STRING"):
+            raise NotFound("There is no page at this address")  # whoever puts a token there finds it in no log
         _give(request, response, Reply(303, headers={"location": "./"}))
 
     def on_post(self, request: ApiRequest, response: falcon.Response) -> None:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 KEPT: Final = ("lang", "tz")
 """Given in an address, these go along to every address from there."""
+KNOWN: Final = frozenset({
+    *KEPT, "after", "before", "job", "job_category", "job_type", "order_asc", "order_by", "order_desc", "page", "range",
+    "search", "state", "status", "trace_id", "was",
+})  # fmt: skip
+"""What an address may say."""
 LAST_PAGE: Final = 10**15
 _PLACE = re.compile(r"(?:jobs/[^/?#\\]+|executions(?:/[0-9]+)?|timeline)?(?:\?[^#\\]*)?", re.ASCII)
 
@@ -93,16 +98,23 @@ class Links:
 
 
 def links(path: str, here: str, pairs: Iterable[tuple[str, str]]) -> Links:
-    """The links of a view that is asked for at `path` (decoded, from ``/``); empty values are none.
+    """The links of a view that is asked for at `path` (decoded, from ``/``); empty values are none, unknown names are left out.
 
     >>> links("/jobs/a b", "jobs/a%20b", []).to("timeline"), links("/", "", [("lang", "zh")]).to("timeline")
     ('../timeline', './timeline?lang=zh')
     """
     query: dict[str, tuple[str, ...]] = {}
     for name, value in pairs:
-        if value.strip():
+        if value.strip() and name in KNOWN:
             query[name] = (*query.get(name, ()), value)
     return Links("./" if path.count("/") <= 1 else "../", here, query)
+
+
+def check_names(pairs: Iterable[tuple[str, str]]) -> None:
+    """Refuse what no view knows, as the API does: it is a slip, or a token that must reach no log."""
+    unknown = next((name for name, _ in pairs if name not in KNOWN), None)
+    if unknown is not None:
+        raise InvalidParameter(f"Unknown parameter {shown(unknown)}; allowed: {', '.join(sorted(KNOWN))}")
 
 
 def safe_place(text: str | None) -> str:

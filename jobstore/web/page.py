@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jobstore.language.errors import InvalidParameter, JobStoreError, NotFound
 from jobstore.language.schedule import check_timezone
 from jobstore.web import charts, views
-from jobstore.web.links import Links, links, safe_place
+from jobstore.web.links import Links, check_names, links, safe_place
 from jobstore.web.phrases import LANGUAGES, Phrases, first_line, language, marked, visible
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ class Page:
         """
         if ask.path == "/settings":
             return _settings(ask)
+        check_names(ask.pairs)
         phrases, there = self._phrases(ask), links(ask.path, ask.here, ask.pairs)
         look = views.Look(store, there, phrases, ask.timezone)
         kind, _, rest = ask.path.removeprefix("/").partition("/")
@@ -147,7 +148,7 @@ class Page:
         A cookie with ``SameSite=Strict`` does not come along from there; loaded again from here, it does.
         """
         phrases, there = self._phrases(ask), links(ask.path, ask.here, ask.pairs)
-        place = there.one("next") or "" if ask.path == "/login" else there.place
+        place = dict(ask.pairs).get("next", "") if ask.path == "/login" else there.place
         context = {"title": phrases.say("Sign in"), "problem": problem, "place": place, "again": again}
         return self._render("login.html", ask, phrases, there, context, status=status)
 

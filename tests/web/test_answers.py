@@ -348,13 +348,19 @@ def test_a_browser_gets_a_page_and_a_program_the_json_error(site):
     [("/jobs/nothing", 404, "Job not found: nothing"), ("/executions/999999", 404, "Execution not found"),
      ("/executions?status=WRONG", 400, "status"), ("/?order_by=nothing", 400, "order_by"), ("/?page=0", 400, "page must be"),
      ("/executions?range=2y", 400, "range must be"), ("/executions?after=yesterday", 400, "after"),
-     ("/?search=%ff", 400, "UTF-8"), ("/timeline?range=all", 400, "range must be"), ("/jobs/%ff", 400, "UTF-8")],
+     ("/?serach=a", 400, "Unknown parameter"), ("/?search=%ff", 400, "UTF-8"), ("/timeline?range=all", 400, "range must be"), ("/jobs/%ff", 400, "UTF-8")],
 )  # fmt: skip
 def test_an_error_is_a_page_with_the_words_of_the_api(site, target, status, words):
     answer = site.get(target)
     assert answer.status == status
     assert words in answer.words
     assert [link for link in links(answer.text) if link in {"./", "../"}]
+
+
+def test_head_is_get_without_its_body(site):
+    for target in ("/", "/executions", links(site.get("/").text)[0][1:]):
+        head, whole = site.ask("HEAD", target), site.get(target)
+        assert (head.status, head.wire, head.headers.get("etag")) == (200, b"", whole.headers.get("etag"))
 
 
 def test_a_store_that_is_away_is_said_without_its_path(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -198,3 +199,23 @@ for asset in assets:
     assert get("/" + asset)
 """
     subprocess.run([sys.executable, "-I", "-c", program], check=True, timeout=120, cwd=tmp_path)
+
+
+def test_the_demo_serves_its_page_and_says_where(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobstore", "demo", "--serve"], cwd=tmp_path, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr
+        line = next(line for line in process.stderr if "http://" in line)
+        address = re.search(r"http://\S+", line)
+        assert address is not None
+        request = urllib.request.Request(address[0], headers={"Accept": "text/html"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert b"sync_balances" in answer.read()
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert "serve jobstore-demo.db --open" in out.splitlines()[-1]
+    assert process.returncode in {0, 130}
