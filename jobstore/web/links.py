@@ -98,7 +98,7 @@ class Links:
 
 
 def links(path: str, here: str, pairs: Iterable[tuple[str, str]]) -> Links:
-    """The links of a view that is asked for at `path` (decoded, from ``/``); empty values are none, unknown names are left out.
+    """The links of a view that is asked for at `path` (decoded, from ``/``), without what is empty or unknown.
 
     >>> links("/jobs/a b", "jobs/a%20b", []).to("timeline"), links("/", "", [("lang", "zh")]).to("timeline")
     ('../timeline', './timeline?lang=zh')
