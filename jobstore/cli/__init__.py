@@ -66,12 +66,13 @@ def _run_unrecorded(arguments: Sequence[str], error: Exception) -> None:
     with suppress(OSError):
         os.write(2, f"jobstore: this run is not recorded: {type(error).__name__}: {error}\n".encode())
     if command:
-        for each in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
-            signal.signal(each, signal.SIG_DFL)
-        _become(command)
+        become(command)
 
 
-def _become(command: list[str]) -> NoReturn:
+def become(command: list[str]) -> NoReturn:
+    """Be the command from now on: what is left where it cannot be run beside us."""
+    for each in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
+        signal.signal(each, signal.SIG_DFL)
     try:
         os.execvp(command[0], command)  # noqa: S606 - to run what one is given is the task
     except FileNotFoundError:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from jobstore.cli import become
 from jobstore.cli.app import SHELLS, print_completion
 from jobstore.cli.command import Command
 from jobstore.cli.options import STORE_VARIABLE, once
@@ -74,6 +75,7 @@ def _exec(
         timezone=timezone,
         keep_output=size_option(keep_output, "--keep-output"),
         on_failure=on_failure,
+        last_resort=lambda: become(list(command)),
     )
 
 

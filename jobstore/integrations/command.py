@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobstore.integrations.output import TAIL_BYTES, say
 from jobstore.integrations.processgroup import GRACE_SECONDS, NOT_EXECUTABLE, Group, signals_passed_on
-from jobstore.integrations.runrecord import RunRecord
+from jobstore.integrations.runrecord import LARGEST_OUTPUT_BYTES, RunRecord
 from jobstore.integrations.secrets import masked
 from jobstore.language.errors import InvalidParameter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-LARGEST_KEPT_BYTES: Final = 60 * 1024
-"""Of the output: a result holds 64 KiB of JSON."""
 HOOK_SECONDS: Final = 60.0
 
 _LONGEST_COMMAND = 4000
@@ -40,6 +38,7 @@ def run(
     category: str | None = None,
     job_type: str | None = None,
     timezone: str | None = None,
+    last_resort: Callable[[], object] | None = None,
     keep_output: int | None = None,
     on_failure: str | None = None,
     grace_seconds: float = GRACE_SECONDS,
@@ -67,6 +66,7 @@ def run(
             command then writes to `stdout` and `stderr` itself, with no pipe between.
         on_failure: a shell command to run after a run that failed or timed out, with ``JOBSTORE_JOB``,
             ``JOBSTORE_EXECUTION_ID``, ``JOBSTORE_STATUS`` and ``JOBSTORE_ERROR``; at most a minute.
+        last_resort: called, after a message, where no process can be created for the command.
         grace_seconds: between SIGTERM and SIGKILL.
         stdout: the file descriptor that gets the command's output.
         stderr: the one that gets its messages.
@@ -89,13 +89,17 @@ def run(
     }
     given: dict[str, Any] = {key: value for key, value in definition.items() if value is not None}
     given["parameters"] = {"command": _shown_command(command)}
-    kept = TAIL_BYTES if keep_output is None else min(keep_output, LARGEST_KEPT_BYTES)
+    kept = TAIL_BYTES if keep_output is None else min(keep_output, LARGEST_OUTPUT_BYTES)
     record = RunRecord(Path(path), job, given, timezone=timezone, keeps_always=bool(keep_output))
     group = Group(command, stdout=stdout, stderr=stderr, keep_bytes=kept)
     with signals_passed_on(group):
         record.begin()
         ended = group.start() or group.wait(timeout_seconds=timeout_seconds, grace_seconds=grace_seconds)
-        record.end(ended)
+        if not (ended.is_refused and last_resort):
+            record.end(ended)
+    if ended.is_refused and last_resort:
+        say(f"this run of {job} is recorded without its end: {ended.reason}")
+        last_resort()
     group.drain(patience_seconds=grace_seconds if ended.timed_out else None)
     if ended.exit_code >= NOT_EXECUTABLE and ended.seconds is None and ended.reason:
         say(ended.reason)

@@ -73,21 +73,41 @@ def _after_zoneinfo(text: str) -> str:
 
 
 def _all_names() -> list[str]:
-    """Every zone; places before ``Etc/GMT+9`` and the like, and those before names without a place."""
-    from zoneinfo import available_timezones  # reads folders, and is hardly ever needed
+    """Every zone: those first whose file is this machine's; places before ``Etc/GMT+9``, and ``Japan`` last."""
+    from zoneinfo import TZPATH, available_timezones  # reads folders, and is hardly ever needed
 
-    return sorted(available_timezones(), key=lambda name: ("/" not in name, name.startswith("Etc/"), name))
+    try:
+        copy = _LOCALTIME.read_bytes()
+    except OSError:
+        copy = b""
+
+    def is_copied(name: str) -> bool:
+        return any(_is_same(Path(folder, name), copy) for folder in TZPATH)
+
+    names = sorted(available_timezones(), key=lambda name: ("/" not in name, name.startswith("Etc/"), name))
+    return sorted(names, key=is_copied, reverse=True)
+
+
+def _is_same(file: Path, contents: bytes) -> bool:
+    try:
+        return file.stat().st_size == len(contents) and file.read_bytes() == contents
+    except OSError:
+        return False
 
 
 def _offsets(name: str, moments: list[int]) -> list[int] | None:
+    """What the zone's clock shows, by the package tzdata: the system's own file may be what was mounted over."""
     from datetime import UTC, datetime  # only a new store asks
+    from importlib.resources import files
     from zoneinfo import ZoneInfo
 
     from jobstore.language.errors import InvalidRecord
     from jobstore.language.schedule import check_timezone  # croniter is heavy
 
     try:
-        zone = ZoneInfo(check_timezone(name))
+        check_timezone(name)
+        with files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as file:
+            zone = ZoneInfo.from_file(file, name)
     except (InvalidRecord, OSError, ValueError):
         return None
     shifts = [datetime.fromtimestamp(moment, UTC).astimezone(zone).utcoffset() for moment in moments]

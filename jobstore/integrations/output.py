@@ -46,13 +46,17 @@ while chunk := os.read(0, 65536):
 
 def say(message: str) -> None:
     """Write a message of ours to stderr, or drop it: it must neither fail nor wait for a reader that is stuck."""
+    with suppress(Exception):
+        _write(message)
+
+
+def _write(message: str) -> None:
     escaped = "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in message)
     raw = f"jobstore: {escaped}\n".encode("utf-8", "backslashreplace")
-    with suppress(OSError, ValueError):
-        waiting = select.poll()
-        waiting.register(2, select.POLLOUT)
-        if waiting.poll(_MESSAGE_MILLISECONDS):
-            os.write(2, raw if len(raw) <= _MESSAGE_BYTES else raw[:_MESSAGE_BYTES] + b"\n")
+    waiting = select.poll()
+    waiting.register(2, select.POLLOUT)
+    if waiting.poll(_MESSAGE_MILLISECONDS):
+        os.write(2, raw if len(raw) <= _MESSAGE_BYTES else raw[:_MESSAGE_BYTES] + b"\n")
 
 
 def is_one_file(one: int, other: int) -> bool:
@@ -137,10 +141,15 @@ class Pump:
         """Wait until everything has been passed on, however slow the reader is."""
         self._thread.join(seconds)
 
-    def close(self) -> OSError | None:
-        """Let go of the pipe; what the command left running may go on writing to it. Returns why output was lost."""
+    @property
+    def lost(self) -> str | None:
+        """Why some output could not be written; none if all could."""
+        return None if self._lost is None else self._lost.strerror or str(self._lost)
+
+    def close(self) -> None:
+        """Let go of the pipe; what the command left running may go on writing to it."""
         if self._thread.is_alive():  # it is stuck with a reader, after a time-out
-            return None
+            return
         self.stop()
         if self._is_held:
             with suppress(OSError):
@@ -149,7 +158,6 @@ class Pump:
             if descriptor >= 0:
                 os.close(descriptor)
         self._source = self._told = -1
-        return self._lost
 
     def _run(self) -> None:
         is_over = False
@@ -160,7 +168,7 @@ class Pump:
                 # Closed at this end, too, the command gets its SIGPIPE as it would without us.
                 os.close(self._source)
                 self._source, is_over = -1, True
-            except Exception:  # noqa: BLE001 - a pump that stops would stop the command, once the pipe is full
+            except BaseException:  # noqa: BLE001 - a pump that stops would stop the command, once the pipe is full
                 time.sleep(_PAUSE_SECONDS)
 
     def _moved_last(self) -> bool:
@@ -187,7 +195,7 @@ class Pump:
         self._is_held = not waiting.poll(0)  # POLLHUP: nobody has the writing end any longer
 
     def _pass_on(self, chunk: bytes) -> None:
-        with suppress(Exception):
+        with suppress(BaseException):
             self._tail.add(chunk)
         view = memoryview(chunk)
         while view:

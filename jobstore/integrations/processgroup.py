@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jobstore.integrations.output import TAIL_BYTES, Pump, Tail, is_one_file, say
+from jobstore.integrations.output import TAIL_BYTES, Pump, Tail, is_one_file
 from jobstore.integrations.programs import NOT_EXECUTABLE, NOT_FOUND, why_not_started, without_interpreter
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ DRAIN_SECONDS: Final = 5.0
 """For what was written before the end to reach a slow reader, before the end is recorded."""
 
 _POLL_SECONDS = 0.02
+_PAUSES_SECONDS = 0.1, 0.5, None
+"""Between attempts to create a process, where the system has none left."""
 _COERCED = frozenset({"C.UTF-8", "C.utf8", "UTF-8"})
 _KEYBOARD = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP})
 _OURS = frozenset(
@@ -55,6 +57,8 @@ class Ended(NamedTuple):
         tail: the end of its output.
         seconds: how long it ran; none where it never did.
         timed_out: whether its time was up.
+        is_refused: whether the system would create no process for it.
+        lost: why some of its output could not be passed on.
     """
 
     exit_code: int
@@ -62,6 +66,8 @@ class Ended(NamedTuple):
     tail: Tail
     seconds: float | None = None
     timed_out: bool = False
+    is_refused: bool = False
+    lost: str | None = None
 
 
 class Group:
@@ -98,30 +104,16 @@ class Group:
         """Starts it; how it ended if it could not be started."""
         outputs = self._outputs()
         self._started = time.monotonic()
-        try:
-            self._process = self._spawn(self._command, outputs)
-        except OSError as error:
-            if error.errno != errno.ENOEXEC:
-                return self._not_started(error)
-            return self._start_as_script(outputs)
-        except ValueError as error:
+        error = self._spawn(self._command, outputs)
+        if isinstance(error, OSError) and error.errno == errno.ENOEXEC:
+            error = self._spawn(without_interpreter(self._command), outputs)
+        if error is not None:
             return self._not_started(error)
-        self._is_started()
-        return None
-
-    def _start_as_script(self, outputs: tuple[int, int]) -> Ended | None:
-        try:
-            self._process = self._spawn(without_interpreter(self._command), outputs)
-        except (OSError, ValueError) as error:
-            return self._not_started(error)
-        self._is_started()
-        return None
-
-    def _is_started(self) -> None:
         for pump in self._pumps:
             pump.close_inlet()
         while self._early:
-            self.send(self._early.popleft())
+            self.pass_on(self._early.popleft())
+        return None
 
     def _outputs(self) -> tuple[int, int]:
         """What the command writes to: pipes of ours, or the very descriptors where there can be none."""
@@ -133,26 +125,31 @@ class Group:
             # One pipe for both where both are one file: lines keep the order in which they were written.
             if not is_one_file(stdout, stderr):
                 self._pumps.append(Pump(stderr, self._tail))
-        except Exception:  # noqa: BLE001 - the command comes first; its output is not kept then
+        except BaseException:  # noqa: BLE001 - the command comes first; its output is not kept then
             self._let_go_of_pumps()
             return self._targets
         return self._pumps[0].inlet, self._pumps[-1].inlet
 
-    def _spawn(self, command: Sequence[str], outputs: tuple[int, int]) -> subprocess.Popen[bytes]:
-        """The command with every descriptor that we were given; ours close by themselves."""
-        return subprocess.Popen(  # noqa: S603 - to run what one is given is the task
-            command,
-            stdout=outputs[0],
-            stderr=outputs[1],
-            close_fds=False,
-            start_new_session=not self._is_at_terminal,
-            env=_environment(),
-        )
+    def _spawn(self, command: Sequence[str], outputs: tuple[int, int]) -> BaseException | None:
+        """Start the command with every descriptor that we were given; ours close by themselves. Returns what failed."""
+        for pause in _PAUSES_SECONDS:
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - to run what one is given is the task
+                    command, stdout=outputs[0], stderr=outputs[1], close_fds=False,
+                    start_new_session=not self._is_at_terminal, env=_environment(),
+                )  # fmt: skip
+            except BaseException as error:  # noqa: BLE001 - the command comes first
+                if not _is_refusal(error) or pause is None:
+                    return error
+                time.sleep(pause)
+            else:
+                break
+        return None
 
-    def _not_started(self, error: Exception) -> Ended:
+    def _not_started(self, error: BaseException) -> Ended:
         self._let_go_of_pumps()
         code, reason = why_not_started(self._command, error)
-        return Ended(code, reason, self._tail)
+        return Ended(code, reason, self._tail, is_refused=_is_refusal(error))
 
     def _let_go_of_pumps(self) -> None:
         for pump in self._pumps:
@@ -164,8 +161,7 @@ class Group:
     def send(self, signum: int) -> bool:
         """Sends a signal to the command and all it started; False when nothing of it is left."""
         if self._process is None:
-            self._early.append(signum)
-            return True
+            return False
         try:
             if self._is_at_terminal:
                 self._process.send_signal(signum)
@@ -179,14 +175,16 @@ class Group:
 
     def pass_on(self, signum: int) -> None:
         """What is to be done with a signal that came to this process."""
-        if self._is_over or (self._is_at_terminal and signum in _KEYBOARD - {signal.SIGTSTP}):
+        if self._process is None:  # it is being started
+            self._early.append(signum)
+        elif self._is_over or (self._is_at_terminal and signum in _KEYBOARD - {signal.SIGTSTP}):
             return  # the keyboard has sent it to the command, too
-        if signum != signal.SIGTSTP:
+        elif signum != signal.SIGTSTP:
             self.send(signum)
-            return
-        if not self._is_at_terminal:
-            self.send(signal.SIGSTOP)  # SIGTSTP has no effect on a session without a terminal
-        os.kill(os.getpid(), signal.SIGSTOP)
+        else:
+            if not self._is_at_terminal:
+                self.send(signal.SIGSTOP)  # SIGTSTP has no effect on a session without a terminal
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     def wait(self, *, timeout_seconds: float | None = None, grace_seconds: float = GRACE_SECONDS) -> Ended:
         """Waits until the command has ended; when its time is up, ends the whole group."""
@@ -206,15 +204,14 @@ class Group:
         return self._ended(code, f"Exit code {code}" if code else None)
 
     def _ended(self, exit_code: int, reason: str | None, *, timed_out: bool = False) -> Ended:
-        return Ended(exit_code, reason, self._tail, self._seconds, timed_out)
+        lost = next((pump.lost for pump in self._pumps if pump.lost), None)
+        return Ended(exit_code, reason, self._tail, self._seconds, timed_out, lost=lost)
 
     def drain(self, *, patience_seconds: float | None = None) -> None:
         """Waits until all output has gone on, however slow its reader is, or for the time that is given."""
         for pump in self._pumps:
             pump.join(patience_seconds)
-            lost = pump.close()
-            if lost is not None:
-                say(f"output of the command could not be written: {lost.strerror or lost}")
+            pump.close()
 
     def _stop_pumps(self) -> None:
         self._seconds = time.monotonic() - self._started
@@ -262,6 +259,11 @@ def signals_passed_on(group: Group) -> Iterator[None]:
     finally:
         for each, handler in taken.items():
             signal.signal(each, handler)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether we could create no process; what a process then met on the way to the command has a file's name."""
+    return not isinstance(error, ValueError) and getattr(error, "filename", None) is None
 
 
 def _is_at_terminal() -> bool:

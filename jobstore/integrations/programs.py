@@ -28,13 +28,15 @@ def without_interpreter(command: Sequence[str]) -> list[str]:
     return [_SHELL, _found(command[0]) or command[0], *command[1:]]
 
 
-def why_not_started(command: Sequence[str], error: Exception) -> tuple[int, str]:
+def why_not_started(command: Sequence[str], error: BaseException) -> tuple[int, str]:
     """The exit code that a shell would give, and the reason.
 
     >>> why_not_started(["cd", "/srv"], FileNotFoundError(2, "No such file or directory"))
     (127, "cd: command not found; it is a word of the shell: write -- sh -c 'cd ...'")
     """
     program = command[0]
+    if not program:
+        return NOT_FOUND, "the command is an empty word"
     if not isinstance(error, FileNotFoundError):
         return NOT_EXECUTABLE, f"{program}: {getattr(error, 'strerror', None) or error}{_is_folder(program, error)}"
     found = _found(program)
@@ -49,7 +51,7 @@ def _found(program: str) -> str | None:
     return program if "/" in program else which(program)
 
 
-def _is_folder(program: str, error: Exception) -> str:
+def _is_folder(program: str, error: BaseException) -> str:
     is_folder = getattr(error, "errno", None) == errno.EACCES and os.path.isdir(program)  # noqa: PTH112 - see above
     return " (it is a folder)" if is_folder else ""
 
@@ -73,8 +75,6 @@ def _missing_interpreter(path: str) -> str:
 
 def _hint(command: Sequence[str]) -> str:
     program = command[0]
-    if not program:
-        return " (the command is an empty word)"
     if program in _SHELL_WORDS:
         return f"; it is a word of the shell: write -- sh -c '{program} ...'"
     if _SHELL_SIGNS & set(program):

@@ -13,6 +13,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from jobstore.integrations.names import job_name
 from jobstore.integrations.output import say
 from jobstore.language.errors import Conflict, InvalidRecord, InvalidSchedule, StoreBusy
@@ -32,6 +34,9 @@ TRIES: Final = 3
 """Of a step that fails otherwise than by a busy store."""
 DEFAULTS: Final = {"job_type": "command", "job_category": "scheduled"}
 """Of a new job."""
+
+LARGEST_OUTPUT_BYTES: Final = 60 * 1024
+"""Of the output: a result holds 64 KiB of JSON."""
 
 _CALL_SECONDS = 5.0
 _PAUSE_SECONDS = 0.05
@@ -54,7 +59,7 @@ class RunRecord:
         self._name = job_name(job)
         self._timezone, self._keeps_always = timezone, keeps_always
         self._started_at = self._ended_at = datetime.now(UTC)
-        self._is_running = False
+        self._is_running, self._has_thread = False, True
         self._recorder: Recorder | None = None
         self._execution_id: str | None = None
         self._ended: Ended | None = None
@@ -67,7 +72,8 @@ class RunRecord:
         thread = threading.Thread(target=self._work, name="jobstore-record", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # no thread can be had: both steps are taken at the end
+        except BaseException:  # noqa: BLE001 - no thread can be had: both steps are taken at the end
+            self._has_thread = False
             self._start_is_tried.set()
         if not self._start_is_tried.wait(PATIENCE_BEFORE_SECONDS):
             self._started_at = datetime.now(UTC)
@@ -78,7 +84,7 @@ class RunRecord:
         self._ended, self._ended_at = ended, datetime.now(UTC)
         self._deadline = time.monotonic() + PATIENCE_AFTER_SECONDS
         self._is_ended.set()
-        if not any(thread.name == "jobstore-record" for thread in threading.enumerate()):
+        if not self._has_thread:
             self._work()
         self._is_over.wait(PATIENCE_AFTER_SECONDS)
         if self._problem is not None:
@@ -201,8 +207,14 @@ def _error(ended: Ended) -> str | None:
 
 
 def _result(ended: Ended, keeps_always: bool) -> dict[str, Any]:
-    output = ended.tail.text() if keeps_always or ended.reason is None else ""
-    return {"exit_code": ended.exit_code, **({"output": output} if output else {})}
+    result: dict[str, Any] = {"exit_code": ended.exit_code, **({"output_lost": ended.lost} if ended.lost else {})}
+    limit = LARGEST_OUTPUT_BYTES if keeps_always or ended.reason is None else 0
+    while limit:
+        text = ended.tail.text(limit)
+        if len(orjson.dumps(text)) <= LARGEST_OUTPUT_BYTES:
+            return {**result, "output": text} if text else result
+        limit //= 2  # a control character takes six bytes in JSON
+    return result
 
 
 def _readable(text: str) -> str:

@@ -1,0 +1,586 @@
+"""``exec`` beside a bare shell: the command is untouched, whatever its descriptors, its signals and our calls meet."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import jobstore
+from jobstore.integrations import command as execute
+from jobstore.integrations import output, runrecord
+from tests.integrations.test_execute import executions, is_alive, the_execution
+from tests.integrations.waiting import DEADLINE_SECONDS, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+EXEC = [sys.executable, "-m", "jobstore", "exec"]
+FULL = Path("/dev/full")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "jobs.db"
+
+
+def words(path: Path, script: str, *options: str) -> list[str]:
+    return [*EXEC, str(path), "job", *options, "--", "sh", "-c", script]
+
+
+def shell(
+    path: Path, script: str, *options: str, around: str = '"$@"', **more: Any
+) -> subprocess.CompletedProcess[Any]:
+    """Runs `script` by exec inside of a line of shell, `around`, that redirects as a person would."""
+    line = ["sh", "-c", around, "sh", *words(path, script, *options)]
+    return subprocess.run(line, timeout=DEADLINE_SECONDS * 2, check=False, cwd=path.parent, **more)
+
+
+@contextmanager
+def started(path: Path, script: str, *options: str, **more: Any) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(words(path, script, *options), stdout=subprocess.PIPE, cwd=path.parent, **more)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def line_of(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+# --- descriptors and output ----------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("where", [">/dev/full", "2>/dev/full", ">/dev/full 2>&1", ">/dev/full 2>/dev/full"])
+def test_output_that_cannot_be_written_is_lost_and_nothing_else(path, where):
+    script = "echo 1; sleep .1; echo 2 >&2; sleep .1; echo 3; touch done; exit 7"
+    assert shell(path, script, around=f'"$@" {where}').returncode == 7
+    assert (path.parent / "done").exists()
+    assert "3" in the_execution(path)["error"]
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
+def test_a_message_of_ours_that_cannot_be_written_changes_no_exit_code(path):
+    nowhere = path.parent / "jobs.db"
+    nowhere.mkdir()
+    for where in ("2>/dev/full", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
+        assert shell(nowhere, "exit 7", around=f'"$@" {where}').returncode == 7
+
+
+@pytest.mark.parametrize("where", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_no_file_of_ours_becomes_a_standard_stream(path, where):
+    done = shell(path, "echo SECRET; echo SECRET >&2; exit 3", around=f'"$@" {where}', capture_output=True)
+    assert done.returncode == 3
+    assert b"Traceback" not in done.stderr
+    lock = path.with_name("jobs.db.lock")
+    assert b"SECRET" not in (lock.read_bytes() if lock.exists() else b"")
+    assert "SECRET" in the_execution(path)["error"]
+    assert jobstore.check(path) == []
+
+
+def test_a_closed_standard_input_stays_closed_for_the_command(path):
+    shell(path, "if [ -e /proc/self/fd/0 ]; then echo open; else echo closed; fi", around='"$@" <&-')
+    assert the_execution(path)["result"]["output"] == "closed\n"
+
+
+@pytest.mark.parametrize("where", ["2>&-", ">&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("name", ["check", "backup", "prune", "export", "dump", "jobs", "executions", "timezone"])
+def test_the_other_commands_do_not_mind_closed_streams_either(path, name, where):
+    shell(path, "echo 1")
+    more = {"backup": ["copy.db"], "prune": ["--keep-last", "5"], "export": ["-o", "out.jsonl"]}.get(name, [])
+    line = ["sh", "-c", f'"$@" {where}', "sh", sys.executable, "-m", "jobstore", name, str(path), *more]
+    done = subprocess.run(line, timeout=DEADLINE_SECONDS, check=False, cwd=path.parent, capture_output=True)
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+    assert jobstore.check(path) == []
+    assert len(executions(path)) == 1
+
+
+def test_a_load_from_a_closed_stream_is_refused_in_one_line(path):
+    line = ["sh", "-c", '"$@" <&-', "sh", sys.executable, "-m", "jobstore", "load", str(path), "-"]
+    done = subprocess.run(line, timeout=DEADLINE_SECONDS, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert not path.exists()
+
+
+def test_every_other_descriptor_reaches_the_command(path):
+    around = 'exec 5>five; exec 9>nine; "$@"'
+    assert shell(path, "echo A >&5; echo B >&9", around=around).returncode == 0
+    assert ((path.parent / "five").read_text(), (path.parent / "nine").read_text()) == ("A\n", "B\n")
+
+
+def test_no_descriptor_of_ours_reaches_the_command(path):
+    seen = subprocess.run(["sh", "-c", "ls /proc/self/fd"], capture_output=True, text=True, check=True).stdout
+    assert shell(path, "ls /proc/self/fd", capture_output=True, text=True).stdout == seen
+
+
+def test_lines_keep_their_order_where_both_streams_are_one(path):
+    script = "for i in 1 2 3 4 5 6 7 8; do echo $i; echo e$i >&2; done"
+    wanted = "".join(f"{number}\ne{number}\n" for number in range(1, 9))
+    assert shell(path, script, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout == wanted
+    assert shell(path, script, around='"$@" >both 2>&1').returncode == 0
+    assert (path.parent / "both").read_text() == wanted
+    assert all(each["result"]["output"] == wanted for each in executions(path))
+
+
+def test_output_waits_for_a_descriptor_that_does_not_block(path):
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    process = subprocess.Popen(words(path, "seq 1 60000"), stdout=writing)
+    os.close(writing)
+    time.sleep(0.5)  # the pipe is full by then
+    with os.fdopen(reading, "rb") as stream:
+        assert stream.read().split() == [b"%d" % number for number in range(1, 60_001)]
+    assert process.wait(DEADLINE_SECONDS) == 0
+
+
+def test_what_the_command_leaves_running_keeps_its_output_and_holds_nothing_up(path):
+    go = path.parent / "go"
+    late = f"(while [ ! -e {go} ]; do sleep .05; done; echo late; echo late2; touch alive) & echo now; exit 5"
+    began = time.monotonic()
+    with (path.parent / "out").open("wb") as out:
+        process = subprocess.Popen(words(path, late), stdout=out, stderr=out, cwd=path.parent)
+    assert process.wait(DEADLINE_SECONDS) == 5
+    assert time.monotonic() - began < DEADLINE_SECONDS
+    assert the_execution(path)["result"] == {"exit_code": 5}
+    go.touch()
+    until((path.parent / "alive").exists)
+    until(lambda: (path.parent / "out").read_text() == "now\nlate\nlate2\n")
+
+
+def test_what_the_command_leaves_writing_for_ever_holds_nothing_up(path):
+    with Path("/dev/null").open("wb") as nowhere:
+        process = subprocess.Popen(words(path, "yes & echo $! >pid; exit 4"), stdout=nowhere, cwd=path.parent)
+        try:
+            assert process.wait(DEADLINE_SECONDS) == 4
+            assert is_alive(int((path.parent / "pid").read_text()))
+        finally:
+            os.kill(int((path.parent / "pid").read_text()), signal.SIGKILL)
+
+
+def test_with_keep_output_0_the_command_writes_to_the_very_descriptors(path):
+    script = "readlink /proc/self/fd/1; readlink /proc/self/fd/2"
+    done = shell(path, script, "--keep-output", "0", around='"$@" >one 2>two')
+    assert done.returncode == 0
+    assert (path.parent / "one").read_text() == f"{path.parent}/one\n{path.parent}/two\n"
+    assert the_execution(path)["result"] == {"exit_code": 0}
+
+
+@pytest.mark.parametrize("code", [0, 6])
+def test_keep_output_keeps_the_end_on_success_and_failure(path, code):
+    assert (
+        shell(path, f"seq 1 20000; exit {code}", "--keep-output", "20k", stdout=subprocess.DEVNULL).returncode == code
+    )
+    kept = the_execution(path)["result"]["output"]
+    assert kept.startswith("…\n")
+    assert kept.endswith("\n20000\n")
+    assert 20_000 < len(kept) <= 20 * 1024 + 2
+
+
+def test_output_of_control_characters_fits_whatever_is_asked_for(path):
+    script = r"head -c 200000 /dev/zero | tr '\0' '\001'; head -c 100000 /dev/zero"
+    assert shell(path, script, "--keep-output", "1M", stdout=subprocess.DEVNULL).returncode == 0
+    assert the_execution(path)["status"] == "SUCCESS"
+    assert the_execution(path)["result"]["output"]
+
+
+def test_at_a_terminal_the_command_may_read_and_the_keyboard_reaches_it_once(path):
+    leader, follower = pty.openpty()
+    script = "trap 'n=$((n+1))' INT; read x </dev/tty; echo got $x; sleep 30; sleep .3; echo interrupts $n; exit 9"
+    code = "import fcntl,os,sys,termios\nos.setsid()\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\nos.execv(sys.argv[1], sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words(path, script)], stdin=follower, stdout=follower, stderr=follower
+    )
+    os.close(follower)
+    seen = b""
+
+    def read_until(wanted: bytes) -> None:
+        nonlocal seen
+        while wanted not in seen:
+            seen += os.read(leader, 1000)
+
+    try:
+        os.write(leader, b"hello\n")
+        read_until(b"got hello")
+        os.write(leader, b"\x03")
+        read_until(b"interrupts 1\r\n")
+        assert process.wait(DEADLINE_SECONDS) == 9
+    finally:
+        process.kill()
+        process.wait()
+        os.close(leader)
+
+
+# --- signals -------------------------------------------------------------------------------------
+
+ENDING = [
+    "HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "VTALRM", "PROF", "XCPU", "IO", "PWR", "ABRT", "TRAP", "SYS",
+    "STKFLT", "RTMIN", "RTMAX",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [each for each in ENDING if hasattr(signal, f"SIG{each}")])
+def test_each_signal_that_would_end_exec_reaches_the_command(path, name):
+    signum = getattr(signal, f"SIG{name}")
+    program = (
+        "import signal,sys,time\n"
+        f"signal.signal({int(signum)}, lambda *_: (print('got it', flush=True), sys.exit(9)))\n"
+        "print('ready', flush=True)\nwhile True: time.sleep(.05)"
+    )
+    line = [*EXEC, str(path), "job", "--", sys.executable, "-c", program]
+    process = subprocess.Popen(
+        line,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL),  # noqa: PLW1509
+    )
+    try:
+        assert line_of(process) == b"ready\n"
+        process.send_signal(signum)
+        assert line_of(process) == b"got it\n"
+        assert process.wait(DEADLINE_SECONDS) == 9
+    finally:
+        process.kill()
+        process.communicate()
+    assert the_execution(path)["result"] == {"exit_code": 9}
+
+
+def test_a_signal_that_the_command_does_not_take_ends_it_and_is_recorded(path):
+    with started(path, "echo $$; exec sleep 100") as process:
+        line_of(process)
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(DEADLINE_SECONDS) == 128 + signal.SIGUSR1
+    assert the_execution(path)["error"] == f"Killed by SIGUSR1\n{the_execution(path)['error'].splitlines()[1]}"
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0]
+
+
+def test_a_stop_stops_both_and_going_on_lets_both_go_on(path):
+    with started(path, "echo $$; while [ ! -e go ]; do sleep .05; done; exit 3") as process:
+        pid = int(line_of(process))
+        process.send_signal(signal.SIGTSTP)
+        until(lambda: state_of(pid) == "T" and state_of(process.pid) == "T")
+        process.send_signal(signal.SIGCONT)
+        until(lambda: state_of(pid) != "T" and state_of(process.pid) != "T")
+        (path.parent / "go").touch()
+        assert process.wait(DEADLINE_SECONDS) == 3
+
+
+def test_a_command_that_is_stopped_ends_when_its_time_is_up(path):
+    with started(path, "kill -STOP $$; exit 1", "--timeout", "1") as process:
+        assert process.wait(DEADLINE_SECONDS) == 124
+    assert the_execution(path)["status"] == "TIMEOUT"
+
+
+def test_the_command_has_default_signals_and_the_environment_it_was_given(path):
+    environment = {"PATH": os.environ["PATH"], "HOME": "/", "ODD": "\udcff=x\n"}
+    alone = subprocess.run(["env", "-0"], env=environment, capture_output=True, check=True).stdout
+    done = subprocess.run([*EXEC, str(path), "j", "--", "env", "-0"], env=environment, capture_output=True, check=True)
+    assert sorted(done.stdout.split(b"\0")) == sorted(alone.split(b"\0"))
+    dead = subprocess.run(words(path, "kill -PIPE $$"), check=False)
+    assert dead.returncode == 128 + signal.SIGPIPE
+
+
+# --- what is to be run ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first_line", "code", "said"),
+    [
+        ("touch ran; exit 6", 6, ""),
+        ("", 0, ""),
+        ("#!/no/such/program", 127, "its interpreter /no/such/program is missing"),
+        ("#!/bin/sh\r", 127, "its first line, #!/bin/sh, ends in CR LF"),
+        ("#! /usr/bin/env -S no-such-program\r", 127, "CR LF"),
+    ],
+)
+def test_a_script_runs_as_the_system_runs_it_or_the_message_names_the_cause(path, first_line, code, said):
+    script = path.parent / "s"
+    script.write_bytes(f"{first_line}\n".encode())
+    script.chmod(0o755)
+    done = subprocess.run(
+        [*EXEC, path, "job", "--", "./s"], cwd=path.parent, capture_output=True, text=True, check=False
+    )
+    if said == "CR LF":
+        assert done.returncode
+        return
+    assert done.returncode == code
+    assert said in done.stderr
+    assert said in (the_execution(path)["error"] or "")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["cd", "/srv"], "write -- sh -c 'cd ...'"),
+        (["A=b", "cmd"], "write -- sh -c '...'"),
+        (["cd /srv && ls"], "write -- sh -c '...'"),
+        (["export", "A=b"], "write -- sh -c 'export ...'"),
+        (["no-such-command-anywhere"], "no-such-command-anywhere: command not found\n"),
+        (["/no/such"], "/no/such: command not found\n"),
+        ([""], "empty word"),
+    ],
+)
+def test_what_only_a_shell_understands_is_told_how_to_write_it(path, command, said):
+    done = subprocess.run([*EXEC, path, "job", "--", *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 127
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("job", "name"),
+    [
+        ("reports/nightly", "reports%2Fnightly"),
+        ("42", "%342"),
+        ("", "%"),
+        (" x ", "%20x%20"),
+        ("a\nb", "a%0Ab"),
+        ("..", "%2E."),
+    ],
+)
+def test_a_name_that_no_job_may_have_is_written_as_the_mirrors_write_it(path, job, name):
+    line = [*EXEC, str(path), job, "--", "sh", "-c", "exit 7"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (7, "")
+    assert the_execution(path)["job_name"] == name
+    if "/" in job:
+        for command in ("job", "executions", "stats"):
+            found = subprocess.run(
+                [sys.executable, "-m", "jobstore", command, str(path), job, "--json"],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert name in found.stdout or command == "stats"
+
+
+# --- the store -----------------------------------------------------------------------------------
+
+
+def test_a_lock_that_is_held_until_after_the_command_costs_nothing(path):
+    assert shell(path, "exit 0").returncode == 0
+    holding = f"(flock -x 9; sleep 5) 9>>{path}.lock >/dev/null 2>&1 & sleep .5; exit 7"
+    assert shell(path, holding).returncode == 7
+    found = executions(path)[-1]
+    assert (found["status"], found["result"]) == ("FAILURE", {"exit_code": 7})
+    assert found["duration_ms"] < 4500
+
+
+def test_a_store_that_stays_locked_is_told_in_time_and_changes_no_code(path, monkeypatch, capfd):
+    shell(path, "exit 0")
+    monkeypatch.setattr(runrecord, "PATIENCE_BEFORE_SECONDS", 0.1)
+    monkeypatch.setattr(runrecord, "PATIENCE_AFTER_SECONDS", 0.3)
+    with subprocess.Popen(
+        ["sh", "-c", f"exec 9>>{path}.lock; flock -x 9; echo; read x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"\n"
+        assert execute.run(path, "job", ["sh", "-c", "exit 7"]) == 7
+        holder.communicate(b"\n")
+    assert "this run of job is not recorded: " in capfd.readouterr().err
+    until(lambda: threading.active_count() == 1 or not any(t.name == "jobstore-record" for t in threading.enumerate()))
+
+
+def test_what_a_killed_exec_left_is_closed_by_the_next_one_of_its_job(path):
+    with started(path, "echo $$; exec sleep 100") as process:
+        pid = int(line_of(process))
+        until(lambda: path.exists() and the_execution(path)["status"] == "RUNNING")
+        process.kill()
+        process.wait()
+        os.kill(pid, signal.SIGKILL)
+    assert shell(path, "exit 0").returncode == 0
+    first, second = executions(path)
+    assert (first["status"], second["status"]) == ("FAILURE", "SUCCESS")
+    assert first["error"].startswith("Interrupted")
+
+
+def test_a_duration_is_the_commands_own(path):
+    shell(path, "exit 0")
+    holding = ["sh", "-c", f"exec 9>>{path}.lock; flock -x 9; echo; sleep 1.5"]
+    with subprocess.Popen(holding, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert execute.run(path, "job", ["true"]) == 0
+    assert executions(path)[-1]["duration_ms"] < 1000
+
+
+@pytest.mark.parametrize("count", [50])
+def test_fifty_in_one_minute_are_all_recorded_while_both_cores_are_busy(tmp_path, count):
+    folder = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else tmp_path  # a disk may stall for minutes
+    store = folder / f"jobstore-{os.getpid()}.db"
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    try:
+        line = [*EXEC, str(store)]
+        runs = [
+            subprocess.Popen([*line, f"job{number % 15}", "--", "sh", "-c", f"exit {number}"], stderr=subprocess.PIPE)
+            for number in range(count)
+        ]
+        said = [process.communicate()[1] for process in runs]
+        assert [process.returncode for process in runs] == list(range(count))
+        assert said == [b""] * count
+        found = executions(store)
+        assert sorted(each["result"]["exit_code"] for each in found) == list(range(count))
+        assert {each["status"] for each in found} == {"SUCCESS", "FAILURE"}
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+        for left in folder.glob(f"{store.name}*"):
+            left.unlink()
+
+
+# --- the hook ------------------------------------------------------------------------------------
+
+
+def test_a_failure_runs_the_hook_with_what_is_known(path):
+    hook = 'echo "$JOBSTORE_JOB $JOBSTORE_EXECUTION_ID $JOBSTORE_STATUS $JOBSTORE_ERROR" >hook'
+    assert shell(path, "echo oh; exit 3", "--on-failure", hook).returncode == 3
+    assert (path.parent / "hook").read_text() == "job 1 FAILURE Exit code 3\noh\n"
+    assert shell(path, "sleep 9", "--timeout", "1", "--on-failure", hook).returncode == 124
+    assert (path.parent / "hook").read_text() == "job 2 TIMEOUT Timed out after 1 s\n"
+    (path.parent / "hook").unlink()
+    assert shell(path, "exit 0", "--on-failure", hook).returncode == 0
+    assert not (path.parent / "hook").exists()
+
+
+def test_a_hook_that_fails_is_told_and_changes_no_code(path):
+    done = shell(path, "exit 3", "--on-failure", "exit 5", capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (3, "jobstore: the --on-failure command ended with exit code 5\n")
+
+
+# --- our own calls, each failing in turn ---------------------------------------------------------
+
+
+class Fault(Exception):
+    pass
+
+
+class Faults:
+    """Counts the calls that are ours, and lets the one of a number fail, once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count, self.failing, self.failed = 0, 0, ""
+        self._patch = monkeypatch
+        self._lock = threading.Lock()
+
+    def on(self, owner: Any, name: str, error: Callable[[], BaseException] = Fault) -> None:
+        real = getattr(owner, name)
+
+        def called(*given: Any, **more: Any) -> Any:
+            with self._lock:
+                self.count += 1
+                if self.count == self.failing:
+                    self.failed = f"{getattr(owner, '__name__', owner)}.{name}"
+                    raise error()
+            return real(*given, **more)
+
+        self._patch.setattr(owner, name, called)
+
+
+def faulty(monkeypatch: pytest.MonkeyPatch, error: Callable[[], BaseException]) -> Faults:
+    from jobstore.recording.recorder import Recorder
+    from jobstore.storage.writer import Writer
+
+    faults = Faults(monkeypatch)
+    for owner, names in {
+        Recorder: ["__init__", "begin", "finish", "close", "close_interrupted"],
+        Writer: ["transaction"],
+        socket: ["gethostname"],
+        runrecord.RunRecord: ["_opened", "_begun"],
+        os: ["pipe"],
+        output.Pump: ["__init__"],
+        output.Tail: ["add"],
+        select: ["poll"],
+        threading.Thread: ["start"],
+    }.items():
+        for name in names:
+            faults.on(owner, name, error)
+    return faults
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Fault,
+        lambda: OSError(5, "Input/output error"),
+        lambda: RuntimeError("can't start new thread"),
+        MemoryError,
+        SystemExit,
+    ],
+)
+def test_whichever_call_of_ours_fails_the_command_is_untouched_and_recorded(tmp_path, monkeypatch, error, capfd):
+    script = "echo out; echo err >&2; exit 7"
+    number, calls = 0, 1
+    while number < calls:
+        number += 1
+        store = tmp_path / f"{number}.db"
+        with monkeypatch.context() as patch, (tmp_path / "out").open("wb") as out:
+            faults = faulty(patch, error)
+            faults.failing = number
+            code = execute.run(store, "job", ["sh", "-c", script], stdout=out.fileno(), stderr=out.fileno())
+            calls = max(calls, faults.count) if number == 1 else calls
+        where = f"call {number} of {calls}, {faults.failed}"
+        assert code == 7, where
+        assert (tmp_path / "out").read_bytes() == b"out\nerr\n", where
+        found = the_execution(store)
+        assert (found["status"], found["result"]) == ("FAILURE", {"exit_code": 7}), where
+    assert number > 15
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_an_installation_that_is_broken_still_runs_the_command(tmp_path):
+    (tmp_path / "sqlite3.py").write_text("raise ImportError('no sqlite here')")
+    (tmp_path / "click.py").write_text("raise ImportError('no click here')")
+    for broken, said in (("sqlite3", "no sqlite here"), ("click", "no click here")):
+        folder = tmp_path / f"only-{broken}"
+        folder.mkdir()
+        (tmp_path / f"{broken}.py").rename(folder / f"{broken}.py")
+        environment = {**os.environ, "PYTHONPATH": str(folder)}
+        line = [*EXEC, str(tmp_path / "j.db"), "job", "--", "sh", "-c", "echo hello; exit 7"]
+        done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
+        assert (done.returncode, done.stdout) == (7, "hello\n"), broken
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_no_store_that_hangs_holds_the_command_up(tmp_path, monkeypatch, capfd):
+    released = threading.Event()
+
+    def hanging(*_given: Any, **_more: Any) -> Any:
+        released.wait(DEADLINE_SECONDS)
+        raise Fault
+
+    monkeypatch.setattr(runrecord.RunRecord, "_open", hanging)
+    monkeypatch.setattr(runrecord, "PATIENCE_BEFORE_SECONDS", 0.1)
+    monkeypatch.setattr(runrecord, "PATIENCE_AFTER_SECONDS", 0.1)
+    assert execute.run(tmp_path / "j.db", "job", ["sh", "-c", "exit 7"]) == 7
+    assert "not recorded: the store did not answer in time" in capfd.readouterr().err
+    released.set()
+    until(lambda: not any(thread.name == "jobstore-record" for thread in threading.enumerate()))
+
+
+def test_where_no_process_can_be_made_the_reason_is_told(tmp_path, monkeypatch, capfd):
+    def refused(*_given: Any, **_more: Any) -> Any:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    assert execute.run(tmp_path / "j.db", "job", ["sh"]) == 126
+    assert "sh: Resource temporarily unavailable" in capfd.readouterr().err
