@@ -46,7 +46,7 @@ while chunk := os.read(0, 65536):
 
 def say(message: str) -> None:
     """Write a message of ours to stderr, or drop it: it must neither fail nor wait for a reader that is stuck."""
-    with suppress(Exception):
+    with suppress(BaseException):
         _write(message)
 
 

@@ -134,7 +134,7 @@ class RunRecord:
     def _drop(self) -> None:
         recorder, self._recorder = self._recorder, None
         if recorder is not None:
-            with suppress(Exception):
+            with suppress(BaseException):
                 recorder.close()
 
     def _record_start(self, recorder: Recorder) -> None:
@@ -147,7 +147,7 @@ class RunRecord:
             unscheduled = ("schedule", "interval_seconds")
             self._definition = {key: value for key, value in self._definition.items() if key not in unscheduled}
             self._execution_id = self._begun(recorder, self._definition)
-        with suppress(Exception):  # what an earlier exec left behind when it was killed
+        with suppress(BaseException):  # what an earlier exec left behind when it was killed
             recorder.close_interrupted()
 
     def _begun(self, recorder: Recorder, definition: dict[str, Any]) -> str:

@@ -104,7 +104,7 @@ def check_syntax(block: Block) -> None:
     elif block.language in {"bash", "sh"}:
         subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
     else:
-        assert block.language in {"console", "text", "sql", "nginx", "ini"}, block.language
+        assert block.language in {"console", "text", "sql", "nginx", "ini", "dockerfile"}, block.language
 
 
 def test_an_error_says_what_the_comment_says(desk: Desk) -> None:

@@ -273,13 +273,15 @@ def state_of(pid: int) -> str:
 
 
 def test_a_stop_stops_both_and_going_on_lets_both_go_on(path):
-    with started(path, "echo $$; while [ ! -e go ]; do sleep .05; done; exit 3") as process:
+    with started(path, "echo $$; read x; exit 3", stdin=subprocess.PIPE) as process:
         pid = int(line_of(process))
         process.send_signal(signal.SIGTSTP)
         until(lambda: state_of(pid) == "T" and state_of(process.pid) == "T")
         process.send_signal(signal.SIGCONT)
         until(lambda: state_of(pid) != "T" and state_of(process.pid) != "T")
-        (path.parent / "go").touch()
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
         assert process.wait(DEADLINE_SECONDS) == 3
 
 
