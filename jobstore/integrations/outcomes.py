@@ -7,12 +7,10 @@ from typing import Any
 
 import orjson
 
-from jobstore.language.errors import InvalidRecord
-from jobstore.language.fields import json_text
+from jobstore.language.results import result_text
 
 RESULT_BYTES = 16 * 1024
 """Of a result as JSON; a page of a thousand stays sendable."""
-REPR_CHARACTERS = 1000
 ERROR_CHARACTERS = 2000
 TRACEBACK_CHARACTERS = 4000
 TRACEBACK_FRAMES = 12
@@ -21,24 +19,15 @@ TRACEBACK_FRAMES = 12
 def kept_result(value: object) -> Any:
     """A return value as a JSON object, a copy; null stays null.
 
-    An object is kept as it is, any other JSON value as ``{"value": ...}``, what is no JSON as
-    ``{"repr": ...}``, what is too large as ``{"cut": "the beginning of it", "bytes": ...}``.
+    An object is kept as it is, any other value as ``{"value": ...}``; `jobstore.language.results` says how what is no
+    JSON becomes JSON. What is too large is kept as ``{"cut": "the beginning of it", "bytes": ...}``.
 
     >>> kept_result({"processed": 500}), kept_result(3), kept_result({1, 1})
-    ({'processed': 500}, {'value': 3}, {'repr': '{1}'})
+    ({'processed': 500}, {'value': 3}, {'value': [1]})
     """
-    if value is None:
-        return None
-    try:
-        text = json_text(value, "result")
-    except InvalidRecord:
-        text = None
-    except Exception:  # noqa: BLE001 - somebody else's mapping
-        text = None
+    text = result_text(value, RESULT_BYTES)
     if text is None:
-        return {"repr": bounded(safe_repr(value), REPR_CHARACTERS)}
-    if len(text.encode()) > RESULT_BYTES:
-        return {"cut": text[:REPR_CHARACTERS], "bytes": len(text.encode())}
+        return None
     kept = orjson.loads(text)
     return kept if isinstance(kept, dict) else {"value": kept}
 
@@ -88,11 +77,3 @@ def bounded(text: str, characters: int) -> str:
     """
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= characters else f"{text[: characters - 1]}…"
-
-
-def safe_repr(value: object) -> str:
-    """The repr of anything; of what has none, its type."""
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 - somebody else's class
-        return f"<{type(value).__qualname__}>"

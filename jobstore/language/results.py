@@ -8,8 +8,8 @@ by the strict `jobstore.language.fields.json_text` instead, since there a wrong 
 - A mapping, a dataclass and a named tuple become objects, lists, tuples and sets arrays; dates and times become ISO
   text, bytes text.
 - Anything else becomes its ``str()``, or its type's name where that fails, cut at 1,000 characters.
-- What is larger than 64 KiB becomes ``{"cut": its beginning, "bytes": its size}``; what is nested deeper than 64
-  levels, or refers to itself, is cut there.
+- What is too large (64 KiB; 16 KiB in the mirrors) becomes ``{"cut": its beginning, "bytes": its size}``; what is
+  nested deeper than 64 levels, or refers to itself, is cut there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Any, Final
 
 import orjson
 
-from jobstore.language.errors import InvalidRecord
 from jobstore.language.fields import DEEPEST, TEXT_BYTES, json_text
 
 TEXT_CHARACTERS: Final = 1_000
@@ -34,19 +33,20 @@ _SMALLEST: Final = -(2**63)
 _LARGEST: Final = 2**64 - 1
 
 
-def result_text(value: object) -> str | None:
-    """The JSON text of any value, at most 64 KiB; null stays null.
+def result_text(value: object, most: int = TEXT_BYTES) -> str | None:
+    """The JSON text of any value, of at most `most` bytes; null stays null.
 
     >>> result_text({"processed": 500}), result_text({"mean": float("nan"), "seen": {1}})
     ('{"processed":500}', '{"mean":null,"seen":[1]}')
     """
     try:
-        return json_text(value, "result")
-    except InvalidRecord:
-        pass
-    text = orjson.dumps(_Plain().of(value)).decode()
+        text = json_text(value, "result")
+    except Exception:  # noqa: BLE001 - no JSON, or somebody else's class
+        text = orjson.dumps(_Plain().of(value)).decode()
+    if text is None:
+        return None
     size = len(text.encode())
-    return text if size <= TEXT_BYTES else orjson.dumps({"cut": text[:TEXT_CHARACTERS], "bytes": size}).decode()
+    return text if size <= most else orjson.dumps({"cut": text[:TEXT_CHARACTERS], "bytes": size}).decode()
 
 
 class _Plain:
