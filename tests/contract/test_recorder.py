@@ -739,6 +739,7 @@ def test_a_process_that_runs_nothing_is_forgotten_in_time(recorder, path, monkey
     with sqlite3.connect(path) as connection:
         processes = [pid for (pid,) in connection.execute("SELECT pid FROM process ORDER BY process_id")]
         owners = connection.execute("SELECT DISTINCT started_by FROM execution ORDER BY 1").fetchall()
+    connection.close()
     assert len(processes) <= recording.FORGOTTEN_EVERY + 2
     assert 1_000 in processes
     assert len(owners) == 2

@@ -12,6 +12,7 @@ import pytest
 
 import jobstore
 from jobstore.integrations import names, outcomes
+from jobstore.language import results
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "integrations.md"
 PROGRAM = re.compile(r"^```python\n# (\S+\.py)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -78,7 +79,7 @@ def test_the_program_for_the_start_closes_what_was_interrupted(tmp_path):
 
 def test_the_figures_of_the_page_are_those_of_the_code():
     text = PAGE.read_text(encoding="utf-8")
-    assert f"at most {outcomes.REPR_CHARACTERS:,} characters" in text
+    assert f"at most {results.TEXT_CHARACTERS:,} characters" in text
     assert f"more than {outcomes.RESULT_BYTES // 1024} KiB" in text
     assert f"the last {outcomes.TRACEBACK_CHARACTERS:,} characters" in text
     assert f"at most {outcomes.ERROR_CHARACTERS:,} |" in text
