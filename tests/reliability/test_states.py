@@ -1,0 +1,138 @@
+"""States beside what the file does not say: processes that die, and writers that never pause."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import jobstore
+from tests.property.asking import Clock, job_states, same
+from tests.property.oracle import utc
+from tests.property.worlds import World
+from tests.reliability.scale import SOAK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+RUNS_UNTIL_KILLED = """
+import sys, time, jobstore
+recorder = jobstore.Recorder(sys.argv[1])
+for name in sys.argv[2:]:
+    recorder.start(recorder.enqueue(name))
+print("running", flush=True)
+time.sleep(600)
+"""
+SECONDS = 4 * SOAK
+
+
+def save(recorder: jobstore.Recorder, *names: str) -> None:
+    for name in names:
+        recorder.save_job(name, job_type="t", job_category="c")
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_job_whose_process_is_killed_is_lost_at_once_and_until_it_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    with jobstore.Recorder(path) as recorder:
+        save(recorder, "a", "b", "c")
+        with jobstore.open(path) as store:
+
+            def states() -> list[tuple[str, str]]:
+                return [(job["name"], job["state"]) for job in store.list_job_states()["data"]]
+
+            words = [sys.executable, "-c", RUNS_UNTIL_KILLED, str(path)]
+            with subprocess.Popen([*words, "a", "b"], stdout=subprocess.PIPE, text=True) as child:
+                assert child.stdout is not None
+                assert child.stdout.readline() == "running\n"
+                assert states() == [("a", "running"), ("b", "running"), ("c", "new")]
+                os.kill(child.pid, signal.SIGKILL)
+                child.wait(timeout=60)
+            # Nothing was written since, and nothing is written until it is closed.
+            assert states() == [("a", "lost"), ("b", "lost"), ("c", "new")]
+            (last,) = store.get_job_executions("a", limit=1)["data"]
+            assert store.list_job_states(search="a")["data"][0]["since"] == last["started_at"]
+            recorder.finish(last["id"], "SUCCESS")
+            assert states() == [("b", "lost"), ("c", "new"), ("a", "ok")]
+            assert recorder.close_interrupted() == 1
+            assert states() == [("b", "failing"), ("c", "new"), ("a", "ok")]
+
+
+def test_states_beside_writers_are_of_one_snapshot_and_right_in_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    stop = threading.Event()
+    wrong: list[Any] = []
+
+    def write(number: int) -> None:
+        with jobstore.Recorder(path) as recorder:
+            save(recorder, *(f"job-{number}-{each}" for each in range(5)))
+            turn = 0
+            while not stop.is_set():
+                turn += 1
+                execution_id = recorder.enqueue(f"job-{number}-{turn % 5}")
+                recorder.start(execution_id)
+                if turn % 7:
+                    recorder.finish(execution_id, "FAILURE" if turn % 3 else "SUCCESS")
+                if turn % 50 == 0:
+                    recorder.prune(keep_last=10)
+
+    jobstore.Recorder(path).close()
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(2)]
+    with jobstore.open(path) as store:
+        for writer in writers:
+            writer.start()
+        until(lambda: store.list_job_states()["pagination"]["total"] == 10)
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end and not wrong:
+            wrong += contradictions(store.list_job_states())
+        stop.set()
+        for writer in writers:
+            writer.join(timeout=60)
+        assert not wrong, wrong[0]
+        with jobstore.open(path) as fresh:
+            assert same(store.list_job_states(), fresh.list_job_states())
+
+
+def contradictions(page: Any) -> list[Any]:
+    """What in a page cannot be true of one moment."""
+    jobs = page["data"]
+    counted = {state: sum(job["state"] == state for job in jobs) for state in page["states"]}
+    found: list[Any] = [] if counted == page["states"] else [page]
+    for job in jobs:
+        newest = [run["status"] for run in reversed(job["recent"])]
+        finished = [status for status in newest if status not in {"RUNNING", "PENDING"}]
+        expected = {
+            "running": "RUNNING" in newest,
+            "waiting": "PENDING" in newest and "RUNNING" not in newest,
+            "failing": finished[:1] in (["FAILURE"], ["TIMEOUT"]) and len(finished) == len(newest),
+            "ok": finished[:1] in (["SUCCESS"], []) and len(finished) == len(newest),
+            "new": not newest,
+        }
+        if not expected[job["state"]] or (newest and job["last"]["status"] != newest[0]):
+            found.append(job)
+    return found
+
+
+def test_a_run_is_lost_when_it_exceeds_its_timeout_and_the_grace(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    clock = Clock(utc(1_768_464_000_000_000))
+    with jobstore.Recorder(path, clock=clock) as recorder, jobstore.open(path, clock=clock) as store:
+        recorder.save_job("a", job_type="t", job_category="c", timeout_seconds=30)
+        with recorder.run("a"):
+            for us, state in ((0, "running"), (90_000_000, "running"), (90_000_001, "lost"), (5, "running")):
+                clock.now = utc(1_768_464_000_000_000 + us)
+                assert [job["state"] for job in store.list_job_states()["data"]] == [state]
+                dumped = jobstore.dump(path)
+                world = World("", 0, "UTC", dumped["jobs"], dumped["executions"])
+                assert same(store.list_job_states(), job_states(world, {}, clock.now))
