@@ -275,6 +275,6 @@ def count_failures(connection: sqlite3.Connection, counters: Counters) -> int:
     return at_once + count_between(connection, Part(counters, _FAILED), us + 1, None)
 
 
-def marks(values: Sequence[int]) -> str:
+def marks(values: Sequence[object]) -> str:
     """A place for each value of a statement."""
     return ",".join("?" * len(values))

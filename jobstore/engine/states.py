@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from operator import itemgetter
+from heapq import nlargest, nsmallest
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from jobstore.engine.histories import count_failures
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from jobstore.language.models import ExecutionDocument, JobStateDocument, JobStatePage, RecentRun
     from jobstore.language.query import JobStatesQuery
     from jobstore.storage.rows import JobRow
+
+    _Valued = tuple[Any, int, Key]
+
+PICKED = 20
+"""A page that ends within one job in so many is picked out, without sorting all."""
 
 
 def list_job_states(connection: sqlite3.Connection, memory: Memory, query: JobStatesQuery, now_us: int) -> JobStatePage:
@@ -70,9 +76,18 @@ def _page(
         return [of_number[number] for number in numbers]
     value = _order(connection, standings, query.order_by, selected)
     valued = [(value(key), key.number, key) for key in selected]
-    present = sorted([each for each in valued if each[0] is not None], reverse=query.order_desc)
-    absent = sorted([each for each in valued if each[0] is None], key=itemgetter(1), reverse=query.order_desc)
-    return [key for _, _, key in (present + absent)[query.offset : end]]
+    present = [each for each in valued if each[0] is not None]
+    absent = [] if len(present) == len(valued) else [each for each in valued if each[0] is None]
+    absent.sort(key=itemgetter(1), reverse=query.order_desc)
+    found = _first(present, end, descending=query.order_desc)
+    return [key for _, _, key in (found + absent if end > len(present) else found)[query.offset : end]]
+
+
+def _first(valued: list[_Valued], most: int, *, descending: bool) -> list[_Valued]:
+    """At least the `most` first in order; a page near the front is picked out, for a deep one all are sorted."""
+    if most * PICKED < len(valued):
+        return (nlargest if descending else nsmallest)(most, valued)
+    return sorted(valued, reverse=descending)
 
 
 def _order(
@@ -80,7 +95,7 @@ def _order(
 ) -> Callable[[Key], Any]:
     """What an order compares."""
     if order_by == "name":
-        return lambda key: key.name
+        return attrgetter("name")
     if order_by == "last_run_at":
         return lambda key: standings.facts(key.number).last_run_us
     rates = standings.rates(connection, [key.number for key in selected])
