@@ -63,6 +63,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("dump", "Write a store out as JSON.", "jobstore.cli.keeping", "dump"),
             Entry("export", "Write executions as JSON lines or CSV, oldest first.", "jobstore.cli.keeping", "export"),
             Entry("prune", "Remove old executions.", "jobstore.cli.upkeep", "prune"),
+            Entry("compact", "Give the room of deleted executions back.", "jobstore.cli.mending", "compact"),
             Entry(
                 "close-interrupted", "Record the end of runs whose process is gone.", "jobstore.cli.mending",
                 "close_interrupted",

@@ -1,4 +1,4 @@
-"""``timezone`` and ``close-interrupted``: what is set right by hand."""
+"""``timezone``, ``close-interrupted`` and ``compact``: what is set right by hand."""
 
 from __future__ import annotations
 
@@ -76,4 +76,28 @@ close_interrupted = Command(
         ("jobstore close-interrupted jobs.db", ""),
         ("jobstore close-interrupted jobs.db --host web-7f9c", "a container that was replaced"),
     ],
+)
+
+
+def _compact(file: str | None) -> None:
+    path, _ = two_places(file, None, "")
+    from jobstore.recording.recorder import Recorder  # writers are heavy
+    from jobstore.store import open as open_store
+
+    with open_store(path):
+        pass  # a recorder would create the file
+    with Recorder(path) as recorder:
+        freed = recorder.compact()
+    say(f"jobstore: {path} is {freed:,} bytes smaller")
+
+
+compact = Command(
+    "compact",
+    callback=_compact,
+    help="""Give the room of deleted executions back to the disk.
+
+    A store keeps its size after a prune and uses the room again, so this is only worth it after a large one. Others may
+    record and read meanwhile.""",
+    params=[FileArgument()],
+    examples=[("jobstore compact jobs.db", "after 'jobstore prune jobs.db ...'")],
 )

@@ -25,7 +25,6 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import orjson
 
 from jobstore.language.errors import Conflict, InvalidParameter, StoreError, StoreFull, StoreUnreadable
-from jobstore.language.models import FINISHED
 from jobstore.storage.documents import execution_document
 from jobstore.storage.rows import EXECUTION_SELECT, fetch_executions
 from jobstore.storage.writer import sync_path
@@ -193,16 +192,9 @@ def _documents(descriptor: int, length: int) -> Iterator[dict[str, Any]]:
 
 
 def _same(connection: sqlite3.Connection, document: dict[str, Any]) -> int | None:
-    """The id of the finished execution in the store that the document describes, if there is one."""
+    """The id of the execution in the store that the document describes, if there is one."""
     text = document.get("id")
-    if (
-        not isinstance(text, str)
-        or not text.isascii()
-        or not text.isdecimal()
-        or document.get("status") not in FINISHED
-    ):
-        return None
-    if len(text) > len(str(2**62)):
+    if not isinstance(text, str) or not text.isascii() or not text.isdecimal() or len(text) > len(str(2**62)):
         return None
     row = connection.execute(f"{EXECUTION_SELECT}WHERE e.id = ?", (int(text),)).fetchone()
     return int(text) if row is not None and execution_document(row) == document else None

@@ -137,7 +137,7 @@ class Chooser:
         return chosen
 
     def names(self, connection: sqlite3.Connection, number: int) -> bool:
-        """Whether the rules name this execution."""
+        """Whether the rules name this execution; never an open one."""
         found = connection.execute(
             "SELECT effective_us, id, name_id, status FROM execution WHERE id = ?", (number,)
         ).fetchone()

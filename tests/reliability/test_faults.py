@@ -34,6 +34,8 @@ MODEL = "tests/property/test_model.py"
 NASTY = "tests/contract/test_nasty_values.py::test_a_nasty_value_gives_its_stated_code_through_every_door"
 PATHS = "tests/property/test_access_paths.py"
 SEGMENTS = "tests/contract/test_bitmap_index.py"
+PRUNE = "tests/contract/test_prune.py"
+TOGETHER = "tests/reliability/test_together.py"
 FOREIGN = "tests/reliability/test_foreign_writers.py"
 
 FAULTS = (
@@ -217,6 +219,98 @@ FAULTS = (
         "    if isinstance(error, sqlite3.Error):\n        return store_error(error, path)\n",
         "",
         "tests/reliability/test_damage.py",
+    ),
+    Fault(
+        "an archive that is not on the disk when its executions are deleted",
+        "recording/archive.py",
+        "                os.fsync(self._descriptor)\n            except OSError",
+        "            except OSError",
+        f"{PRUNE}::test_the_archive_is_on_the_disk_before_anything_is_deleted",
+    ),
+    Fault(
+        "a mark that stays where it was",
+        "recording/archive.py",
+        "                raise\n        self._mark(connection)\n",
+        "                raise\n",
+        f"{PRUNE}::test_the_mark_moves_with_each_batch_and_nothing_is_archived_twice",
+    ),
+    Fault(
+        "a recovery that believes every mark",
+        "recording/archive.py",
+        "    if mark.id != _read_id(mark.path):\n        return 0\n",
+        "",
+        f"{PRUNE}::test_a_mark_whose_archive_belongs_to_another_prune_deletes_nothing",
+    ),
+    Fault(
+        "a recovery that does not compare the line with the row",
+        "recording/archive.py",
+        "row is not None and execution_document(row) == document else",
+        "row is not None else",
+        f"{PRUNE}::test_a_run_that_changed_since_it_was_archived_stays",
+    ),
+    Fault(
+        "a recovery that deletes what the rules do not name",
+        "recording/archive.py",
+        "dict.fromkeys(same) if is_named(connection, number)]",
+        "dict.fromkeys(same)]",
+        f"{PRUNE}::test_what_a_crash_left_is_deleted_as_far_as_the_rules_of_today_name_it",
+    ),
+    Fault(
+        "a recovery that deletes open executions",
+        "recording/prune.py",
+        "        until_us = self._rules.until_us.get(status)\n",
+        "        until_us = self._rules.until_us.get(status, MAX_US)\n",
+        f"{PRUNE}::test_a_run_that_changed_since_it_was_archived_stays",
+    ),
+    Fault(
+        "a recovery from lines that are in memory alone",
+        "recording/archive.py",
+        "        os.fsync(descriptor)  # a process that was killed may have left the lines in memory\n",
+        "",
+        f"{PRUNE}::test_what_is_recovered_is_on_the_disk_before_it_is_deleted",
+    ),
+    Fault(
+        "a wrong clock that empties the history",
+        "recording/prune.py",
+        "        if gap is not None and until_us is not None and gap[0] < until_us:",
+        "        if False:",
+        f"{PRUNE}::test_a_wrong_clock_stops_automatic_pruning_and_says_so",
+    ),
+    Fault(
+        "a process of another namespace that is taken for gone",
+        "storage/processes.py",
+        "owner.pid_namespace == here.pid_namespace and not",
+        "not",
+        f"{PRUNE}::test_only_what_is_surely_gone_is_closed",
+    ),
+    Fault(
+        "a call that fails and takes those beside it with it",
+        "recording/together.py",
+        '            connection.execute("ROLLBACK TO call")\n',
+        "            raise\n",
+        f"{TOGETHER}::test_those_who_wait_share_a_transaction_and_each_has_its_own_error",
+    ),
+    Fault(
+        "a call that returns before it is committed",
+        "recording/together.py",
+        "        self.error = None\n        if is_alone:",
+        "        self.error, self.is_over_alone = None, True\n        self.wake()\n        if is_alone:",
+        f"{TOGETHER}::test_nobody_returns_before_the_commit",
+    ),
+    Fault(
+        "an interrupted call that is written all the same",
+        "recording/together.py",
+        "            call.is_withdrawn = True  # before anything that could be interrupted again\n"
+        "            self._withdraw(call)\n",
+        "",
+        f"{TOGETHER}::test_one_that_is_interrupted_while_it_waits_writes_nothing",
+    ),
+    Fault(
+        "a commit that is forgotten where an interrupt follows it",
+        "storage/writer.py",
+        "outcome.is_committed = is_ending and not connection.in_transaction",
+        "outcome.is_committed = False",
+        f"{TOGETHER}::test_an_interrupt_at_any_moment_loses_nothing_and_stops_nobody",
     ),
 )  # fmt: skip
 
