@@ -76,6 +76,7 @@ _TICK = timedelta(microseconds=1)
 _WALL_EPOCH = EPOCH.replace(tzinfo=None)
 _CALENDAR_CYCLE = timedelta(days=146_097)
 """The Gregorian calendar, weekdays included, repeats every 400 years."""
+_YEARS_SEARCHED = 50
 _HOME = datetime(2000, 1, 1)  # noqa: DTZ001 - a wall time
 _GAPS_IN_A_ROW = 50
 """A schedule whose times fall into this many gaps one after the other falls into all of them."""
@@ -95,10 +96,50 @@ class CronField(NamedTuple):
     starred: bool
 
 
-class _Cron(NamedTuple):
-    """An expression as croniter reads it: its times are those of all readings together."""
+class _Times(NamedTuple):
+    """An expression whose fields are nothing but numbers: croniter needs forty times as long for it.
 
-    readings: tuple[croniter, ...]
+    Attributes:
+        both: whether the day and the weekday must match, because one of them does not restrict; else one is enough.
+    """
+
+    minutes: tuple[int, ...]
+    hours: tuple[int, ...]
+    days: tuple[int, ...]
+    months: tuple[int, ...]
+    weekdays: tuple[int, ...]
+    both: bool
+
+    def after(self, wall: datetime) -> datetime | None:
+        """The first matching wall time after this one; null when there is none in fifty years."""
+        minute = wall.replace(second=0, microsecond=0) + timedelta(minutes=1)
+        if self._is_day(minute):
+            for hour in self.hours[bisect_left(self.hours, minute.hour) :]:
+                left = self.minutes if hour > minute.hour else self.minutes[bisect_left(self.minutes, minute.minute) :]
+                if left:
+                    return minute.replace(hour=hour, minute=left[0])
+        day = minute.replace(hour=self.hours[0], minute=self.minutes[0])
+        end = day.year + _YEARS_SEARCHED
+        while day.year < end:
+            day += timedelta(days=1)
+            if day.month not in self.months:
+                day = day.replace(day=1) + timedelta(days=31)  # on to the next month
+                day = day.replace(day=1) - timedelta(days=1)
+            elif self._is_day(day):
+                return day
+        return None
+
+    def _is_day(self, moment: datetime) -> bool:
+        if moment.month not in self.months:
+            return False
+        matches = moment.day in self.days, moment.isoweekday() % _DAYS_A_WEEK in self.weekdays
+        return all(matches) if self.both else any(matches)
+
+
+class _Cron(NamedTuple):
+    """An expression as it was read: its times are those of all readings together."""
+
+    readings: tuple[croniter | _Times, ...]
     fixed: bool
 
 
@@ -228,19 +269,32 @@ def _read_or_raise(text: str) -> _Cron:
 @lru_cache(maxsize=4096)
 def _read(text: str) -> _Cron | str:
     """The expression as croniter reads it, or why it is refused: a bad row costs its price once, too."""
-    from croniter import CroniterError, croniter  # importing jobstore stays cheap
-
     if reason := _refused_unread(text):
         return reason
     fields = cron_fields(text)
-    try:
-        readings = [croniter(each, _HOME, day_or=False) for each in _readings(fields)]
-    except CroniterError:
+    read = _read_numbers(fields) or _read_by_croniter(fields)
+    if read is None:
         return _refused_field(text)
-    coming = tuple(reading for reading in readings if _ever_comes(reading))
+    coming = tuple(reading for reading in read if _ever_comes(reading))
     if not coming:
-        return "never comes: croniter finds no such day in fifty years"
+        return "never comes: there is no such day in fifty years"
     return _Cron(coming, fixed=not fields[0].starred and not fields[1].starred)
+
+
+def _read_numbers(fields: tuple[CronField, ...]) -> tuple[_Times, ...] | None:
+    values = [field.values for field in fields if field.values is not None]
+    if len(values) < len(FIELDS):
+        return None
+    return (_Times._make((*values, fields[_DAY].starred or fields[_WEEKDAY].starred)),)
+
+
+def _read_by_croniter(fields: tuple[CronField, ...]) -> tuple[croniter, ...] | None:
+    from croniter import CroniterError, croniter  # importing jobstore stays cheap
+
+    try:
+        return tuple(croniter(each, _HOME, day_or=False) for each in _readings(fields))
+    except CroniterError:
+        return None
 
 
 def _readings(fields: tuple[CronField, ...]) -> list[str]:
@@ -251,7 +305,9 @@ def _readings(fields: tuple[CronField, ...]) -> list[str]:
     return [" ".join([*texts[:_WEEKDAY], "*"]), " ".join([*texts[:_DAY], "*", *texts[_DAY + 1 :]])]
 
 
-def _ever_comes(reading: croniter) -> bool:
+def _ever_comes(reading: croniter | _Times) -> bool:
+    if isinstance(reading, _Times):
+        return reading.after(_HOME) is not None
     from croniter import CroniterBadDateError  # importing jobstore stays cheap
 
     try:
@@ -361,18 +417,25 @@ def _wall_time(tz: tzinfo, now_us: int) -> datetime | None:
         return datetime.min if now_us < 0 else None  # noqa: DTZ901 - the first wall time there is
 
 
-def _wall_after(readings: tuple[croniter, ...], wall: datetime) -> datetime | None:
+def _wall_after(readings: tuple[croniter | _Times, ...], wall: datetime) -> datetime | None:
     """The first matching wall time after this one; null when it is past the year 9999.
 
-    croniter walks a copy (its position is its state, and readings are shared between threads), in the years
-    2000 to 2399, where it meets neither the ends of datetime nor times before 1970.
+    The years 2000 to 2399 are searched: there croniter meets neither the ends of datetime nor times before 1970.
     """
     shift = (wall.year - _HOME.year) // 400 * _CALENDAR_CYCLE
-    found: datetime = min(copy(reading).get_next(datetime, start_time=wall - shift) for reading in readings)
+    found = [after for reading in readings if (after := _reading_after(reading, wall - shift)) is not None]
     try:
-        return found + shift
+        return min(found) + shift if found else None
     except OverflowError:
         return None
+
+
+def _reading_after(reading: croniter | _Times, wall: datetime) -> datetime | None:
+    """A copy of croniter's walks: its position is its state, and readings are shared between threads."""
+    if isinstance(reading, _Times):
+        return reading.after(wall)
+    found: datetime = copy(reading).get_next(datetime, start_time=wall)
+    return found
 
 
 def _passings_us(tz: tzinfo, wall: datetime) -> tuple[int, int]:
@@ -391,7 +454,7 @@ def _change_us(tz: tzinfo, before_us: int, after_us: int) -> int:
     return seconds[changed] * MICROSECONDS
 
 
-def _next_fixed_us(readings: tuple[croniter, ...], tz: tzinfo, wall: datetime, now_us: int) -> int | None:
+def _next_fixed_us(readings: tuple[croniter | _Times, ...], tz: tzinfo, wall: datetime, now_us: int) -> int | None:
     """Each wall time once. In the second run of doubled times, all of those have fired: on from their end."""
     first_us, second_us = _passings_us(tz, wall)
     if first_us < second_us == now_us:
@@ -403,7 +466,7 @@ def _next_fixed_us(readings: tuple[croniter, ...], tz: tzinfo, wall: datetime, n
     return first_us if first_us <= second_us else _change_us(tz, second_us, first_us)
 
 
-def _next_matching_us(readings: tuple[croniter, ...], tz: tzinfo, wall: datetime, now_us: int) -> int | None:
+def _next_matching_us(readings: tuple[croniter | _Times, ...], tz: tzinfo, wall: datetime, now_us: int) -> int | None:
     """Each real minute. In the first run of doubled times, the earlier ones come again: both walks, the nearer end."""
     first_us, second_us = _passings_us(tz, wall)
     walks = [wall]
@@ -413,7 +476,7 @@ def _next_matching_us(readings: tuple[croniter, ...], tz: tzinfo, wall: datetime
     return min((end for end in ends if end is not None), default=None)
 
 
-def _next_passing_us(readings: tuple[croniter, ...], tz: tzinfo, wall: datetime, now_us: int) -> int | None:
+def _next_passing_us(readings: tuple[croniter | _Times, ...], tz: tzinfo, wall: datetime, now_us: int) -> int | None:
     """The first passing after now of a matching wall time after this one, whichever gaps lie between.
 
     All times of ``* 2 * 3 L0`` (02:00 on the last Sunday of March) are gaps in Berlin: it never comes there.
