@@ -102,14 +102,16 @@ FROM firsts
 
 
 def _history(connection: sqlite3.Connection, names: list[_Ends]) -> History:
-    running_us = _least(ends.running_us for ends in names)
-    waiting_us = _least(ends.waiting_us for ends in names)
     one = names[0]
-    if len(names) > 1 or (one.success_us == one.failure_us and one.success_us is not None):
-        return History(running_us, waiting_us, *_exact_streak(connection, [ends.name_id for ends in names]))
-    if one.failure_us is None:
-        return History(running_us, waiting_us, None if one.success_us is None else False, one.streak_us)
-    return History(running_us, waiting_us, one.success_us is None or one.failure_us > one.success_us, one.streak_us)
+    if len(names) == 1 and (one.success_us is None or one.success_us != one.failure_us):
+        if one.failure_us is None:
+            is_failing = None if one.success_us is None else False
+        else:
+            is_failing = one.success_us is None or one.failure_us > one.success_us
+        return History(one.running_us, one.waiting_us, is_failing, one.streak_us)
+    running_us = _least([ends.running_us for ends in names])
+    waiting_us = _least([ends.waiting_us for ends in names])
+    return History(running_us, waiting_us, *_exact_streak(connection, [ends.name_id for ends in names]))
 
 
 def _least(moments: Iterable[int | None]) -> int | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -134,15 +133,11 @@ class Standings:
         for number, changed_us, name, timeout_seconds, *timing in rows:
             unit = unit_of(*timing)
             self._names[number] = name
+            timeout_us = None if timeout_seconds is None else timeout_seconds * MICROSECONDS
+            due_us = self._fires.first_after(unit, changed_us)
+            history = histories.get(number, NO_HISTORY)
             self._facts[number] = Facts(
-                is_enabled=bool(timing[2]),
-                timeout_us=None if timeout_seconds is None else timeout_seconds * MICROSECONDS,
-                created_us=timing[6],
-                changed_us=changed_us,
-                last_run_us=timing[5],
-                due_us=self._fires.first_after(unit, changed_us),
-                gone_us=None,
-                **(histories.get(number) or NO_HISTORY)._asdict(),
+                bool(timing[2]), timeout_us, timing[6], changed_us, timing[5], due_us, None, *history
             )
 
     def _passed(self, now_us: int) -> Iterator[int]:
@@ -173,7 +168,7 @@ class Standings:
         facts = self._facts[number]
         gone_us = self._orphans.oldest_us(number)
         if gone_us is not None:
-            facts = replace(facts, gone_us=gone_us)
+            facts = facts._replace(gone_us=gone_us)
         state, since_us = state_of(facts, now_us)
         key = self._keys[number] = Key(ATTENTION[state], since_us, self._names[number], number)
         return key, facts.next_change_us(now_us)

@@ -6,9 +6,8 @@ shows jobs by urgency uses the order of `State`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from jobstore.language.instants import MICROSECONDS
 
@@ -38,9 +37,8 @@ LOST_GRACE_US: Final = 60 * MICROSECONDS
 """How far a run may exceed its job's timeout before it counts as lost; `close_interrupted` waits as long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a job's state depends on, besides the time.
+class Facts(NamedTuple):
+    """What a job's state depends on, besides the time; a tuple, since there is one for each job.
 
     Attributes:
         is_enabled: whether the job is switched on.
@@ -49,8 +47,8 @@ class Facts:
         changed_us: when it was last changed or started.
         last_run_us: the start of its latest started execution.
         due_us: the first time its schedule names after `changed_us`.
-        running_us: the start of its oldest RUNNING execution.
         gone_us: the start of its oldest RUNNING execution whose process is known to be gone.
+        running_us: the start of its oldest RUNNING execution.
         waiting_us: the creation of its oldest PENDING execution.
         is_failing: whether its last finished execution is FAILURE or TIMEOUT; None where none has finished.
         streak_us: the effective start of the first of the newest finished executions that all succeeded, or all failed.
@@ -62,8 +60,8 @@ class Facts:
     changed_us: int
     last_run_us: int | None
     due_us: int | None
-    running_us: int | None
     gone_us: int | None
+    running_us: int | None
     waiting_us: int | None
     is_failing: bool | None
     streak_us: int | None
@@ -84,8 +82,8 @@ class Facts:
 
     def next_change_us(self, now_us: int) -> int | None:
         """The next moment at which the state changes by time alone, after now."""
-        moments = (self.late_from_us, self.overrun_from_us)
-        return min((us for us in moments if us is not None and us > now_us), default=None)
+        moments = [us for us in (self.late_from_us, self.overrun_from_us) if us is not None and us > now_us]
+        return min(moments) if moments else None
 
 
 def state_of(facts: Facts, now_us: int) -> tuple[State, int]:
