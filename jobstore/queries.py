@@ -185,8 +185,9 @@ class Queries(ABC):
     ) -> StatsDocument:
         """Exact numbers over all executions of a job (or of all jobs) in a window.
 
-        Counts by status; ``success_rate`` and ``duration_ms`` (milliseconds) over finished runs, null where there
-        are none. ``p95`` is the smallest duration that at least 95 % of them do not exceed.
+        Counts by status; ``success_rate`` and ``duration_ms`` (milliseconds) over runs that started and finished,
+        null where there are none. A run that was missed, refused or revoked counts in ``by_status`` and in
+        ``never_started`` alone. ``p95`` is the smallest duration that at least 95 % of them do not exceed.
         ``last_success_at`` and ``last_failure_at`` are effective starts.
 
         Raises:

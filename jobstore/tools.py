@@ -85,8 +85,9 @@ _TABLE: Final = (
         "datahub_get_job_stats",
         "Count outcomes and durations",
         params.JOB_STATS,
-        'Use it for "how often", "how long" and "how reliable". Returns runs, by_status, success_rate (0 to 1, over '
-        "finished runs), duration_ms (average, p50, p95, max), last_success_at and last_failure_at; "
+        'Use it for "how often", "how long" and "how reliable". Returns runs, by_status, never_started (missed, '
+        "refused or revoked runs), success_rate (0 to 1, over runs that started and finished), "
+        "duration_ms (average, p50, p95, max), last_success_at and last_failure_at; "
         f"null where there are no runs to tell from. {_TIMES}",
     ),
     Tool(

@@ -161,17 +161,23 @@ _PIPED_EXECUTION_COLUMNS = tuple(
 def _execution(execution: ExecutionDocument, screen: Screen) -> list[Cell]:
     start = phrases.instant(execution["started_at"])
     since = start if start is not None else phrases.instant(execution["created_at"])
+    shown, faint = phrases.instant(_due(execution)), "" if start is not None else "dim"
     return [
         Cell(execution["id"], "dim"),
         Cell(plain(execution["job_name"]), "bold"),
         marked(execution["status"], STATUS_STYLES, screen),
-        ABSENT if start is None else Cell(phrases.clock_time(start, screen.zone, screen.now_us)),
+        ABSENT if shown is None else Cell(phrases.clock_time(shown, screen.zone, screen.now_us), faint),
         ABSENT if since is None else Cell(_since(execution, since, screen.now_us), "dim"),
         _took(execution, start, screen.now_us),
         Cell(plain(execution["worker_id"] or "-"), "dim"),
         Cell(plain(execution["trace_id"] or "-"), "dim"),
         outcome(execution),
     ]
+
+
+def _due(execution: ExecutionDocument) -> str | None:
+    """When it started; of a run that was missed, refused or revoked, when it was to."""
+    return execution["started_at"] or (execution["created_at"] if execution["completed_at"] else None)
 
 
 def _since(execution: ExecutionDocument, since_us: int, now_us: int) -> str:
@@ -202,7 +208,7 @@ def _piped_execution(execution: ExecutionDocument, screen: Screen) -> list[Cell]
         Cell(execution["id"]),
         Cell(plain(execution["job_name"])),
         Cell(execution["status"]),
-        Cell(_stamp(execution["started_at"], screen)),
+        Cell(_stamp(_due(execution), screen)),
         Cell("-" if execution["duration_ms"] is None else phrases.took(execution["duration_ms"])),
         Cell(plain(execution["worker_id"] or "-")),
         Cell(plain(execution["trace_id"] or "-")),
@@ -300,8 +306,10 @@ def stats_card(stats: StatsDocument, name: str | None, screen: Screen) -> list[T
     found = [Text.assemble((plain(name or "all jobs"), "bold"), (f"  {_window(stats, screen)}", "dim")), Text()]
     found += [_share(status, stats["by_status"][status], runs, screen) for status in STATUSES]
     rate = stats["success_rate"]
+    missed = f"{stats['never_started']:,} (missed, refused or revoked)" if stats["never_started"] else ""
     facts = [
         ("runs", f"{runs:,}"),
+        *([("never started", missed)] if missed else []),
         ("success rate", "-" if rate is None else f"{rate * 100:.2f} % of the finished"),
         ("took", _durations(stats)),
         ("last success", when(stats["last_success_at"], screen)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import FARTHEST_US, hour_begins_us
@@ -9,7 +10,7 @@ from jobstore.engine.selection import Part, Selection
 from jobstore.engine.window import count_before, count_between, find_hour
 from jobstore.language.instants import instant_text
 from jobstore.language.models import FINISHED, STATUS_CODES, STATUSES
-from jobstore.storage.schema import HOUR_US, SPAN_ALL
+from jobstore.storage.schema import HOUR_US, IS_NEVER_STARTED, SPAN_ALL
 
 if TYPE_CHECKING:
     import sqlite3
@@ -41,21 +42,58 @@ def _stats(
         )
         for status in STATUSES
     }
-    finished = sum(by_status[status] for status in FINISHED)
+    unstarted = _unstarted(connection, counters, query)
+    never_started = sum(count for *_, count in unstarted)
+    finished = sum(by_status[status] for status in FINISHED) - never_started
+    succeeded = by_status["SUCCESS"] - sum(count for status, _, count in unstarted if status == _SUCCESS)
     return {
         "job_id": None if job_number is None else str(job_number),
         "after": instant_text(query.after_us),
         "before": instant_text(query.before_us),
         "runs": sum(by_status.values()),
         "by_status": by_status,
-        "success_rate": by_status["SUCCESS"] / finished if finished else None,
-        "duration_ms": _durations(connection, counters, query),
+        "never_started": never_started,
+        "success_rate": succeeded / finished if finished else None,
+        "duration_ms": _durations(connection, counters, query, unstarted),
         "last_success_at": _last(connection, Part(counters, (_SUCCESS,)), query),
         "last_failure_at": _last(connection, Part(counters, (_FAILURE,)), query),
     }
 
 
-def _durations(connection: sqlite3.Connection, counters: Counters, query: StatsQuery) -> DurationStats:
+def _unstarted(
+    connection: sqlite3.Connection, counters: Counters, query: StatsQuery
+) -> list[tuple[int, int | None, int]]:
+    """How many finished executions never started: (status, duration, count). They have an index of their own."""
+    if counters.names is not None and not counters.names:
+        return []
+    names = "" if counters.names is None else f"AND name_id IN ({','.join('?' * len(counters.names))})"
+    sql = f"""
+    SELECT status, duration_ms, count(*) FROM execution INDEXED BY execution_never_started
+    WHERE {IS_NEVER_STARTED} {names} AND effective_us BETWEEN ? AND ? GROUP BY status, duration_ms
+    """
+    return connection.execute(sql, (*(counters.names or ()), *_window(query))).fetchall()
+
+
+def _window(query: StatsQuery) -> tuple[int, int]:
+    return (
+        -FARTHEST_US if query.after_us is None else query.after_us,
+        FARTHEST_US if query.before_us is None else query.before_us,
+    )
+
+
+def _durations(
+    connection: sqlite3.Connection,
+    counters: Counters,
+    query: StatsQuery,
+    unstarted: list[tuple[int, int | None, int]],
+) -> DurationStats:
+    """Over runs that started; only a history that was loaded can hold others with a duration."""
+    odd: Counter[int] = Counter()
+    for _, ms, count in unstarted:
+        odd.update({} if ms is None else {ms: count})
+    if odd:
+        durations = Counter(_gathered_durations(connection, counters, query)) - odd
+        return _described(list(durations.elements()))
     if counters.names is not None or query.after_us is not None or query.before_us is not None:
         return _described(_gathered_durations(connection, counters, query))
     timed, spent = connection.execute(
@@ -99,10 +137,7 @@ def _at_rank(connection: sqlite3.Connection, timed: int, rank: int) -> int:
 def _gathered_durations(connection: sqlite3.Connection, counters: Counters, query: StatsQuery) -> list[int]:
     """Every duration of a job or of a window; of a job from an index, of a window of all from the rows."""
     condition = f"effective_us BETWEEN ? AND ? AND duration_ms IS NOT NULL AND status IN ({_FINISHED_SQL})"
-    window = (
-        -FARTHEST_US if query.after_us is None else query.after_us,
-        FARTHEST_US if query.before_us is None else query.before_us,
-    )
+    window = _window(query)
     if counters.names is None:
         sql = f"SELECT duration_ms FROM execution INDEXED BY execution_started WHERE {condition}"
         return [duration for (duration,) in connection.execute(sql, window)]

@@ -90,6 +90,7 @@ STATS: Final[Document] = {
     "before": None,
     "runs": 720,
     "by_status": {"PENDING": 0, "RUNNING": 1, "SUCCESS": 700, "FAILURE": 15, "TIMEOUT": 4},
+    "never_started": 0,
     "success_rate": 0.9735744089012517,
     "duration_ms": {"average": 150250.5, "p50": 150000, "p95": 171000, "max": 300000},
     "last_success_at": "2026-01-15T08:00:00Z",

@@ -140,6 +140,7 @@ class StatsDocument(TypedDict):
     before: str | None
     runs: int
     by_status: dict[str, int]
+    never_started: int
     success_rate: float | None
     duration_ms: DurationStats
     last_success_at: str | None

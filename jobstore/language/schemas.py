@@ -159,8 +159,11 @@ class Stats(_Answer):
     before: AwareDatetime | None = Field(description="The window's upper bound, inclusive.")
     runs: Count = Field(description="Executions in the window, whatever their status.")
     by_status: dict[Status, Count] = Field(description="Executions of each status; every status is there.")
+    never_started: Count = Field(
+        description="Finished executions that never started (missed, refused, revoked); they are in by_status alone."
+    )
     success_rate: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        description="Successes divided by finished runs, 0 to 1; null where none has finished."
+        description="Successes divided by runs that started and finished, 0 to 1; null where there are none."
     )
     duration_ms: DurationStats
     last_success_at: AwareDatetime | None = Field(description="The effective start of the latest success.")

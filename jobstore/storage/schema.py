@@ -205,6 +205,9 @@ CREATE TABLE segment (
 IS_NO_SUCCESS = "status <> 1"
 """In SQL; a partial index serves a query only where its condition stands in it, word for word."""
 
+IS_NEVER_STARTED = "started_by = 0 AND status IN (0, 1, 4)"
+"""Finished without a start: missed, refused or revoked."""
+
 EXECUTION_INDEXES = f"""
 -- serves: newest executions, windows, dense name searches (covering: a filter reads no row)
 CREATE INDEX execution_started ON execution (effective_us, id, name_id, status);
@@ -218,6 +221,9 @@ CREATE INDEX execution_duration ON execution (duration_ms, id, name_id, status) 
 CREATE INDEX execution_completed ON execution (completed_us, id, name_id, status) WHERE completed_us IS NOT NULL;
 -- serves: order by created_at
 CREATE INDEX execution_created ON execution (created_us);
+-- serves: the runs that statistics leave out, of one job or all; few, and no run that starts writes it
+CREATE INDEX execution_never_started ON execution (name_id, status, effective_us, duration_ms, started_by)
+    WHERE {IS_NEVER_STARTED};
 -- serves: trace_id= and order by trace_id
 CREATE INDEX execution_trace ON execution (trace_id) WHERE trace_id IS NOT NULL;
 """

@@ -466,6 +466,24 @@ def test_a_run_that_never_started_may_end(recorder, store):
     assert store.get_job("a")["last_run_at"] is None
 
 
+def test_runs_that_never_started_do_not_count_in_the_rate(recorder, store, clock):
+    for status in ("FAILURE", "FAILURE", "SUCCESS"):
+        recorder.finish(recorder.enqueue("a"), status)
+    assert store.job_stats("a")["success_rate"] is None
+    with recorder.run("a"):
+        clock.move(seconds=2)
+    for asked in ("a", None):
+        stats = store.job_stats(asked)
+        assert (stats["runs"], stats["never_started"], stats["success_rate"]) == (4, 3, 1.0)
+        assert stats["by_status"]["FAILURE"] == 2
+        assert stats["duration_ms"] == {"average": 2000, "p50": 2000, "p95": 2000, "max": 2000}
+    with pytest.raises(RuntimeError), recorder.run("a"):
+        raise RuntimeError
+    assert store.job_stats("a")["success_rate"] == 0.5
+    recorder.enqueue("a")
+    assert store.job_stats("a")["never_started"] == 3
+
+
 def test_a_state_that_cannot_follow_is_a_conflict(recorder):
     number = recorder.enqueue("a")
     recorder.start(number)

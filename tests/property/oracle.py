@@ -176,6 +176,8 @@ def stats(
         and (before is None or effective(document) <= before)
     ]
     finished = [run for run in runs if run["status"] in {"SUCCESS", "FAILURE", "TIMEOUT"}]
+    never_started = sum(run["started_at"] is None for run in finished)
+    finished = [run for run in finished if run["started_at"] is not None]
     durations = sorted(run["duration_ms"] for run in finished if run["duration_ms"] is not None)
 
     def not_exceeded_by(percent: int) -> int | None:
@@ -194,6 +196,7 @@ def stats(
         "before": None if before is None else written(before),
         "runs": len(runs),
         "by_status": {status: sum(run["status"] == status for run in runs) for status in STATUSES},
+        "never_started": never_started,
         "success_rate": succeeded / len(finished) if finished else None,
         "duration_ms": {
             "average": sum(durations) / len(durations) if durations else None,
