@@ -243,7 +243,7 @@ def _templates() -> Environment:
     )  # fmt: skip
     templates.filters |= {"marked": marked, "first_line": first_line, "visible": visible}
     templates.globals |= {
-        "classes": charts.CLASSES, "status_words": views.STATUS_WORDS, "states": views.STATES,
+        "classes": charts.CLASSES, "status_words": views.STATUS_WORDS,
         "strip_width": charts.STRIP_WIDTH, "strip_height": charts.STRIP_HEIGHT, "bars_height": charts.BARS_HEIGHT,
         "dots_height": charts.DOTS_HEIGHT,
     }  # fmt: skip

@@ -129,7 +129,10 @@ class Phrases:
     def moment(self, text: str | datetime) -> datetime:
         """A document's time in the page's zone."""
         found = datetime.fromisoformat(text) if isinstance(text, str) else text
-        return found.astimezone(self.zone)
+        try:
+            return found.astimezone(self.zone)
+        except OverflowError:  # the first or the last hours of all years, in a zone where another year has begun
+            return found
 
     def absolute(self, text: str | datetime) -> str:
         """A time in full, its zone named."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from jobstore.language.errors import InvalidParameter, NotFound
-from jobstore.language.instants import instant_datetime, instant_us
+from jobstore.language.errors import InvalidParameter, NotFound, shown
+from jobstore.language.instants import instant_datetime, instant_text, instant_us
 from jobstore.language.models import FINISHED, KNOWN_JOB_CATEGORIES, KNOWN_JOB_TYPES, STATUSES
+from jobstore.language.rules import Kind, Parameter
 from jobstore.language.schedule import next_cron_us
+from jobstore.language.states import STATES, WRONG
 from jobstore.web import charts
 from jobstore.web.phrases import first_line, rounded, visible
 
@@ -21,14 +24,13 @@ if TYPE_CHECKING:
     from jobstore.web.links import Links
     from jobstore.web.phrases import Phrases
 
-STATES: Final = ("lost", "late", "failing", "running", "waiting", "new", "ok", "disabled")
-"""In the order of attention."""
-TROUBLE: Final = STATES[:3]
+_WITH_OFFSET = re.compile(r"[0-9]:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?(?:[Zz]|[+ -][0-9]{2}:[0-9]{2})$")
 PAGE_SIZE, LANES, MOST_BARS = 50, 50, 800
 RANGES: Final = {"1h": 3_600, "6h": 21_600, "24h": 86_400, "7d": 604_800, "30d": 2_592_000}
+EXECUTION_RANGES: Final = (*RANGES, "all")
 TIMELINE_RANGES: Final = ("1h", "6h", "24h", "7d")
 FAILED: Final = ("FAILURE", "TIMEOUT")
-_DENSE_LANE, _HOURLY = 60, timedelta(days=2)
+_DENSE_LANE, _HOURLY, _LONGEST = 60, timedelta(days=2), timedelta(days=90)
 """Bars in a lane; with more, they would touch each other and say nothing."""
 _TREND_RUNS = 20
 _TREND_NOISE = 0.1
@@ -75,7 +77,7 @@ def jobs(look: Look) -> dict[str, Any]:
         "rows": [_job_row(look, each) for each in rows],
         "counts": counts,
         "all": sum(counts.values()),
-        "trouble": sum(counts[state] for state in TROUBLE),
+        "trouble": sum(counts[state] for state in WRONG),
         "chosen": ask.several("state"),
         "order": order,
         "types": sorted({*KNOWN_JOB_TYPES, *(each["job_type"] for each in rows)}),
@@ -139,6 +141,7 @@ def job(look: Look, name: str) -> dict[str, Any]:
         "dots": charts.dots(runs["data"], timeout_ms),
         "trend": trend(runs["data"]),
         "errors": distinct_errors(failures["data"]),
+        "alarm": failures["data"][0] if state and state["failures_in_a_row"] and failures["data"] else None,
         "failures": failures["pagination"]["total"],
         "failures_read": len(failures["data"]),
         "all_failures": look.links.to("executions", job=found["name"], range="all", status=list(FAILED)),
@@ -209,7 +212,7 @@ def distinct_errors(failures: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
 def executions(look: Look) -> dict[str, Any]:
     """What ran in a window: counts, a histogram, and the runs with the first line of their errors."""
     ask, page = look.links, look.links.page()
-    span, bounds = window(look, "24h")
+    span, bounds = window(look, "24h", EXECUTION_RANGES)
     chosen = ask.several("status")
     # The name that the job has now: the address may have had its number.
     one_job = None if ask.one("job") is None else look.store.get_job(ask.one("job"))["name"]
@@ -231,42 +234,39 @@ def executions(look: Look) -> dict[str, Any]:
         "order": order,
         "job": one_job,
         "span": span,
-        "ranges": [*RANGES, "all"],
-        "bounds": {name: _local(look, bounds[name]) if name in bounds else "" for name in ("after", "before")},
+        "ranges": EXECUTION_RANGES,
+        "bounds": _local(look, bounds),
         "chart": histogram and _bars(look, histogram, chosen or STATUSES, {}),
         "pages": _pages(look, answer["pagination"]),
     }
 
 
-def window(look: Look, default: str) -> tuple[str, dict[str, str]]:
-    """The range that was chosen, by name or ``own``, and its bounds as the queries take them."""
+def window(look: Look, default: str, ranges: Iterable[str]) -> tuple[str, dict[str, datetime]]:
+    """The range that was chosen, by its name or as ``own``, and its bounds as the queries take them."""
     given = {name: look.links.one(name) for name in ("after", "before")}
-    own = {name: _instant(look, text) for name, text in given.items() if text}
-    if own:
-        return "own", own
-    span = look.links.one("range") or default
-    if span == "all":
-        return span, {}
-    if span not in RANGES:
-        raise InvalidParameter(f"range must be one of {', '.join(RANGES)}, all; received '{span[:20]}'")
-    return span, {"after": _text(look.now - timedelta(seconds=RANGES[span]))}
+    own = {name: _instant(look, name, text) for name, text in given.items() if text}
+    span = "own" if own else look.links.one("range") or default
+    if span != "own" and span not in ranges:
+        raise InvalidParameter(f"range must be one of {', '.join(ranges)}; received {shown(span)}")
+    return span, {"after": look.now - timedelta(seconds=RANGES[span])} if span in RANGES else own
 
 
-def _instant(look: Look, text: str) -> str:
+def _instant(look: Look, name: str, text: str) -> datetime:
     """What a form's field or an address says; without an offset it is a time in the page's zone."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return text  # the query refuses it in its own words
-    return text if moment.tzinfo else _text(moment.replace(tzinfo=look.phrases.zone))
+    moment = instant_datetime(Parameter(name, Kind.INSTANT, "").check(text, text))
+    return moment if _WITH_OFFSET.search(text) else moment.replace(tzinfo=look.phrases.zone)
 
 
 def _text(moment: datetime) -> str:
-    return moment.isoformat()
+    return str(instant_text(instant_us(moment)))
 
 
-def _local(look: Look, text: str) -> str:
-    return f"{look.phrases.moment(text):%Y-%m-%dT%H:%M:%S}"
+def _local(look: Look, bounds: Mapping[str, datetime]) -> dict[str, str]:
+    """The bounds as the fields of a form take them."""
+    return {
+        name: f"{look.phrases.moment(bounds[name]):%Y-%m-%dT%H:%M:%S}" if name in bounds else ""
+        for name in ("after", "before")
+    }
 
 
 def _list(store: Any, one_job: str | None, **keywords: object) -> dict[str, Any]:
@@ -389,11 +389,12 @@ def differences(then: Any, now: Any) -> list[tuple[str, Any, Any]]:
 def timeline(look: Look) -> dict[str, Any]:
     """A lane for each job: what ran, what runs, what comes."""
     ask = look.links
-    span, bounds = window(look, "6h")
-    if span not in TIMELINE_RANGES and span != "own":
-        raise InvalidParameter(f"range must be one of {', '.join(TIMELINE_RANGES)}; received '{span}'")
-    begin, now = datetime.fromisoformat(bounds.get("after", _text(look.now - timedelta(days=1)))), look.now
-    end = datetime.fromisoformat(bounds["before"]) if "before" in bounds else now + max(now - begin, timedelta(0)) / 5
+    span, bounds = window(look, "6h", TIMELINE_RANGES)
+    now = look.now
+    begin = bounds.get("after", bounds.get("before", now) - timedelta(days=1))
+    end = bounds.get("before", now + max(now - begin, timedelta(0)) / 5)
+    if not timedelta(0) <= end - begin <= _LONGEST:
+        raise InvalidParameter(f"A timeline is from after to before, at most {_LONGEST.days} days")
     states = look.store.list_job_states(
         search=ask.one("search"), limit=LANES, state=ask.several("state") or None, job_type=ask.one("job_type"),
         job_category=ask.one("job_category"), lang=look.phrases.lang,
@@ -408,7 +409,7 @@ def timeline(look: Look) -> dict[str, Any]:
         "span": span,
         "ranges": TIMELINE_RANGES,
         "total": states["pagination"]["total"],
-        "bounds": {"after": _local(look, _text(begin)), "before": _local(look, _text(end))},
+        "bounds": _local(look, {"after": begin, "before": end}),
     }
 
 
@@ -419,7 +420,7 @@ def _runs_by_job(
 
     One page has them all, as a rule. Where they are more, the newest 20 that come with each state are often enough.
     """
-    bounds = {"after": _text(begin), "before": _text(max(begin, end))}
+    bounds = {"after": begin, "before": max(begin, end)}
     is_whole = look.store.list_job_executions(limit=1, **bounds)["pagination"]["total"] <= MOST_BARS
     found: dict[str, Any] = {each["job_id"]: [] for each in states}
     for run in look.store.list_job_executions(limit=MOST_BARS, **bounds)["data"] if is_whole else ():
@@ -467,7 +468,7 @@ def _bar(look: Look, run: Mapping[str, Any], edges: tuple[float, float]) -> dict
     at = run["started_at"] or run["created_at"]
     start = datetime.fromisoformat(at).timestamp()
     now = look.now.timestamp()
-    end = now if run["duration_ms"] is None else start + run["duration_ms"] / 1000
+    end = start + (run["duration_ms"] or 0) / 1000 if run["status"] in FINISHED else now
     x, right = charts.across(start, *edges), charts.across(max(start, end), *edges)
     return {"x": x, "w": max(0.25, round(right - x, 3)), "kind": charts.CLASSES[run["status"]], "run": run, "at": at,
             "link": look.links.execution(run["id"])}  # fmt: skip
@@ -487,16 +488,17 @@ def _buckets(histogram: Mapping[str, Any], edges: tuple[float, float]) -> list[d
     return found
 
 
+_MOST_TICKS = 12
 _STEPS = [timedelta(minutes=each) for each in (5, 10, 15, 30, 60, 120, 180, 360, 720, 1440)]
 
 
 def _ticks(look: Look, begin: datetime, end: datetime, edges: tuple[float, float]) -> list[dict[str, Any]]:
     step = next((each for each in _STEPS if (end - begin) / each <= 9), timedelta(days=max(1, (end - begin).days // 8)))  # noqa: PLR2004 - labels side by side
     at = rounded(look.phrases.moment(begin), step) + step
-    ticks = []
-    while at < end:
-        ticks.append({"x": charts.across(at.timestamp(), *edges), "text": f"{at:%m-%d}" if at.hour + at.minute == 0
-                      else f"{at:%H:%M}"})  # fmt: skip
+    ticks: list[dict[str, Any]] = []
+    while at < end and len(ticks) < _MOST_TICKS:
+        text = f"{at:%m-%d}" if (at.hour, at.minute) == (0, 0) else f"{at:%H:%M}"
+        ticks.append({"x": charts.across(at.timestamp(), *edges), "text": text})
         at += step
     return ticks
 

@@ -14,6 +14,7 @@ from urllib.parse import urljoin
 import pytest
 
 import jobstore
+from jobstore.language.states import STATES
 from jobstore.testing import FrozenClock
 from jobstore.web import page as web_page
 from jobstore.web import views
@@ -42,7 +43,7 @@ def test_the_first_view_says_what_is_wrong_first(site):
     assert answer.status == 200
     names = re.findall(r'<tr role="row" id="job-(\w+)" class="is-(\w+)"', answer.text)
     assert len(names) == 16
-    assert [state for _, state in names] == sorted((state for _, state in names), key=views.STATES.index)
+    assert [state for _, state in names] == sorted((state for _, state in names), key=[*STATES].index)
     assert names[0] == ("sync_fills", "lost")
     assert "3 of 16 jobs need attention" in answer.words
     assert re.search(r"monitor_balances .*? Late .*? late by 2 d", answer.words)
@@ -51,7 +52,7 @@ def test_the_first_view_says_what_is_wrong_first(site):
 def test_every_state_is_in_the_demo(site):
     counts = {name: number(n) for name, n in re.findall(r'id="n-(\w+)".*?<b>([\d,]+)</b>', site.get("/").text)}
     assert sum(counts.values()) == 16
-    assert all(counts[state] for state in views.STATES)
+    assert all(counts[state] for state in STATES)
 
 
 def test_a_job_says_since_when_and_why_it_fails_and_what_comes_next(site):
@@ -254,6 +255,17 @@ def test_settings_lead_nowhere_else(site, place):
     assert (answer.status, answer.headers["location"]) == (303, "./")
 
 
+@pytest.mark.parametrize(
+    "query",
+    ["after=0001-01-01&tz=America/New_York", "before=9999-12-31&tz=Asia/Tokyo", "after=2026-03-10T12:00:00%2B08:00",
+     "after=2026-03-10T12:00:00+08:00", "before=2026-03-10 12:00", "after=2026-03-29T02:30&tz=Europe/Berlin"],
+)  # fmt: skip
+def test_odd_bounds_are_answered(site, query):
+    query = query.replace(" ", "%20")
+    assert site.get(f"/executions?{query}").status == 200
+    assert site.get(f"/timeline?{query}").status in {200, 400}
+
+
 # Odd rows.
 
 ODD = {
@@ -283,6 +295,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Any:
         run = recorder.enqueue("gone")
         recorder.finish(run, "FAILURE", error="x" * 65_536)
         recorder.remove_job("gone")
+        recorder.finish(recorder.enqueue("never"), "FAILURE", error=None)  # it never started
         recorder.enqueue("never")
     return Site(create_app(path, open_access=True, page=True, log_url="http://log/{trace_id}"))
 
@@ -348,7 +361,9 @@ def test_a_browser_gets_a_page_and_a_program_the_json_error(site):
     [("/jobs/nothing", 404, "Job not found: nothing"), ("/executions/999999", 404, "Execution not found"),
      ("/executions?status=WRONG", 400, "status"), ("/?order_by=nothing", 400, "order_by"), ("/?page=0", 400, "page must be"),
      ("/executions?range=2y", 400, "range must be"), ("/executions?after=yesterday", 400, "after"),
-     ("/?serach=a", 400, "Unknown parameter"), ("/?search=%ff", 400, "UTF-8"), ("/timeline?range=all", 400, "range must be"), ("/jobs/%ff", 400, "UTF-8")],
+     ("/?serach=a", 400, "Unknown parameter"), ("/?search=%ff", 400, "UTF-8"), ("/timeline?range=all", 400, "range must be"),
+     ("/timeline?after=2026-W10-1", 400, "after"), ("/timeline?after=0001-01-01", 400, "at most 90 days"),
+     ("/timeline?after=2026-03-10&before=2026-03-09", 400, "from after to before"), ("/jobs/%ff", 400, "UTF-8")],
 )  # fmt: skip
 def test_an_error_is_a_page_with_the_words_of_the_api(site, target, status, words):
     answer = site.get(target)

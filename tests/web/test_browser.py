@@ -315,7 +315,7 @@ def test_the_zone_of_the_browser_is_offered(visitor):
 def test_a_click_on_a_bar_narrows(visitor):
     page = visitor.open("/executions?range=24h")
     page.locator("#histogram .bars a").nth(12).locator(".hit").click()
-    assert re.search(r"after=2026-03-10T21:00:00(\+00:00|%2B00:00)", page.url)
+    assert re.search(r"after=2026-03-10T21:00:00Z", page.url)
     assert page.locator("table.runs tbody tr").count() > 10
 
 
