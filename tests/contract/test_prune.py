@@ -85,6 +85,9 @@ def test_the_mark_moves_with_each_batch_and_nothing_is_archived_twice(path, tmp_
     interrupted(path, archive)
     assert (len(documents(path)), len(lines(archive))) == (90, 20)
     with Recorder(path) as recorder:
+        with recorder._writer.transaction() as connection:
+            (mark,) = archiving._marks(connection)
+        assert mark.length == sum(len(line) for line in archive.read_bytes().splitlines(keepends=True)[:10])
         assert recorder.prune(before=LATER, archive=archive) == 90
     assert sorted(lines(archive), key=int) == [str(number) for number in range(1, 101)]
     assert {entry.name for entry in tmp_path.iterdir()} <= {"jobs.db", "jobs.db.lock", "old.jsonl", "jobs.db.reserve"}
