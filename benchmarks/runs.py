@@ -103,7 +103,7 @@ class Run:
         bench.close()
 
     def _writes(self, dataset: Dataset) -> Iterator[Line]:
-        yield writes.recording(dataset, self.settings)
+        yield from writes.recording(dataset, self.settings)
         if dataset.label == self.sizes[0]:
             yield writes.bulk_load(dataset.label)
         yield from writes.built(dataset)
