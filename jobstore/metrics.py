@@ -1,22 +1,23 @@
-"""A store's numbers in Prometheus' text format, version 0.0.4: for a textfile collector, or behind any web server.
+"""A store's numbers in Prometheus' text format, version 0.0.4: for a scrape, or for a textfile collector.
 
-Everything is a gauge: counts are of the executions that are kept, so pruning makes them smaller. A
-series for each job is bounded by `MAX_JOBS`; what is left out is counted, and the totals are over all.
+Counts of the executions that are kept are gauges: pruning makes them smaller. Runs and failures are counters: they
+include what was pruned. A series for each job is bounded by `MAX_JOBS`; what is left out is counted, and the totals are
+over all. A job's label is ``job_name``: ``job`` is the scraper's own.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobstore.language.errors import InvalidParameter, NotFound
 from jobstore.language.instants import MICROSECONDS, instant_us
 from jobstore.language.models import STATUSES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from jobstore.language.models import JobDocument, StatsDocument
+    from jobstore.language.models import JobStateDocument, StatsDocument
     from jobstore.queries import Queries
 
 MAX_JOBS: Final = 500
@@ -32,19 +33,21 @@ class Sample(NamedTuple):
 
 
 class Family(NamedTuple):
-    """One metric: its name, what it says, and its samples."""
+    """One metric: its name, what it says, its samples, and its type."""
 
     name: str
     help: str
     samples: Sequence[Sample]
+    type: str = "gauge"
 
 
 def metrics(store: Queries, *, max_jobs: int = MAX_JOBS) -> str:
     r"""The store's numbers as Prometheus reads them, ending in a line feed.
 
-    Jobs in all and switched on; executions kept by status; and for each of the first `max_jobs` jobs by
-    name: whether it is switched on, its executions by status, its durations in seconds, and when it last
-    ran, succeeded, failed and will run next, in seconds since 1970. What a job never did has no line.
+    Jobs by state and executions kept by status, over all; and for each of the first `max_jobs` jobs by name: its type,
+    category and state, whether it is enabled, its runs and failures so far, its executions kept by status, its
+    durations in seconds, and when it last ran, succeeded, failed and will run next, in seconds since 1970. What a job
+    never did has no line.
 
     Raises:
         StoreError: the store cannot be read.
@@ -54,38 +57,40 @@ def metrics(store: Queries, *, max_jobs: int = MAX_JOBS) -> str:
 
 def families(store: Queries, max_jobs: int = MAX_JOBS) -> list[Family]:
     """The metrics as values; one without samples is left out."""
-    jobs = list(_jobs(store, max_jobs))
+    states = store.list_job_states(limit=1)
+    totals = store.run_totals()
+    jobs = list(_paged(store.list_job_states, max_jobs))
+    starts = {job["name"]: job["last_run_at"] for job in _paged(store.list_jobs, max_jobs)}
     seen = [(job, stats) for job in jobs if (stats := _stats(store, job)) is not None]
-    return [family for family in (*_of_all(store, len(jobs)), *_of_jobs(seen)) if family.samples]
+    found = (*_of_all(store, states["states"], len(jobs)), *_of_jobs(seen, starts), *_counters(seen, totals))
+    return [family for family in found if family.samples]
 
 
-def _jobs(store: Queries, most: int) -> Iterator[JobDocument]:
+def _paged(listed: Callable[..., Any], most: int) -> Iterator[Any]:
+    """The documents of the first jobs by name."""
     for offset in range(0, most, _PAGE):
-        page = store.list_jobs(limit=min(_PAGE, most - offset), offset=offset)
+        page = listed(limit=min(_PAGE, most - offset), offset=offset, order_by="name")
         yield from page["data"]
         if not page["pagination"]["has_next"]:
             return
 
 
-def _stats(store: Queries, job: JobDocument) -> StatsDocument | None:
+def _stats(store: Queries, job: JobStateDocument) -> StatsDocument | None:
     try:
-        return store.job_stats(job["id"])
+        return store.job_stats(job["name"])
     except (NotFound, InvalidParameter):  # removed a moment ago, or of a name that could be none
         return None
 
 
-def _of_all(store: Queries, shown: int) -> Iterator[Family]:
-    totals = {enabled: store.list_jobs(limit=1, enabled=enabled)["pagination"]["total"] for enabled in (True, False)}
+def _of_all(store: Queries, states: Mapping[str, int], shown: int) -> Iterator[Family]:
     stats = store.job_stats()
     yield Family(
-        "jobstore_jobs",
-        "Jobs, switched on or off.",
-        [_sample(totals[enabled], enabled=_flag(enabled)) for enabled in (True, False)],
+        "jobstore_jobs", "Jobs in each state.", [_sample(count, state=state) for state, count in states.items()]
     )
     yield Family(
         "jobstore_jobs_left_out",
         "Jobs without series of their own here, because there are too many.",
-        [_sample(max(0, sum(totals.values()) - shown))],
+        [_sample(max(0, sum(states.values()) - shown))],
     )
     yield Family(
         "jobstore_executions",
@@ -94,16 +99,40 @@ def _of_all(store: Queries, shown: int) -> Iterator[Family]:
     )
 
 
-def _of_jobs(seen: Sequence[tuple[JobDocument, StatsDocument]]) -> Iterator[Family]:
+def _of_jobs(
+    seen: Sequence[tuple[JobStateDocument, StatsDocument]], starts: Mapping[str, str | None]
+) -> Iterator[Family]:
+    yield Family(
+        "jobstore_job_info",
+        "The job's type and category; always 1, to join with the other series.",
+        [
+            _sample(1, job_name=job["name"], job_type=job["job_type"], job_category=job["job_category"])
+            for job, _ in seen
+        ],
+    )
+    yield Family(
+        "jobstore_job_state",
+        "1 for the state that the job is in.",
+        [_sample(1, job_name=job["name"], state=job["state"]) for job, _ in seen],
+    )
     yield Family(
         "jobstore_job_enabled",
-        "Whether the job is switched on.",
-        [_sample(int(job["enabled"]), job=job["name"]) for job, _ in seen],
+        "Whether the job is enabled.",
+        [_sample(int(job["state"] != "disabled"), job_name=job["name"]) for job, _ in seen],
+    )
+    yield Family(
+        "jobstore_job_failures_in_a_row",
+        "Finished runs that failed or timed out since the last success.",
+        [_sample(job["failures_in_a_row"], job_name=job["name"]) for job, _ in seen],
     )
     yield Family(
         "jobstore_job_executions",
         "Executions kept, by status.",
-        [_sample(stats["by_status"][each], job=job["name"], status=each) for job, stats in seen for each in STATUSES],
+        [
+            _sample(stats["by_status"][status], job_name=job["name"], status=status)
+            for job, stats in seen
+            for status in STATUSES
+        ],
     )
     yield Family(
         "jobstore_job_duration_seconds",
@@ -111,7 +140,7 @@ def _of_jobs(seen: Sequence[tuple[JobDocument, StatsDocument]]) -> Iterator[Fami
         list(_durations(seen)),
     )
     names = [job["name"] for job, _ in seen]
-    yield _moments("last_run", "the latest start", names, [job["last_run_at"] for job, _ in seen])
+    yield _moments("last_run", "the latest start", names, [starts.get(name) for name in names])
     yield _moments(
         "last_success", "the start of the latest success", names, [each["last_success_at"] for _, each in seen]
     )
@@ -121,22 +150,39 @@ def _of_jobs(seen: Sequence[tuple[JobDocument, StatsDocument]]) -> Iterator[Fami
     yield _moments("next_run", "the next run", names, [job["next_run_at"] for job, _ in seen])
 
 
+def _counters(
+    seen: Sequence[tuple[JobStateDocument, StatsDocument]], totals: Mapping[int, tuple[int, int]]
+) -> Iterator[Family]:
+    """Nothing where the store knows no totals: a count that pruning makes smaller is no counter."""
+    told = [(job["name"], totals.get(int(stats["job_id"] or 0), (0, 0))) for job, stats in seen] if totals else []
+    yield Family(
+        "jobstore_job_runs_total",
+        "Runs so far, whatever came of them, pruned ones included.",
+        [_sample(runs, job_name=name) for name, (runs, _) in told],
+        "counter",
+    )
+    yield Family(
+        "jobstore_job_failures_total",
+        "Runs so far that failed or timed out, pruned ones included.",
+        [_sample(failures, job_name=name) for name, (_, failures) in told],
+        "counter",
+    )
+
+
 def _moments(name: str, words: str, jobs: Sequence[str], stamps: Sequence[str | None]) -> Family:
     return Family(
         f"jobstore_job_{name}_timestamp_seconds",
         f"The time of {words}, in seconds since 1970.",
-        [_sample(_seconds(stamp), job=job) for job, stamp in zip(jobs, stamps, strict=True) if stamp is not None],
+        [_sample(_seconds(stamp), job_name=job) for job, stamp in zip(jobs, stamps, strict=True) if stamp is not None],
     )
 
 
-def _durations(seen: Sequence[tuple[JobDocument, StatsDocument]]) -> Iterator[Sample]:
+def _durations(seen: Sequence[tuple[JobStateDocument, StatsDocument]]) -> Iterator[Sample]:
     for job, stats in seen:
-        spent = stats["duration_ms"]
-        for label, milliseconds in (
-            ("average", spent["average"]), ("p50", spent["p50"]), ("p95", spent["p95"]), ("max", spent["max"]),
-        ):  # fmt: skip
+        spent: Mapping[str, Any] = {**stats["duration_ms"]}
+        for statistic, milliseconds in spent.items():
             if milliseconds is not None:
-                yield _sample(milliseconds / 1000, job=job["name"], statistic=label)
+                yield _sample(milliseconds / 1000, job_name=job["name"], statistic=statistic)
 
 
 def _sample(value: float, **labels: str) -> Sample:
@@ -145,10 +191,6 @@ def _sample(value: float, **labels: str) -> Sample:
 
 def _seconds(stamp: str) -> float:
     return instant_us(datetime.fromisoformat(stamp)) / MICROSECONDS
-
-
-def _flag(value: bool) -> str:
-    return "true" if value else "false"
 
 
 # The text format.
@@ -162,7 +204,7 @@ def text(family: Family) -> str:
     # TYPE up gauge
     up{job="a \"b\" \\ c"} 1
     """
-    head = f"# HELP {family.name} {_escaped(family.help)}\n# TYPE {family.name} gauge\n"
+    head = f"# HELP {family.name} {_escaped(family.help)}\n# TYPE {family.name} {family.type}\n"
     return head + "".join(
         f"{family.name}{_labels(sample.labels)} {number(sample.value)}\n" for sample in family.samples
     )

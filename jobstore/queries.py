@@ -56,6 +56,10 @@ class Queries(ABC):
             StoreError: the store cannot be read.
         """
 
+    def run_totals(self) -> dict[int, tuple[int, int]]:
+        """By job number: its runs and failures so far, pruned ones included; nothing where only a file knows."""
+        return {}
+
     def list_jobs(
         self,
         search: str | None = None,

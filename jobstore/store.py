@@ -27,6 +27,7 @@ from jobstore.language.query import (
 from jobstore.queries import Queries
 from jobstore.storage.connection import driver_errors, open_reader
 from jobstore.storage.forking import tell_of_forks
+from jobstore.storage.pruned import run_totals
 
 if TYPE_CHECKING:
     import os
@@ -121,6 +122,10 @@ class JobStore(Queries):
             return id(connection), version
 
         return self._read(token)
+
+    def run_totals(self) -> dict[int, tuple[int, int]]:
+        """By job number: its runs and failures so far, pruned ones included."""
+        return self._read(lambda connection, _memory: run_totals(connection))
 
     def answer(self, query: Query) -> Any:
         """The document that a checked query asks for, from one snapshot of the file."""

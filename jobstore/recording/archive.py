@@ -26,6 +26,7 @@ import orjson
 
 from jobstore.language.errors import Conflict, InvalidParameter, StoreError, StoreFull, StoreUnreadable
 from jobstore.storage.documents import execution_document
+from jobstore.storage.pruned import note_pruned
 from jobstore.storage.rows import EXECUTION_SELECT, fetch_executions
 from jobstore.storage.writer import sync_path
 
@@ -164,6 +165,7 @@ def _finish_batch(connection: sqlite3.Connection, descriptor: int, mark: _Mark, 
         os.fsync(descriptor)  # a process that was killed may have left the lines in memory
         same = [number for document in _documents(descriptor, mark.length) if (number := _same(connection, document))]
     gone = [(number,) for number in dict.fromkeys(same) if is_named(connection, number)]
+    note_pruned(connection, [number for (number,) in gone])
     connection.executemany("DELETE FROM execution WHERE id = ?", gone)
     return len(gone)
 

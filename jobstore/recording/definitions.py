@@ -11,6 +11,7 @@ from jobstore.language.errors import Conflict, InvalidRecord, NotFound, shown
 from jobstore.language.fields import NAME_CHARACTERS, checked_name
 from jobstore.language.records import Job, changed_job, folded_job, new_job
 from jobstore.language.search import UNICODE_VERSION, fold
+from jobstore.storage.pruned import forget_pruned
 from jobstore.storage.rows import JOB_SELECT, JobRow
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def remove_job(connection: sqlite3.Connection, name: str) -> None:
     """Removes a job; its executions stay."""
     number = job_number_of(connection, name)
     connection.execute("DELETE FROM job WHERE number = ?", (number,))
+    forget_pruned(connection, number)
     forget_names(connection, [number])
 
 

@@ -22,6 +22,7 @@ from jobstore.language.rules import Kind, Parameter
 from jobstore.recording.archive import Archive
 from jobstore.recording.definitions import forget_names
 from jobstore.storage.connection import driver_errors, open_reader
+from jobstore.storage.pruned import note_pruned
 from jobstore.storage.reserve import give_up_reserve, keep_reserve
 from jobstore.storage.rows import status_source
 from jobstore.storage.schema import DAY_US, IS_NO_SUCCESS
@@ -265,6 +266,7 @@ def _prune(
 
 def delete_executions(connection: sqlite3.Connection, ones: Sequence[Candidate]) -> None:
     """Deletes executions, and with the last one of a removed or renamed job the name it was recorded under."""
+    note_pruned(connection, [one.id for one in ones])
     connection.executemany("DELETE FROM execution WHERE id = ?", [(one.id,) for one in ones])
     numbers = {
         number

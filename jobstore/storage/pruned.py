@@ -1,0 +1,66 @@
+"""How many runs each job ever had: those that are kept, and a note of those that were pruned.
+
+A counter that fell when history is pruned would look to Prometheus like a restart, and to its alerts like a burst of
+failures.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+from jobstore.language.models import STATUS_CODES, Status
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+_KEY: Final = "pruned:"
+"""And the job's number, in the table of settings; the value is runs and failures with a blank between."""
+_WAITING: Final = STATUS_CODES[Status.PENDING]
+_BAD: Final = f"{STATUS_CODES[Status.FAILURE]}, {STATUS_CODES[Status.TIMEOUT]}"
+
+
+def note_pruned(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
+    """Adds executions that are about to be deleted to what their jobs once had; a job that is gone needs no note."""
+    runs: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+    for execution_id in ids:
+        sql = f"""
+        SELECT j.number, e.status IN ({_BAD}) FROM execution AS e
+        JOIN job_name AS n ON n.name_id = e.name_id JOIN job AS j ON j.number = n.job_number WHERE e.id = ?
+        """
+        for number, is_bad in connection.execute(sql, (execution_id,)):
+            runs[number][0] += 1
+            runs[number][1] += is_bad
+    before = _pruned(connection) if runs else {}
+    connection.executemany(
+        "INSERT INTO setting VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+        [
+            (f"{_KEY}{number}", f"{before.get(number, (0, 0))[0] + all_} {before.get(number, (0, 0))[1] + bad}")
+            for number, (all_, bad) in runs.items()
+        ],
+    )
+
+
+def forget_pruned(connection: sqlite3.Connection, number: int) -> None:
+    """Deletes the note of a job that is removed."""
+    connection.execute("DELETE FROM setting WHERE key = ?", (f"{_KEY}{number}",))
+
+
+def run_totals(connection: sqlite3.Connection) -> dict[int, tuple[int, int]]:
+    """By job number: its runs and its failures, pruned ones included; what waits is no run yet."""
+    pruned = _pruned(connection)
+    sql = f"""
+    SELECT n.job_number, sum(t.runs), sum(t.runs * (t.status IN ({_BAD}))) FROM name_tally AS t
+    JOIN job_name AS n ON n.name_id = t.name_id WHERE t.status <> {_WAITING} GROUP BY 1
+    """
+    kept = {number: (runs, bad) for number, runs, bad in connection.execute(sql)}
+    numbers = kept.keys() | pruned.keys()
+    totals = ((number, kept.get(number, (0, 0)), pruned.get(number, (0, 0))) for number in numbers)
+    return {number: (ours[0] + gone[0], ours[1] + gone[1]) for number, ours, gone in totals}
+
+
+def _pruned(connection: sqlite3.Connection) -> dict[int, tuple[int, int]]:
+    rows = connection.execute("SELECT key, value FROM setting WHERE key GLOB ?", (f"{_KEY}*",))
+    notes = ((int(key.removeprefix(_KEY)), *map(int, value.split())) for key, value in rows)
+    return {number: (runs, bad) for number, runs, bad in notes}
