@@ -18,8 +18,9 @@ from jobstore.http.hosts import ANY, Hosts
 from jobstore.http.journal import write_access
 from jobstore.http.reply import MAX_BODY_BYTES, encoded, links, send
 from jobstore.http.request import ApiRequest, path_is_text, query_pairs
-from jobstore.http.routes import ALLOW, DOCUMENT, HEALTH, ROUTES, Route
+from jobstore.http.routes import ALLOW, DOCUMENT, HEALTH, METRICS, ROUTES, Route
 from jobstore.language.errors import InvalidParameter
+from jobstore.metrics import CONTENT_TYPE, metrics
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -80,6 +81,7 @@ def create_app(
         if route.answer.endswith("Page"):
             app.add_route(f"{route.template}/", query)  # as many clients write the address of a collection
     app.add_route(HEALTH, Health(source))
+    app.add_route(METRICS, Metrics(source))
     app.add_route(DOCUMENT, Document(is_open=open_access))
     if site:
         site.mount(app)
@@ -202,6 +204,18 @@ class Health(Resource):
         """200, or the 503 of a store that cannot be read. The query string is left alone: probes add to it."""
         self._source.get().fresh()
         send(request, response, b'{"status":"ok"}')
+
+
+class Metrics(Resource):
+    """The numbers for Prometheus, behind the token like every answer about jobs."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def on_get(self, request: ApiRequest, response: falcon.Response, **_path: str) -> None:
+        """Read anew for each scrape. The query string is left alone: scrapers add to it."""
+        response.content_type = CONTENT_TYPE
+        send(request, response, metrics(self._source.get()).encode())
 
 
 class Document(Resource):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 import jobstore
-from jobstore.http.routes import DOCUMENT, HEALTH, ROUTES, Route
+from jobstore.http.routes import DOCUMENT, HEALTH, METRICS, ROUTES, Route
 from jobstore.http.tokens import READ_JOBS
 from jobstore.language.errors import (
     Forbidden,
@@ -99,7 +99,7 @@ def _document(server_url: str) -> Json:
         "security": [{"bearer": []}],
         "tags": [
             {"name": "jobs", "description": "What runs, when, and what ran."},
-            {"name": "service", "description": "About the service itself; open to all."},
+            {"name": "service", "description": "About the service itself."},
         ],
         "paths": {route.template: {"get": _operation(route)} for route in ROUTES} | _service_paths(),
         "components": {
@@ -158,7 +158,18 @@ def _service_paths() -> Json:
     return {
         HEALTH: {"get": _service("health", "Whether the store can be read now", health, "503")},
         DOCUMENT: {"get": _service("openapi", "This document", {"type": "object"})},
+        METRICS: {"get": _metrics()},
     }
+
+
+def _metrics() -> Json:
+    """As the other service paths, but text, and behind the token."""
+    made = _service("metrics", "The numbers in Prometheus' text format", {"type": "string"}, "503")
+    del made["security"]
+    made["responses"]["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    for status, fault in (("401", "Unauthorized"), ("403", "Forbidden")):
+        made["responses"][status] = {"$ref": f"#/components/responses/{fault}"}
+    return {**made, "description": f"Permission: `{READ_JOBS}`."}
 
 
 def _service(name: str, summary: str, schema: Json, *more: str) -> Json:

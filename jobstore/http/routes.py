@@ -44,6 +44,7 @@ ROUTES: Final = (
 )
 HEALTH: Final = "/healthz"
 DOCUMENT: Final = "/openapi.json"
+METRICS: Final = "/metrics"
 OPEN_PATHS: Final = frozenset({HEALTH, DOCUMENT})
 """Readable without a token; they say nothing about jobs."""
 READING: Final = frozenset({"GET", "HEAD"})

@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, str] = {
     "store": "language storage engine queries",
     "queries": "language",
     # interfaces: each knows the store, none knows another
-    "http": "language store queries web package",
+    "http": "language store queries metrics web package",
     "web": "language",
     "integrations": "language store recording",
     "tools": "language queries package",

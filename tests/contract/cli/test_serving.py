@@ -187,7 +187,7 @@ def test_mcp_speaks_nothing_but_the_protocol_on_stdout(own):
 def test_metrics_are_printed_for_at_most_so_many_jobs(cli, store):
     said = cli("metrics", store)
     assert said.code == 0
-    assert 'jobstore_job_executions{job="同步交易对",status="FAILURE"} 1\n' in said.out
+    assert 'jobstore_job_executions{job_name="同步交易对",status="FAILURE"} 1\n' in said.out
     few = cli("metrics", store, "--max-jobs", "1").out
     assert "jobstore_jobs_left_out 3\n" in few
     assert cli("metrics", store, "--max-jobs", "x").code == 2

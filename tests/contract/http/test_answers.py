@@ -8,6 +8,7 @@ import pytest
 from jobstore.http.routes import ROUTES
 from jobstore.language import schemas
 from jobstore.language.models import EXECUTION_FIELDS, JOB_FIELDS
+from jobstore.metrics import CONTENT_TYPE, metrics
 
 COMMON = {
     "cache-control": "private, no-cache",
@@ -21,13 +22,19 @@ TARGETS = [
     "/api/v1/jobs/sync_klines_1h",
     "/api/v1/jobs/1/executions",
     "/api/v1/stats",
+    "/api/v1/executions/12345",
+    "/api/v1/states",
+    "/api/v1/histogram",
     "/healthz",
     "/openapi.json",
+    "/metrics",
 ]
 
 
 def template_of(target: str) -> str:
-    return target.replace("/sync_klines_1h", "/{job_id}").replace("/1/", "/{job_id}/")
+    return (
+        target.replace("/sync_klines_1h", "/{job_id}").replace("/1/", "/{job_id}/").replace("/12345", "/{execution_id}")
+    )
 
 
 def test_every_route_of_the_app_is_tested_here(app):
@@ -84,7 +91,8 @@ def test_text_is_utf_8_and_not_escaped(ask):
 def test_each_answer_has_the_common_headers_and_its_length(ask, target):
     answer = ask(target)
     assert answer.status == 200
-    assert answer.headers.items() >= COMMON.items()
+    kind = {"content-type": CONTENT_TYPE} if target == "/metrics" else {}
+    assert answer.headers.items() >= (COMMON | kind).items()
     assert answer.headers["content-length"] == str(len(answer.body))
     assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
     assert not [name for name in answer.headers if name.startswith("access-control")]
@@ -291,3 +299,11 @@ def test_any_other_gets_a_new_one(ask, given):
 
 def test_no_two_requests_share_an_id(ask):
     assert len({ask("/healthz").headers["x-request-id"] for _ in range(50)}) == 50
+
+
+def test_metrics_are_text_for_prometheus_behind_the_token(ask, datahub):
+    answer = ask("/metrics?debug=1")
+    assert (answer.status, answer.headers["content-type"]) == (200, CONTENT_TYPE)
+    assert answer.body.decode() == metrics(datahub)
+    assert ask("/metrics", token=None).status == 401
+    assert ask("/metrics", token="powerless").status == 403

@@ -75,7 +75,8 @@ def guarded(datahub, known, asker):
 
 def targets(app: Any) -> list[str]:
     """The route list comes from the app, so a route that is added is in the matrix."""
-    return [route.path.replace("{job_id}", "1") for route in falcon.inspect.inspect_routes(app)]
+    ids = ("{job_id}", "1"), ("{execution_id}", "12345")
+    return [route.path.replace(*ids[0]).replace(*ids[1]) for route in falcon.inspect.inspect_routes(app)]
 
 
 def expected(target: str, method: str) -> int:
