@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -52,9 +51,11 @@ class Screen:
 
 def current_screen(*, utc: bool = False, stream: TextIO | None = None) -> Screen:
     """The screen that stdout is now; a terminal may have changed its size since the last look."""
+    from shutil import get_terminal_size  # it brings compressors, and each cron line waits for it
+
     stream = stream or sys.stdout
     terminal = stream.isatty()
-    size = shutil.get_terminal_size() if terminal else None
+    size = get_terminal_size() if terminal else None
     return Screen(
         width=max(size.columns, 20) if size else None,
         height=size.lines if size else None,

@@ -8,7 +8,6 @@ so is a ``%`` that could be mistaken for such a byte. An id that is too long the
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import socket
@@ -33,7 +32,9 @@ def job_name(identity: str) -> str:
         return _percent(_EMPTY) if identity else _EMPTY
     name = _REFUSED.sub(lambda match: _percent(match[0]), identity)
     if len(name) > NAME_CHARACTERS:
-        digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_CHARACTERS]
+        from hashlib import sha256  # each cron line waits for it
+
+        digest = sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_CHARACTERS]
         return name[: NAME_CHARACTERS - len(_CUT) - _DIGEST_CHARACTERS] + _CUT + digest
     try:
         return checked_name(name)

@@ -17,7 +17,7 @@ import orjson
 
 from jobstore.integrations.names import job_name
 from jobstore.integrations.output import say
-from jobstore.language.errors import Conflict, InvalidRecord, InvalidSchedule, StoreBusy
+from jobstore.language.errors import Conflict, InvalidRecord, InvalidSchedule, JobStoreError, StoreBusy
 from jobstore.language.models import Status
 
 if TYPE_CHECKING:
@@ -38,6 +38,13 @@ DEFAULTS: Final = {"job_type": "command", "job_category": "scheduled"}
 LARGEST_OUTPUT_BYTES: Final = 60 * 1024
 """Of the output: a result holds 64 KiB of JSON."""
 
+_SCHEDULE: Final = "schedule", frozenset({"schedule", "interval_seconds"})
+_LEFT_OUT: Final = (
+    ("category", frozenset({"job_category"})),
+    ("type", frozenset({"job_type"})),
+    ("timeout", frozenset({"timeout_seconds"})),
+    ("command line", frozenset({"parameters"})),
+)
 _CALL_SECONDS = 5.0
 _PAUSE_SECONDS = 0.05
 _ERROR_TAIL_BYTES = 8 * 1024
@@ -140,22 +147,28 @@ class RunRecord:
     def _record_start(self, recorder: Recorder) -> None:
         if self._execution_id is not None:
             return
-        try:
-            self._execution_id = self._begun(recorder, self._definition)
-        except InvalidSchedule as error:
-            say(f"the job {self._job} is recorded without its schedule: {error}")
-            unscheduled = ("schedule", "interval_seconds")
-            self._definition = {key: value for key, value in self._definition.items() if key not in unscheduled}
-            self._execution_id = self._begun(recorder, self._definition)
+        self._execution_id = self._begun(recorder)
         with suppress(BaseException):  # what an earlier exec left behind when it was killed
             recorder.close_interrupted()
 
-    def _begun(self, recorder: Recorder, definition: dict[str, Any]) -> str:
+    def _begun(self, recorder: Recorder) -> str:
+        """Record the start; what the options say of the job and no job may have is said and left out."""
+        while True:
+            try:
+                return self._begin(recorder)
+            except (InvalidSchedule, InvalidRecord) as error:
+                words, fields = _named_in(error)
+                if not fields & self._definition.keys():
+                    raise
+                say(f"the job {self._job} is recorded without its {words}: {error}")
+                self._definition = {key: value for key, value in self._definition.items() if key not in fields}
+
+    def _begin(self, recorder: Recorder) -> str:
         if not self._is_running:  # what was spent on opening the store is not the command's
             self._started_at = datetime.now(UTC)
         description = {} if self._name == self._job else {"description": _readable(self._job)}
         return recorder.begin(
-            self._name, definition, defaults={**DEFAULTS, **description}, worker_id=socket.gethostname() or None,
+            self._name, self._definition, defaults={**DEFAULTS, **description}, worker_id=socket.gethostname() or None,
             at=self._started_at,
         )  # fmt: skip
 
@@ -194,6 +207,12 @@ class RunRecord:
         if zone.doubt:
             say(f"{self._path} reads cron expressions in {zone.name}: {zone.doubt}; change it with 'jobstore timezone'")
         return made
+
+
+def _named_in(error: JobStoreError) -> tuple[str, frozenset[str]]:
+    """The part of the definition that an error is about: its message begins with the name of the field."""
+    named = (part for part in _LEFT_OUT if error.message.startswith(tuple(part[1])))
+    return next(named, _SCHEDULE)
 
 
 def _status(ended: Ended) -> Status:

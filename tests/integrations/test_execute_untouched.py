@@ -449,6 +449,25 @@ def test_fifty_in_one_minute_are_all_recorded_while_both_cores_are_busy(tmp_path
             left.unlink()
 
 
+@pytest.mark.parametrize(
+    ("part", "options"),
+    [
+        ("category", ("--schedule", "0 2 * * *", "--category", "")),
+        ("type", ("--schedule", "0 2 * * *", "--type", "x" * 300)),
+        ("timeout", ("--schedule", "0 2 * * *", "--timeout", "99999d")),
+        ("schedule", ("--schedule", "x", "--category", "c")),
+    ],
+)
+def test_what_no_job_may_have_is_said_and_left_out_and_the_run_recorded(path, part, options):
+    done = shell(path, "exit 7", *options, capture_output=True, text=True)
+    assert done.returncode == 7
+    assert f"the job job is recorded without its {part}: " in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert the_execution(path)["result"] == {"exit_code": 7}
+    with jobstore.open(path) as store:
+        assert part == "schedule" or store.get_job("job")["schedule"] == "0 2 * * *"
+
+
 # --- the hook ------------------------------------------------------------------------------------
 
 
