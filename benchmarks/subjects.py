@@ -15,7 +15,7 @@ import jobstore
 from benchmarks.fleet import END_US
 from jobstore.language.instants import instant_datetime
 from jobstore.language.models import pagination
-from jobstore.storage.connection import open_reader
+from jobstore.storage.connection import Reader
 from jobstore.storage.documents import execution_document, job_document
 from jobstore.storage.rows import fetch_executions, fetch_jobs
 
@@ -47,7 +47,7 @@ def open_store(path: Path, clock: Callable[[], datetime] | None = None) -> jobst
 
 def connection_of(store: jobstore.JobStore) -> sqlite3.Connection:
     """The connection that the store's next query uses; what it does there can be watched."""
-    connection = store._connection  # noqa: SLF001 - no query has a reason to offer this
+    connection = store.connection
     if connection is None:
         raise ValueError("the store is closed")
     return connection
@@ -57,7 +57,8 @@ class Floor:
     """Known rows, from the same file over a connection of the same kind."""
 
     def __init__(self, path: Path) -> None:
-        self.connection = open_reader(path)
+        self._reader = Reader(path)
+        self.connection = self._reader.connection
 
     def executions(self, ids: Sequence[int]) -> bytes:
         """The page of these executions as JSON."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 import threading
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from jobstore.engine import executions, histogram, jobs, states, stats
 from jobstore.engine.fires import Fires
 from jobstore.engine.memory import Memory
-from jobstore.language.errors import JobStoreError, StoreCorrupt, StoreUnreadable
+from jobstore.language.errors import JobStoreError, StoreBusy, StoreCorrupt, StoreUnreadable
 from jobstore.language.instants import instant_us
 from jobstore.language.query import (
     ExecutionQuery,
@@ -25,20 +26,26 @@ from jobstore.language.query import (
     StatsQuery,
 )
 from jobstore.queries import Queries
-from jobstore.storage.connection import driver_errors, open_reader
+from jobstore.storage.connection import Reader, driver_errors
 from jobstore.storage.forking import tell_of_forks
+from jobstore.storage.limits import FORK_TIMEOUT_SECONDS
 from jobstore.storage.pruned import run_totals
+from jobstore.storage.soundness import is_sound
+from jobstore.storage.turns import frame_above, give_back, is_running
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     Clock = Callable[[], datetime]
 
 _T = TypeVar("_T")
-_INCONSISTENT = (LookupError, TypeError, ValueError, ArithmeticError)
-"""What an index, a counter or a column leads to that says another thing than the rows."""
+_SURPRISES = (LookupError, TypeError, ValueError, ArithmeticError)
+"""What values lead to that no recorder writes, and a defect of ours: the file itself is asked which it was."""
+_TRIES: Final = 10
+"""A reader that may not write, and so has no lock, begins a query again when the file was written to meanwhile."""
+_serials = count(1)
 
 
 def system_clock() -> datetime:
@@ -71,13 +78,16 @@ class JobStore(Queries):
         self.path = Path(path)
         self._clock = clock or system_clock
         self._is_closed = False
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
+        self._lock = threading.RLock()
+        self._frame: FrameType | None = None
+        self._memory: Memory
+        self._is_clean = True
+        self._reader: Reader | None = None
+        self._serial = 0
+        self._sound_at: tuple[int, int] | None = None
+        self._is_held_for_fork = False
         with driver_errors(self.path):
-            row = self._connect().execute("SELECT value FROM setting WHERE key = 'timezone'").fetchone()
-        self._timezone: str = row[0] if row else "UTC"
-        self._fires = Fires(self._timezone)
-        self._memory = Memory(self._fires)
+            self._begin_anew()
         tell_of_forks(self)
 
     def __repr__(self) -> str:
@@ -91,19 +101,19 @@ class JobStore(Queries):
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        """Lets go of the file where nobody did: Python 3.13 warns of connections that are left open."""
-        connection: sqlite3.Connection | None = getattr(self, "_connection", None)  # __init__ may have failed
-        if connection is not None:
-            connection.close()
-
     def close(self) -> None:
-        """Lets go of the file; closing twice does nothing."""
-        with self._lock:
-            self._is_closed = True
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        """Closes the file. Safe to call twice."""
+        try:
+            with self._lock:
+                self._is_closed = True
+                self._disconnect()
+        finally:
+            give_back(self._lock)
+
+    @property
+    def connection(self) -> sqlite3.Connection | None:
+        """The connection of now, if there is one."""
+        return None if self._reader is None else self._reader.connection
 
     @property
     def timezone(self) -> str:
@@ -116,78 +126,148 @@ class JobStore(Queries):
 
     def fresh(self) -> tuple[int, int]:
         """A token that differs after any commit to the file by another connection; two numbers, cheap to ask."""
+        return self.read(lambda connection, _: self._version(connection))
 
-        def token(connection: sqlite3.Connection, _memory: Memory) -> tuple[int, int]:
-            (version,) = connection.execute("PRAGMA data_version").fetchone()
-            return id(connection), version
-
-        return self._read(token)
+    def _version(self, connection: sqlite3.Connection) -> tuple[int, int]:
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        return self._serial, version
 
     def run_totals(self) -> dict[int, tuple[int, int]]:
         """By job number: its runs and failures so far, pruned ones included."""
-        return self._read(lambda connection, _memory: run_totals(connection))
+        return self.read(lambda connection, _memory: run_totals(connection))
 
     def answer(self, query: Query) -> Any:
         """The document that a checked query asks for, from one snapshot of the file."""
         find = _ANSWERS[type(query)]
         now_us = self._now_us()
-        return self._read(lambda connection, memory: find(connection, memory, query, now_us))
+        return self.read(lambda connection, memory: find(connection, memory, query, now_us))
 
     def _now_us(self) -> int:
         return instant_us(self._clock())
 
+    def read(self, query: Callable[[sqlite3.Connection, Memory], _T]) -> _T:
+        """What a function of the connection finds in one snapshot, with what is remembered brought up to it.
+
+        Whatever is raised, and whenever (Ctrl-C, a time-out in a signal handler), the next call works: the lock is
+        given back, and after anything but an error of ours connection and memory begin anew.
+        """
+        frame = frame_above(0)
+        if is_running(self._frame, frame):  # in a signal handler, in the middle of a query of this thread
+            with JobStore(self.path, clock=self._clock) as other:
+                return other.read(query)
+        try:
+            with self._lock, driver_errors(self.path):
+                self._frame = frame
+                try:
+                    return self._read(query)
+                finally:
+                    self._frame = None
+        finally:
+            give_back(self._lock)
+
     def _read(self, query: Callable[[sqlite3.Connection, Memory], _T]) -> _T:
-        """Runs a query inside one read transaction, with what is remembered brought up to it."""
-        with self._lock, driver_errors(self.path):
-            connection = self._connection or self._connect()
+        for _ in range(_TRIES):
+            reader = self._reader
+            if reader is None or not self._is_clean or not reader.is_current():
+                reader = self._begin_anew()
             try:
-                return self._in_snapshot(connection, query)
-            except sqlite3.OperationalError as error:
-                if "decode to UTF-8" not in str(error):
-                    raise
-                # Text that is not UTF-8, which no recorder writes: from now on it is read with marks in it.
-                connection.text_factory = _decoded
-                self._memory = Memory(self._fires)
-                return self._in_snapshot(connection, query)
+                found = self._in_snapshot(reader.connection, query)
+            except (sqlite3.Error, JobStoreError):
+                if reader.is_guest and not reader.is_current():
+                    continue
+                raise
+            if not reader.is_guest or reader.is_current():
+                return found
+        raise StoreBusy(f"{self.path} was written to each time it was read; try again")
 
     def _in_snapshot(self, connection: sqlite3.Connection, query: Callable[[sqlite3.Connection, Memory], _T]) -> _T:
-        connection.execute("BEGIN")
+        """Runs the query in a read transaction; only what ends well, or by an error of ours, leaves things clean."""
+        self._is_clean = False
         try:
+            connection.execute("BEGIN")
             self._memory.sync(connection)
-            return query(connection, self._memory)
+            found = query(connection, self._memory)
         except JobStoreError:
-            raise
-        except _INCONSISTENT as error:
-            self._memory = Memory(self._fires)
-            raise StoreCorrupt(
-                f"{self.path} contradicts itself; run 'jobstore check' on it and restore a backup"
-            ) from error
-        except BaseException:
-            self._memory = Memory(self._fires)  # it may have been brought forward by half
-            raise
-        finally:
             connection.rollback()
+            self._is_clean = True
+            raise
+        except sqlite3.OperationalError as error:
+            if "decode to UTF-8" not in str(error) or connection.text_factory is _decoded:
+                raise
+            # Text that is not UTF-8, which no recorder writes: from now on it is read with marks in it.
+            connection.rollback()
+            connection.text_factory = _decoded
+            self._memory = Memory(self._fires)
+            return self._in_snapshot(connection, query)
+        except _SURPRISES as error:
+            self._check_sound(connection, error)
+            raise
+        connection.rollback()
+        self._is_clean = True
+        return found
 
-    def _connect(self) -> sqlite3.Connection:
+    def _check_sound(self, connection: sqlite3.Connection, error: Exception) -> None:
+        """Raises if the file is to blame; looked at once for each version of it, since that reads all of it."""
+        version = self._version(connection)
+        if version == self._sound_at:
+            return
+        if not is_sound(connection):
+            raise StoreCorrupt(
+                f"{self.path} is inconsistent: its counters or indexes disagree with its rows. "
+                "Run 'jobstore check', then restore a backup"
+            ) from error
+        self._sound_at = version
+
+    def _begin_anew(self) -> Reader:
+        """Opens the file that is at the path now, and forgets what was remembered of another."""
         if self._is_closed:
             raise StoreUnreadable(f"The store {self.path} has been closed; open it again")
-        self._connection = connection = open_reader(self.path)
-        return connection
+        self._disconnect()
+        reader = Reader(self.path)
+        row = reader.connection.execute("SELECT value FROM setting WHERE key = 'timezone'").fetchone()
+        self._timezone: str = row[0] if row else "UTC"
+        self._fires = Fires(self._timezone)
+        self._memory = Memory(self._fires)
+        self._serial = next(_serials)
+        self._is_clean = True
+        self._reader = reader
+        return reader
+
+    def _disconnect(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
 
     def before_fork(self) -> None:
-        """Waits for the query that runs and lets go of the connection; the next query opens another."""
-        self._lock.acquire()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Waits for the query that runs and closes the connection; the next query opens another."""
+        self._is_held_for_fork = self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS)
+        if self._is_held_for_fork:
+            self._disconnect()
 
     def after_fork_in_parent(self) -> None:
         """Queries may go on."""
-        self._lock.release()
+        if self._is_held_for_fork:
+            give_back(self._lock)
 
     def after_fork_in_child(self) -> None:
         """Queries may go on, with a connection of this process."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._frame = None
+        if self._reader is not None:
+            self._reader.refuse_in_this_process()
+
+    def drop_if_cut_off(self, file: Path) -> bool:
+        """Closes the connection if its log is no longer the one beside the file; whether it was so."""
+        if not self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS):
+            return False
+        try:
+            reader = self._reader
+            if reader is None or reader.is_alone or reader.file != file or reader.is_current():
+                return False
+            self._disconnect()
+            return True
+        finally:
+            self._lock.release()
 
 
 _ANSWERS: Mapping[type[Query], Callable[[sqlite3.Connection, Memory, Any, int], Any]] = {

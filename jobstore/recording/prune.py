@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from heapq import merge
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobstore.language.errors import InvalidParameter, JobStoreError, StoreFull, shown
@@ -21,7 +22,7 @@ from jobstore.language.models import STATUS_CODES, Status
 from jobstore.language.rules import Kind, Parameter
 from jobstore.recording.archive import Archive
 from jobstore.recording.definitions import forget_names
-from jobstore.storage.connection import driver_errors, open_reader
+from jobstore.storage.connection import Reading
 from jobstore.storage.pruned import note_pruned
 from jobstore.storage.reserve import give_up_reserve, keep_reserve
 from jobstore.storage.rows import status_source
@@ -195,18 +196,11 @@ def _kept_from(connection: sqlite3.Connection, number: int, keep_last: int) -> t
 
 def count_prunable(path: os.PathLike[str], bounds: Rules) -> int:
     """How many would be deleted now, from one snapshot; nothing is changed."""
-    from pathlib import Path
-
-    with driver_errors(Path(path)):
-        connection = open_reader(Path(path))
-        try:
-            connection.execute("BEGIN")
-            chooser, found = Chooser(bounds), 0
-            while not chooser.is_done:
-                found += len(chooser.next_ones(connection, SCANNED))
-            return found
-        finally:
-            connection.close()
+    with Reading(Path(path)) as reading:
+        chooser, found = Chooser(bounds), 0
+        while not chooser.is_done:
+            found += len(chooser.next_ones(reading.connection, SCANNED))
+        return found
 
 
 def prune(
@@ -288,17 +282,13 @@ def forget_unused(writer: Writer) -> None:
     One pass over the executions finds them, in a snapshot and without the lock; under the lock only those are looked
     at again that may have changed since.
     """
-    with driver_errors(writer.path):
-        reader = open_reader(writer.file)
-        try:
-            reader.execute("BEGIN")
-            unused = _unused(reader, "parameter_set", "parameter_set_id"), _unused(reader, "worker", "worker_id")
-            (newest,) = reader.execute("SELECT coalesce(max(id), 0) FROM execution").fetchone()
-            changing = [
-                key for (key,) in reader.execute(f"SELECT id FROM execution WHERE {IS_NO_SUCCESS} AND status IN (2, 3)")
-            ]
-        finally:
-            reader.close()
+    with Reading(writer.file) as reading:
+        reader = reading.connection
+        unused = _unused(reader, "parameter_set", "parameter_set_id"), _unused(reader, "worker", "worker_id")
+        (newest,) = reader.execute("SELECT coalesce(max(id), 0) FROM execution").fetchone()
+        changing = [
+            key for (key,) in reader.execute(f"SELECT id FROM execution WHERE {IS_NO_SUCCESS} AND status IN (2, 3)")
+        ]
     if any(unused):
         with writer.held() as connection:
             connection.execute("PRAGMA foreign_keys = OFF")  # each deleted key would be looked for in every execution

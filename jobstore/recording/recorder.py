@@ -46,9 +46,10 @@ from jobstore.recording.together import Together
 from jobstore.recording.traces import current_trace_id
 from jobstore.recording.transitions import Closing, End, Entry, execution_number
 from jobstore.storage.documents import execution_document
+from jobstore.storage.limits import TIMEOUT_SECONDS
 from jobstore.storage.reserve import keep_reserve
 from jobstore.storage.rows import fetch_executions
-from jobstore.storage.writer import TIMEOUT_SECONDS, Writer
+from jobstore.storage.writer import Writer
 
 if TYPE_CHECKING:
     import os

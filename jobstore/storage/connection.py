@@ -1,14 +1,17 @@
 """The read-only connection to a file, and the one place where the driver's errors become ours.
 
-A connection is opened with ``mode=ro`` and an authorizer that admits nothing but reading: the way the
-file is opened, not good manners, is what keeps a reader from writing.
+A connection is opened with ``mode=ro`` and cannot attach another file: the way the file is opened, not good
+manners, is what keeps a reader from writing.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from typing import TYPE_CHECKING
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from jobstore.language.errors import (
     NotAStore,
@@ -21,68 +24,227 @@ from jobstore.language.errors import (
     StoreNotFound,
     StoreUnreadable,
 )
+from jobstore.storage.folders import check_not_mounted
+from jobstore.storage.forking import check_not_crossed, refuse_in_this_process, tell_of_forks
+from jobstore.storage.limits import (
+    FORK_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    READER_CACHE_KIB,
+    ROWS_AT_ONCE,
+    SETTLED_NANOSECONDS,
+)
 from jobstore.storage.schema import APPLICATION_ID, SCHEMA_VERSION
+from jobstore.storage.sidefiles import BY_SQLITE, beside, identity_of, look_at, may_write, owner_of, share_log, size_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
 
-READ_TIMEOUT_SECONDS = 5.0
-CACHE_KIB = 32 * 1024
-"""Page cache of a store's one reading connection; with counters and bitmaps a reader stays below 150 MB."""
-
-_ALLOWED = frozenset({
-    sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_TRANSACTION,
-    sqlite3.SQLITE_RECURSIVE,
-})  # fmt: skip
-_READ_PRAGMAS = frozenset({
-    "application_id", "user_version", "data_version", "integrity_check", "quick_check", "foreign_key_check",
-    "page_count", "page_size", "table_info",
-})  # fmt: skip
-
+_T = TypeVar("_T")
 _NO_SHARED_MEMORY = frozenset({
     sqlite3.SQLITE_READONLY_DIRECTORY, sqlite3.SQLITE_READONLY_CANTINIT, sqlite3.SQLITE_READONLY_RECOVERY,
 })  # fmt: skip
 """A reader would have to make the -shm file and may not."""
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
-_CORRUPT = frozenset({
-    sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_SCHEMA,
-    sqlite3.SQLITE_ERROR, sqlite3.SQLITE_RANGE, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_INTERNAL,
-    sqlite3.SQLITE_CONSTRAINT,
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT})
+_OF_THE_DISK = frozenset({
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOLFS,
+    sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_ABORT,
 })  # fmt: skip
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that can only read the store at `path`; nothing is created.
+class Reader:
+    """A connection that can only read the store at a path, and whether that is still the store there.
 
-    Raises:
-        StoreError: or the child that names what is wrong with the file.
+    Who may write the store opens it as a writer would, and what SQLite makes beside it then is the writers'. For all
+    others nothing is made: with a log beside it, which only writers make, the file is read with its index read-only;
+    without one the file is whole, and is read as one that nobody changes (SQLite's ``immutable``), which is looked at
+    again after each query.
+
+    Attributes:
+        connection: the connection.
+        file: where it really is.
+        is_guest: it has no lock, or none that lasts; what it reads counts if `is_current` says so afterwards.
+        is_alone: the file is read as one that nobody changes.
     """
-    with driver_errors(path):
-        check_is_file(path)
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False,
-            timeout=READ_TIMEOUT_SECONDS, cached_statements=512,
-        )  # fmt: skip
-        try:
-            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-            connection.execute("PRAGMA query_only = ON")
-            connection.execute("PRAGMA trusted_schema = OFF")
-            connection.execute("PRAGMA temp_store = MEMORY")
-            check_is_store(connection, path)
-            # Its table is declared at first use, which the authorizer would take for writing.
-            connection.execute("SELECT value FROM json_each('[]')")
-            connection.set_authorizer(_admit)
-        except BaseException:
+
+    def __init__(self, path: Path) -> None:
+        with driver_errors(path):
+            check_is_file(path)
+            self._path = path
+            self.file = Path(os.path.realpath(path))
+            self._log = f"{self.file}-wal"
+            check_not_mounted(self.file)
+            self._identity = identity_of(self.file) or (0, 0)
+            check_not_crossed(path, self._identity)
+            mode = _mode(self.file)
+            self.is_guest = mode is not _AS_WRITER
+            self.is_alone = mode is _ALONE
+            self._state: object = _settled(self.file) if self.is_alone else None
+            self.connection = _connect(self.file, path, mode)
+            self._log_identity = None if self.is_alone else identity_of(self._log)
+            if not self.is_guest:
+                share_log(self.file)
+
+    def __del__(self) -> None:
+        """Python 3.13 warns of connections that are left open."""
+        connection = getattr(self, "connection", None)  # __init__ may have failed
+        if connection is not None:
             connection.close()
-            raise
-        return connection
+
+    def is_current(self) -> bool:
+        """Whether it still reads what is at the path: two looks at the folder."""
+        if self.is_alone:
+            return _is_log_empty(self.file) and self._state == _state_of(self._path)
+        return identity_of(self._path) == self._identity and identity_of(self._log) == self._log_identity
+
+    def close(self) -> None:
+        """Closes the connection. Safe to call twice."""
+        self.connection.close()
+
+    def refuse_in_this_process(self) -> None:
+        """The connection crossed a fork while a thread used it."""
+        refuse_in_this_process(self._identity)
 
 
-def _admit(action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None) -> int:
-    if action in _ALLOWED or (action == sqlite3.SQLITE_PRAGMA and first in _READ_PRAGMAS and second is None):
-        return sqlite3.SQLITE_OK
-    return sqlite3.SQLITE_DENY
+_AS_WRITER: Final = "mode=ro"
+_AS_GUEST: Final = "mode=ro&readonly_shm=1"
+_ALONE: Final = "mode=ro&immutable=1"
+
+
+def _mode(file: Path) -> str:
+    if may_write(file) and may_write(file.parent):
+        return _AS_WRITER
+    if _is_log_empty(file):
+        return _ALONE
+    return _AS_GUEST
+
+
+def _is_log_empty(file: Path) -> bool:
+    """Whether the file is whole by itself. Readers look here before and after: it costs two looks at the folder."""
+    return size_of(f"{file}-wal") == 0 and size_of(f"{file}-journal") == 0
+
+
+def _state_of(path: Path) -> tuple[int, ...]:
+    """What changes with the file."""
+    found = look_at(path)
+    if found is None:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _settled(file: Path) -> tuple[int, ...]:
+    """The state of a file, once a further change would show in it."""
+    while (state := _state_of(file)) and 0 <= time.time_ns() - state[-1] < SETTLED_NANOSECONDS:
+        time.sleep(SETTLED_NANOSECONDS / 1e9)
+    return state
+
+
+def _connect(file: Path, path: Path, mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{file.as_uri()}?{mode}", uri=True, isolation_level=None, check_same_thread=False,
+        timeout=READ_TIMEOUT_SECONDS, cached_statements=512,
+    )  # fmt: skip
+    try:
+        connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
+        connection.execute("PRAGMA query_only = ON")
+        # Neither ATTACH nor VACUUM INTO, which could write another file. An authorizer would do more than is needed:
+        # an exception inside of it (Ctrl-C) is lost, and the statement refused.
+        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        check_is_store(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class Reading:
+    """One long reading of a store, from one snapshot: a context manager that gives the connection.
+
+    A fork waits for it, for `FORK_TIMEOUT_SECONDS`; a child that was forked nevertheless is refused the file. Between
+    two rows of `rows` it lets forks pass, and the child closes what it inherited.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._is_held_for_fork = False
+        self._reader = Reader(path)
+        self._cursor: sqlite3.Cursor | None = None
+        tell_of_forks(self)
+
+    def __enter__(self) -> Reading:
+        self._lock.acquire()
+        with driver_errors(self._path):
+            self.connection.execute("BEGIN")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        is_current = not self._reader.is_guest or self._reader.is_current()
+        self._reader.close()
+        self._lock.release()
+        if not is_current:
+            raise StoreBusy(f"{self._path} was written to while it was read; try again")
+        raise_as_ours(error, self._path)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, in its transaction."""
+        return self._reader.connection
+
+    @property
+    def file(self) -> Path:
+        """Where the file really is."""
+        return self._reader.file
+
+    @property
+    def is_guest(self) -> bool:
+        """Whether this user may not write the store."""
+        return self._reader.is_guest
+
+    def rows(self, statement: str) -> Iterator[Any]:
+        """The rows of a statement."""
+        cursor = self._cursor = self.connection.execute(statement)
+        while rows := cursor.fetchmany(ROWS_AT_ONCE):
+            yield from self.handed_out(rows)
+
+    def handed_out(self, values: Iterable[_T]) -> Iterator[_T]:
+        """The values; whoever takes them may fork meanwhile."""
+        process = os.getpid()
+        self._lock.release()
+        try:
+            yield from values
+        finally:
+            self._lock.acquire()
+        if os.getpid() != process:
+            raise StoreUnreadable(f"The reading of {self._path} belongs to the process before the fork; begin anew")
+
+    def before_fork(self) -> None:
+        """Waits for the statement that runs."""
+        self._is_held_for_fork = self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS)
+
+    def after_fork_in_parent(self) -> None:
+        """Lets it go on."""
+        if self._is_held_for_fork:
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Closes the connection: it is the parent's."""
+        if self._is_held_for_fork:
+            self._lock.release()
+            if self._cursor is not None:
+                self._cursor.close()  # with a statement in the middle of its rows, SQLite would not close the file
+            self._reader.close()
+        else:
+            self._reader.refuse_in_this_process()
+
+    def drop_if_cut_off(self, _file: Path) -> bool:
+        """It goes on to its end: a recorder must wait for that."""
+        return False
 
 
 def check_is_file(path: Path) -> None:
@@ -138,60 +300,80 @@ class DriverErrors:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ours = None if error is None else _ours(error, self._path)
-        if ours is not None:
-            raise ours from error
+        if error is not None:
+            raise_as_ours(error, self._path)
 
 
 driver_errors = DriverErrors
 
 
+def raise_as_ours(error: BaseException | None, path: Path) -> None:
+    """Raises our error for what was raised, if it is a matter of the file."""
+    ours = None if error is None else _ours(error, path)
+    if ours is not None:
+        raise ours from error
+
+
 def _ours(error: BaseException, path: Path) -> StoreError | None:
     """Our error for what was raised; None: it is no matter of the file."""
     if isinstance(error, sqlite3.Error):
-        return store_error(error, path)
+        # Without a code it is the driver that complains of us, not SQLite of the file.
+        return store_error(error, path) if hasattr(error, "sqlite_errorcode") else None
     if isinstance(error, OSError):
         return StoreUnreadable(f"{path} cannot be used: {error.strerror or error}; check the disk and permissions")
     if isinstance(error, MemoryError):
         # SQLite also says this of a page whose damage asks for more than there is.
         return StoreUnreadable(f"{path} needs more memory than there is; run 'jobstore check' on it, or free memory")
-    if isinstance(error, OverflowError | UnicodeError):
-        # What is bound was checked before; only a file that breaks its own rules leads here.
-        return StoreCorrupt(f"{path} holds values that no jobstore writes; restore a backup or run 'jobstore check'")
     return None
 
 
 def store_error(error: sqlite3.Error, path: Path) -> StoreError:
     """Our error for the driver's, by its result code."""
-    code = getattr(error, "sqlite_errorcode", None)
-    primary = sqlite3.SQLITE_CORRUPT if code is None else code & 0xFF
+    primary = error.sqlite_errorcode & 0xFF
     if primary in _BUSY:
         return StoreBusy(f"{path} is being written by another process for longer than the time-out; try again")
-    if primary in _CORRUPT:
-        return StoreCorrupt(f"{path} is damaged; run 'jobstore check' on it and restore a backup")
+    if primary in _DAMAGED:
+        return StoreCorrupt(f"{path} is damaged. Run 'jobstore check', then restore a backup")
     if primary == sqlite3.SQLITE_FULL:
         return StoreFull(f"The disk that holds {path} is full; free space, or run 'jobstore prune --emergency'")
     if primary == sqlite3.SQLITE_NOTADB:
         return NotAStore(f"{path} is no SQLite database; give the path of a job store")
-    return StoreUnreadable(_why_unreadable(code, path))
+    if primary in _OF_THE_DISK:
+        return StoreUnreadable(_why_unreadable(error.sqlite_errorcode, path))
+    # A trigger or a table that somebody added may well be the reason; a damaged file has codes of its own.
+    return StoreUnreadable(
+        f"SQLite refused a statement on {path}: {error}. Run 'jobstore check': it names triggers and tables that are "
+        "not of jobstore"
+    )
 
 
-def _why_unreadable(code: int | None, path: Path) -> str:
-    if code in _NO_SHARED_MEMORY:
+def _why_unreadable(code: int, path: Path) -> str:
+    primary = code & 0xFF
+    if code in _NO_SHARED_MEMORY or primary == sqlite3.SQLITE_CANTOPEN:
         return _cannot_open(path)
-    primary = (code or 0) & 0xFF
     if primary == sqlite3.SQLITE_READONLY:
-        return f"{path} may not be written by this user; check the permissions of it and its folder"
-    if primary == sqlite3.SQLITE_CANTOPEN:
-        return _cannot_open(path)
+        return _in_the_way(path) or f"{path} may not be written by this user; check its permissions and its folder's"
     return f"{path} cannot be read or written; check the disk and the permissions"
 
 
+def _in_the_way(path: Path) -> str | None:
+    """What another user left beside the store, and this one may not use."""
+    file = Path(os.path.realpath(path))
+    for suffix in BY_SQLITE:
+        side = beside(file, suffix)
+        if side.exists() and not may_write(side):
+            return (
+                f"{side} belongs to {owner_of(side)} and may not be written by this user; give it the owner, group "
+                f"and mode of {path}"
+            )
+    return None
+
+
 def _cannot_open(path: Path) -> str:
-    """The usual reason: the last writer closed, and a reader may not make the -shm file that WAL needs."""
     if not os.access(path, os.R_OK):
         return f"{path} may not be read by this user; check its permissions"
-    return (
-        f"{path} cannot be opened: its folder must be writable for this user, or hold the files "
-        f"{path.name}-wal and {path.name}-shm that a running Recorder keeps"
+    found = _in_the_way(path) if may_write(path) else None
+    return found or (
+        f"{path} cannot be opened: part of it is in {path.name}-wal, and {path.name}-shm, which SQLite needs to read "
+        "that, is missing or closed to this user. Open the store once with a Recorder"
     )

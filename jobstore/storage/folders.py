@@ -1,8 +1,9 @@
-"""Which folders can hold a store."""
+"""Where a store can be kept."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -29,16 +30,42 @@ def check_folder(folder: Path) -> None:
         raise StoreUnreadable(f"{folder} is on a network file system ({kind}); keep a job store on a local disk")
 
 
+def check_not_mounted(file: Path) -> None:
+    """Raises for a file that was mounted by itself, as ``-v ./jobs.db:/data/jobs.db`` does.
+
+    Its log and its lock lie beside the name it has elsewhere: a writer here would not know of a writer there, and a
+    reader would miss what is in the log.
+
+    Raises:
+        StoreUnreadable: it is a mount point.
+    """
+    if any(mount_point == str(file) for mount_point, _ in _mounts()):
+        raise StoreUnreadable(
+            f"{file} is a mount point of its own, so its log and its lock would be missing here; mount its folder "
+            "instead of the file"
+        )
+
+
 def _file_system(folder: str) -> str | None:
     """The type of the file system that holds a folder, from the longest mount point above it."""
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return None
     found, longest = None, -1
-    for line in mounts:
-        before, _, after = line.partition(" - ")
-        mount_point = before.split(" ")[4].replace("\\040", " ").rstrip("/")
-        if len(mount_point) >= longest and f"{folder}/".startswith(f"{mount_point}/"):
-            found, longest = after.split(" ", 1)[0], len(mount_point)
+    for mount_point, kind in _mounts():
+        above = mount_point.rstrip("/")
+        if len(above) >= longest and f"{folder}/".startswith(f"{above}/"):
+            found, longest = kind, len(above)
     return found
+
+
+def _mounts() -> list[tuple[str, str]]:
+    """Each mount point with the type of its file system; none where the system does not tell."""
+    try:
+        text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return []
+    lines = (line.partition(" - ") for line in text.split("\n") if " - " in line)
+    return [(_plain(before.split(" ")[4]), after.split(" ", 1)[0]) for before, _, after in lines]
+
+
+def _plain(mount_point: str) -> str:
+    """Blanks and backslashes stand there as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), mount_point)

@@ -3,6 +3,7 @@
 SQLite keeps a process-wide table of the locks it holds, and a fork copies the table without the
 locks: a connection that a child opens beside an inherited one believes itself protected and is not.
 So nothing may be open at the moment of the fork; parent and child open anew when they next need to.
+Where a thread would not let go in time, the child is refused the file.
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from jobstore.language.errors import StoreUnreadable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jobstore.storage.sidefiles import Identity
 
 
 class Forkable(Protocol):
@@ -25,15 +33,43 @@ class Forkable(Protocol):
     def after_fork_in_child(self) -> None:
         """The same in the child, where locks of other threads are held by nobody."""
 
+    def drop_if_cut_off(self, file: Path) -> bool:
+        """Closes a connection to `file` whose log is no longer the one beside it; whether there was one."""
+
 
 _known: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _told: list[Forkable] = []
-_one_fork = threading.Lock()
+_one_fork = threading.RLock()
+_crossed: set[Identity] = set()
 
 
 def tell_of_forks(holder: Forkable) -> None:
     """From now on `holder` is told, for as long as it lives."""
     _known.add(holder)
+
+
+def holders() -> list[Forkable]:
+    """All that may hold a connection in this process."""
+    return list(_known)
+
+
+def refuse_in_this_process(identity: Identity | None) -> None:
+    """In a child: a connection to this file crossed the fork after all."""
+    if identity is not None:
+        _crossed.add(identity)
+
+
+def check_not_crossed(path: Path, identity: Identity) -> None:
+    """Raises where this process must not open a file.
+
+    Raises:
+        StoreUnreadable: the process was forked while a thread of its parent used the file.
+    """
+    if identity in _crossed:
+        raise StoreUnreadable(
+            f"{path} was in use by another thread when this process was forked; start the process anew, "
+            "by spawn instead of fork"
+        )
 
 
 def _before() -> None:

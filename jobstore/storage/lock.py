@@ -1,8 +1,7 @@
 """The one way in for writers: in turn, one at a time, over all threads and processes.
 
-Threads of a process queue up and are let in first come, first served: with a plain lock, one that records
-without a pause keeps the others out. Processes share ``flock`` on a file beside the store, and before it a
-place to wait in, where there is room for one: whoever goes out cannot go in again past the one that waits.
+Threads of a process share two locks and processes two locks on a file beside the store, of which the first is a place
+to wait in, for one: whoever leaves cannot come in again past the one that waits there.
 SQLite before 3.51.3 can lose commits when two writers checkpoint at once, so its own locks are not enough.
 """
 
@@ -14,21 +13,19 @@ import random
 import struct
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
 from jobstore.language.errors import StoreBusy, StoreUnreadable
-from jobstore.storage.forking import tell_of_forks
+from jobstore.storage.forking import refuse_in_this_process, tell_of_forks
+from jobstore.storage.limits import FORK_TIMEOUT_SECONDS, LOCK_PAUSE_SECONDS
+from jobstore.storage.sidefiles import identity_of, lock_path, may_write, owner_of, share_with_writers
+from jobstore.storage.turns import frame_above, give_back, is_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
-
-PAUSE_SECONDS: Final = 0.0005
-"""About so long a process sleeps before it looks again whether the file is free."""
-FORK_TIMEOUT_SECONDS: Final = 5.0
+    from types import FrameType, TracebackType
 
 _SET_LOCK: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None) if struct.calcsize("P") == 8 else None  # noqa: PLR2004
 """Linux: a lock on a byte that belongs to the open file, as ``flock`` does. Elsewhere turns are left to chance."""
@@ -36,48 +33,8 @@ _TAKE: Final = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
 _GIVE: Final = struct.pack("hhqqi4x", fcntl.F_UNLCK, os.SEEK_SET, 0, 1, 0)
 
 
-class Queue:
-    """A lock that is handed over in the order of asking; not reentrant.
-
-    >>> queue = Queue()
-    >>> queue.enter(1.0), queue.enter(0.01)
-    (True, False)
-    >>> queue.leave()
-    """
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._waiting: deque[threading.Lock] = deque()
-        self._is_taken = False
-
-    def enter(self, timeout_seconds: float) -> bool:
-        """Whether the turn came in time."""
-        with self._guard:
-            if not self._is_taken:
-                self._is_taken = True
-                return True
-            turn = threading.Lock()
-            turn.acquire()
-            self._waiting.append(turn)
-        if turn.acquire(timeout=timeout_seconds):
-            return True
-        with self._guard:
-            if turn not in self._waiting:
-                return True  # it came at the last moment
-            self._waiting.remove(turn)
-            return False
-
-    def leave(self) -> None:
-        """Lets the next one in."""
-        with self._guard:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._is_taken = False
-
-
 class Visitor(Protocol):
-    """What holds a connection that goes through a gate."""
+    """What holds a connection and takes the lock to use it."""
 
     def disconnect(self) -> None:
         """Closes the connection; it is opened again when it is needed."""
@@ -85,20 +42,30 @@ class Visitor(Protocol):
     def abandon(self) -> None:
         """Forgets the connection without closing it."""
 
+    def drop_if_cut_off(self, file: Path) -> bool:
+        """Gives the connection up if its log is no longer the one beside the file; whether it was so."""
+
 
 class Gate:
-    """The gate of one file in this process; get it from `gate_of`."""
+    """The lock of one file in this process; get it from `gate_of`."""
 
     def __init__(self, file: Path) -> None:
-        self._descriptor: int | None = None
+        self._file = file
         self._path = lock_path(file)
-        self._queue = Queue()
+        self._descriptor: int | None = None
         self._visitors: WeakSet[Visitor] = WeakSet()
         self._is_held_for_fork = False
+        self._begin_anew()
         tell_of_forks(self)
 
+    def _begin_anew(self) -> None:
+        self._next = threading.RLock()
+        self._turn = threading.RLock()
+        self._pass: int | None = None
+        self._frame: FrameType | None = None
+
     def __del__(self) -> None:
-        self._close()
+        self._drop()
 
     def join(self, visitor: Visitor) -> None:
         """Tells the visitor of forks from now on, and keeps the lock file open for it."""
@@ -107,6 +74,10 @@ class Gate:
     def part(self, visitor: Visitor) -> None:
         """The visitor will not come again."""
         self._visitors.discard(visitor)
+
+    def visitors(self) -> list[Visitor]:
+        """All that have joined."""
+        return list(self._visitors)
 
     def passed(self, timeout_seconds: float) -> Passage:
         """A context manager; inside, nobody else is.
@@ -117,34 +88,55 @@ class Gate:
         """
         return Passage(self, timeout_seconds)
 
-    def enter(self, timeout_seconds: float) -> None:
-        """Waits for the turn, among the threads and then among the processes; raises as `passed` does."""
-        if not self._queue.enter(timeout_seconds):
-            raise self._busy("Other threads have", timeout_seconds)
+    def enter(self, key: int, frame: FrameType, timeout_seconds: float) -> None:
+        """Waits for the turn, among the threads and then among the processes; raises as `passed` does.
+
+        Args:
+            key: what `holds` is asked with.
+            frame: of the ``with`` statement; the turn counts for as long as it runs.
+            timeout_seconds: how long to wait.
+        """
+        if is_running(self._frame, frame):
+            raise StoreBusy(f"This thread is writing to {self._file} already; end that call first")
+        deadline = time.monotonic() + timeout_seconds
         try:
-            self._lock(timeout_seconds)
+            self._queue(deadline, timeout_seconds)
+            self._pass, self._frame = key, frame
+            give_back(self._next)
+            self._lock(deadline, timeout_seconds)
         except BaseException:
-            self._queue.leave()
+            self.leave(close=True)
             raise
 
-    def leave(self) -> None:
-        """Lets the next one in."""
-        try:
-            self._unlock()
-        finally:
-            self._queue.leave()
+    def holds(self, key: int) -> bool:
+        """Whether this is the one that is inside."""
+        return self._pass == key
+
+    def leave(self, *, close: bool = False) -> None:
+        """Lets the next one in; harmless where nothing, or not everything, was taken."""
+        give_back(self._next)
+        if self._turn.acquire(blocking=False):  # it is this thread's, or nobody's
+            if close or not self._visitors:
+                self._close()
+            else:
+                self._unlock()
+            self._pass = self._frame = None
+            give_back(self._turn)
 
     def before_fork(self) -> None:
         """Lets nobody in, and closes the connections; see `jobstore.storage.forking`."""
-        self._is_held_for_fork = self._queue.enter(FORK_TIMEOUT_SECONDS)
+        self._is_held_for_fork = self._turn.acquire(timeout=FORK_TIMEOUT_SECONDS)
         if not self._is_held_for_fork:
             return
         try:
-            self._lock(FORK_TIMEOUT_SECONDS)
+            self._lock(time.monotonic() + FORK_TIMEOUT_SECONDS, FORK_TIMEOUT_SECONDS)
         except (StoreBusy, StoreUnreadable):
+            self._is_held_for_fork = False
+            self._close()
+            give_back(self._turn)
             return
         try:
-            for visitor in list(self._visitors):
+            for visitor in self.visitors():
                 visitor.disconnect()
         finally:
             self._unlock()
@@ -152,17 +144,32 @@ class Gate:
     def after_fork_in_parent(self) -> None:
         """Lets others in again."""
         if self._is_held_for_fork:
-            self._queue.leave()
+            give_back(self._turn)
 
     def after_fork_in_child(self) -> None:
         """Begins anew: what the threads of the parent held is held by nobody here."""
-        self._queue = Queue()
-        self._close()
-        for visitor in list(self._visitors):
+        self._begin_anew()
+        self._drop()
+        for visitor in self.visitors():
             visitor.abandon()
+        if not self._is_held_for_fork and self._visitors:
+            refuse_in_this_process(identity_of(self._file))
 
-    def _lock(self, timeout_seconds: float) -> None:
-        deadline = time.monotonic() + timeout_seconds
+    def drop_if_cut_off(self, file: Path) -> bool:
+        """The same for those that write to the file, who are asked inside the turn."""
+        return file == self._file and sum(visitor.drop_if_cut_off(file) for visitor in self.visitors()) > 0
+
+    def share(self) -> None:
+        """Gives the lock file to those who may write the store, now that there is one."""
+        if self._descriptor is not None:
+            share_with_writers(self._descriptor, self._file)
+
+    def _queue(self, deadline: float, timeout_seconds: float) -> None:
+        for lock in (self._next, self._turn):
+            if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                raise self._busy("Other threads have", timeout_seconds)
+
+    def _lock(self, deadline: float, timeout_seconds: float) -> None:
         while not self._lock_open_file(deadline, timeout_seconds):
             self._close()  # someone removed the file: others will lock a new one
 
@@ -184,36 +191,51 @@ class Gate:
             except (BlockingIOError, PermissionError):  # what the two kinds of locks say when they are taken
                 if time.monotonic() >= deadline:
                     raise self._busy("Another process has", timeout_seconds) from None
-                time.sleep(PAUSE_SECONDS * (0.5 + random.random()))  # noqa: S311 - only to be out of step
+                time.sleep(LOCK_PAUSE_SECONDS * (0.5 + random.random()))  # noqa: S311 - only to be out of step
             else:
                 return
 
     def _unlock(self) -> None:
         if self._descriptor is not None:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            if not self._visitors:
-                self._close()
 
     def _open(self) -> int:
         try:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise StoreUnreadable(
-                f"{self._path} cannot be made: {error.strerror}; a Recorder needs a folder it may write to"
-            ) from error
+            raise StoreUnreadable(self._why_closed(error)) from error
+        self.share()
         return self._descriptor
 
+    def _why_closed(self, error: OSError) -> str:
+        if not os.path.lexists(self._path) or not isinstance(error, PermissionError):
+            return f"{self._path} cannot be made: {error.strerror}; a Recorder needs a folder it may write to"
+        if self._file.exists() and not may_write(self._file):
+            return f"{self._file} may not be written by this user; check its permissions"
+        return (
+            f"{self._path} cannot be opened: {error.strerror}. It belongs to {owner_of(self._path)}; give it the owner, "
+            f"group and mode of {self._file}, or remove it while nothing records"
+        )
+
     def _close(self) -> None:
+        """Unlocks first: where this is interrupted, a descriptor may stay open, but never a lock."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+            self._unlock()
+            _go_on(self._descriptor)
+            self._drop()
+
+    def _drop(self) -> None:
+        """Closes the file; what another process holds by the same descriptor it goes on holding."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def _busy(self, who: str, timeout_seconds: float) -> StoreBusy:
         return StoreBusy(f"{who} held {self._path} for longer than {timeout_seconds:g} s; try again")
 
 
 class Passage:
-    """Being inside a gate; a class, since a generator costs each recorded run three times as much."""
+    """Being inside a gate; use it in a ``with`` statement and nowhere else."""
 
     __slots__ = ("_gate", "_timeout_seconds")
 
@@ -222,12 +244,25 @@ class Passage:
         self._timeout_seconds = timeout_seconds
 
     def __enter__(self) -> None:
-        self._gate.enter(self._timeout_seconds)
+        try:
+            self._gate.enter(id(self), frame_above(1), self._timeout_seconds)
+        except BaseException:
+            self.__del__()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._gate.leave()
+        try:
+            self._gate.leave()
+        finally:
+            self._gate.leave()  # an exception may have come before the first was done
+
+    def __del__(self) -> None:
+        """An exception came between the end of the block and `__exit__`, or between `__enter__` and the block."""
+        gate = getattr(self, "_gate", None)
+        if gate is not None and gate.holds(id(self)):
+            gate.leave()
 
 
 def _take_turn(descriptor: int) -> None:
@@ -255,8 +290,3 @@ def gate_of(file: Path) -> Gate:
     if gate is None:  # two threads may make two, which exclude each other as two processes do
         gate = _gates[file] = Gate(file)
     return gate
-
-
-def lock_path(file: Path) -> Path:
-    """The file that processes lock."""
-    return file.with_name(f"{file.name}.lock")

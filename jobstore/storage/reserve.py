@@ -8,18 +8,9 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
-RESERVE_BYTES: Final = 4 * 1024 * 1024
-KEPT_FROM_BYTES: Final = 1024 * 1024
-"""A store smaller than this gets none: there is nothing in it worth pruning."""
-LARGEST_SHARE: Final = 8
-"""None is made where it would take more than an eighth of the room that is left."""
-
-
-def reserve_path(file: Path) -> Path:
-    """The reserve of a store."""
-    return file.with_name(f"{file.name}.reserve")
+from jobstore.storage.limits import RESERVE_BYTES, RESERVE_SHARE, RESERVED_FROM_BYTES
+from jobstore.storage.sidefiles import beside, reserve_path, share_with_writers, size_of
 
 
 def keep_reserve(file: Path) -> None:
@@ -28,16 +19,20 @@ def keep_reserve(file: Path) -> None:
     with suppress(OSError):
         if (
             reserve.exists()
-            or file.stat().st_size < KEPT_FROM_BYTES
-            or _free_bytes(file) < RESERVE_BYTES * LARGEST_SHARE
+            or size_of(file) + size_of(beside(file, "-wal")) < RESERVED_FROM_BYTES
+            or _free_bytes(file) < RESERVE_BYTES * RESERVE_SHARE
         ):
             return
         descriptor = os.open(reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            share_with_writers(descriptor, file)
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
             else:  # macOS has no such call
                 os.write(descriptor, bytes(RESERVE_BYTES))
+        except OSError:
+            reserve.unlink()
+            raise
         finally:
             os.close(descriptor)
 

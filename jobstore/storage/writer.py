@@ -10,34 +10,57 @@ import logging
 import os
 import sqlite3
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jobstore.language.errors import Conflict, NotAStore, SchemaTooOld, StoreNotFound, StoreUnreadable
+from jobstore.language.errors import (
+    Conflict,
+    JobStoreError,
+    NotAStore,
+    SchemaTooOld,
+    StoreNotFound,
+    StoreUnreadable,
+)
 from jobstore.language.search import UNICODE_VERSION
-from jobstore.storage.connection import check_is_file, check_is_store, driver_errors
-from jobstore.storage.folders import check_folder
+from jobstore.storage.connection import check_is_file, check_is_store, driver_errors, raise_as_ours
+from jobstore.storage.folders import check_folder, check_not_mounted
+from jobstore.storage.forking import check_not_crossed, holders
+from jobstore.storage.limits import (
+    LOG_BYTES,
+    LOG_PAGES,
+    RESERVE_EVERY_SECONDS,
+    RESERVED_FROM_BYTES,
+    SHORTEN_EVERY_SECONDS,
+    SHORTEN_MILLISECONDS,
+    TIMEOUT_SECONDS,
+    WRITER_CACHE_KIB,
+)
 from jobstore.storage.lock import gate_of
+from jobstore.storage.reserve import keep_reserve
 from jobstore.storage.schema import APPLICATION_ID, apply_migrations
+from jobstore.storage.sidefiles import (
+    BY_SQLITE,
+    beside,
+    identity_of,
+    is_open_here,
+    look_at,
+    may_write,
+    remove_left_over,
+    share_log,
+    size_of,
+)
+from jobstore.storage.turns import frame_above
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from types import TracebackType
 
-TIMEOUT_SECONDS: Final = 10.0
-CACHE_KIB: Final = 16 * 1024
-WRITTEN_BACK_PAGES: Final = 2_000
-"""Pages of the log after which SQLite writes it back and begins anew; with half of that, recorders wait more often."""
-LOG_BYTES: Final = 16 * 1024 * 1024
-"""The log is usually half of that; only readers that never pause, or a large prune, let it grow."""
+    from jobstore.storage.sidefiles import Identity
+
 INCREMENTAL: Final = 2
 """Of ``PRAGMA auto_vacuum``: free pages are given back when `Recorder.compact` says so."""
-SHORTEN_EVERY_SECONDS: Final = 0.5
-SHORTEN_MILLISECONDS: Final = 100
 
 _log = logging.getLogger("jobstore")
-_abandoned: list[sqlite3.Connection] = []
-"""Connections that crossed a fork after all, or whose file lost its name to another one."""
 
 
 class Outcome:
@@ -64,71 +87,54 @@ class Writer:
             StoreError: or the child that says why the file cannot be used; it is untouched then.
         """
         self.path = Path(path)
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
         self.file = real_path(self.path)
-        self._gate = gate_of(self.file)
+        self.gate = gate_of(self.file)
+        self._log, self._index = f"{self.file}-wal", f"{self.file}-shm"
         self._connection: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None
-        self._log = f"{self.file}-wal"
-        self._shorten_due = 0.0
+        self._identity: Identity | None = None
+        self._beside: tuple[Identity | None, Identity | None] = (None, None)
+        self._size = 0
+        self._shorten_due = self._reserve_due = 0.0
         self._is_closed = False
-        check_folder(self.file.parent)
-        with self._held():
-            if not os.path.lexists(self.file):
-                create_store(self.file, timezone)
-            self._connect()
-            self._gate.join(self)
+        with driver_errors(self.path):
+            check_folder(self.file.parent)
+            with self.gate.passed(timeout_seconds):
+                if not os.path.lexists(self.file):
+                    create_store(self.file, timezone)
+                    self.gate.share()
+                self._connect()
+                self.gate.join(self)
 
-    @contextmanager
-    def transaction(
-        self, outcome: Outcome | None = None, timeout_seconds: float | None = None
-    ) -> Iterator[sqlite3.Connection]:
-        """One write transaction: committed and on the disk at the end, rolled back by any exception.
+    def transaction(self, outcome: Outcome | None = None, timeout_seconds: float | None = None) -> Turn:
+        """One write transaction, as a context manager that gives the connection.
+
+        Committed and on the disk at the end, rolled back by any exception. Use it in a ``with`` statement.
 
         Args:
             outcome: is told of the commit.
             timeout_seconds: how long to wait for others; the writer's own time-out unless given.
 
         Raises:
-            StoreBusy: others have been writing for longer than the time-out.
+            StoreBusy: others have been writing for longer than the time-out, or this very thread is inside.
             StoreError: the file cannot be written.
         """
-        outcome = outcome or Outcome()
-        patience = self._timeout_seconds if timeout_seconds is None else timeout_seconds
-        with driver_errors(self.path), self._gate.passed(max(0.0, patience)):
-            self._check_open()
-            connection = self._current()
-            connection.execute("BEGIN IMMEDIATE")
-            is_ending = False
-            try:
-                yield connection
-                is_ending = True
-                connection.execute("COMMIT")
-                outcome.is_committed = True
-            except sqlite3.Error:
-                self._roll_back(connection)
-                raise
-            except BaseException:
-                # Between two calls no exception can come: this line sees what COMMIT did.
-                outcome.is_committed = is_ending and not connection.in_transaction
-                self._roll_back(connection)
-                raise
-            self._shorten_log(connection)
+        return Turn(self, outcome or Outcome(), timeout_seconds)
 
-    @contextmanager
-    def held(self) -> Iterator[sqlite3.Connection]:
-        """The connection outside of a transaction, under the same lock: for checkpoints and backups."""
-        with self._held():
-            yield self._current()
+    def held(self) -> Turn:
+        """The connection outside of a transaction, under the same lock: for checkpoints."""
+        return Turn(self, None, None)
 
     def close(self) -> None:
-        """Lets go of the file; closing twice does nothing."""
+        """Closes the file. Safe to call twice."""
         if self._is_closed:
             return
-        with self._held():
+        with driver_errors(self.path), self.gate.passed(self.timeout_seconds):
             self._is_closed = True
+            self.drop_if_cut_off(self.file)
             self.disconnect()
-            self._gate.part(self)
+            self.gate.part(self)
+            keep_reserve(self.file)
 
     def disconnect(self) -> None:
         """Closes the connection, and with the last one writes the log back; the next call opens another."""
@@ -137,71 +143,209 @@ class Writer:
             connection.close()
 
     def abandon(self) -> None:
-        """Leaves the connection open and unused: closing it could release locks, or remove files, of others."""
+        """Leaves the connection open and unused, beyond the end of the interpreter too.
+
+        To close it could release locks, remove files, or write back a log that is not the newest any longer.
+        """
         if self._connection is not None:
-            _abandoned.append(self._connection)
+            import ctypes
+
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
             self._connection = None
 
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        with driver_errors(self.path), self._gate.passed(self._timeout_seconds):
-            self._check_open()
-            yield
+    def drop_if_cut_off(self, file: Path) -> bool:
+        """Gives the connection up if its log was removed or replaced; inside the lock.
 
-    def _check_open(self) -> None:
+        While no other log has begun, nothing else was written since: the old log can still be written back.
+        """
+        connection = self._connection
+        if connection is None or file != self.file or self._beside == self._found_beside():
+            return False
+        is_saved = False
+        if size_of(self._log) == 0:
+            with suppress(sqlite3.Error):
+                (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                is_saved = not busy
+        if is_saved:
+            self.disconnect()
+        else:
+            self.abandon()
+        return True
+
+    @property
+    def connection(self) -> sqlite3.Connection | None:
+        """The connection, if one is open."""
+        return self._connection
+
+    def current(self) -> sqlite3.Connection:
+        """The connection, opened again if there is none or another file has taken the path; inside the lock."""
         if self._is_closed:
             raise Conflict(f"The recorder of {self.path} is closed; open another")
-
-    def _current(self) -> sqlite3.Connection:
-        """The connection, opened again if there is none or another file has taken the path."""
-        try:
-            found = os.stat(self.file)  # noqa: PTH116 - on the hot path
-        except FileNotFoundError:
-            raise StoreNotFound(f"{self.path} has been removed while it was recorded to; put it back") from None
-        if self._connection is not None:
-            if self._identity == (found.st_dev, found.st_ino):
-                return self._connection
-            self.abandon()
+        found = look_at(self.file)
+        if found is None:
+            raise StoreNotFound(f"{self.path} was removed while it was recorded to; put it back")
+        self._size = found.st_size
+        if self._connection is not None and self._identity != (found.st_dev, found.st_ino):
+            self.disconnect()
             refuse_left_over(self.file)
-        return self._connect()
+        if self.drop_if_cut_off(self.file):
+            _cut_off.add((found.st_dev, found.st_ino))
+            raise self._no_log()
+        if self._connection is None:
+            return self._connect()
+        self.roll_back()  # of a call that an exception ended before it could do so itself
+        return self._connection
 
     def _connect(self) -> sqlite3.Connection:
         check_is_file(self.file)
-        _check_links(self.file)
+        _check_may_write(self.file)
+        self._check_not_cut_off()
+        remove_left_over(self.file)
         _check_header(self.file)
-        connection = _open(self.file, "rw", self._timeout_seconds)
+        connection = _open(self.file, "rw", self.timeout_seconds)
         try:
             _prepare(connection, self.path)
         except BaseException:
             connection.close()
             raise
-        found = self.file.stat()
-        self._identity = (found.st_dev, found.st_ino)
+        share_log(self.file)
+        self._identity, self._beside = identity_of(self.file), self._found_beside()
         self._connection = connection
         return connection
 
+    def _check_not_cut_off(self) -> None:
+        """A new connection would share the index of the old log with those that this process still has open."""
+        identity = identity_of(self.file) or (0, 0)
+        check_not_crossed(self.path, identity)
+        if sum(holder.drop_if_cut_off(self.file) for holder in holders()):
+            _cut_off.add(identity)
+        if identity in _cut_off:
+            if is_open_here(identity):
+                raise self._no_log()
+            _cut_off.discard(identity)
+
+    def _no_log(self) -> StoreUnreadable:
+        return StoreUnreadable(
+            f"{self._log} or {self._index} was removed or replaced while {self.path} was recorded to; restart every "
+            "process that has the store open, and replace a store by 'jobstore restore' only"
+        )
+
+    def _found_beside(self) -> tuple[Identity | None, Identity | None]:
+        return identity_of(self._log), identity_of(self._index)
+
+    def tidy(self, connection: sqlite3.Connection) -> None:
+        """What is due now and then after a commit: a shorter log, and the reserve of a store that has grown."""
+        now = time.monotonic()
+        if now < min(self._shorten_due, self._reserve_due):
+            return
+        log_bytes = size_of(self._log)
+        if now >= self._shorten_due and log_bytes > LOG_BYTES:
+            self._shorten_due = now + SHORTEN_EVERY_SECONDS
+            self._shorten_log(connection)
+        if now >= self._reserve_due and self._size + log_bytes >= RESERVED_FROM_BYTES:
+            self._reserve_due = now + RESERVE_EVERY_SECONDS
+            keep_reserve(self.file)
+
     def _shorten_log(self, connection: sqlite3.Connection) -> None:
         """Begins the log anew where readers that never pause keep SQLite from it, once those of now are done."""
-        now = time.monotonic()
-        if now < self._shorten_due or _size(self._log) <= LOG_BYTES:
-            return
-        self._shorten_due = now + SHORTEN_EVERY_SECONDS
         connection.execute(f"PRAGMA busy_timeout = {SHORTEN_MILLISECONDS}")
         try:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error:
             _log.info("the log of %s could not be written back; that is tried again", self.path)
         finally:
-            connection.execute(f"PRAGMA busy_timeout = {round(self._timeout_seconds * 1000)}")
+            connection.execute(f"PRAGMA busy_timeout = {round(self.timeout_seconds * 1000)}")
 
-    def _roll_back(self, connection: sqlite3.Connection) -> None:
+    def roll_back(self) -> None:
         """Undoes what is open; a connection that cannot is given up."""
+        connection = self._connection
         try:
-            if connection.in_transaction:
+            if connection is not None and connection.in_transaction:
                 connection.execute("ROLLBACK")
         except sqlite3.Error:
             with suppress(sqlite3.Error):
                 self.disconnect()
+
+
+_cut_off: set[Identity] = set()
+"""Files whose log was removed while this process had it open."""
+
+
+class Turn:
+    """A writer's turn, with or without a transaction; a class, since a generator costs three times as much."""
+
+    __slots__ = ("_is_ending", "_outcome", "_timeout_seconds", "_writer")
+
+    def __init__(self, writer: Writer, outcome: Outcome | None, timeout_seconds: float | None) -> None:
+        """Without an outcome there is no transaction."""
+        self._writer = writer
+        self._outcome = outcome
+        self._is_ending = False
+        self._timeout_seconds = writer.timeout_seconds if timeout_seconds is None else max(0.0, timeout_seconds)
+
+    def __enter__(self) -> sqlite3.Connection:
+        writer = self._writer
+        with driver_errors(writer.path):
+            try:
+                writer.gate.enter(id(self), frame_above(1), self._timeout_seconds)
+                connection = writer.current()
+                if self._outcome is not None:
+                    connection.execute("BEGIN IMMEDIATE")
+            except BaseException:
+                self.__del__()
+                raise
+            return connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with driver_errors(self._writer.path):
+            try:
+                self._settle(error)
+            finally:
+                try:
+                    self._end()
+                finally:
+                    self._end()  # an exception may have come before the first was done
+        raise_as_ours(error, self._writer.path)
+
+    def __del__(self) -> None:
+        """An exception came between the end of the block and `__exit__`, or between `__enter__` and the block."""
+        writer = getattr(self, "_writer", None)
+        if writer is not None and writer.gate.holds(id(self)):
+            self._end()
+
+    def _settle(self, error: BaseException | None) -> None:
+        connection = self._writer.connection
+        if error is None and self._outcome is not None and connection is not None:
+            self._is_ending = True
+            try:
+                connection.execute("COMMIT")
+            except sqlite3.Error:
+                self._is_ending = False
+                raise
+            self._note_commit()
+            self._writer.tidy(connection)
+        elif error is not None and not isinstance(error, JobStoreError | sqlite3.Error):
+            # An interrupt, say: a statement in the middle of its rows would keep its snapshot for as long as the
+            # traceback lives.
+            self._writer.roll_back()
+            self._writer.disconnect()
+
+    def _note_commit(self) -> None:
+        """Where an exception came right after COMMIT, the connection still tells that it was done."""
+        connection = self._writer.connection
+        if self._outcome is not None and self._is_ending and connection is not None:
+            self._outcome.is_committed = not connection.in_transaction
+            self._is_ending = False
+
+    def _end(self) -> None:
+        try:
+            if self._writer.gate.holds(id(self)):
+                self._note_commit()
+                self._writer.roll_back()
+        finally:
+            self._writer.gate.leave()
 
 
 def real_path(path: Path) -> Path:
@@ -223,7 +367,7 @@ def refuse_left_over(file: Path) -> None:
         StoreUnreadable: there is such a log.
     """
     for suffix in ("-wal", "-journal"):
-        log = file.with_name(f"{file.name}{suffix}")
+        log = beside(file, suffix)
         with suppress(FileNotFoundError):
             if log.stat().st_size:
                 raise StoreUnreadable(
@@ -288,15 +432,8 @@ def sync_path(path: Path) -> None:
 
 def remove_store(file: Path) -> None:
     """Removes a store that nobody uses, with what SQLite keeps beside it."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        file.with_name(f"{file.name}{suffix}").unlink(missing_ok=True)
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size  # noqa: PTH116 - on the hot path
-    except OSError:
-        return 0
+    for suffix in ("", *BY_SQLITE):
+        beside(file, suffix).unlink(missing_ok=True)
 
 
 def _open(file: Path, mode: str, timeout_seconds: float) -> sqlite3.Connection:
@@ -306,9 +443,13 @@ def _open(file: Path, mode: str, timeout_seconds: float) -> sqlite3.Connection:
     )  # fmt: skip
 
 
-def _check_links(file: Path) -> None:
+def _check_may_write(file: Path) -> None:
+    """Refuses a file that has another name, under which others would have another log and another lock."""
     if file.stat().st_nlink > 1:
         raise StoreUnreadable(f"{file} has several names (hard links), of which SQLite would know one; keep one name")
+    check_not_mounted(file)
+    if not may_write(file):
+        raise StoreUnreadable(f"{file} may not be written by this user; check its permissions")
 
 
 def _check_header(file: Path) -> None:
@@ -331,14 +472,14 @@ def _check_header(file: Path) -> None:
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Brings the connection and, if it is of an older version, the file to what a recorder needs."""
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA recursive_triggers = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {WRITTEN_BACK_PAGES}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
     try:
         check_is_store(connection, path)
     except SchemaTooOld:

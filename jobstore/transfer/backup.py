@@ -1,22 +1,27 @@
-"""Looking after a file: `check` finds what is wrong with it, `backup` copies it while it is in use."""
+"""Looking after a file: `check` finds what is wrong with it, `backup` copies it, `restore` puts a copy in its place."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import sqlite3
-from contextlib import closing
+import stat
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jobstore.language.errors import Conflict, StoreCorrupt, StoreUnreadable
-from jobstore.storage.connection import driver_errors, open_reader
+from jobstore.language.errors import Conflict, NotAStore, StoreBusy, StoreCorrupt, StoreUnreadable
+from jobstore.storage.connection import Reading, driver_errors
+from jobstore.storage.folders import check_folder
+from jobstore.storage.limits import TIMEOUT_SECONDS
+from jobstore.storage.lock import gate_of
 from jobstore.storage.reserve import give_up_reserve as give_up_reserve  # noqa: PLC0414 - offered to the command line
-from jobstore.storage.writer import real_path, refuse_left_over, remove_store, sync_path
+from jobstore.storage.sidefiles import BY_SQLITE, beside, size_of
+from jobstore.storage.writer import move_into_place, real_path, refuse_left_over, remove_store, sync_path
 from jobstore.transfer.check import problems_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Progress = Callable[[int], None]
 
@@ -26,9 +31,9 @@ PAGES_AT_ONCE: Final = 1024
 def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> list[str]:
     """What is wrong with the store at `path`, a sentence each; empty when nothing is.
 
-    Looked at are the file's structure and constraints, references, every counter against a recount, JSON,
-    schedules, folded names and who runs what. It works on one snapshot while others record, and reads
-    everything: about a minute for ten million executions.
+    Looked at are the file's structure and constraints, tables and triggers of others, references, every counter
+    against a recount, JSON, schedules, folded names and who runs what. It works on one snapshot while others record,
+    and reads everything: about a minute for ten million executions.
 
     Args:
         path: the file.
@@ -39,23 +44,32 @@ def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> 
         NotAStore: it is something else.
         StoreError: it cannot be read at all.
     """
-    file = Path(path)
     found: list[str] = []
     try:
-        with driver_errors(file), closing(open_reader(file)) as connection, closing(_writable(file)) as writable:
-            connection.text_factory = _kept_text
-            connection.execute("BEGIN")
-            found.extend(problems_of(connection, writable, progress))
+        with Reading(Path(path)) as reading, _writable(reading) as writable:
+            reading.connection.text_factory = _kept_text
+            found.extend(problems_of(reading.connection, writable, progress))
     except StoreCorrupt:
         found.append("The file is damaged: part of it could not be read")
     return found
 
 
-def _writable(file: Path) -> sqlite3.Connection:
-    """A connection that could write and does not; of a file that may not be written, one that reads."""
-    connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
-    connection.execute("PRAGMA query_only = ON")
-    return connection
+@contextmanager
+def _writable(reading: Reading) -> Iterator[sqlite3.Connection]:
+    """A connection that could write and does not; for a user who may not write, the one that reads.
+
+    Closing it may write the log back, and so goes under the lock of those that write.
+    """
+    if reading.is_guest:
+        yield reading.connection
+        return
+    connection = sqlite3.connect(f"{reading.file.as_uri()}?mode=rw", uri=True, isolation_level=None)
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        yield connection
+    finally:
+        with gate_of(reading.file).passed(TIMEOUT_SECONDS):
+            connection.close()
 
 
 def _kept_text(raw: bytes) -> str:
@@ -77,21 +91,15 @@ def backup(path: str | os.PathLike[str], target: str | os.PathLike[str], *, prog
         Conflict: there is a file at `target`.
         StoreError: the file cannot be read, or the copy cannot be written.
     """
-    file, copy = Path(path), real_path(Path(target))
+    copy = real_path(Path(target))
     if os.path.lexists(copy):
         raise _taken(copy)
     refuse_left_over(copy)
     if not copy.parent.is_dir():
         raise StoreUnreadable(f"There is no folder {copy.parent}; make it first")
-    making = copy.with_name(f".{copy.name}.{secrets.token_hex(4)}.backup")
+    making = beside(copy, f".{secrets.token_hex(4)}.backup")
     try:
-        with driver_errors(file):
-            source = open_reader(file)
-        try:
-            with driver_errors(copy):
-                _copy(source, making, progress)
-        finally:
-            source.close()
+        _copy(Path(path), making, progress)
         with driver_errors(copy):
             sync_path(making)
             _give_name(making, copy)
@@ -99,16 +107,76 @@ def backup(path: str | os.PathLike[str], target: str | os.PathLike[str], *, prog
         remove_store(making)
 
 
-def _copy(source: sqlite3.Connection, making: Path, progress: Progress | None) -> None:
+def _copy(file: Path, making: Path, progress: Progress | None) -> None:
     """Copies page by page inside one read transaction: a writer in between would make it begin anew."""
-    source.execute("BEGIN")
-    source.execute("SELECT count(*) FROM setting").fetchone()
-    into = sqlite3.connect(f"{making.as_uri()}?mode=rwc", uri=True, isolation_level=None)
+    with Reading(file) as reading, driver_errors(making):
+        reading.connection.execute("SELECT count(*) FROM setting").fetchone()
+        with closing(sqlite3.connect(f"{making.as_uri()}?mode=rwc", uri=True, isolation_level=None)) as into:
+            into.execute("PRAGMA synchronous = OFF")  # it is brought to the disk when it is whole
+            reading.connection.backup(into, pages=PAGES_AT_ONCE, progress=None if progress is None else _told(progress))
+
+
+def restore(
+    backup: str | os.PathLike[str], path: str | os.PathLike[str], *, progress: Progress | None = None
+) -> None:  # fmt: skip
+    """Puts a copy of a backup in the place of the store at `path`, also while others read or record.
+
+    The backup is checked first, and stays. Owner, group and mode are those of the store that is replaced; what that
+    store holds is lost. Readers and recorders go on with the new one at their next call.
+
+    Args:
+        backup: a store, usually one that `backup` made.
+        path: the store to replace, damaged or not; there may be none.
+        progress: is called with the number of further executions of the backup that were checked.
+
+    Raises:
+        StoreCorrupt: `check` finds something wrong with the backup.
+        StoreBusy: others have been writing to the store for longer than the time-out.
+        StoreError: the backup cannot be read, or the store cannot be replaced.
+    """
+    file = real_path(Path(path))
+    if Path(backup).exists() and file.exists() and file.samefile(backup):
+        raise Conflict(f"{backup} is the store itself; give the path of a backup")
+    problems = check(backup, progress=progress)
+    if problems:
+        raise StoreCorrupt(f"{backup} is no sound backup: {problems[0]}. Choose another; {path} is as it was")
+    check_folder(file.parent)
+    making = beside(file, f".{secrets.token_hex(4)}.restore")
     try:
-        into.execute("PRAGMA synchronous = OFF")
-        source.backup(into, pages=PAGES_AT_ONCE, progress=None if progress is None else _told(progress))
+        _copy(Path(backup), making, None)
+        with driver_errors(file):
+            _take_over_owner(making, file)
+            with gate_of(file).passed(TIMEOUT_SECONDS):
+                _end_log(file)
+                move_into_place(making, file)
     finally:
-        into.close()
+        remove_store(making)
+
+
+def _end_log(file: Path) -> None:
+    """Leaves the store that is replaced without a log: SQLite would play that into the file that comes.
+
+    What is in the log is brought into the store first, so that it is whole if the power goes right now; in a damaged
+    one there is nothing to keep.
+    """
+    with suppress(StoreCorrupt, NotAStore), driver_errors(file):
+        if file.exists() and size_of(beside(file, "-wal")):
+            with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, isolation_level=None)) as connection:
+                (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise StoreBusy(f"A reader has held {file} for longer than the time-out; try again")
+    for suffix in BY_SQLITE:
+        beside(file, suffix).unlink(missing_ok=True)
+    sync_path(file.parent)
+
+
+def _take_over_owner(making: Path, file: Path) -> None:
+    """As far as this user may: the owner is root's to give."""
+    if file.exists():
+        before = file.stat()
+        with suppress(PermissionError):
+            os.chown(making, before.st_uid if os.geteuid() == 0 else -1, before.st_gid)
+        making.chmod(stat.S_IMODE(before.st_mode))
 
 
 def _told(progress: Progress) -> Callable[[int, int, int], None]:

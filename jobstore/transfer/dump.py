@@ -22,13 +22,13 @@ import orjson
 from jobstore.language.errors import Conflict, InvalidRecord
 from jobstore.language.fields import checked_keys
 from jobstore.language.instants import instant_text
-from jobstore.storage.connection import driver_errors, open_reader
+from jobstore.storage.connection import Reading, driver_errors
 from jobstore.storage.documents import execution_document, job_document
 from jobstore.storage.folders import check_folder
+from jobstore.storage.limits import TIMEOUT_SECONDS
 from jobstore.storage.lock import gate_of
 from jobstore.storage.rows import EXECUTION_SELECT, JOB_SELECT, JobRow
 from jobstore.storage.writer import (
-    TIMEOUT_SECONDS,
     move_into_place,
     real_path,
     refuse_left_over,
@@ -119,18 +119,12 @@ def dump_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
     Raises:
         StoreError: the file cannot be read.
     """
-    file = Path(path)
-    with driver_errors(file):
-        connection = open_reader(file)
-        try:
-            connection.execute("BEGIN")
-            yield {"store": _store_line(connection)}
-            for row in connection.execute(f"{JOB_SELECT}ORDER BY number"):
-                yield {"job": _job_line(JobRow._make(row))}
-            for row in connection.execute(f"{EXECUTION_SELECT}ORDER BY e.id"):
-                yield {"execution": execution_document(row)}
-        finally:
-            connection.close()
+    with Reading(Path(path)) as reading:
+        yield from reading.handed_out([{"store": _store_line(reading.connection)}])
+        for row in reading.rows(f"{JOB_SELECT}ORDER BY number"):
+            yield {"job": _job_line(JobRow._make(row))}
+        for row in reading.rows(f"{EXECUTION_SELECT}ORDER BY e.id"):
+            yield {"execution": execution_document(row)}
 
 
 def _store_line(connection: sqlite3.Connection) -> dict[str, Any]:

@@ -13,23 +13,20 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import orjson
 
 from jobstore.engine.executions import select_all, select_of_job
-from jobstore.engine.fires import Fires
-from jobstore.engine.memory import Memory
 from jobstore.language.csvtext import BOM, csv_line
 from jobstore.language.errors import InvalidParameter, shown
 from jobstore.language.instants import MAX_US, MIN_US
-from jobstore.language.models import EXECUTION_FIELDS
+from jobstore.language.models import EXECUTION_FIELDS, Status
 from jobstore.language.parameters import GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS
 from jobstore.language.query import JobExecutionsQuery
-from jobstore.storage.connection import driver_errors, open_reader
 from jobstore.storage.documents import execution_document
 from jobstore.storage.rows import fetch_executions, status_source
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
+    from jobstore.engine.memory import Memory
     from jobstore.engine.selection import Selection
     from jobstore.language.models import ExecutionDocument
     from jobstore.language.query import ExecutionsQuery
@@ -37,8 +34,12 @@ if TYPE_CHECKING:
 
     Key = tuple[int, int]
     """Effective start and id: the order of an export."""
+    Window = tuple[int, int, int]
+    """What follows a key, up to an effective start."""
 
 CHUNK: Final = 500
+LOOKED_AT: Final = 2_000
+"""Executions of a batch where each has to be looked at; most of them may not match."""
 MOST_WALKS: Final = 250
 """Index ranges that are merged; beyond, one walk over all executions in order is quicker."""
 JSON_FIELDS: Final = frozenset({"result", "parameters_snapshot"})
@@ -56,7 +57,7 @@ def export(
     """Writes executions to `out`, oldest first, and returns how many.
 
     Args:
-        store: where from; all of it is from one snapshot.
+        store: where from; see `iter_executions` for what others may record meanwhile.
         out: an open text file; in CSV give it ``newline=""``.
         form: ``jsonl``, a document a line, or ``csv``, a header and the thirteen fields, ``result`` and
             ``parameters_snapshot`` as JSON and null as nothing; ``excel`` is CSV that Excel knows for UTF-8, with
@@ -102,8 +103,10 @@ def iter_executions(
 ) -> Iterator[ExecutionDocument]:
     """The documents of all executions that the filters of the lists admit, by effective start and id, oldest first.
 
-    They come from one snapshot on a connection of its own, which is held until the last one is taken or the
-    iterator is closed. The filters are checked at once, not when the first document is asked for.
+    They are read in batches, each from one snapshot, and between two batches nothing of the store is held: others
+    record and prune, and the iterator may be left at any point. What matched all the while comes exactly once; what was
+    recorded after the call does not come; what changes or is deleted meanwhile comes at most once, as its batch found
+    it. The filters are checked at once, not when the first document is asked for.
 
     Raises:
         InvalidParameter: a filter breaks its rule.
@@ -118,44 +121,60 @@ def iter_executions(
 
 def iter_query(store: JobStore, query: ExecutionsQuery) -> Iterator[ExecutionDocument]:
     """The same for a query value; its page and its order are left alone."""
-    found = _stream(store.path, query)
-    next(found)  # up to the point where the job is known to be there
-    return found  # type: ignore[return-value]  # what is left are documents
+    last_id = store.read(partial(_last_id, query))
+    return _documents(store, query, last_id)
 
 
-def _stream(path: Path, query: ExecutionsQuery) -> Iterator[ExecutionDocument | None]:
-    """First None, when the selection is made, then the documents."""
-    with driver_errors(path):
-        connection = open_reader(path)
-        try:
-            connection.execute("BEGIN")
-            memory = Memory(Fires("UTC"))
-            memory.sync(connection)
-            if isinstance(query, JobExecutionsQuery):
-                number = memory.job_number(connection, query.job_id)
-                selection = select_of_job(connection, memory, query, number)
-            else:
-                selection = select_all(connection, memory, query)
-            yield None
-            keys = _keys(connection, selection, query)
-            while chunk := [number for _, number in islice(keys, CHUNK)]:
-                yield from map(execution_document, fetch_executions(connection, chunk))
-        finally:
-            connection.close()
+def _last_id(query: ExecutionsQuery, connection: sqlite3.Connection, memory: Memory) -> int:
+    """The newest execution there is; raises if there is no such job."""
+    _selection(query, connection, memory)
+    (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM execution").fetchone()
+    return int(last_id)
 
 
-def _keys(connection: sqlite3.Connection, selection: Selection, query: ExecutionsQuery) -> Iterator[Key]:
-    """The keys of what is selected, in order: of few names or statuses by their ranges, else by one walk."""
-    window = (
-        MIN_US if query.after_us is None else query.after_us,
-        MAX_US if query.before_us is None else query.before_us,
-    )
+def _documents(store: JobStore, query: ExecutionsQuery, last_id: int) -> Iterator[ExecutionDocument]:
+    seen: Key | None = (MIN_US if query.after_us is None else query.after_us, -1)
+    waiting: set[str] = set()
+    while seen is not None:
+        documents, seen = store.read(partial(_batch, query, seen, last_id))
+        for document in documents:
+            if document["id"] in waiting:
+                continue  # it has started since, which moved it here
+            if document["status"] == Status.PENDING:
+                waiting.add(document["id"])
+            yield document
+
+
+def _batch(
+    query: ExecutionsQuery, seen: Key, last_id: int, connection: sqlite3.Connection, memory: Memory
+) -> tuple[list[ExecutionDocument], Key | None]:
+    """The documents that follow a key, and the key to go on from; None at the end."""
+    keys, reached = _keys(connection, _selection(query, connection, memory), query, seen)
+    rows = fetch_executions(connection, [number for _, number in keys if number <= last_id])
+    return list(map(execution_document, rows)), reached
+
+
+def _selection(query: ExecutionsQuery, connection: sqlite3.Connection, memory: Memory) -> Selection:
+    if isinstance(query, JobExecutionsQuery):
+        return select_of_job(connection, memory, query, memory.job_number(connection, query.job_id))
+    return select_all(connection, memory, query)
+
+
+def _keys(
+    connection: sqlite3.Connection, selection: Selection, query: ExecutionsQuery, seen: Key
+) -> tuple[list[Key], Key | None]:
+    """The next keys of what is selected, in order: of few names or statuses by their ranges, else by one walk."""
+    window = (*seen, MAX_US if query.before_us is None else query.before_us)
     if query.trace_id is not None:
-        return _of_trace(connection, selection, query.trace_id, window)
+        return _of_trace(connection, selection, query.trace_id, window), None
     ranges = list(islice(_ranges(selection), MOST_WALKS + 1))
     if len(ranges) > MOST_WALKS:
         return _of_all(connection, selection, window)
-    return merge(*(_of_range(connection, name_id, status, window) for name_id, status in ranges))
+    cursors = [_of_range(connection, name_id, status, window) for name_id, status in ranges]
+    keys: list[Key] = list(islice(merge(*cursors), CHUNK))
+    for cursor in cursors:
+        cursor.close()  # or it would hold the snapshot
+    return keys, keys[-1] if len(keys) == CHUNK else None
 
 
 def _ranges(selection: Selection) -> Iterator[tuple[int | None, int]]:
@@ -166,43 +185,45 @@ def _ranges(selection: Selection) -> Iterator[tuple[int | None, int]]:
                 yield name_id, status
 
 
-def _of_range(connection: sqlite3.Connection, name_id: int | None, status: int, window: Key) -> Iterable[Key]:
+def _of_range(connection: sqlite3.Connection, name_id: int | None, status: int, window: Window) -> sqlite3.Cursor:
     """One range of an index that is in the order of the export."""
     source, values = status_source(status), tuple[int, ...](window)
     if name_id is not None:
         source, values = f"execution_name_started WHERE name_id = ? AND status = {status}", (name_id, *window)
     return connection.execute(
         f"""
-        SELECT effective_us, id FROM execution INDEXED BY {source} AND effective_us BETWEEN ? AND ?
+        SELECT effective_us, id FROM execution INDEXED BY {source} AND (effective_us, id) > (?, ?) AND effective_us <= ?
         ORDER BY effective_us, id
         """,
         values,
     )
 
 
-def _of_all(connection: sqlite3.Connection, selection: Selection, window: Key) -> Iterator[Key]:
-    """All executions in order, through the filter."""
+def _of_all(connection: sqlite3.Connection, selection: Selection, window: Window) -> tuple[list[Key], Key | None]:
+    """All executions in order, through the filter; a batch looks at a bounded number of them."""
     walk = connection.execute(
         """
         SELECT effective_us, id, name_id, status FROM execution
-        WHERE effective_us BETWEEN ? AND ? ORDER BY effective_us, id
+        WHERE (effective_us, id) > (?, ?) AND effective_us <= ? ORDER BY effective_us, id LIMIT ?
         """,
-        window,
+        (*window, LOOKED_AT),
     )
-    return ((start_us, number) for start_us, number, name_id, status in walk if selection.admits(name_id, status))
+    rows = walk.fetchall()
+    keys = [(start_us, number) for start_us, number, name_id, status in rows if selection.admits(name_id, status)]
+    return keys, rows[-1][:2] if len(rows) == LOOKED_AT else None
 
 
-def _of_trace(connection: sqlite3.Connection, selection: Selection, trace_id: str, window: Key) -> Iterator[Key]:
-    """A trace has few executions: they are gathered and sorted."""
+def _of_trace(connection: sqlite3.Connection, selection: Selection, trace_id: str, window: Window) -> list[Key]:
+    """A trace has few executions: they are fetched and sorted."""
     rows = connection.execute(
         """
         SELECT effective_us, id, name_id, status FROM execution
-        WHERE trace_id = ? AND effective_us BETWEEN ? AND ?
+        WHERE trace_id = ? AND (effective_us, id) > (?, ?) AND effective_us <= ?
         """,
         (trace_id, *window),
     )
-    return iter(sorted((start_us, number) for start_us, number, name_id, status in rows
-                       if selection.admits(name_id, status)))  # fmt: skip
+    return sorted((start_us, number) for start_us, number, name_id, status in rows
+                  if selection.admits(name_id, status))  # fmt: skip
 
 
 def _write_lines(out: TextIO, documents: list[ExecutionDocument]) -> None:

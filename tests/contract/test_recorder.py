@@ -294,7 +294,7 @@ def test_readers_that_never_pause_do_not_let_the_log_grow_for_ever(recorder, pat
 def test_a_reader_that_stays_keeps_no_recorder_from_its_work(recorder, path, monkeypatch):
     monkeypatch.setattr("jobstore.storage.writer.LOG_BYTES", 1)
     with jobstore.open(path) as store:
-        connection = store._connection
+        connection = store.connection
         assert connection is not None
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM execution").fetchone()

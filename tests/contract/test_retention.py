@@ -20,7 +20,7 @@ from jobstore.language.models import EXECUTION_FIELDS
 from jobstore.recording.archive import Archive
 from jobstore.recording.prune import Retention, next_batch
 from jobstore.recording.recorder import Recorder
-from jobstore.storage.reserve import reserve_path
+from jobstore.storage.sidefiles import reserve_path
 from jobstore.transfer import backup as upkeep
 from jobstore.transfer.export import export, iter_executions
 

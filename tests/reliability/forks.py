@@ -36,7 +36,7 @@ def locks_of(pid: int) -> int:
 def work_in_child(recorder: Recorder, store: JobStore) -> None:
     """What a child does with what it inherited; its connections must be its own, and so their locks."""
     assert recorder._writer._connection is None, "a handle is shared"
-    assert store._connection is None, "a handle is shared"
+    assert store.connection is None, "a handle is shared"
     with recorder.run("child") as run:
         found = store.get_job_executions("child", limit=1000)
         assert run.execution_id in {document["id"] for document in found["data"]}

@@ -16,7 +16,7 @@ from typing import Any
 import jobstore
 from jobstore.language.errors import StoreError, StoreFull
 from jobstore.recording.recorder import Recorder
-from jobstore.storage.reserve import reserve_path
+from jobstore.storage.sidefiles import reserve_path
 from jobstore.transfer.backup import check
 
 LARGE = {"text": "x" * 30_000}

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import jobstore
+import jobstore.store  # all of it, before the user changes to one who may not read the interpreter's folders
 
 RUNS = 25
 

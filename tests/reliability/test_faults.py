@@ -42,8 +42,8 @@ FAULTS = (
     Fault(
         "a query without a transaction",
         "store.py",
-        '        connection.execute("BEGIN")\n',
-        "",
+        '            connection.execute("BEGIN")\n            self._memory',
+        "            self._memory",
         SNAPSHOTS,
     ),
     Fault(
@@ -56,8 +56,8 @@ FAULTS = (
     Fault(
         "a transaction that reads before it asks to write",
         "storage/writer.py",
-        '            connection.execute("BEGIN IMMEDIATE")\n            try:\n                yield',
-        '            connection.execute("BEGIN")\n            try:\n                yield',
+        '                    connection.execute("BEGIN IMMEDIATE")\n            except',
+        '                    connection.execute("BEGIN")\n            except',
         f"{FOREIGN}::test_nobody_comes_between_what_a_recorder_reads_and_what_it_writes",
     ),
     Fault(
@@ -151,10 +151,40 @@ FAULTS = (
     Fault(
         "a connection that a child inherits",
         "store.py",
-        "        if self._connection is not None:\n            self._connection.close()\n            self._connection = None\n\n"
-        "    def after_fork_in_parent",
-        "\n    def after_fork_in_parent",
+        "        if self._is_held_for_fork:\n            self._disconnect()\n",
+        "",
         "tests/reliability/test_readers.py",
+    ),
+    Fault(
+        "a new store whose name is not brought to the disk",
+        "storage/writer.py",
+        "    made.rename(file)\n    sync_path(file.parent)\n",
+        "    made.rename(file)\n",
+        "tests/reliability/test_brought_to_the_disk.py",
+    ),
+    Fault(
+        "a backup that is not brought to the disk",
+        "transfer/backup.py",
+        "            sync_path(making)\n",
+        "",
+        "tests/reliability/test_brought_to_the_disk.py",
+    ),
+    Fault(
+        "a checkpoint outside of the lock",
+        "storage/writer.py",
+        "                writer.gate.enter(id(self), frame_above(1), self._timeout_seconds)\n",
+        "                if self._outcome is not None:\n"
+        "                    writer.gate.enter(id(self), frame_above(1), self._timeout_seconds)\n",
+        "tests/reliability/test_brought_to_the_disk.py",
+    ),
+    Fault(
+        "an iterator that keeps its connection",
+        "transfer/export.py",
+        "        documents, seen = store.read(partial(_batch, query, seen, last_id))\n",
+        "        from jobstore.store import JobStore as kept\n        global held\n        held = kept(store.path)\n"
+        "        held.connection.execute('BEGIN')\n        held.connection.execute('SELECT * FROM execution').fetchone()\n"
+        "        documents, seen = store.read(partial(_batch, query, seen, last_id))\n",
+        "tests/reliability/test_exports.py",
     ),
     Fault(
         "int() that reads the words from outside",

@@ -39,10 +39,11 @@ PLACES = {
 """The modes of folder, file, and what SQLite keeps beside it; all are root's."""
 WRITERS = ("alive", "closed", "killed", "killed, its shared memory lost")
 
+OPEN = [place for place in PLACES if "closed" not in place]
+
 MUST_ANSWER = {
-    *((place, writer) for place in list(PLACES)[:3] for writer in ("alive", "closed")),
-    *((place, "alive") for place in ("a folder and file to read", "a folder to pass through")),
-    *((place, "killed") for place in ("a folder and file to read", "a folder and file for all")),
+    *((place, writer) for place in OPEN for writer in ("alive", "closed", "killed")),
+    ("closed files beside it", "closed"),
 }
 """The cells in which a reader without rights is answered; in the others it may be."""
 
@@ -103,7 +104,7 @@ def test_another_user_gets_all_the_data_or_a_typed_error_with_a_remedy(
         assert (place, how) not in MUST_ANSWER, said
         assert said["code"] == "STORE_UNREADABLE"
         assert str(store) in said["message"]
-        remedy = "permissions" if place.startswith("a closed") else "its folder must be writable for this user, or hold"
+        remedy = "permissions" if place.startswith("a closed") else "Open the store once with a Recorder"
         assert remedy in said["message"]
     else:
         assert said == {"total": strangers.RUNS, "rows": strangers.RUNS}
@@ -122,7 +123,8 @@ def test_the_user_of_the_store_gets_all_the_data(store: Path, writer: subprocess
 def connection(store: Path) -> Iterator[sqlite3.Connection]:
     jobstore.load(store, {"jobs": [{"name": "sync", "job_type": "kline", "job_category": "sync"}]})
     with jobstore.open(store) as opened:
-        yield opened._connect()
+        assert opened.connection is not None
+        yield opened.connection
 
 
 @pytest.mark.parametrize(
@@ -136,14 +138,11 @@ def connection(store: Path) -> Iterator[sqlite3.Connection]:
         "DROP TABLE execution",
         "ALTER TABLE job ADD COLUMN x",
         "PRAGMA user_version = 5",
-        "PRAGMA query_only = OFF",
-        "PRAGMA writable_schema = ON",
         "PRAGMA journal_mode = DELETE",
         "PRAGMA wal_checkpoint(TRUNCATE)",
         "ATTACH 'other.db' AS other",
         "VACUUM INTO 'copy.db'",
         "VACUUM",
-        "REINDEX",
         "ANALYZE",
         "SELECT load_extension('x')",
     ],
@@ -155,6 +154,24 @@ def test_a_reading_connection_cannot(store: Path, connection: sqlite3.Connection
     assert store.read_bytes() == before
     assert not (store.parent / "other.db").exists()
     assert not (store.parent / "copy.db").exists()
+
+
+def test_a_reading_connection_writes_nothing_whatever_is_switched_off(
+    store: Path, connection: sqlite3.Connection
+) -> None:
+    before = store.read_bytes()
+    for statement in ("PRAGMA query_only = OFF", "PRAGMA writable_schema = ON", "PRAGMA trusted_schema = ON"):
+        connection.execute(statement)
+    for statement in (
+        "DELETE FROM job",
+        "UPDATE sqlite_master SET sql = ''",
+        "ATTACH 'o.db' AS o",
+        "REINDEX",
+        "VACUUM",
+    ):
+        with pytest.raises(sqlite3.Error):
+            connection.execute(statement).fetchall()
+    assert store.read_bytes() == before
 
 
 def test_a_reading_connection_reads(connection: sqlite3.Connection) -> None:

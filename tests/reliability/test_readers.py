@@ -98,8 +98,8 @@ def test_a_reader_keeps_no_transaction_open_between_queries(path: Path) -> None:
         store.list_job_executions()
         with pytest.raises(jobstore.NotFound):
             store.get_job("nothing of that name")
-        assert store._connection is not None
-        assert not store._connection.in_transaction
+        assert store.connection is not None
+        assert not store.connection.in_transaction
 
 
 def test_the_log_is_emptied_while_a_reader_stands_by(tmp_path: Path) -> None:

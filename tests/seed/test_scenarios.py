@@ -67,8 +67,9 @@ def test_note_1_the_api_is_read_only(app: Any, method: str) -> None:
 
 
 def test_note_1_what_answers_cannot_write_the_file(datahub: jobstore.JobStore) -> None:
+    assert datahub.connection is not None
     with pytest.raises(sqlite3.Error):
-        datahub._connect().execute("DELETE FROM job")
+        datahub.connection.execute("DELETE FROM job")
 
 
 def test_note_2_job_id_takes_a_number_and_a_name(datahub: jobstore.JobStore) -> None:

@@ -1,0 +1,39 @@
+"""Locks that an exception cannot leave behind, whatever the moment at which it comes.
+
+Ctrl-C, and a time-out that raises in a signal handler, come between any two steps, also between taking a lock and
+noting that it is taken. So nothing here relies on a step that must not be missed: a lock knows its thread, giving it
+back twice is harmless, and a turn counts only for as long as the frame that took it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import threading
+    from types import FrameType
+
+
+def give_back(lock: threading.RLock) -> None:
+    """Releases a lock as often as this thread has taken it, perhaps not at all."""
+    try:
+        while True:
+            lock.release()
+    except RuntimeError:  # it is not, or no longer, this thread's
+        pass
+
+
+def frame_above(levels: int) -> FrameType:
+    """The frame of the function that calls this (0), of its caller (1), and so on."""
+    return sys._getframe(levels + 1)  # noqa: SLF001 - documented, despite its name
+
+
+def is_running(frame: FrameType | None, above: FrameType | None) -> bool:
+    """Whether a frame is among those that lead to the one `above`.
+
+    It tells a call inside another call of the same thread (in a signal handler, say) from one after it.
+    """
+    while above is not None and above is not frame:
+        above = above.f_back
+    return frame is not None and above is frame

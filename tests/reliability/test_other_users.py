@@ -1,0 +1,250 @@
+"""A store that several users read and write: nobody's look keeps anybody from recording.
+
+A owns the store, B belongs to the same group, C is anybody else; root is root.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import jobstore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+OPS = 47_003
+USERS = {"A": (47_001, 47_001, [OPS]), "B": (47_002, 47_002, [OPS]), "C": (47_009, 47_009, []), "root": (0, 0, [])}
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+
+
+class Users:
+    """A process that makes a call as any of them."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.reliability.users"],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def ask(self, who: str, call: str, path: Path, umask: int = 0o022) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{json.dumps([*USERS[who], umask, call, str(path)])}\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def __call__(self, who: str, call: str, path: Path, umask: int = 0o022) -> dict[str, Any]:
+        self.ask(who, call, path, umask)
+        found: dict[str, Any] = json.loads(self.answer())
+        return found
+
+
+@pytest.fixture(scope="module")
+def asked() -> Iterator[Users]:
+    """What a call of a user gives."""
+    users = Users()
+    yield users
+    users.process.kill()
+    users.process.communicate()
+
+
+@pytest.fixture(params=[0o2775, 0o775], ids=["group kept", "group not kept"])
+def path(quick_folder: Path, asked: Users, request: pytest.FixtureRequest) -> Path:
+    """A store of A in a folder of the group."""
+    quick_folder.chmod(0o755)
+    folder = quick_folder / "shared"
+    folder.mkdir()
+    os.chown(folder, USERS["A"][0], OPS)
+    folder.chmod(request.param)
+    path = folder / "jobs.db"
+    assert "said" in asked("A", "record", path)
+    os.chown(path, USERS["A"][0], OPS)
+    return path
+
+
+def beside(path: Path) -> dict[str, os.stat_result]:
+    return {entry.name.removeprefix(path.name): entry.stat() for entry in path.parent.iterdir() if entry != path}
+
+
+@pytest.mark.parametrize("who", ["B", "C", "root", "A"])
+@pytest.mark.parametrize("call", ["look", "check", "backup", "export", "dump"])
+def test_a_look_leaves_nothing_that_keeps_the_owner_out(path: Path, asked: Users, who: str, call: str) -> None:
+    said = asked(who, call, path)
+    assert said == {"said": [] if call == "check" else 1}
+    assert {found.st_uid for found in beside(path).values()} == {USERS["A"][0]}
+    if who in "BC":
+        assert beside(path).keys() == {".lock"}
+    assert "said" in asked("A", "record", path)
+
+
+@pytest.mark.parametrize("who", ["B", "C"])
+def test_a_reader_that_stays_sees_what_is_recorded_meanwhile_and_keeps_nobody_out(
+    path: Path, asked: Users, who: str
+) -> None:
+    reader = Users()
+    try:
+        reader.ask(who, "look_twice", path)
+        assert reader.answer() == "ready\n"
+        assert "said" in asked("A", "record", path)
+        assert reader.process.stdin is not None
+        reader.process.stdin.write("\n")
+        reader.process.stdin.flush()
+        assert json.loads(reader.answer()) == {"said": [1, 2]}
+        assert "said" in asked("A", "record", path)
+        assert {found.st_uid for found in beside(path).values()} == {USERS["A"][0]}
+    finally:
+        reader.process.kill()
+        reader.process.communicate()
+
+
+@pytest.mark.parametrize("first", ["root", "A", "B"])
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_whoever_may_write_the_store_records_whoever_was_there_before(
+    path: Path, asked: Users, first: str, umask: int
+) -> None:
+    path.chmod(0o664)
+    assert "said" in asked("A", "record", path)  # the lock takes over a change of mode when its owner comes next
+    Path(f"{path}.lock").unlink()
+    assert "said" in asked(first, "record", path, umask)
+    for who in ("A", "B", "root"):
+        assert "said" in asked(who, "record", path, umask), who
+
+
+def test_side_files_of_a_live_recorder_are_for_those_who_may_write_the_store(path: Path, asked: Users) -> None:
+    path.chmod(0o664)
+    with jobstore.Recorder(path) as recorder:
+        for _ in range(120):
+            recorder.enqueue("sync", parameters={"text": "x" * 20_000})
+        found = beside(path)
+        assert found.keys() >= {".lock", ".reserve", "-wal", "-shm"}
+        for suffix, side in found.items():
+            assert (side.st_uid, side.st_gid) == (USERS["A"][0], OPS), suffix
+            assert stat.S_IMODE(side.st_mode) == (0o660 if suffix.startswith(".") else 0o664), suffix
+        assert "said" in asked("B", "record", path)
+
+
+def test_who_may_only_read_cannot_hold_the_lock(path: Path, asked: Users) -> None:
+    assert asked("C", "lock", path) == {"said": "refused"}
+    assert asked("B", "lock", path) == {"said": "refused"}
+    path.chmod(0o664)
+    assert "said" in asked("A", "record", path)
+    assert asked("B", "lock", path) == {"said": "taken"}
+    assert asked("C", "lock", path) == {"said": "refused"}
+
+
+def test_what_another_program_left_is_no_hindrance(path: Path, asked: Users) -> None:
+    for suffix in ("-wal", "-shm"):
+        left = Path(f"{path}{suffix}")
+        left.touch()
+        left.chmod(0o644)
+        os.chown(left, USERS["B"][0], USERS["B"][1])
+    assert "said" in asked("A", "record", path)
+
+
+def test_who_may_not_write_is_told_so_and_a_file_in_the_way_is_named(path: Path, asked: Users) -> None:
+    said = asked("C", "record", path)
+    assert (said["code"], said["message"].split(" ")[0]) == ("STORE_UNREADABLE", str(path))
+    assert "may not be written by this user" in said["message"]
+    lock = Path(f"{path}.lock")
+    os.chown(lock, USERS["B"][0], USERS["B"][1])
+    lock.chmod(0o600)
+    said = asked("A", "record", path)
+    assert said["code"] == "STORE_UNREADABLE"
+    assert f"{lock} cannot be opened" in said["message"]
+    assert str(USERS["B"][0]) in said["message"]
+
+
+# --- what nobody can write to
+
+
+@pytest.fixture
+def read_only(path: Path) -> Iterator[Path]:
+    """The same folder mounted again, for reading alone, as containers mount volumes."""
+    if shutil.which("mount") is None:
+        pytest.skip("there is no mount here")
+    place = path.parent.parent / "mounted"
+    place.mkdir()
+    done = subprocess.run(
+        ["mount", "--bind", str(path.parent), str(place)], check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(place)], check=True)
+    yield place / "jobs.db"
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.mark.parametrize("who", ["A", "C", "root"])
+@pytest.mark.parametrize("call", ["look", "check", "backup", "export", "dump"])
+def test_a_store_in_a_folder_that_is_read_only_is_read(
+    path: Path, read_only: Path, asked: Users, who: str, call: str
+) -> None:
+    answer = [] if call == "check" else 1
+    assert asked(who, call, read_only) == {"said": answer}
+    with jobstore.Recorder(path):  # somebody records on the other side
+        assert asked(who, call, read_only) == {"said": answer}
+    assert asked(who, "record", read_only)["code"] == "STORE_UNREADABLE"
+
+
+def test_a_reader_of_a_read_only_folder_sees_what_is_recorded_elsewhere(
+    path: Path, read_only: Path, asked: Users
+) -> None:
+    with jobstore.open(read_only) as store:
+        totals = [store.list_job_executions()["pagination"]["total"]]
+        for _ in range(3):
+            asked("A", "record", path)
+            totals.append(store.list_job_executions()["pagination"]["total"])
+        with jobstore.Recorder(path) as recorder:
+            for _ in range(3):
+                recorder.enqueue("sync")
+                totals.append(store.list_job_executions()["pagination"]["total"])
+    assert totals == list(range(1, 8))
+
+
+@pytest.mark.parametrize("make", [jobstore.open, jobstore.Recorder])
+def test_a_file_that_is_mounted_by_itself_is_refused(path: Path, make: Any) -> None:
+    place = path.parent.parent / "data"
+    place.mkdir()
+    target = place / "jobs.db"
+    target.touch()
+    done = subprocess.run(["mount", "--bind", str(path), str(target)], check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
+    try:
+        link = place.parent / "link.db"
+        link.symlink_to(target)
+        for name in (target, link):
+            with pytest.raises(jobstore.StoreUnreadable, match="mount its folder instead of the file"):
+                make(name)
+    finally:
+        subprocess.run(["umount", str(target)], check=True)
+
+
+def test_a_log_that_cannot_be_read_is_an_error_with_its_remedy(path: Path, asked: Users) -> None:
+    recorder = jobstore.Recorder(path)
+    recorder.enqueue("sync")
+    copy = path.parent / "copy.db"
+    shutil.copy(path, copy)
+    shutil.copy(f"{path}-wal", f"{copy}-wal")
+    recorder.close()
+    said = asked("C", "look", copy)
+    assert said["code"] == "STORE_UNREADABLE"
+    assert "Open the store once with a Recorder" in said["message"]
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute("SELECT count(*) FROM execution").fetchone()
+    assert asked("C", "look", copy) == {"said": 2}

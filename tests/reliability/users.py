@@ -1,0 +1,118 @@
+"""Calls on a store as other users, for root: ``python -m tests.reliability.users``.
+
+Reads lines ``[user, group, groups, umask, call, store]`` and prints what came, as JSON: ``{"said": ...}``, or the code
+and the message of an error.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jobstore
+import jobstore.recording.recorder
+import jobstore.store  # all of it, before the user changes to one who may not read the interpreter's folders
+from jobstore.transfer.backup import backup, check
+from jobstore.transfer.dump import dump
+from jobstore.transfer.export import export
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def look(path: Path) -> int:
+    with jobstore.open(path) as store:
+        return store.list_job_executions()["pagination"]["total"]
+
+
+def look_twice(path: Path) -> list[int]:
+    """Asks, lets the caller do something, and asks again."""
+    with jobstore.open(path) as store:
+        first = store.list_job_executions()["pagination"]["total"]
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        sys.stdin.readline()
+        return [first, store.list_job_executions()["pagination"]["total"]]
+
+
+def copy(path: Path) -> int:
+    to = Path(f"/tmp/users-{os.getpid()}.db")
+    try:
+        backup(path, to)
+        return look(to)
+    finally:
+        to.unlink(missing_ok=True)
+
+
+def take_out(path: Path) -> int:
+    with jobstore.open(path) as store:
+        return export(store, io.StringIO())
+
+
+def record(path: Path) -> str:
+    with jobstore.Recorder(path, timeout_seconds=0.5) as recorder:
+        recorder.save_job("sync", job_type="kline", job_category="sync")
+        return recorder.enqueue("sync")
+
+
+def take_lock(path: Path) -> str:
+    """Tries to hold the lock, and so to keep every recorder out."""
+    try:
+        descriptor = os.open(f"{path}.lock", os.O_RDONLY)
+    except PermissionError:
+        return "refused"
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return "taken"
+
+
+CALLS: dict[str, Callable[[Path], object]] = {
+    "look": look,
+    "look_twice": look_twice,
+    "check": check,
+    "backup": copy,
+    "export": take_out,
+    "dump": lambda path: len(dump(path)["executions"]),
+    "record": record,
+    "lock": take_lock,
+}
+
+
+def answer(user: int, group: int, groups: list[int], umask: int, call: str, path: str) -> None:
+    """Becomes the user and prints what the call gives."""
+    os.setgroups(groups)
+    os.setgid(group)
+    os.setuid(user)
+    os.umask(umask)
+    try:
+        said: object = {"said": CALLS[call](Path(path))}
+    except jobstore.JobStoreError as error:
+        said = {"code": error.code, "message": str(error)}
+    except BaseException as error:
+        said = {"raised": repr(error)}
+    sys.stdout.write(f"{json.dumps(said)}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """One child for each line of the input."""
+    with tempfile.TemporaryDirectory() as folder:  # so that all is imported that these users may not read
+        for name in ("record", "look", "check", "backup", "export", "dump"):
+            CALLS[name](Path(folder) / "jobs.db")
+    while line := sys.stdin.readline():
+        pid = os.fork()
+        if pid == 0:
+            try:
+                answer(*json.loads(line))
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+
+
+if __name__ == "__main__":
+    main()
