@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from jobstore.language.errors import StoreUnreadable
 
@@ -33,6 +33,11 @@ class Forkable(Protocol):
     def after_fork_in_child(self) -> None:
         """The same in the child, where locks of other threads are held by nobody."""
 
+
+@runtime_checkable
+class Holder(Protocol):
+    """What holds a connection."""
+
     def drop_if_cut_off(self, file: Path) -> bool:
         """Closes a connection to `file` whose log is no longer the one beside it; whether there was one."""
 
@@ -48,9 +53,9 @@ def tell_of_forks(holder: Forkable) -> None:
     _known.add(holder)
 
 
-def holders() -> list[Forkable]:
+def holders() -> list[Holder]:
     """All that may hold a connection in this process."""
-    return list(_known)
+    return [holder for holder in list(_known) if isinstance(holder, Holder)]
 
 
 def refuse_in_this_process(identity: Identity | None) -> None:

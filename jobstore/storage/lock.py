@@ -213,8 +213,8 @@ class Gate:
         if self._file.exists() and not may_write(self._file):
             return f"{self._file} may not be written by this user; check its permissions"
         return (
-            f"{self._path} cannot be opened: {error.strerror}. It belongs to {owner_of(self._path)}; give it the owner, "
-            f"group and mode of {self._file}, or remove it while nothing records"
+            f"{self._path} cannot be opened: {error.strerror}. It belongs to {owner_of(self._path)}; give it the "
+            f"owner, group and mode of {self._file}, or remove it while nothing records"
         )
 
     def _close(self) -> None:

@@ -171,7 +171,7 @@ CALLS: dict[str, Callable[[World], object]] = {
     "export": lambda world: list(iter_executions(world.store, before="2026-01-01")),
     "open": lambda world: jobstore.open(world.path).close(),
     "record": lambda world: world.acknowledged.add(world.recorder.enqueue("a")),
-    "save": lambda world: world.recorder.save_job(**JOB),
+    "save": lambda world: world.recorder.save_job("a", job_type="kline", job_category="sync"),
     "run": run_one,
     "finish": end_one,
     "prune": lambda world: world.recorder.prune(before="2020-01-01"),

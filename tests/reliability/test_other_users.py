@@ -194,7 +194,7 @@ def read_only(path: Path) -> Iterator[Path]:
 def test_a_store_in_a_folder_that_is_read_only_is_read(
     path: Path, read_only: Path, asked: Users, who: str, call: str
 ) -> None:
-    answer = [] if call == "check" else 1
+    answer: object = [] if call == "check" else 1
     assert asked(who, call, read_only) == {"said": answer}
     with jobstore.Recorder(path):  # somebody records on the other side
         assert asked(who, call, read_only) == {"said": answer}
