@@ -30,7 +30,7 @@ from jobstore.storage.connection import Reader, driver_errors
 from jobstore.storage.forking import tell_of_forks
 from jobstore.storage.limits import FORK_TIMEOUT_SECONDS
 from jobstore.storage.pruned import run_totals
-from jobstore.storage.soundness import is_sound
+from jobstore.storage.soundness import Inconsistent, is_sound
 from jobstore.storage.turns import frame_above, give_back, is_running
 
 if TYPE_CHECKING:
@@ -199,24 +199,30 @@ class JobStore(Queries):
             connection.text_factory = _decoded
             self._memory = Memory(self._fires)
             return self._in_snapshot(connection, query)
+        except Inconsistent as error:
+            raise self._inconsistent() from error
         except _SURPRISES as error:
-            self._check_sound(connection, error)
+            if not self._is_sound(connection):
+                raise self._inconsistent() from error
             raise
         connection.rollback()
         self._is_clean = True
         return found
 
-    def _check_sound(self, connection: sqlite3.Connection, error: Exception) -> None:
-        """Raises if the file is to blame; looked at once for each version of it, since that reads all of it."""
+    def _is_sound(self, connection: sqlite3.Connection) -> bool:
+        """Whether the file is not to blame; looked at once for each version of it, since that reads all of it."""
         version = self._version(connection)
-        if version == self._sound_at:
-            return
-        if not is_sound(connection):
-            raise StoreCorrupt(
-                f"{self.path} is inconsistent: its counters or indexes disagree with its rows. "
-                "Run 'jobstore check', then restore a backup"
-            ) from error
-        self._sound_at = version
+        if version != self._sound_at:
+            if not is_sound(connection):
+                return False
+            self._sound_at = version
+        return True
+
+    def _inconsistent(self) -> StoreCorrupt:
+        return StoreCorrupt(
+            f"{self.path} is inconsistent: its counters or indexes disagree with its rows. "
+            "Run 'jobstore check', then restore a backup"
+        )
 
     def _begin_anew(self) -> Reader:
         """Opens the file that is at the path now, and forgets what was remembered of another."""

@@ -316,6 +316,8 @@ def raise_as_ours(error: BaseException | None, path: Path) -> None:
 
 def _ours(error: BaseException, path: Path) -> StoreError | None:
     """Our error for what was raised; None: it is no matter of the file."""
+    if isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" in str(error):
+        return StoreCorrupt(f"{path} holds text that is not UTF-8. Run 'jobstore check', then restore a backup")
     if isinstance(error, sqlite3.Error):
         # Without a code it is the driver that complains of us, not SQLite of the file.
         return store_error(error, path) if hasattr(error, "sqlite_errorcode") else None
@@ -342,8 +344,8 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
         return StoreUnreadable(_why_unreadable(error.sqlite_errorcode, path))
     # A trigger or a table that somebody added may well be the reason; a damaged file has codes of its own.
     return StoreUnreadable(
-        f"SQLite refused a statement on {path}: {error}. Run 'jobstore check': it names triggers and tables that are "
-        "not of jobstore"
+        f"SQLite refused a statement on {path}; a trigger or a table of another program may stand in its way. "
+        "Run 'jobstore check', which names them"
     )
 
 

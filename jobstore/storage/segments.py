@@ -23,6 +23,7 @@ from pyroaring import BitMap64
 
 from jobstore.language.instants import MIN_US
 from jobstore.storage.schema import HOUR_US, SEGMENT_BITS, SEGMENT_KINDS
+from jobstore.storage.soundness import Inconsistent
 
 if TYPE_CHECKING:
     import sqlite3
@@ -97,7 +98,7 @@ def read_planes(connection: sqlite3.Connection, kind: Kind, segment: int) -> Pla
     """The planes of a segment as the file has them; None where it has none.
 
     Raises:
-        ValueError: the blob is damaged.
+        Inconsistent: the blob is damaged.
     """
     row = connection.execute("SELECT data FROM segment WHERE key = ?", (kind.key(segment),)).fetchone()
     return None if row is None else _unpacked(row[0])
@@ -217,7 +218,7 @@ def _packed(planes: Planes) -> bytes:
 def _unpacked(data: bytes) -> Planes:
     # Roaring trusts what it reads, so a damaged blob must not reach it.
     if len(data) < _SUM.size or zlib.crc32(memoryview(data)[_SUM.size :]) != _SUM.unpack_from(data)[0]:
-        raise ValueError("a segment of the bitmap index is damaged")
+        raise Inconsistent("a segment of the bitmap index is damaged")
     planes, at = {}, _SUM.size
     while at < len(data):
         bit, length = _ENTRY.unpack_from(data, at)

@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import sqlite3
 
+
+class Inconsistent(ValueError):
+    """Two things in a file that were compared say different things; the store makes a `StoreCorrupt` of it."""
+
+
 _COUNTED: Final = "SELECT name_id, status, count(*) FROM execution GROUP BY name_id, status"
 _SAID: Final = "SELECT name_id, status, runs FROM name_tally"
 _STATUSES: Final = "SELECT 1 FROM execution WHERE status NOT BETWEEN 0 AND 4"

@@ -6,7 +6,9 @@ than one hour of names at a time.
 
 from __future__ import annotations
 
+import sqlite3
 from collections import defaultdict
+from contextlib import closing
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -20,11 +22,19 @@ from jobstore.language.models import STATUS_CODES, Status
 from jobstore.language.records import folded_job
 from jobstore.language.schedule import check_schedule, check_timezone
 from jobstore.language.search import UNICODE_VERSION, fold
-from jobstore.storage.schema import HOUR_US, SEGMENT_BITS, SEGMENT_KINDS, SPAN_ALL, SPAN_DAY, SPAN_HOUR
+from jobstore.storage.schema import (
+    HOUR_US,
+    SEGMENT_BITS,
+    SEGMENT_KINDS,
+    SPAN_ALL,
+    SPAN_DAY,
+    SPAN_HOUR,
+    create_tables,
+    finish_tables,
+)
 from jobstore.storage.segments import KINDS, make_planes, read_planes
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Iterable, Iterator
 
     Progress = Callable[[int], None]
@@ -45,6 +55,7 @@ def problems_of(
     """
     kinds = (
         _structure(writable),
+        _triggers(connection),
         _references(connection),
         _settings(connection),
         _jobs(connection),
@@ -70,6 +81,31 @@ def _structure(connection: sqlite3.Connection) -> Iterator[str]:
     for (line,) in connection.execute("PRAGMA integrity_check"):
         if line != "ok":
             yield f"The file is damaged: {line}"
+
+
+def _triggers(connection: sqlite3.Connection) -> Iterator[str]:
+    """Triggers and tables of others that can make recording fail, and triggers of ours that are gone."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
+        create_tables(made)
+        finish_tables(made, counted=False)
+        ours = _names_of(made, "trigger")
+        tables = set(_names_of(made, "table"))
+    found = _names_of(connection, "trigger")
+    for name, table in found.items():
+        if name not in ours and table in tables:
+            yield f"The trigger {shown(name)} on the table {table} is not of jobstore and can make recording fail"
+    for name in ours.keys() - found.keys():
+        yield f"The trigger {name} is missing; without it counters and changes are not kept"
+    for name in _names_of(connection, "table").keys() - tables:
+        quoted = name.replace('"', '""')
+        for _, _, table, *_ in connection.execute(f'PRAGMA foreign_key_list("{quoted}")').fetchall():
+            if table in tables:
+                yield f"The table {shown(name)} is not of jobstore and refers to {table}: rows may not be deleted there"
+
+
+def _names_of(connection: sqlite3.Connection, kind: str) -> dict[str, str]:
+    """What the file has of a kind, and the table that each belongs to."""
+    return dict(connection.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = ?", (kind,)))
 
 
 def _references(connection: sqlite3.Connection) -> Iterator[str]:

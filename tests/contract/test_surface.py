@@ -240,18 +240,27 @@ DRIVERS_OWN: tuple[type[Exception], ...] = (
 )  # fmt: skip
 SYSTEMS: tuple[Exception, ...] = (
     OSError(5, "Input/output error"), PermissionError(13, "Permission denied"), FileNotFoundError(2, "No such file"),
-    MemoryError(), OverflowError("too large"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
+    MemoryError(), sqlite3.OperationalError("Could not decode to UTF-8 column 'name' with text 'x'"),
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "error", [*(kind("x") for kind in DRIVERS_OWN), *SYSTEMS], ids=lambda error: type(error).__name__
-)
-def test_what_driver_and_system_raise_leaves_as_a_store_error(error: Exception, tmp_path: Path) -> None:
+OURS: tuple[Exception, ...] = (OverflowError("x"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), KeyError("x"))
+
+
+@pytest.mark.parametrize("error", SYSTEMS, ids=lambda error: type(error).__name__)
+def test_what_the_system_raises_leaves_as_a_store_error(error: Exception, tmp_path: Path) -> None:
     with pytest.raises(errors.StoreError) as caught, driver_errors(tmp_path / "jobs.db"):
         raise error
     assert str(tmp_path / "jobs.db") in str(caught.value)
     assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [*(kind("x") for kind in DRIVERS_OWN), *OURS], ids=lambda error: type(error).__name__)
+def test_a_defect_of_ours_is_never_called_a_fault_of_the_file(error: Exception, tmp_path: Path) -> None:
+    """The driver gives no code to what it complains of itself: a closed connection, a wrong number of values."""
+    with pytest.raises(type(error)) as caught, driver_errors(tmp_path / "jobs.db"):
+        raise error
+    assert caught.value is error
 
 
 # --- importing --------------------------------------------------------------------------------------

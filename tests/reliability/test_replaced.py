@@ -1,0 +1,268 @@
+"""Files that are replaced, removed or changed by others under a reader or a recorder, and stores that are restored."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import jobstore
+from jobstore.storage.limits import RESERVE_BYTES
+from jobstore.transfer.backup import backup, check, give_up_reserve, restore
+from jobstore.transfer.dump import dump
+from jobstore.transfer.export import iter_executions
+
+ROOT = Path(__file__).parents[2]
+JOB = {"name": "a", "job_type": "kline", "job_category": "sync"}
+
+
+def made(path: Path, count: int, timezone: str = "UTC") -> Path:
+    runs = [{"job_name": "a", "status": "SUCCESS", "started_at": "2026-01-01T00:00:00Z"} for _ in range(count)]
+    jobstore.load(path, {"timezone": timezone, "jobs": [JOB], "executions": runs})
+    return path
+
+
+@pytest.fixture
+def path(quick_folder: Path) -> Path:
+    return made(quick_folder / "jobs.db", 3)
+
+
+def total(store: jobstore.JobStore) -> int:
+    return store.list_job_executions()["pagination"]["total"]
+
+
+# --- a reader
+
+
+def test_a_reader_sees_the_file_that_is_at_its_path(path: Path) -> None:
+    other = made(path.with_name("other.db"), 7, "Asia/Tokyo")
+    with jobstore.open(path) as store:
+        assert (total(store), store.timezone) == (3, "UTC")
+        before = store.fresh()
+        other.rename(path)
+        assert (total(store), store.timezone) == (7, "Asia/Tokyo")
+        assert store.fresh() != before
+        path.unlink()
+        with pytest.raises(jobstore.StoreNotFound):
+            total(store)
+        made(path, 2)
+        assert total(store) == 2
+
+
+def test_a_reader_by_a_link_sees_where_the_link_points_now(path: Path) -> None:
+    link, other = path.with_name("link.db"), made(path.with_name("other.db"), 7)
+    link.symlink_to(path)
+    with jobstore.open(link) as store:
+        assert total(store) == 3
+        link.unlink()
+        link.symlink_to(other)
+        assert total(store) == 7
+
+
+# --- a recorder
+
+
+RECORD = """
+import sys, jobstore
+recorder = jobstore.Recorder(sys.argv[1])
+for line in sys.stdin:
+    try:
+        print(recorder.enqueue("a"), flush=True)
+    except jobstore.JobStoreError as error:
+        print(error.code, flush=True)
+"""
+
+
+@pytest.mark.parametrize("removed", [["-wal"], ["-shm"], ["-wal", "-shm"]], ids="+".join)
+def test_a_log_that_is_removed_under_two_recorders_is_noticed_and_nothing_is_lost(
+    path: Path, removed: list[str]
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", RECORD, str(path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+
+        def record() -> str:
+            assert other.stdin is not None
+            assert other.stdout is not None
+            other.stdin.write("\n")
+            other.stdin.flush()
+            return other.stdout.readline().strip()
+
+        acknowledged = {record() for _ in range(20)}
+        for suffix in removed:
+            Path(f"{path}{suffix}").unlink()
+        assert record() == "STORE_UNREADABLE"
+        with jobstore.Recorder(path) as recorder:
+            acknowledged |= {recorder.enqueue("a") for _ in range(20)}
+            said = [record() for _ in range(3)]
+            acknowledged |= {number for number in said if number.isdigit()}
+            acknowledged |= {recorder.enqueue("a") for _ in range(20)}
+        other.communicate()
+    with jobstore.open(path) as store:
+        assert acknowledged <= {document["id"] for document in iter_executions(store)}
+    assert check(path) == []
+
+
+@pytest.mark.parametrize("removed", [["-wal"], ["-shm"], ["-wal", "-shm"]], ids="+".join)
+def test_the_same_between_two_recorders_of_one_process(path: Path, removed: list[str]) -> None:
+    recorder, store = jobstore.Recorder(path), jobstore.open(path)
+    acknowledged = {recorder.enqueue("a") for _ in range(20)}
+    assert total(store) == 23
+    for suffix in removed:
+        Path(f"{path}{suffix}").unlink()
+    for _ in range(3):
+        try:
+            with jobstore.Recorder(path) as other:
+                acknowledged.add(other.enqueue("a"))
+            acknowledged.add(recorder.enqueue("a"))
+        except jobstore.StoreUnreadable as error:
+            assert "jobstore restore" in str(error)  # noqa: PT017 - whether it is raised depends on what was removed
+    recorder.close()
+    assert acknowledged <= {document["id"] for document in iter_executions(store)}
+    store.close()
+    assert check(path) == []
+
+
+def test_the_reserve_is_kept_by_a_recorder_that_lives_long(quick_folder: Path) -> None:
+    path = quick_folder / "jobs.db"
+    with jobstore.Recorder(path) as recorder:
+        recorder.save_job("a", job_type="kline", job_category="sync")
+        reserve = Path(f"{path}.reserve")
+        assert not reserve.exists()
+        for _ in range(100):
+            recorder.enqueue("a", parameters={"text": "x" * 30_000})
+        assert reserve.stat().st_size == RESERVE_BYTES
+        assert give_up_reserve(path)
+    assert reserve.stat().st_size == RESERVE_BYTES
+
+
+# --- triggers and tables of others
+
+
+def test_a_trigger_of_others_is_no_damage_and_check_names_it(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TRIGGER noisy AFTER INSERT ON execution BEGIN INSERT INTO nowhere VALUES (1); END")
+        connection.execute("CREATE TABLE note (execution INTEGER REFERENCES execution (id))")
+        connection.execute("CREATE TABLE harmless (x)")
+    with jobstore.Recorder(path) as recorder, pytest.raises(jobstore.StoreUnreadable, match="jobstore check"):
+        recorder.enqueue("a")
+    problems = check(path)
+    assert len(problems) == 2
+    assert "The trigger 'noisy' on the table execution is not of jobstore" in problems[0]
+    assert "The table 'note' is not of jobstore and refers to execution" in problems[1]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TRIGGER noisy")
+        connection.execute("DROP TABLE note")
+        connection.execute("DROP TRIGGER execution_counted_in")
+    assert any("The trigger execution_counted_in is missing" in problem for problem in check(path))
+
+
+@pytest.mark.parametrize("kind", [KeyError, TypeError, IndexError, ZeroDivisionError, ValueError])
+def test_a_defect_of_ours_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]) -> None:
+    def broken(*_: object) -> None:
+        raise kind("ours")
+
+    with jobstore.open(path) as store:
+        with pytest.raises(kind, match="ours"):
+            store.read(broken)
+        assert total(store) == 3
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("UPDATE name_tally SET runs = runs + 1")
+            connection.commit()
+        with pytest.raises(jobstore.StoreCorrupt, match="its counters or indexes disagree with its rows"):
+            store.read(broken)
+
+
+# --- restore
+
+
+def test_a_backup_takes_the_place_of_a_store_that_others_use(path: Path) -> None:
+    copy = path.with_name("copy.db")
+    with jobstore.Recorder(path) as recorder, jobstore.open(path) as store:
+        recorder.enqueue("a")
+        backup(path, copy)
+        lost = recorder.enqueue("a")
+        path.chmod(0o640)
+        restore(copy, path)
+        assert dump(path) == dump(copy)
+        assert total(store) == 4
+        assert recorder.enqueue("a") == lost
+        assert total(store) == 5
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert copy.exists()
+    assert check(path) == []
+
+
+def test_a_store_that_is_damaged_or_missing_is_restored(path: Path) -> None:
+    copy = path.with_name("copy.db")
+    backup(path, copy)
+    recorder = jobstore.Recorder(path)
+    recorder.enqueue("a")
+    with path.open("r+b") as file:
+        file.seek(0)
+        file.write(b"\xa5" * 8192)
+    restore(copy, path)
+    recorder.close()
+    assert dump(path) == dump(copy)
+    for entry in path.parent.glob("jobs.db*"):
+        entry.unlink()
+    restore(copy, path)
+    assert dump(path) == dump(copy)
+
+
+def test_nothing_happens_without_a_sound_backup(path: Path, tmp_path: Path) -> None:
+    before = dump(path)
+    copy = tmp_path / "copy.db"
+    shutil.copy(path, copy)
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute("UPDATE name_tally SET runs = runs + 1")
+        connection.commit()
+    with pytest.raises(jobstore.StoreCorrupt, match="no sound backup"):
+        restore(copy, path)
+    with pytest.raises(jobstore.StoreNotFound):
+        restore(tmp_path / "none.db", path)
+    with pytest.raises(jobstore.Conflict):
+        restore(path, path)
+    (tmp_path / "text").write_text("x" * 5000)
+    with pytest.raises(jobstore.NotAStore):
+        restore(tmp_path / "text", path)
+    assert dump(path) == before
+    assert [entry.name for entry in path.parent.iterdir() if "restore" in entry.name] == []
+
+
+def test_a_restore_that_is_interrupted_anywhere_leaves_the_old_store_or_the_new_one(path: Path) -> None:
+    copy = path.with_name("copy.db")
+    backup(path, copy)
+    with jobstore.Recorder(path) as recorder:
+        recorder.enqueue("a")
+    old, new = dump(path), dump(copy)
+
+    class Stop(Exception):
+        pass
+
+    for last in range(60):
+        calls = 0
+
+        def trace(frame: object, event: str, _: object, last: int = last) -> object:
+            nonlocal calls
+            if "backup.py" not in frame.f_code.co_filename:  # type: ignore[attr-defined]
+                return None
+            calls += event == "line"
+            if calls > 3 * last:
+                raise Stop
+            return trace
+
+        sys.settrace(trace)  # type: ignore[arg-type]
+        try:
+            restore(copy, path)
+        except Stop:
+            pass
+        finally:
+            sys.settrace(None)
+        assert dump(path) in (old, new)
+    assert dump(path) == new
