@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from heapq import merge
@@ -357,17 +356,17 @@ def flush_segments(writer: Writer, deadline: float | None) -> None:
     nothing in them has changed since. What fails is logged: nothing is lost, readers use the rows instead.
     """
     try:
-        with driver_errors(writer.path), closing(open_reader(writer.path)) as reader:
-            for segment in list(due_segments(reader)):
-                if deadline is not None and time.monotonic() >= deadline:
-                    return
-                reader.execute("BEGIN")
-                (seq,) = reader.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()
-                blobs = make_segment(reader, segment)
-                reader.rollback()
-                with writer.transaction() as connection:
-                    if blobs and is_unchanged(connection, segment, seq):
-                        save_segment(connection, blobs)
+        with Reading(writer.path) as reading:
+            due = list(due_segments(reading.connection))
+        for segment in due:
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            with Reading(writer.path) as reading:
+                (seq,) = reading.connection.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()
+                blobs = make_segment(reading.connection, segment)
+            with writer.transaction() as connection:
+                if blobs and is_unchanged(connection, segment, seq):
+                    save_segment(connection, blobs)
     except JobStoreError as error:
         _log.warning("the bitmap index of %s could not be written: %s", writer.path, error)
 
