@@ -232,8 +232,8 @@ FAULTS = (
     Fault(
         "a reader that may write",
         "storage/connection.py",
-        "    return sqlite3.SQLITE_DENY",
-        "    return sqlite3.SQLITE_OK",
+        "SQLITE_LIMIT_ATTACHED, 0)",
+        "SQLITE_LIMIT_ATTACHED, 1)",
         "tests/reliability/test_read_only.py",
     ),
     Fault(
@@ -246,8 +246,8 @@ FAULTS = (
     Fault(
         "a driver's error that escapes",
         "storage/connection.py",
-        "    if isinstance(error, sqlite3.Error):\n        return store_error(error, path)\n",
-        "",
+        '        return store_error(error, path) if hasattr(error, "sqlite_errorcode") else None',
+        "        return None",
         "tests/reliability/test_damage.py",
     ),
     Fault(
@@ -338,8 +338,8 @@ FAULTS = (
     Fault(
         "a commit that is forgotten where an interrupt follows it",
         "storage/writer.py",
-        "outcome.is_committed = is_ending and not connection.in_transaction",
-        "outcome.is_committed = False",
+        "            self._outcome.is_committed = not connection.in_transaction",
+        "            self._outcome.is_committed = False",
         f"{TOGETHER}::test_an_interrupt_at_any_moment_loses_nothing_and_stops_nobody",
     ),
 )  # fmt: skip
