@@ -23,7 +23,10 @@ from jobstore.http.client import RemoteJobStore
 from jobstore.wsgi import create_app
 
 TOKEN = "s3cret-token-of-the-tests"
-QUERIES = ["list_jobs", "get_job", "list_job_executions", "get_job_executions", "job_stats"]
+QUERIES = [
+    "list_jobs", "get_job", "list_job_executions", "get_job_executions", "job_stats", "get_execution",
+    "list_job_states", "execution_histogram",
+]  # fmt: skip
 
 
 def over(app: Callable[..., Any], url: str = "http://jobs.test", token: str | None = TOKEN) -> RemoteJobStore:
@@ -180,10 +183,33 @@ def test_numbers_are_those_of_the_file(datahub, remote, keywords):
     assert outcome(remote, "job_stats", **keywords) == outcome(datahub, "job_stats", **keywords)
 
 
+@pytest.mark.parametrize(
+    ("query", "keywords"),
+    [
+        ("get_execution", {"execution_id": 12345}),
+        ("get_execution", {"execution_id": "012345"}),
+        *(("get_execution", {"execution_id": wrong}) for wrong in ("1", "a/b", "..", "latest", "", None, 2**70, "１")),
+        ("list_job_states", {}),
+        ("list_job_states", {"state": {"late", "failing"}, "order_by": "p95_ms", "lang": "zh", "limit": 1}),
+        ("list_job_states", {"state": "off"}),
+        ("list_job_states", {"state": []}),
+        ("execution_histogram", {}),
+        ("execution_histogram", {"job_id": 2, "search": "失败", "bucket": "1d", "timezone": "Asia/Shanghai"}),
+        ("execution_histogram", {"job_id": "nobody"}),
+        ("execution_histogram", {"after": "2020-01-01", "before": "2026-01-01"}),
+        ("execution_histogram", {"timezone": "Asia/Shangai"}),
+        ("execution_histogram", {"timezone": None}),
+    ],
+    ids=brief,
+)
+def test_states_and_counts_are_those_of_the_file(datahub, remote, query, keywords):
+    assert outcome(remote, query, **keywords) == outcome(datahub, query, **keywords)
+
+
 @pytest.mark.parametrize("query", QUERIES)
 def test_methods_and_plain_functions_have_the_signatures_of_the_file(datahub, remote, query):
     assert inspect.signature(getattr(remote, query)) == inspect.signature(getattr(datahub, query))
-    arguments = (1,) if query.startswith("get") else ()
+    arguments = (12345,) if query == "get_execution" else (1,) if query.startswith("get") else ()
     assert getattr(jobstore, query)(remote, *arguments) == getattr(datahub, query)(*arguments)
 
 

@@ -32,6 +32,8 @@ def answers(store: jobstore.JobStore) -> list[Any]:
         store.list_job_executions(search="sync", offset=300),
         store.get_job_executions(1),
         store.job_stats(),
+        store.list_job_states(),
+        store.execution_histogram(1),
     ]
 
 

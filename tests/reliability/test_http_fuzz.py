@@ -27,6 +27,10 @@ NAMES = [
     "trace_id",
     "enabled",
     "job_id",
+    "state",
+    "lang",
+    "bucket",
+    "timezone",
     "x",
 ]
 LATIN = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=60)
@@ -35,16 +39,23 @@ ESCAPES = st.lists(
     st.one_of(st.sampled_from(["%", "%0", "%00", "%ff", "%zz", "%ED%A0%80", "%25", "+", "&", "=", ";"]), LATIN)
 ).map("".join)
 SEGMENTS = st.one_of(
-    st.sampled_from(["api", "v1", "jobs", "executions", "stats", "1", "sync_klines_1h", "", ".", ".."]), BYTES
+    st.sampled_from(
+        ["api", "v1", "jobs", "executions", "stats", "states", "histogram", "1", "sync_klines_1h", "", ".", ".."]
+    ),
+    BYTES,
 )
 PATHS = st.one_of(
     st.lists(SEGMENTS, max_size=6).map(lambda parts: "/" + "/".join(parts)),
     st.builds("/api/v1/jobs{}{}".format, st.sampled_from(["", "/", "/executions", "/1/executions"]), BYTES),
     st.builds("/api/v1/jobs/{}{}".format, BYTES, st.sampled_from(["", "/executions"])),
+    st.builds("/api/v1/{}{}".format, st.sampled_from(["executions/", "states", "histogram"]), BYTES),
     LATIN,
 )
 VALUES = st.one_of(
-    ESCAPES, st.sampled_from(["0", "1", "1000", "1001", "true", "2026-01-01", "9" * 30, "name", "FAILURE", "failed"])
+    ESCAPES,
+    st.sampled_from(
+        ["0", "1", "1000", "1001", "true", "2026-01-01", "9" * 30, "name", "FAILURE", "failed", "1h", "UTC", "late"]
+    ),
 )
 QUERIES = st.one_of(
     ESCAPES,

@@ -189,6 +189,11 @@ def questions() -> list[Any]:
         lambda store: store.get_job_executions(name),
         lambda store: store.job_stats(),
         lambda store: store.job_stats(name, after="2026-03-28"),
+        lambda store: store.list_job_states(limit=1_000),
+        lambda store: store.list_job_states(search="s", order_by="p95_ms", state="failing"),
+        lambda store: store.execution_histogram(after="2026-03-20", before="2026-03-30", timezone="Asia/Kolkata"),
+        lambda store: store.execution_histogram(name, after="2026-03-20", before="2026-03-30"),
+        lambda store: store.get_execution(1),
         over_http,
     ]
 
@@ -196,7 +201,7 @@ def questions() -> list[Any]:
 def over_http(store: jobstore.JobStore) -> None:
     """The HTTP door says 200, 404 or 503 and never 500, and JSON that any reader takes."""
     app = create_app(store, open_access=True)
-    for target in ("jobs?limit=1000", "jobs/executions?limit=1000&order_by=duration_ms", "stats", "jobs/1"):
+    for target in ("jobs?limit=1000", "jobs/executions?limit=1000&order_by=duration_ms", "stats", "jobs/1", "states"):
         answer = ask(app, f"/api/v1/{target}", token=None)
         assert answer.status in {200, 404, 503}
         assert answer.json
@@ -208,7 +213,7 @@ def over_http(store: jobstore.JobStore) -> None:
     "words",
     [
         ["jobs"], ["jobs", "--json"], ["executions", "--limit=1000"], ["executions", "--jsonl"], ["stats"], ["check"],
-        ["dump"], ["export"], ["metrics"],
+        ["dump"], ["export"], ["metrics"], ["jobs", "--state=ok,new,late"], ["health"], ["histogram", "--after=2026-03-28", "--before=2026-03-29"],
     ],
     ids=" ".join,
 )  # fmt: skip
