@@ -14,6 +14,7 @@ from jobstore.engine.stats import rank_of
 from jobstore.engine.window import count_between
 from jobstore.language.instants import MIN_US
 from jobstore.language.models import STATUS_CODES
+from jobstore.storage.schema import IS_NEVER_STARTED
 
 if TYPE_CHECKING:
     import sqlite3
@@ -154,8 +155,6 @@ RECENT = 20
 """Executions in a job's strip."""
 RATED = 100
 """Finished executions that its success rate and its percentiles tell of."""
-JOBS_A_STEP = 50
-"""Jobs whose newest executions are read together."""
 COUNTED = 2_000
 """Failures in a row that are counted in the index; more are counted by counters."""
 
@@ -166,7 +165,7 @@ class Run(NamedTuple):
     id: int
     status: int
     effective_us: int
-    is_started: int
+    is_started: bool
     duration_ms: int | None
 
 
@@ -186,13 +185,12 @@ class Newest(NamedTuple):
 
 
 def fetch_newest(connection: sqlite3.Connection, numbers: Collection[int]) -> dict[int, Newest]:
-    """The newest executions of some jobs: at most 120 rows each."""
+    """The newest executions of some jobs: some 300 index entries each, and the rows of those that are open."""
     found: dict[int, Newest] = {}
-    for some in in_chunks(numbers, JOBS_A_STEP):
-        places = {number: _newest(connection, names) for number, names in fetch_names(connection, some).items()}
-        details = _details(connection, [place[0] for rows in places.values() for place in rows])
+    for some in in_chunks(numbers):
+        names = fetch_names(connection, some)
         for number in some:
-            found[number] = _outline([Run(*place, *details[place[0]]) for place in places.get(number, ())])
+            found[number] = _outline(_newest(connection, names.get(number, [])))
     return found
 
 
@@ -207,7 +205,7 @@ def fetch_names(connection: sqlite3.Connection, numbers: list[int]) -> dict[int,
 
 _NEWEST = " UNION ALL ".join(
     f"""SELECT * FROM (
-        SELECT id, {status}, effective_us FROM execution INDEXED BY execution_name_started
+        SELECT id, {status}, effective_us, duration_ms FROM execution INDEXED BY execution_name_started
         WHERE name_id = :name AND status = {status} ORDER BY effective_us DESC, id DESC LIMIT {most})"""
     for status, most in (
         (_SUCCESS, RATED),
@@ -219,9 +217,9 @@ _NEWEST = " UNION ALL ".join(
 )
 
 
-def _newest(connection: sqlite3.Connection, names: list[int]) -> list[tuple[int, int, int]]:
-    """The newest executions and the newest finished ones of a job, newest first: (id, status, effective start)."""
-    rows: list[tuple[int, int, int]] = []
+def _newest(connection: sqlite3.Connection, names: list[int]) -> list[Run]:
+    """The newest executions and the newest finished ones of a job, newest first."""
+    rows: list[tuple[int, int, int, int | None]] = []
     for name_id in names:
         rows += connection.execute(_NEWEST, {"name": name_id})
     rows.sort(key=lambda row: (row[2], row[0]), reverse=True)
@@ -232,16 +230,24 @@ def _newest(connection: sqlite3.Connection, names: list[int]) -> list[tuple[int,
         finished += is_finished
         if place < RECENT or (is_finished and finished <= RATED):
             kept.append(row)
-    return kept
+    unstarted = _unstarted(connection, names, kept)
+    return [Run(key, status, us, key not in unstarted, duration_ms) for key, status, us, duration_ms in kept]
 
 
-def _details(connection: sqlite3.Connection, ids: list[int]) -> dict[int, tuple[int, int | None]]:
-    """Whether each execution started, and how long it took."""
-    found: dict[int, tuple[int, int | None]] = {}
-    for some in in_chunks(ids):
-        sql = f"SELECT id, started_by <> 0, duration_ms FROM execution WHERE id IN ({marks(some)})"
-        found.update([(row[0], (row[1], row[2])) for row in connection.execute(sql, some)])
-    return found
+def _unstarted(
+    connection: sqlite3.Connection, names: list[int], rows: list[tuple[int, int, int, int | None]]
+) -> set[int]:
+    """Which of a job's newest executions have not started: of the finished ones an index knows."""
+    if not rows:
+        return set()
+    sql = f"""
+    SELECT id FROM execution INDEXED BY execution_never_started
+    WHERE {IS_NEVER_STARTED} AND name_id IN ({marks(names)}) AND effective_us >= ?
+    """
+    found = {key for (key,) in connection.execute(sql, (*names, rows[-1][2]))}
+    still_open = [row[0] for row in rows if row[1] in _OPEN]
+    sql = f"SELECT id FROM execution WHERE id IN ({marks(still_open)}) AND started_by = 0"
+    return found.union(key for (key,) in connection.execute(sql, still_open))
 
 
 def _outline(runs: list[Run]) -> Newest:
