@@ -160,7 +160,7 @@ class Mirror:
         self._closed = threading.Event()
         self._looking: threading.Thread | None = None
         scheduler.add_listener(self._hear)
-        for executor in list(scheduler._executors.values()):  # noqa: SLF001 - there is no public list
+        for executor in list(scheduler._executors.values()):  # there is no public list
             attach(executor, self._runs_of)
         if scheduler.running:
             self._jobs_found()
@@ -177,7 +177,7 @@ class Mirror:
         """Ends the mirroring; runs under way are recorded to their end. Returns when all is on the disk."""
         self._scheduler.remove_listener(self._hear)
         self._closed.set()
-        for executor in list(self._scheduler._executors.values()):  # noqa: SLF001
+        for executor in list(self._scheduler._executors.values()):
             detach(executor)
         _mirrored.discard(self._scheduler)
         self.flush()
@@ -198,7 +198,7 @@ class Mirror:
             _log.exception("An event of the scheduler is not recorded, by a defect of the mirror")
 
     def _executor_added(self, event: Any) -> None:
-        attach(self._scheduler._lookup_executor(event.alias), self._runs_of)  # noqa: SLF001
+        attach(self._scheduler._lookup_executor(event.alias), self._runs_of)
 
     def _job_saved(self, event: Any) -> None:
         job = self._scheduler.get_job(event.job_id, event.jobstore)
@@ -239,19 +239,19 @@ class Mirror:
     def _jobs_found(self, alias: str | None = None) -> None:
         """The scheduler has started, or has another job store."""
         for job in self._scheduler.get_jobs(alias):
-            self._save(job, job._jobstore_alias)  # noqa: SLF001
-        if self._looking is None and any(map(self._is_shared, self._scheduler._jobstores)):  # noqa: SLF001
+            self._save(job, job._jobstore_alias)
+        if self._looking is None and any(map(self._is_shared, self._scheduler._jobstores)):
             self._looking = threading.Thread(target=self._look_often, name="jobstore-mirror", daemon=True)
             self._looking.start()
 
     def _is_shared(self, alias: str) -> bool:
         """Whether other schedulers may change the jobs of a job store; nobody tells of that."""
-        store = self._scheduler._jobstores.get(alias)  # noqa: SLF001
+        store = self._scheduler._jobstores.get(alias)
         return store is not None and type(store) is not MemoryJobStore
 
     def _look_often(self) -> None:
         while not self._closed.wait(LOOK_SECONDS):
-            for alias in [alias for alias in list(self._scheduler._jobstores) if self._is_shared(alias)]:  # noqa: SLF001
+            for alias in [alias for alias in list(self._scheduler._jobstores) if self._is_shared(alias)]:
                 try:
                     self._look(alias)
                 except Exception:  # noqa: BLE001 - a job store of somebody else's, which may be away
@@ -375,15 +375,15 @@ def _remove(recorder: Recorder, name: str) -> None:
 
 
 _HEARD: dict[int, Callable[[Mirror, Any], None]] = {
-    events.EVENT_EXECUTOR_ADDED: Mirror._executor_added,  # noqa: SLF001 - the table of this class
-    events.EVENT_JOB_ADDED: Mirror._job_saved,  # noqa: SLF001
-    events.EVENT_JOB_MODIFIED: Mirror._job_saved,  # noqa: SLF001
-    events.EVENT_JOB_REMOVED: Mirror._job_removed,  # noqa: SLF001
-    events.EVENT_JOB_SUBMITTED: Mirror._job_due,  # noqa: SLF001
-    events.EVENT_JOB_MAX_INSTANCES: Mirror._job_due,  # noqa: SLF001
-    events.EVENT_SCHEDULER_STARTED: Mirror._jobs_added,  # noqa: SLF001
-    events.EVENT_JOBSTORE_ADDED: Mirror._jobs_added,  # noqa: SLF001
-    events.EVENT_JOBSTORE_REMOVED: Mirror._jobs_gone,  # noqa: SLF001
-    events.EVENT_ALL_JOBS_REMOVED: Mirror._jobs_gone,  # noqa: SLF001
-    events.EVENT_SCHEDULER_SHUTDOWN: Mirror._shut_down,  # noqa: SLF001
+    events.EVENT_EXECUTOR_ADDED: Mirror._executor_added,  # the table of this class
+    events.EVENT_JOB_ADDED: Mirror._job_saved,
+    events.EVENT_JOB_MODIFIED: Mirror._job_saved,
+    events.EVENT_JOB_REMOVED: Mirror._job_removed,
+    events.EVENT_JOB_SUBMITTED: Mirror._job_due,
+    events.EVENT_JOB_MAX_INSTANCES: Mirror._job_due,
+    events.EVENT_SCHEDULER_STARTED: Mirror._jobs_added,
+    events.EVENT_JOBSTORE_ADDED: Mirror._jobs_added,
+    events.EVENT_JOBSTORE_REMOVED: Mirror._jobs_gone,
+    events.EVENT_ALL_JOBS_REMOVED: Mirror._jobs_gone,
+    events.EVENT_SCHEDULER_SHUTDOWN: Mirror._shut_down,
 }

@@ -256,7 +256,7 @@ def attach(executor: Any, runs_of: Callable[[Any, list[datetime]], Runs]) -> Non
         executor: an APScheduler executor.
         runs_of: gives the runs of a job at these times.
     """
-    submit = executor._do_submit_job  # noqa: SLF001 - APScheduler has no public seam
+    submit = executor._do_submit_job  # APScheduler has no public seam
     elsewhere = not _runs_in_this_process(executor)
     awaits = bool(_class_names(executor) & _ASYNC_EXECUTORS)
 
@@ -273,14 +273,14 @@ def attach(executor: Any, runs_of: Callable[[Any, list[datetime]], Runs]) -> Non
             _carefully(runs.refused, f"Not run: the executor refused it: {error_text(refusal)}")
             raise
 
-    executor._do_submit_job = recorded_submit  # noqa: SLF001
+    executor._do_submit_job = recorded_submit
     if "_run_job_success" not in vars(executor):
         _attach_reports(executor, elsewhere=elsewhere)
 
 
 def _attach_reports(executor: Any, *, elsewhere: bool) -> None:
     """Leads what the executor reports of a job to its runs; it then hears of a plain id again."""
-    success, error = executor._run_job_success, executor._run_job_error  # noqa: SLF001
+    success, error = executor._run_job_success, executor._run_job_error
 
     @functools.wraps(success)
     def recorded_success(job_id: str, events: list[Any]) -> None:
@@ -299,8 +299,8 @@ def _attach_reports(executor: Any, *, elsewhere: bool) -> None:
             _carefully(job_id.runs.close, f"Not run: {error_text(exc)}")
         error(str(job_id), exc, traceback)
 
-    executor._run_job_success = recorded_success  # noqa: SLF001
-    executor._run_job_error = recorded_error  # noqa: SLF001
+    executor._run_job_success = recorded_success
+    executor._run_job_error = recorded_error
 
 
 def detach(executor: Any) -> None:

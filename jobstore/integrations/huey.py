@@ -88,7 +88,7 @@ def mirror(
         Conflict: the instance is mirrored already.
         StoreError: the store cannot be read.
     """
-    if HOOK in huey._post_execute:  # noqa: SLF001 - there is no public list
+    if HOOK in huey._post_execute:  # there is no public list
         raise Conflict("This huey instance is mirrored already; close that mirror first")
     return Mirror(huey, Journal(recorder), category, job_type, parameters or call_arguments)
 
@@ -243,7 +243,7 @@ class Mirror:
 
     def _save_all(self) -> None:
         try:
-            for task_class in list(self._huey._registry._registry.values()):  # noqa: SLF001 - there is no public list
+            for task_class in list(self._huey._registry._registry.values()):  # there is no public list
                 self._save_job(task_class)
         except Exception:  # noqa: BLE001 - nothing may reach huey
             _log.exception("The tasks are not recorded, by a defect of the mirror")
@@ -291,7 +291,7 @@ class Mirror:
         return self._names[task_class]
 
     def _is_shared(self, task_class: Any) -> bool:
-        registered = list(self._huey._registry._registry.values())  # noqa: SLF001
+        registered = list(self._huey._registry._registry.values())
         return [each.__name__ for each in registered].count(task_class.__name__) > 1
 
     def _owner(self, name: str) -> str | None:
@@ -441,11 +441,11 @@ def _enclosed(function: Any, name: str) -> Any:
 
 
 _HEARD: dict[str, Callable[[Mirror, Any], None]] = {
-    signals.SIGNAL_ENQUEUED: Mirror._waits,  # noqa: SLF001 - the table of this class
-    signals.SIGNAL_SCHEDULED: Mirror._waits,  # noqa: SLF001
-    signals.SIGNAL_EXECUTING: Mirror._starts,  # noqa: SLF001
-    signals.SIGNAL_INTERRUPTED: Mirror._interrupted,  # noqa: SLF001
-    signals.SIGNAL_CANCELED: Mirror._cancelled,  # noqa: SLF001
-    signals.SIGNAL_REVOKED: Mirror._revoked,  # noqa: SLF001
-    signals.SIGNAL_EXPIRED: Mirror._expired,  # noqa: SLF001
+    signals.SIGNAL_ENQUEUED: Mirror._waits,  # the table of this class
+    signals.SIGNAL_SCHEDULED: Mirror._waits,
+    signals.SIGNAL_EXECUTING: Mirror._starts,
+    signals.SIGNAL_INTERRUPTED: Mirror._interrupted,
+    signals.SIGNAL_CANCELED: Mirror._cancelled,
+    signals.SIGNAL_REVOKED: Mirror._revoked,
+    signals.SIGNAL_EXPIRED: Mirror._expired,
 }

@@ -137,7 +137,7 @@ _journals: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for journal in _journals:
-        journal._begin_anew()  # noqa: SLF001 - the other half of this class
+        journal._begin_anew()  # the other half of this class
 
 
 @atexit.register
