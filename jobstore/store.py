@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from jobstore.engine import executions, histogram, jobs, states, stats
+from jobstore.engine import catalogue, executions, histogram, states, stats
 from jobstore.engine.fires import Fires
 from jobstore.engine.memory import Memory
 from jobstore.language.errors import JobStoreError, StoreBusy, StoreCorrupt, StoreUnreadable
@@ -277,8 +277,8 @@ class JobStore(Queries):
 
 
 _ANSWERS: Mapping[type[Query], Callable[[sqlite3.Connection, Memory, Any, int], Any]] = {
-    JobsQuery: jobs.list_jobs,
-    JobQuery: jobs.get_job,
+    JobsQuery: catalogue.list_jobs,
+    JobQuery: catalogue.get_job,
     ExecutionsQuery: executions.list_executions,
     JobExecutionsQuery: executions.list_executions_of_job,
     StatsQuery: stats.job_stats,

@@ -12,8 +12,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from jobstore.engine.bitmaps import Bitmaps
+from jobstore.engine.catalogue import Catalogue
 from jobstore.engine.counters import Counters, counters_of_all
-from jobstore.engine.jobbook import JobBook
 from jobstore.engine.names import NameBook
 from jobstore.engine.standings import Standings
 from jobstore.language.errors import NotFound
@@ -47,7 +47,7 @@ class Memory:
         self._all: Counters | None = None
         self._names: NameBook | None = None
         self._terms: OrderedDict[str | int, Counters] = OrderedDict()
-        self._jobs: JobBook | None = None
+        self._jobs: Catalogue | None = None
         self._standings: Standings | None = None
         self.bitmaps = Bitmaps()
         self._numbers: dict[str, int] = {}
@@ -133,10 +133,10 @@ class Memory:
             self._names = NameBook(connection)
         return self._names
 
-    def jobs(self, connection: sqlite3.Connection) -> JobBook:
+    def jobs(self, connection: sqlite3.Connection) -> Catalogue:
         """Every job's definition; the first call reads them all."""
         if self._jobs is None:
-            self._jobs = JobBook(connection, self.fires)
+            self._jobs = Catalogue(connection, self.fires)
         return self._jobs
 
     def standings(self, connection: sqlite3.Connection, now_us: int) -> Standings:

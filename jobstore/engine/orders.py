@@ -185,7 +185,7 @@ def _entries(connection: sqlite3.Connection, memory: Memory | None, key: Key, wa
         before = wanted.everything - count_before(connection, everything, wanted.before_us + 1)
     elif not wanted.descending and wanted.after_us is not None:
         before = count_before(connection, everything, wanted.after_us)
-    return before + wanted.end * _inside(connection, memory, wanted) / wanted.total
+    return before + wanted.end * _inside(connection, memory, ALL_STATUSES, wanted) / wanted.total
 
 
 # --- an index scan
@@ -235,51 +235,46 @@ def _sources(connection: sqlite3.Connection, memory: Memory | None, key: Key, wa
 
 
 def _source(connection: sqlite3.Connection, memory: Memory | None, key: Key, part: Part, wanted: Wanted) -> Source:
-    """The index that knows a part best: by name, by status, or by start with a filter."""
+    """The index that knows a part best: that of all starts or of rare statuses with a filter, or that of names."""
     model, window = costs.COSTS, wanted.window
     most = min(part.total, wanted.total)
-    is_covered = key.column in {"id", "effective_us"}
-    each = model.fetched + (0 if is_covered else model.row)
     statuses = ",".join(map(str, part.statuses))
-    if part.names is None and SUCCESS not in part.statuses:
-        return Source(
-            f"""execution_status_started WHERE {IS_NO_SUCCESS} AND status IN ({statuses})
-            AND effective_us BETWEEN ? AND ?""",
-            window, most * each + len(part.statuses) * model.opened,
-        )  # fmt: skip
+    looked_up = 0 if key.column in {"id", "effective_us"} else model.row
     condition, values = part.condition()
-    by_start = Source(
-        f"execution_started WHERE effective_us BETWEEN ? AND ? AND {condition}",
-        (*window, *values), most * each + _inside(connection, memory, wanted) * model.filtered,
-    )  # fmt: skip
+    filtered: tuple[int, ...] = ALL_STATUSES
+    index = f"execution_started WHERE {condition}"
+    if SUCCESS not in part.statuses:
+        index, filtered = f"execution_status_started WHERE {IS_NO_SUCCESS} AND {condition}", part.statuses
+    entries = _inside(connection, memory, filtered, wanted) * model.filtered
+    found = Source(
+        f"{index} AND effective_us BETWEEN ? AND ?", (*values, *window), most * (model.fetched + looked_up) + entries
+    )
     if part.names is None:
-        return by_start
-    each = model.fetched + (0 if is_covered or key.column == "duration_ms" else model.row)
+        return found
+    if key.column == "duration_ms":
+        looked_up = 0
     names = orjson.dumps(sorted(part.names)).decode()
     by_name = Source(
         f"""execution_name_started WHERE name_id IN (SELECT value FROM json_each(?)) AND status IN ({statuses})
         AND effective_us BETWEEN ? AND ?""",
-        (names, *window), most * each + len(part.names) * len(part.statuses) * model.opened,
+        (names, *window), most * (model.fetched + looked_up) + len(part.names) * len(part.statuses) * model.opened,
     )  # fmt: skip
-    return min(by_start, by_name, key=lambda source: source.cost)
+    return min(found, by_name, key=lambda source: source.cost)
 
 
-def _inside(connection: sqlite3.Connection, memory: Memory | None, wanted: Wanted) -> int:
-    """Executions inside the window, whatever they are."""
-    if not wanted.is_windowed or memory is None:
+def _inside(connection: sqlite3.Connection, memory: Memory | None, statuses: tuple[int, ...], wanted: Wanted) -> int:
+    """Executions inside the window with some statuses, whatever their names."""
+    if memory is None:
         return wanted.everything
-    everything = Part(memory.all(connection), ALL_STATUSES)
-    return count_between(connection, everything, wanted.after_us, wanted.before_us)
+    return count_between(connection, Part(memory.all(connection), statuses), wanted.after_us, wanted.before_us)
 
 
 def fetch_and_sort(connection: sqlite3.Connection, key: Key, sources: Iterable[Source], wanted: Wanted) -> list[int]:
     """Every selected key, through the indexes that know the selection, sorted: as many entries as match."""
     sources = list(sources)
-    arms = [f"SELECT id, {key.column} AS key FROM execution INDEXED BY {source.sql}" for source in sources]
-    sql = f"""
-    SELECT id FROM ({" UNION ALL ".join(arms)})
-    ORDER BY key IS NULL, key {wanted.direction}, id {wanted.direction} LIMIT ? OFFSET ?
-    """
+    column, order = ("", "") if key is _ID else (f", {key.column} AS key", f"key IS NULL, key {wanted.direction}, ")
+    arms = [f"SELECT id{column} FROM execution INDEXED BY {source.sql}" for source in sources]
+    sql = f"SELECT id FROM ({' UNION ALL '.join(arms)}) ORDER BY {order}id {wanted.direction} LIMIT ? OFFSET ?"
     values = [value for source in sources for value in source.values]
     return [row_id for (row_id,) in connection.execute(sql, (*values, wanted.take, wanted.offset))]
 
@@ -341,6 +336,8 @@ def _page_by_name(connection: sqlite3.Connection, memory: Memory, order: str, wa
         return _page_by_name(connection, memory, order, wanted.turned())[::-1]
     book = memory.book(connection)
     groups = book.groups_of(connection, order, wanted)
+    if len(groups.ends) == 1:
+        return _listed(connection, _nearer(connection, memory, "id", wanted))
 
     def selections() -> Iterator[Group]:
         for place in range(bisect_right(groups.ends, wanted.offset), len(groups.ends)):

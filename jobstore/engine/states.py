@@ -7,8 +7,8 @@ from heapq import nlargest, nsmallest
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
+from jobstore.engine.catalogue import next_run_us
 from jobstore.engine.histories import count_failures
-from jobstore.engine.jobs import next_run_us
 from jobstore.engine.standings import Key
 from jobstore.language.instants import MIN_US, instant_text
 from jobstore.language.models import STATUS_OF_CODE, pagination
@@ -38,7 +38,7 @@ def list_job_states(connection: sqlite3.Connection, memory: Memory, query: JobSt
     """A page of states: order and counts from memory, then a few row lookups for each job on the page."""
     standings = memory.standings(connection, now_us)
     found = memory.jobs(connection).matching(connection, query.jobs)
-    keys = standings.order if found is None else standings.keys(found.numbers)
+    keys = standings.order if found is None else standings.keys(found)
     selected = keys
     if query.state is not None:
         selected = [key for rank in sorted(map(ATTENTION.__getitem__, query.state)) for key in _of_rank(keys, rank)]

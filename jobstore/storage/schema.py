@@ -214,7 +214,7 @@ CREATE INDEX execution_started ON execution (effective_us, id, name_id, status);
 -- serves: newest executions of a job, of few names, with or without a status; durations of a job
 CREATE INDEX execution_name_started ON execution (name_id, status, effective_us, id, duration_ms);
 -- serves: newest executions with a status; most are SUCCESS, and the index above is filtered for them
-CREATE INDEX execution_status_started ON execution (status, effective_us) WHERE {IS_NO_SUCCESS};
+CREATE INDEX execution_status_started ON execution (status, effective_us, id, name_id) WHERE {IS_NO_SUCCESS};
 -- serves: order by duration_ms, percentiles of all
 CREATE INDEX execution_duration ON execution (duration_ms, id, name_id, status) WHERE duration_ms IS NOT NULL;
 -- serves: order by completed_at; like the one before, a start does not write it

@@ -184,7 +184,9 @@ CONTRADICTIONS = (
     _of_the_file("no counters by day", "DELETE FROM name_day_tally"),
     _of_the_file("no counters at all", "DELETE FROM period_tally"),
     _of_the_file("no names", "DELETE FROM job_name"),
-    _of_the_file("bitmaps that are none", "INSERT OR REPLACE INTO segment VALUES (0, x'00'), (1, x'01'), (4, 'text')"),
+    _of_the_file(
+        "bitmaps that are none", "INSERT OR REPLACE INTO segment VALUES (0, x'00'), (1, x'01'), (4, x'74657874')"
+    ),
     _of_the_file("no log of changes", "DELETE FROM change WHERE seq < (SELECT max(seq) FROM change)"),
 )
 """What says that the file lies about its rows: answers may be wrong or refused, and never a traceback."""

@@ -204,8 +204,8 @@ FAULTS = (
     Fault(
         "nulls that come first when the order is turned",
         "engine/orders.py",
-        "    ORDER BY key IS NULL, key {wanted.direction}, id",
-        "    ORDER BY key IS NULL {wanted.direction}, key {wanted.direction}, id",
+        'f"key IS NULL, key {wanted.direction}, "',
+        'f"key IS NULL {wanted.direction}, key {wanted.direction}, "',
         f"{QUERIES}::test_a_page_of_all_executions_is_what_the_rules_say",
     ),
     Fault(

@@ -1,0 +1,196 @@
+"""The queries over jobs, and what a reader remembers of them: what a search finds, and each order it was asked for."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jobstore.engine.fires import Board, unit_of
+from jobstore.language.models import pagination
+from jobstore.storage.documents import job_document
+from jobstore.storage.rows import fetch_jobs
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+    from jobstore.engine.fires import Fires
+    from jobstore.engine.memory import Memory
+    from jobstore.language.models import JobDocument, JobPage
+    from jobstore.language.query import JobQuery, JobsQuery
+    from jobstore.storage.rows import JobRow
+
+REMEMBERED = 64
+"""Searches kept, and as many orders of what they found."""
+
+ORDER_COLUMNS = {
+    "id": "name",
+    "name": "name",
+    "job_type": "job_type",
+    "job_category": "job_category",
+    "description": "description",
+    "schedule_type": """CASE WHEN schedule IS NOT NULL THEN 'cron'
+        WHEN interval_seconds IS NOT NULL THEN 'interval' ELSE 'external' END""",
+    "schedule": "schedule",
+    "interval_seconds": "interval_seconds",
+    "timeout_seconds": "timeout_seconds",
+    "max_instances": "max_instances",
+    "enabled": "enabled",
+    "last_run_at": "last_run_us",
+    "created_at": "created_us",
+    "updated_at": "updated_us",
+}
+"""``next_run_at`` is no column: see `fires`."""
+MOVING = frozenset({"last_run_at", "updated_at"})
+"""Orders that every run moves, so that they are read each time."""
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+Filters = tuple[str, str | None, str | None, bool | None]
+_TEXTS = "SELECT number, folded, job_type, job_category, enabled FROM job"
+_TIMINGS = (
+    "SELECT number, schedule, interval_seconds, enabled, anchor_us, next_run_us, last_run_us, created_us FROM job"
+)
+
+
+def list_jobs(connection: sqlite3.Connection, memory: Memory, query: JobsQuery, now_us: int) -> JobPage:
+    """A page of jobs: match in memory, order, then one row lookup for each job on the page."""
+    catalogue = memory.jobs(connection)
+    among = catalogue.matching(connection, query)
+    total = catalogue.count if among is None else len(among)
+    numbers: list[int] = []
+    if query.offset < total:
+        if query.order_by == "next_run_at":
+            numbers = catalogue.board(connection).page(
+                among, now_us, descending=query.order_desc, offset=query.offset, take=query.limit
+            )
+        else:
+            numbers = catalogue.in_order(connection, query, among)[query.offset : query.offset + query.limit]
+    data = [job_document(row, next_run_us(memory, row, now_us)) for row in fetch_jobs(connection, numbers)]
+    return {"data": data, "pagination": pagination(total, query.limit, query.offset, len(data))}
+
+
+def get_job(connection: sqlite3.Connection, memory: Memory, query: JobQuery, now_us: int) -> JobDocument:
+    """One job: one row lookup, or up to three for a name that is new."""
+    (row,) = fetch_jobs(connection, [memory.job_number(connection, query.job_id)])
+    return job_document(row, next_run_us(memory, row, now_us))
+
+
+def next_run_us(memory: Memory, row: JobRow, now_us: int) -> int | None:
+    """The first fire time of a job after now."""
+    unit = unit_of(
+        row.schedule, row.interval_seconds, row.enabled, row.anchor_us, row.next_run_us, row.last_run_us,
+        row.created_us,
+    )  # fmt: skip
+    return memory.fires.next_us(unit, now_us)
+
+
+class Catalogue:
+    """The definitions of all jobs, as far as queries have asked; reread one by one as they change."""
+
+    def __init__(self, connection: sqlite3.Connection, fires: Fires) -> None:
+        self._fires = fires
+        self._board: Board | None = None
+        self._texts: dict[int, tuple[Any, ...]] | None = None
+        self._found: OrderedDict[Filters, set[int]] = OrderedDict()
+        self._orders: dict[tuple[str, bool], list[int]] = {}
+        self._ordered: OrderedDict[tuple[Filters, str, bool], list[int]] = OrderedDict()
+        self.count = _count(connection)
+
+    def reread(self, connection: sqlite3.Connection, numbers: set[int]) -> None:
+        """Takes in jobs that were added, changed or removed; what searches and orders found is found anew."""
+        self._found.clear()
+        self._orders.clear()
+        self._ordered.clear()
+        self.count = _count(connection)
+        for number in numbers:
+            if self._texts is not None:
+                self._texts.pop(number, None)
+                self._put_texts(connection.execute(f"{_TEXTS} WHERE number = ?", (number,)))
+            if self._board is not None:
+                self._board.drop(number)
+                self._put(self._board, connection.execute(f"{_TIMINGS} WHERE number = ?", (number,)))
+
+    def board(self, connection: sqlite3.Connection) -> Board:
+        """All jobs by next fire time; the first call reads every job."""
+        if self._board is None:
+            board = Board(self._fires)
+            self._put(board, connection.execute(_TIMINGS))
+            self._board = board
+        return self._board
+
+    @staticmethod
+    def _put(board: Board, rows: Iterable[tuple[Any, ...]]) -> None:
+        for number, *timing in rows:
+            board.put(number, unit_of(*timing))
+
+    def _put_texts(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        self._texts = self._texts or {}
+        self._texts.update([(row[0], row[1:]) for row in rows])
+
+    def matching(self, connection: sqlite3.Connection, query: JobsQuery) -> set[int] | None:
+        """The jobs that pass the filters; None: all. A new term is looked for in all texts."""
+        filters = _filters(query)
+        if filters == ("", None, None, None):
+            return None
+        found = self._found.get(filters)
+        if found is None:
+            if self._texts is None:
+                self._put_texts(connection.execute(_TEXTS))
+            found = self._found[filters] = _search(self._texts or {}, *filters)
+        _touch(self._found, filters)
+        return found
+
+    def in_order(self, connection: sqlite3.Connection, query: JobsQuery, among: set[int] | None) -> list[int]:
+        """All jobs, or those found, by a field; remembered where runs do not move it."""
+        order = (query.order_by, query.order_desc)
+        if query.order_by in MOVING:
+            numbers = _numbers_by(connection, *order)
+            return numbers if among is None else [number for number in numbers if number in among]
+        if order not in self._orders:
+            self._orders[order] = _numbers_by(connection, *order)
+        if among is None:
+            return self._orders[order]
+        key = (_filters(query), *order)
+        known = self._ordered.get(key)
+        if known is None:
+            known = self._ordered[key] = [number for number in self._orders[order] if number in among]
+        _touch(self._ordered, key)
+        return known
+
+
+def _search(
+    texts: dict[int, tuple[Any, ...]], needle: str, job_type: str | None, job_category: str | None, enabled: bool | None
+) -> set[int]:
+    """The jobs with the needle in name, type or category that have exactly the rest."""
+    if "\n" in needle:
+        return set()  # it parts the texts, and none of them holds one
+    found = {number for number, row in texts.items() if needle in row[0]}
+    for place, wanted in enumerate((job_type, job_category, enabled), 1):
+        if wanted is not None:
+            found = {number for number in found if texts[number][place] == wanted}
+    return found
+
+
+def _count(connection: sqlite3.Connection) -> int:
+    count: int = connection.execute("SELECT count(*) FROM job").fetchone()[0]
+    return count
+
+
+def _numbers_by(connection: sqlite3.Connection, order_by: str, order_desc: bool) -> list[int]:
+    """All job numbers by a field, nulls last, ties by number."""
+    column, direction = ORDER_COLUMNS[order_by], "DESC" if order_desc else "ASC"
+    rows = connection.execute(
+        f"SELECT number FROM job ORDER BY {column} IS NULL, {column} {direction}, number {direction}"
+    )
+    return [number for (number,) in rows]
+
+
+def _filters(query: JobsQuery) -> Filters:
+    return (query.needle, query.job_type, query.job_category, query.enabled)
+
+
+def _touch(remembered: OrderedDict[_K, _V], key: _K) -> None:
+    remembered.move_to_end(key)
+    if len(remembered) > REMEMBERED:
+        remembered.popitem(last=False)
