@@ -117,7 +117,7 @@ def _listed(connection: sqlite3.Connection, ids: list[int] | KeyQuery) -> list[i
 
 def _nearer(connection: sqlite3.Connection, memory: Memory | None, order: str, wanted: Wanted) -> list[int] | KeyQuery:
     """The page of executions that all have the key, from the nearer end."""
-    if not wanted.is_far:
+    if not wanted.is_far or wanted.total <= _FEW:
         return _chosen(connection, memory, order, wanted)
     found = _chosen(connection, memory, order, wanted.turned())
     return found._replace(is_turned=True) if isinstance(found, KeyQuery) else found[::-1]
@@ -149,6 +149,8 @@ def _chosen(connection: sqlite3.Connection, memory: Memory | None, order: str, w
     return fetch_and_sort(connection, key, sources, wanted) if found is None else found
 
 
+_FEW = 10_000
+"""Executions that are always counted from the first on."""
 _LEAST_ENTRIES = 256
 """Entries that any scan may read."""
 
@@ -236,28 +238,29 @@ def _sources(connection: sqlite3.Connection, memory: Memory | None, key: Key, wa
 
 def _source(connection: sqlite3.Connection, memory: Memory | None, key: Key, part: Part, wanted: Wanted) -> Source:
     """The index that knows a part best: that of all starts or of rare statuses with a filter, or that of names."""
-    model, window = costs.COSTS, wanted.window
+    model = costs.COSTS
     most = min(part.total, wanted.total)
-    statuses = ",".join(map(str, part.statuses))
+    inside, window = ("AND effective_us BETWEEN ? AND ?", wanted.window) if wanted.is_windowed else ("", ())
     looked_up = 0 if key.column in {"id", "effective_us"} else model.row
     condition, values = part.condition()
     filtered: tuple[int, ...] = ALL_STATUSES
-    index = f"execution_started WHERE {condition}"
+    index = "execution_started WHERE"
     if SUCCESS not in part.statuses:
-        index, filtered = f"execution_status_started WHERE {IS_NO_SUCCESS} AND {condition}", part.statuses
+        index, filtered = f"execution_status_started WHERE {IS_NO_SUCCESS} AND", part.statuses
     entries = _inside(connection, memory, filtered, wanted) * model.filtered
-    found = Source(
-        f"{index} AND effective_us BETWEEN ? AND ?", (*values, *window), most * (model.fetched + looked_up) + entries
-    )
+    cost = most * (model.fetched + looked_up) + entries
+    found = Source(f"{index} {condition} {inside}", (*values, *window), cost)
     if part.names is None:
         return found
     if key.column == "duration_ms":
         looked_up = 0
     names = orjson.dumps(sorted(part.names)).decode()
+    statuses = ",".join(map(str, part.statuses))
+    cost = most * (model.fetched + looked_up) + len(part.names) * len(part.statuses) * model.opened
     by_name = Source(
         f"""execution_name_started WHERE name_id IN (SELECT value FROM json_each(?)) AND status IN ({statuses})
-        AND effective_us BETWEEN ? AND ?""",
-        (names, *window), most * (model.fetched + looked_up) + len(part.names) * len(part.statuses) * model.opened,
+        {inside}""",
+        (names, *window), cost,
     )  # fmt: skip
     return min(found, by_name, key=lambda source: source.cost)
 
