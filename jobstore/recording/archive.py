@@ -91,12 +91,12 @@ class Archive:
     def recover(self, is_named: IsNamed) -> int:
         """Finishes what earlier prunes began, then marks this archive; how many executions were deleted."""
         with self._writer.transaction() as connection:
-            gone = sum(self._recover(connection, mark, is_named) for mark in _marks(connection))
+            deleted = sum(self._recover(connection, mark, is_named) for mark in _marks(connection))
         with _errors(self._path):
             _write_id(self._path, self._id)
         with self._writer.transaction() as connection:
             self._mark(connection)
-        return gone
+        return deleted
 
     def take(self, connection: sqlite3.Connection, ids: Sequence[int]) -> None:
         """Writes executions to the archive and the archive to the disk; the caller deletes them and commits.
@@ -128,9 +128,9 @@ class Archive:
 
     def _recover(self, connection: sqlite3.Connection, mark: _Mark, is_named: IsNamed) -> int:
         """Finishes what a prune into that archive began, and deletes its mark."""
-        gone = 0
+        deleted = 0
         if mark.path == self._path:
-            gone = _finish_batch(connection, self._descriptor, mark, is_named)
+            deleted = _finish_batch(connection, self._descriptor, mark, is_named)
         else:
             try:
                 descriptor = _open(mark.path, 0)
@@ -140,11 +140,11 @@ class Archive:
                 _warn(mark.path, str(error))
             else:
                 try:
-                    gone = _finish_batch(connection, descriptor, mark, is_named)
+                    deleted = _finish_batch(connection, descriptor, mark, is_named)
                 finally:
                     os.close(descriptor)
         _forget(connection, mark.path)
-        return gone
+        return deleted
 
 
 class _Mark(NamedTuple):
@@ -164,10 +164,10 @@ def _finish_batch(connection: sqlite3.Connection, descriptor: int, mark: _Mark, 
         _mend_end(descriptor, mark.length)
         os.fsync(descriptor)  # a process that was killed may have left the lines in memory
         same = [number for document in _documents(descriptor, mark.length) if (number := _same(connection, document))]
-    gone = [(number,) for number in dict.fromkeys(same) if is_named(connection, number)]
-    note_pruned(connection, [number for (number,) in gone])
-    connection.executemany("DELETE FROM execution WHERE id = ?", gone)
-    return len(gone)
+    deleted = [(number,) for number in dict.fromkeys(same) if is_named(connection, number)]
+    note_pruned(connection, [number for (number,) in deleted])
+    connection.executemany("DELETE FROM execution WHERE id = ?", deleted)
+    return len(deleted)
 
 
 def _mend_end(descriptor: int, length: int) -> None:
