@@ -1,4 +1,4 @@
-"""``timezone`` and ``close-interrupted`` on the command line."""
+"""``timezone``, ``close-interrupted`` and ``compact`` on the command line."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_a_zone_that_is_none_is_refused_and_changes_nothing(cli, path, zone):
     assert cli("timezone", str(path)).out == "Asia/Tokyo\n"
 
 
-@pytest.mark.parametrize("command", ["timezone", "close-interrupted"])
-def test_neither_creates_a_store(cli, path, command):
+@pytest.mark.parametrize("command", ["timezone", "close-interrupted", "compact"])
+def test_none_creates_a_store(cli, path, command):
     assert cli(command, str(path)).code == 3
     assert cli(command, str(path), *(["UTC"] if command == "timezone" else [])).code == 3
     assert not path.exists()
@@ -82,3 +82,18 @@ def test_those_of_a_host_or_worker_that_is_named_are_closed(cli, path, words):
 def test_a_grace_that_is_no_number_is_refused(cli, path):
     jobstore.Recorder(path).close()
     assert cli("close-interrupted", str(path), "--grace", "soon").code == 2
+
+
+def test_a_store_is_smaller_after_a_prune_and_compact(cli, path):
+    runs = [
+        {"job_name": "a", "status": "SUCCESS", "started_at": "2026-01-01T00:00:00Z", "result": "x" * 3000}
+        for _ in range(500)
+    ]
+    jobstore.load(path, {"executions": runs})
+    size = path.stat().st_size
+    assert cli("prune", str(path), "--before", "2026-02-01").code == 0
+    answer = cli("compact", str(path))
+    assert answer.code == 0
+    assert answer.err.endswith("bytes smaller\n")
+    assert path.stat().st_size < size / 2
+    assert jobstore.check(path) == []
