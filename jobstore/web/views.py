@@ -32,6 +32,8 @@ TIMELINE_RANGES: Final = ("1h", "6h", "24h", "7d")
 FAILED: Final = ("FAILURE", "TIMEOUT")
 _DENSE_LANE, _HOURLY, _LONGEST = 60, timedelta(days=2), timedelta(days=90)
 """Bars in a lane; with more, they would touch each other and say nothing."""
+_LARGEST_FIRST = frozenset({"last_run_at", "p95_ms"})
+"""Orders in which one looks for the newest or the slowest."""
 _TREND_RUNS = 20
 _TREND_NOISE = 0.1
 
@@ -67,8 +69,9 @@ def jobs(look: Look) -> dict[str, Any]:
     order = ask.one("order_by") or "attention"
     answer = look.store.list_job_states(
         search=ask.one("search"), limit=PAGE_SIZE, offset=(page - 1) * PAGE_SIZE, order_by=order,
-        order_desc=ask.flag("order_desc"), state=ask.several("state") or None, job_type=ask.one("job_type"),
-        job_category=ask.one("job_category"), lang=look.phrases.lang,
+        order_desc=ask.flag("order_desc") if ask.one("order_desc") else order in _LARGEST_FIRST,
+        state=ask.several("state") or None, job_type=ask.one("job_type"), job_category=ask.one("job_category"),
+        lang=look.phrases.lang,
     )  # fmt: skip
     rows = answer["data"]
     counts = {state: answer["states"].get(state, 0) for state in STATES}

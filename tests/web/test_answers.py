@@ -123,6 +123,23 @@ def test_every_count_links_to_a_list_whose_total_equals_it(site, target):
         assert total_of(site.get(urljoin(target, unescape(link))).words) == number(count), link
 
 
+def test_filters_narrow(site):
+    names = re.findall(r'class="c-job"[^>]*><a[^>]*><bdi>(\w+)', site.get("/executions?range=7d&search=klines").text)
+    assert set(names) == {"sync_klines_1h", "monitor_klines"}
+    assert total_of(site.get("/executions?range=1h").words) < total_of(site.get("/executions?range=6h").words)
+    assert "sync_fills" not in site.get("/?job_category=cleanup").words
+    assert "1 to 4 of 4" in site.get("/?job_category=monitor").words
+
+
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [("order_by=name&order_desc=true", "sync_transfers"), ("order_by=p95_ms", "backfill_fills"),
+     ("order_by=p95_ms&order_desc=false", "monitor_klines"), ("order_by=success_rate", "sync_balances")],
+)  # fmt: skip
+def test_orders_put_first_what_one_looks_for(site, query, first):
+    assert re.findall(r'<tr role="row" id="job-(\w+)"', site.get(f"/?{query}").text)[0] == first
+
+
 @pytest.mark.parametrize("target", ["/executions", "/executions?range=30d", "/jobs/sync_orders_open"])
 def test_every_bar_links_to_its_own_runs(site, target):
     table = found(r'<details class="table" id="(?:histogram|days)-table">.*?</details>', site.get(target).text)

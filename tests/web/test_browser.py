@@ -275,9 +275,10 @@ def test_a_hidden_page_asks_nothing(visitor, changing):
     page = visitor.open("/settings?live=5", url=url)
     page.clock.install()
     page.reload()
-    page.evaluate(
-        "() => { Object.defineProperty(document, 'hidden', {value: true}); document.dispatchEvent(new Event('visibilitychange')); }"
-    )
+    with page.expect_response(lambda response: response.request.resource_type == "xhr"):
+        page.clock.run_for(6_000)
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: true})")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     visitor.requests.clear()
     page.clock.run_for(60_000)
     assert visitor.requests == []
