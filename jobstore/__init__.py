@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from jobstore.recording.prune import Retention
     from jobstore.recording.recorder import Recorder
     from jobstore.store import JobStore, open  # noqa: A004 - read as jobstore.open
-    from jobstore.transfer.backup import backup, check
+    from jobstore.transfer.backup import backup, check, restore
     from jobstore.transfer.dump import dump, load
     from jobstore.transfer.export import export
 
@@ -125,6 +125,7 @@ __all__ = [
     "list_jobs",
     "load",
     "open",
+    "restore",
 ]
 
 _LATE = {
@@ -138,6 +139,7 @@ _LATE = {
     "check": "jobstore.transfer.backup",
     "connect": "jobstore.http.client",
     "dump": "jobstore.transfer.dump",
+    "restore": "jobstore.transfer.backup",
     "execution_histogram": "jobstore.queries",
     "export": "jobstore.transfer.export",
     "get_execution": "jobstore.queries",

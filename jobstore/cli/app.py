@@ -71,6 +71,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("timezone", "Show or change the zone of cron expressions.", "jobstore.cli.mending", "timezone"),
             Entry("check", "Look for damage and contradictions.", "jobstore.cli.upkeep", "check"),
             Entry("backup", "Copy a store that is in use.", "jobstore.cli.upkeep", "backup"),
+            Entry("restore", "Put a backup in the place of a store.", "jobstore.cli.upkeep", "restore"),
         ),
     ),
     (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +19,6 @@ from jobstore.language.errors import StoreError
 
 if TYPE_CHECKING:
     from datetime import tzinfo
-    from pathlib import Path
 
 CHECK_FAILED = 1
 PAGE_BYTES = 4096
@@ -113,6 +113,17 @@ def _backup(file: str | None, target: str | None) -> None:
     say(f"jobstore: copied {path} to {to} in {tally.seconds:.1f} s")
 
 
+def _restore(source: str | None, file: str | None) -> None:
+    if source is None:
+        raise click.UsageError("Missing argument 'BACKUP'.")
+    path = store_path(file)
+    from jobstore.transfer.backup import restore as put_back
+
+    with progress(f"Checking {source}", _known_executions(Path(source))) as tally:
+        put_back(source, path, progress=tally)
+    say(f"jobstore: restored {path} from {source} in {tally.seconds:.1f} s")
+
+
 prune = Command(
     "prune",
     callback=_prune,
@@ -156,4 +167,17 @@ backup = Command(
         click.Argument(["target"], required=False, metavar="TARGET", type=click.Path(), help="Where the copy goes."),
     ],
     examples=[('jobstore backup jobs.db "backup/jobs-$(date +%F).db"', "")],
+)
+restore = Command(
+    "restore",
+    callback=_restore,
+    help="""Put a copy of BACKUP in the place of the store FILE.
+
+    The backup is checked first, and stays. What FILE holds is lost, so make a backup of it before you restore an older
+    one. Readers and recorders may go on: they use the new store from their next call on.""",
+    params=[
+        click.Argument(["source"], required=False, metavar="BACKUP", type=click.Path(), help="The backup."),
+        FileArgument(),
+    ],
+    examples=[("jobstore restore backup/jobs-2026-03-01.db jobs.db", "")],
 )

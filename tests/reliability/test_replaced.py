@@ -266,3 +266,16 @@ def test_a_restore_that_is_interrupted_anywhere_leaves_the_old_store_or_the_new_
             sys.settrace(None)
         assert dump(path) in (old, new)
     assert dump(path) == new
+
+
+def test_the_command_restores_and_says_so(path: Path) -> None:
+    copy = path.with_name("copy.db")
+    backup(path, copy)
+    with jobstore.Recorder(path) as recorder:
+        recorder.enqueue("a")
+    command = [sys.executable, "-m", "jobstore", "restore", str(copy), str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert f"restored {path} from {copy}" in done.stderr
+    assert dump(path) == dump(copy)
+    assert subprocess.run(command[:4], cwd=ROOT, capture_output=True, check=False, timeout=60).returncode == 2
