@@ -53,7 +53,7 @@ while True:
     try:
         with jobstore.open(sys.argv[1]) as store:
             store.list_jobs(), store.list_job_executions(), store.job_stats()
-    except (jobstore.StoreNotFound, jobstore.StoreUnreadable):
+    except jobstore.StoreNotFound:
         pass
     time.sleep(0.02)
 """

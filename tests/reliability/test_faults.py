@@ -36,6 +36,7 @@ PATHS = "tests/property/test_access_paths.py"
 SEGMENTS = "tests/contract/test_bitmap_index.py"
 PRUNE = "tests/contract/test_prune.py"
 TOGETHER = "tests/reliability/test_together.py"
+UNTOUCHED = "tests/integrations/test_execute_untouched.py"
 FOREIGN = "tests/reliability/test_foreign_writers.py"
 
 FAULTS = (
@@ -341,6 +342,34 @@ FAULTS = (
         "            self._outcome.is_committed = not connection.in_transaction",
         "            self._outcome.is_committed = False",
         f"{TOGETHER}::test_an_interrupt_at_any_moment_loses_nothing_and_stops_nobody",
+    ),
+    Fault(
+        "an exec that closes the descriptors it was given",
+        "integrations/processgroup.py",
+        "close_fds=False",
+        "close_fds=True",
+        f"{UNTOUCHED}::test_every_other_descriptor_reaches_the_command",
+    ),
+    Fault(
+        "an exec that ends its command where a disk is full",
+        "integrations/output.py",
+        "            except OSError as error:\n                self._lost = error\n                return",
+        "            except OSError as error:\n                raise BrokenPipeError from error",
+        f"{UNTOUCHED}::test_output_that_cannot_be_written_is_lost_and_nothing_else",
+    ),
+    Fault(
+        "a store that becomes the standard output of an exec",
+        "cli/__init__.py",
+        "    open_standard_descriptors()\n    try:",
+        "    try:",
+        f"{UNTOUCHED}::test_no_file_of_ours_becomes_a_standard_stream",
+    ),
+    Fault(
+        "a crontab whose percent signs end its commands, by an exec",
+        "integrations/crontab.py",
+        'else "\\\\%", words)',
+        'else "%", words)',
+        "tests/integrations/test_crontab.py",
     ),
 )  # fmt: skip
 
