@@ -48,7 +48,7 @@ WALK = re.compile(r"^SCAN (execution|e)\b")
 COUNTS = re.compile(r"(?i)\bcount\s*\(")
 FETCH_AND_SORT = re.compile(r"SELECT id FROM \(SELECT id")
 """An access path of its own, chosen by cost; the steps that it takes are held against their bound."""
-IN_ORDER_OF_ID = re.compile(r"ORDER BY id (ASC|DESC)\s+LIMIT \d+(\)| OFFSET \d+\s*$)")
+IN_ORDER_OF_ID = re.compile(r"ORDER BY id (ASC|DESC)\s+LIMIT \d+( OFFSET \d+)?\s*(\)|$)")
 """The table itself is in order of id: walking it for a page is no scan."""
 
 
