@@ -88,7 +88,10 @@ def test_an_index_that_lost_its_columns_is_noticed_by_the_steps_alone(stores, tm
     ("statement", "fault"),
     [
         ("SELECT id FROM execution WHERE error = 'x'", "walks the table"),
-        ("SELECT id FROM execution INDEXED BY execution_status_started WHERE status <> 1 AND status = 3 ORDER BY error", "sorts"),
+        (
+            "SELECT id FROM execution INDEXED BY execution_status_started WHERE status <> 1 AND status = 3 ORDER BY error",
+            "sorts",
+        ),
         ("SELECT count(*) FROM execution", "counts the executions"),
         (
             "SELECT e.id FROM execution AS e JOIN job_name AS n ON n.name_id = e.id WHERE e.error = 'x'",
