@@ -316,7 +316,8 @@ def raise_as_ours(error: BaseException | None, path: Path) -> None:
 
 def _ours(error: BaseException, path: Path) -> StoreError | None:
     """Our error for what was raised; None: it is no matter of the file."""
-    if isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" in str(error):
+    is_undecodable = isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" in str(error)
+    if is_undecodable or isinstance(error, UnicodeDecodeError):
         return StoreCorrupt(f"{path} holds text that is not UTF-8. Run 'jobstore check', then restore a backup")
     if isinstance(error, sqlite3.Error):
         # Without a code it is the driver that complains of us, not SQLite of the file.
