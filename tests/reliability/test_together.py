@@ -126,8 +126,11 @@ def test_nobody_returns_before_the_commit(recorder, monkeypatch):
             assert go_on.wait(LONG_SECONDS)
 
     monkeypatch.setattr(recorder._writer, "transaction", held)
-    threads = Threads(*[lambda: recorder.enqueue("a") for _ in range(3)])
+    with attempt():
+        threads = Threads(*[lambda: recorder.enqueue("a") for _ in range(3)])
+        until(lambda: len(together_of(recorder)._waiting) == 3)
     assert at_commit.wait(LONG_SECONDS)
+    time.sleep(0.2)  # for one that would return now
     assert threads.found == [None, None, None]
     go_on.set()
     assert all(isinstance(number, str) for number in threads.join())
