@@ -190,7 +190,7 @@ def test_numbers_are_those_of_the_file(datahub, remote, keywords):
         ("get_execution", {"execution_id": "012345"}),
         *(("get_execution", {"execution_id": wrong}) for wrong in ("1", "a/b", "..", "latest", "", None, 2**70, "１")),
         ("list_job_states", {}),
-        ("list_job_states", {"state": {"late", "failing"}, "order_by": "p95_ms", "lang": "zh", "limit": 1}),
+        ("list_job_states", {"state": ["late", "failing"], "order_by": "p95_ms", "lang": "zh", "limit": 1}),
         ("list_job_states", {"state": "off"}),
         ("list_job_states", {"state": []}),
         ("execution_histogram", {}),
