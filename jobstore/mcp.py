@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 __all__ = ["create_server", "run"]
 
 LARGEST_ANSWER_BYTES: Final = 1024 * 1024
-"""Common hosts refuse more, and no model reads it. A page of 1000 of the seed's executions is half of it."""
+"""Common hosts refuse more, and no model reads it. A page of 1000 of the job API's executions is half of it."""
 AT_ONCE: Final = 4
 """Calls of one server that may be under way at the same time; each takes a thread."""
 INSTRUCTIONS: Final = (
@@ -77,7 +77,7 @@ def create_server(store: Queries, *, largest_answer_bytes: int = LARGEST_ANSWER_
 
     An answer carries the document twice, structured and as JSON text, for hosts old and new. An error is
     a result with `isError` and ``{"error": {"code", "message"}}`` in the same two places, so that the model reads
-    it and may correct itself; what concerns the file is told in the log alone.
+    it and can correct itself; details about the file go to the log only.
 
     A query takes well under a millisecond, yet runs in a thread: one that is slow for once (a search
     through a long history) then holds up neither a ping nor, where several clients share the server, the others.

@@ -101,7 +101,7 @@ def jobstore_snapshot(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 
 def _file_name(words: str) -> str:
-    """Words as a part of a file's name, different for different words: what was replaced or cut is told by a digest."""
+    """Words as part of a file's name; a digest keeps names apart whose words were replaced or cut."""
     plain = re.sub(r"^(\w[\w.]*)\[(.*)\]$", r"\1-\2", words, flags=re.DOTALL)
     name = re.sub(r"[^\w.-]+", "_", plain).encode()[:_LONGEST_PART].decode(errors="ignore")
     return name if name == plain else f"{name}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"

@@ -71,7 +71,7 @@ class Queries(ABC):
         job_category: str | None = None,
         enabled: bool | None = None,
     ) -> JobPage:
-        """A page of jobs (the seed's 获取任务列表).
+        """A page of jobs (the job API's 获取任务列表).
 
         Args:
             search: a literal part of the name, the type or the category; case, width and blanks around it do not count.
@@ -95,7 +95,7 @@ class Queries(ABC):
         return page
 
     def get_job(self, job_id: str | int) -> JobDocument:
-        """One job (the seed's 获取任务详情).
+        """One job (the job API's 获取任务详情).
 
         Args:
             job_id: its name, or its number as text or int; a name is tried first.
@@ -120,7 +120,7 @@ class Queries(ABC):
         status: str | Collection[str] | None = None,
         trace_id: str | None = None,
     ) -> ExecutionPage:
-        """A page of the history of all jobs, newest first (the seed's 获取所有执行记录).
+        """A page of the history of all jobs, newest first (the job API's 获取所有执行记录).
 
         Args:
             search: a literal part of the job's name at that time, or a word for a status (``failed``, 失败).
@@ -158,7 +158,7 @@ class Queries(ABC):
         status: str | Collection[str] | None = None,
         trace_id: str | None = None,
     ) -> ExecutionPage:
-        """A page of one job's history, under all the names it had (the seed's 获取任务执行记录).
+        """A page of one job's history, under all the names it had (the job API's 获取任务执行记录).
 
         Args:
             job_id: the job's name, or its number as text or int; a name is tried first.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jobstore.store import JobStore
 
 NOW: Final = datetime(2026, 1, 15, 9, 0, tzinfo=UTC)
-"""Where a frozen clock stands unless told otherwise: the time of the seed's examples."""
+"""Where a frozen clock stands unless told otherwise: the time of the job API's examples."""
 APART: Final = timedelta(minutes=1)
 """Between two executions whose times are not given; the last one listed is the newest."""
 DURATION_MS: Final = 1500
@@ -42,7 +42,7 @@ _ERRORS: Final = {Status.FAILURE: "failed", Status.TIMEOUT: "timed out"}
 
 
 class FrozenClock:
-    """A clock for `jobstore.open` and `jobstore.Recorder` that moves when it is told to.
+    """A clock for `jobstore.open` and `jobstore.Recorder` that moves only when you move it.
 
     Examples:
         >>> clock = FrozenClock()

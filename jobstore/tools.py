@@ -1,11 +1,11 @@
 """The queries as tools for language models: their definitions, and one call.
 
-The seed gives each query a tool name and shows its envelope ("AI Tool 调用示例")::
+The job API gives each query a tool name and shows its envelope ("AI Tool 调用示例")::
 
     {"tool": "datahub_list_jobs", "parameters": {"search": "kline", "limit": 20}}
 
-Definitions are made from the parameter tables, in the shapes that the common model APIs take, and
-a call is checked by the same tables, so a model is told exactly the rules that hold.
+Definitions are made from the parameter tables, in the shapes that the common model APIs take. Calls are checked
+against the same tables, so a model reads exactly the rules that hold.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["STYLES", "TOOLS", "Tool", "call", "definitions"]
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One tool: the seed's name for a query, and what a model should know before it calls."""
+    """One tool: the job API's name for a query, and what a model should know before it calls."""
 
     name: str
     title: str

@@ -1,7 +1,7 @@
 """A believable store for a first look: sixteen jobs and four weeks of their runs, as documents for `load`.
 
 Pure values: the same moment and seed give the same documents. The jobs are a market-data service's, in
-the seed's types and categories, and each tells a story one wants to find: healthy, flaky, slow, failing
+the job API's types and categories, and each tells a story one wants to find: healthy, flaky, slow, failing
 since yesterday, overdue, disabled, never run, running now, queued, lost, kept by another scheduler.
 """
 

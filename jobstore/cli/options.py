@@ -1,7 +1,7 @@
 """Options made from the parameter tables, and the FILE that `JOBSTORE_DB` may stand in for.
 
 Option values stay text until `Operation.from_text` reads them: click's own types take ``１２`` for 12 and
-let the last of two options win, where every other door refuses.
+let the last of two options win, where every other interface refuses.
 """
 
 from __future__ import annotations

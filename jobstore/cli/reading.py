@@ -159,7 +159,7 @@ def _footer(line: str) -> list[Text]:
 
 
 def write_json_lines(store: JobStore, asked: Question) -> None:
-    """Every document that matches, a line each; with ``--limit`` at most so many."""
+    """Print every document that matches, one a line; at most ``--limit`` of them, if given."""
     for document in documents(store, asked):
         write_json_line(document)
 

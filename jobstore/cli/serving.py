@@ -1,4 +1,4 @@
-"""``serve``, ``mcp``, ``token``, ``openapi`` and ``metrics``: the doors for programs."""
+"""``serve``, ``mcp``, ``token``, ``openapi`` and ``metrics``: the interfaces for programs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _serve(
     number = ascii_integer(port, "--port", 0, LARGEST_PORT)
     needs("http", "falcon", "waitress", "jinja2")
     who, told = admitted(path, tokens_file, open_access=open_access)
-    from jobstore.http.serve import serve as serve_store  # the door's libraries are heavy
+    from jobstore.http.serve import serve as serve_store  # its libraries are heavy
 
     _log_to_stderr()
 
@@ -68,9 +68,9 @@ def _serve(
 
 
 def admitted(store: Path, tokens_file: str | None, *, open_access: bool) -> tuple[dict[str, Any], str]:
-    """Who is let in, as keywords for `jobstore.http.serve.serve`, and in words.
+    """Keywords for `jobstore.http.serve.serve` that say who may read, and the same in words.
 
-    Of a token file that was named, the variable, and the token file beside the store, the first one counts.
+    The first of these that exists counts: --tokens-file, the variable, the token file beside the store.
 
     Raises:
         InvalidParameter: nobody could be let in, or it is both open and kept.
@@ -79,7 +79,7 @@ def admitted(store: Path, tokens_file: str | None, *, open_access: bool) -> tupl
     if open_access:
         if tokens_file or variable:
             kept = "--tokens-file" if tokens_file else TOKENS_VARIABLE
-            raise InvalidParameter(f"--open lets everybody in and {kept} does not; leave one of them out")
+            raise InvalidParameter(f"--open allows anyone and {kept} does not; leave one of them out")
         return {"open_access": True}, "open to everybody on this machine"
     from jobstore.http import tokens
 
@@ -89,7 +89,7 @@ def admitted(store: Path, tokens_file: str | None, *, open_access: bool) -> tupl
     if not tokens_file and not path.exists():
         raise InvalidParameter(
             f"serve lets nobody in without tokens: make one with 'jobstore token create {store}', "
-            f"set {TOKENS_VARIABLE}, or say --open to let everybody on this machine in"
+            f"set {TOKENS_VARIABLE}, or pass --open to allow anyone on this machine"
         )
     return {"authenticate": tokens.load(path)}, f"tokens from {path}"
 
@@ -106,7 +106,7 @@ def _log_to_stderr() -> None:
 def _mcp(file: str | None) -> None:
     path = store_path(file)
     needs("mcp", "mcp")
-    from jobstore.mcp import run as run_server  # the door's libraries are heavy
+    from jobstore.mcp import run as run_server  # its libraries are heavy
 
     run_server(path)
 

@@ -189,7 +189,7 @@ class Bitmaps:
         return spent
 
     def build(self, connection: sqlite3.Connection, order: str, wanted: Wanted, budget: float) -> bool:
-        """Takes in what a page needs, for about so many microseconds; whether all is there now."""
+        """Read what a page needs for about `budget` microseconds; return whether all of it is there now."""
         model = costs.COSTS
         for kind in _kinds(order, wanted):
             key = self._key(connection, kind)

@@ -26,7 +26,7 @@ FARTHEST_US = 2**62
 DAYS_REMEMBERED = 64
 """Days whose hours are remembered; a deep page needs one, a window two."""
 FEW_NAMES = 20
-"""Up to so many names are looked up one by one; more are read in one sweep."""
+"""Up to this number, names are looked up one by one; more are read in one sweep."""
 NAMES_PER_STATEMENT = 500
 
 

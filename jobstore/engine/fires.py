@@ -26,7 +26,7 @@ NEVER: Unit = (None, None, None)
 
 TIMES_REMEMBERED = 100_000
 FEW_JOBS = 1_000
-"""Up to so many jobs are sorted one by one; for more, units are walked."""
+"""Up to this number, jobs are sorted one by one; for more, units are walked."""
 
 
 def unit_of(

@@ -108,7 +108,7 @@ class Memory:
                     counters.apply(hour, status, runs)
 
     def _meet(self, connection: sqlite3.Connection, name_ids: set[int]) -> None:
-        """Names that may be new: they join the book and every remembered term or job they belong to."""
+        """Add names that may be new to the catalogue and to every remembered term or job they belong to."""
         for name_id in name_ids - self._met:
             self._met.add(name_id)
             for row in connection.execute(

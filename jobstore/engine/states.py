@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     _Valued = tuple[Any, int, Key]
 
 PICKED = 20
-"""A page that ends within one job in so many is picked out, without sorting all."""
+"""A page that ends within the first 1/PICKED of the jobs is picked out, without sorting all."""
 
 
 def list_job_states(connection: sqlite3.Connection, memory: Memory, query: JobStatesQuery, now_us: int) -> JobStatePage:

@@ -1,6 +1,6 @@
 """Exact counts over the effective start: whole days and hours from counters, the edges from an index.
 
-Both bounds of a window are inclusive (the seed's ``after`` and ``before``).
+Both bounds of a window are inclusive (the job API's ``after`` and ``before``).
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _find_hour(connection: sqlite3.Connection, selection: Selection, position: i
 def _last_not_beyond(
     connection: sqlite3.Connection, selection: Selection, position: int, periods: range, hours: int
 ) -> int:
-    """The last of some periods (of so many hours) before which no more than `position` executions start."""
+    """The last of the periods (each `hours` long) before which at most `position` executions start."""
     return (
         bisect_right(periods, position, key=lambda period: _before_hour(connection, selection, period * hours))
         - 1

@@ -1,4 +1,4 @@
-"""The WSGI application: a falcon app with the gate before its routes and one way out for every answer."""
+"""The WSGI application: a falcon app that authenticates before it routes, and one path for every answer."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class RemoteJobStore(Queries):
         self.close()
 
     def close(self) -> None:
-        """Ends the connections; closing twice does nothing."""
+        """Close the connections. Safe to call twice."""
         self._is_closed = True
         self._client.close()
 
@@ -241,7 +241,7 @@ def _json_object(response: httpx.Response) -> dict[str, Any] | None:
 
 
 def _error(response: httpx.Response, body: dict[str, Any] | None, url: str) -> JobStoreError:
-    """The server's own error, of the class that its code names; what is not this API's is told apart."""
+    """The server's error, of the class that its code names; if the answer is not this API's, an error that says so."""
     told = body.get("error") if body else None
     if isinstance(told, Mapping) and isinstance(told.get("code"), str) and isinstance(told.get("message"), str):
         return _class_of(told["code"], response.status_code)(told["message"])

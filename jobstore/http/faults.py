@@ -1,4 +1,4 @@
-"""Errors as the seed's envelope, ``{"error": {"code", "message"}}``; nothing else ever says what went wrong."""
+"""Errors as the job API's envelope, ``{"error": {"code", "message"}}``; nothing else ever says what went wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may come in. The gate stands before routing: without a token, nobody learns which paths there are."""
+"""Authentication. It runs before routing: without a token, nobody learns which paths there are."""
 
 from __future__ import annotations
 

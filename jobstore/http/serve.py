@@ -78,12 +78,12 @@ def serve(
     """Serve the store at `path`, its web page and the API, until SIGTERM or SIGINT, then end within a second.
 
     Args:
-        path: the store; it is opened at once, so that a wrong path is told at the start.
+        path: the store; it is opened at once, so that a wrong path is reported at the start.
         host: the address to listen on.
         port: the port; 0 takes a free one.
         tokens: as for `jobstore.wsgi.create_app`, and so are `authenticate`, `max_body_bytes` and `cors_origins`.
         authenticate: see there.
-        open_access: let everybody in who reaches the address; only a loopback address is taken then.
+        open_access: let in anyone who reaches the address; only a loopback address is accepted then.
         threads: how many requests are answered at the same time.
         max_body_bytes: see there.
         cors_origins: see there.

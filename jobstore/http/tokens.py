@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Clock = Callable[[], datetime]
 
 READ_JOBS = "read:jobs"
-"""The permission that the API asks for (the seed's 权限)."""
+"""The permission that the API asks for (the job API's 权限)."""
 ENVIRONMENT_VARIABLE = "JOBSTORE_TOKENS"
 PREFIX = "jst_"
 """What a token of ours starts with, so that a scanner for leaked secrets can find one."""

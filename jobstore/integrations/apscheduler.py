@@ -1,4 +1,4 @@
-"""APScheduler 3.11 mirrored: its jobs and every run of them, recorded as they happen.
+"""Mirror APScheduler 3.11: record its jobs and each of their runs as they happen.
 
 >>> from apscheduler.schedulers.background import BackgroundScheduler
 >>> import jobstore, tempfile
@@ -8,8 +8,8 @@
 >>> mirror = apscheduler.mirror(scheduler, recorder)
 >>> _ = scheduler.add_job(print, "cron", hour=3, id="nightly")
 
-What is recorded, and what APScheduler leaves open, is told in ``docs/integrations.md``. APScheduler's
-own *job stores* are where it keeps its schedules; they have nothing to do with this package.
+``docs/integrations.md`` says what is recorded and what APScheduler leaves open. APScheduler's own *job stores*
+hold its schedules; they have nothing to do with this package.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def mirror(
 ) -> Mirror:
     """Records a scheduler's jobs and all their runs from now on, whether it runs already or not.
 
-    Nothing of it raises into the scheduler or makes it wait; what cannot be recorded is told to the log
+    It never raises into the scheduler and never makes it wait; what cannot be recorded goes to the log
     ``jobstore.integrations``.
 
     Args:

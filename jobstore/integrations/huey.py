@@ -74,7 +74,7 @@ def mirror(
 ) -> Mirror:
     """Records a huey instance's tasks and all their runs from now on.
 
-    Nothing of it raises into huey; what cannot be recorded is told to the log ``jobstore.integrations``.
+    It never raises into huey; what cannot be recorded goes to the log ``jobstore.integrations``.
 
     Args:
         huey: any huey instance, immediate ones included.

@@ -1,9 +1,8 @@
 """Calls to a recorder, carried out in order by a thread of their own: a scheduler never waits for a disk.
 
-A scheduler that waits misses runs, and one that gets an exception may stop. So what is to be recorded
-is put here with the times at which it happened; while the store is busy or its disk is full it is
-tried again, and what cannot be recorded at all is told to the log. Whoever wants to be sure that it is
-on the disk waits for the future, for a bounded time.
+A scheduler that waits misses runs, and one that gets an exception may stop. So each call is queued here with the
+time at which it happened. While the store is busy or its disk is full, the thread tries again; what cannot be
+recorded at all goes to the log. To be sure that a call is on the disk, wait for its future, for a bounded time.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ if TYPE_CHECKING:
     from jobstore.recording.recorder import Recorder
 
 MOST_WAITING = 10_000
-"""Calls that wait while the store cannot be written; what comes beyond is told to the log instead."""
+"""How many calls may wait while the store cannot be written; further ones go to the log instead."""
 RETRY_SECONDS = 0.25
 IDLE_SECONDS = 5.0
-"""After so long without work the thread ends; the next call begins another."""
+"""The thread ends after this time without work; the next call starts another."""
 EXIT_SECONDS = 10.0
 
 _log = logging.getLogger("jobstore.integrations")

@@ -1,7 +1,7 @@
 """Tell people, through Apprise, of jobs that got into trouble and of those that recovered: once for each change.
 
-Made for a timer: each call compares the jobs' states with what each receiver was told before, which is kept in a
-small file beside the store. A receiver that fails is told the same again next time.
+Run it from a timer: each call compares the jobs' states with those last sent to each receiver, which it keeps in a
+small file beside the store. A message that a receiver did not take is sent again next time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Told = dict[str, str]
 
 
 class Change(NamedTuple):
-    """What a receiver is told of one job: its state now, and a sentence."""
+    """The news of one job for a receiver: its state now, and a sentence."""
 
     number: str
     state: str
@@ -196,7 +196,7 @@ def _read(memory: Path) -> dict[str, Told]:
         return {}
     except (ValueError, AttributeError):
         raise InvalidRecord(
-            f"{memory} is damaged; delete it, and every receiver is told of the present troubles again"
+            f"{memory} is damaged; delete it, and every receiver gets the present problems once more"
         ) from None
 
 

@@ -1,8 +1,8 @@
 """A command's output on its way through: passed on byte for byte, its end kept, nothing of ours in its way.
 
-A pipe of ours stands between the command and each descriptor it writes to. Only a reader that left (EPIPE) is told
-to the command, as the system would: its pipe is closed. Whatever else keeps output from being written (a full
-disk, a terminal that is gone) loses that output and nothing more.
+We put a pipe between the command and each descriptor it writes to. If the reader has left (EPIPE), we close the
+command's pipe, so that it learns this as it would from the system. Any other write error (a full disk, a terminal
+that is gone) loses that output and nothing more.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class RunRecord:
             say(f"this run of {self._job} is not recorded: {self._problem}")
 
     def facts(self) -> dict[str, str]:
-        """What a hook is told of the run."""
+        """The environment variables that describe the run to a hook."""
         ended = self._ended
         status = "" if ended is None else str(_status(ended))
         error = "" if ended is None else _error(ended) or ""

@@ -61,7 +61,7 @@ class JobStoreError(Exception):
     file brought with it is written out, so that a message is safe on a terminal and in a log.
 
     Attributes:
-        code: the stable word for programs, the same through every door.
+        code: the stable word for programs, the same through every interface.
         http_status: the status of the HTTP answer that carries it.
     """
 

@@ -1,4 +1,4 @@
-"""The seed's own answers (响应示例), shown as examples wherever the API describes itself."""
+"""The job API's own answers (响应示例), shown as examples wherever the API describes itself."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ STATS: Final[Document] = {
     "last_success_at": "2026-01-15T08:00:00Z",
     "last_failure_at": "2026-01-14T22:00:00Z",
 }
-"""Ours: the seed has no numbers."""
+"""Ours: the job API has no numbers."""
 
 JOB_STATE_PAGE: Final[Document] = {
     "data": [

@@ -58,7 +58,7 @@ def checked_name(value: object, field: str = "name") -> str:
     'sync_klines_1h'
 
     Raises:
-        InvalidRecord: no door could ask for a job of that name.
+        InvalidRecord: no interface could ask for a job of that name.
     """
     name = checked_words(value, field)
     if name != name.strip() or "/" in name:

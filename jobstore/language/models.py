@@ -1,6 +1,6 @@
-"""The seed's tables: field names in their order, statuses, and the types of documents and pages.
+"""The job API's tables: field names in their order, statuses, and the types of documents and pages.
 
-Section names in quotes are the seed's own (响应字段, 执行状态说明, 任务类型说明, 任务分类说明).
+Section names in quotes are the job API's own (响应字段, 执行状态说明, 任务类型说明, 任务分类说明).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Status(StrEnum):
 
 
 STATUSES: tuple[Status, ...] = tuple(Status)
-"""In the seed's order."""
+"""In the job API's order."""
 STATUS_OF_CODE: tuple[Status, ...] = (
     Status.FAILURE, Status.SUCCESS, Status.RUNNING, Status.PENDING, Status.TIMEOUT,
 )  # fmt: skip
@@ -33,7 +33,7 @@ FINISHED: frozenset[Status] = frozenset({Status.SUCCESS, Status.FAILURE, Status.
 
 
 class ScheduleType(StrEnum):
-    """How a job's next run is known; ``external`` is ours, the other two are the seed's."""
+    """How a job's next run is known; ``external`` is ours, the other two are the job API's."""
 
     CRON = "cron"
     INTERVAL = "interval"
@@ -41,9 +41,9 @@ class ScheduleType(StrEnum):
 
 
 KNOWN_JOB_TYPES = ("kline", "symbol", "balance", "order", "fill", "transfer", "ticker", "orderbook")
-"""The seed's "任务类型说明"; the set is open."""
+"""The job API's "任务类型说明"; the set is open."""
 KNOWN_JOB_CATEGORIES = ("backfill", "sync", "monitor", "cleanup")
-"""The seed's "任务分类说明"; the set is open."""
+"""The job API's "任务分类说明"; the set is open."""
 
 JOB_FIELDS = (
     "id", "job_type", "name", "job_category", "description", "schedule_type", "schedule", "interval_seconds",
@@ -60,7 +60,7 @@ EXECUTION_ORDERS = tuple(field for field in EXECUTION_FIELDS if field not in {"r
 
 
 class JobDocument(TypedDict):
-    """A job as every door returns it: the seed's sixteen fields, in its order."""
+    """A job as every interface returns it: the job API's sixteen fields, in its order."""
 
     id: str
     job_type: str
@@ -81,7 +81,7 @@ class JobDocument(TypedDict):
 
 
 class ExecutionDocument(TypedDict):
-    """An execution as every door returns it: the seed's thirteen fields, in its order."""
+    """An execution as every interface returns it: the job API's thirteen fields, in its order."""
 
     id: str
     job_id: str
@@ -99,7 +99,7 @@ class ExecutionDocument(TypedDict):
 
 
 class Pagination(TypedDict):
-    """Where a page stands in the whole; the seed's six fields."""
+    """Where a page stands in the whole; the job API's six fields."""
 
     page: int
     page_size: int
@@ -204,7 +204,7 @@ class HistogramDocument(TypedDict):
 
 
 def pagination(total: int, limit: int, offset: int, shown: int) -> Pagination:
-    """The seed's six fields.
+    """The job API's six fields.
 
     >>> pagination(total=1500, limit=50, offset=0, shown=50)["total_pages"]
     30

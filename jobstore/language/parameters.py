@@ -68,7 +68,7 @@ class Operation(Generic[Q]):
     query_class: type[Q]
 
     def query(self, values: Mapping[str, object]) -> Q:
-        """The query that these keywords of Python's ask for; a keyword left out has its default.
+        """The query for these Python keywords; a keyword left out has its default.
 
         >>> query = LIST_JOBS.query({"search": " KLINE "})
         >>> query.needle, query.limit
@@ -167,7 +167,7 @@ class Operation(Generic[Q]):
         return parameter
 
 
-# The tables. The seed's parameters come first, in its order; ours follow.
+# The tables. The job API's parameters come first, in its order; ours follow.
 
 _JOB_ID = Parameter(
     "job_id",

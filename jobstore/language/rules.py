@@ -219,7 +219,7 @@ def _check_flag(parameter: Parameter, value: object, came: object) -> bool:
 
 
 def _reads_as(parameter: Parameter, value: object) -> bool:
-    """Whether a caller of a typed door gave text that the other doors would read."""
+    """Whether a caller of a typed interface gave text that the other interfaces would parse."""
     return isinstance(value, str) and parameter.read(value) is not value
 
 

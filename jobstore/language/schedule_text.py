@@ -91,12 +91,12 @@ def _cron_text(expression: str, lang: str) -> str:
 
 
 class _Told(NamedTuple):
-    """How a field is told.
+    """How a field is described.
 
     Attributes:
         kind: ``all``; ``step`` (0 and the step, which divides the field); ``range`` (first and last, which may lie
             over the end of the field); ``list``; ``last`` day of the month; ``nth`` (weekday and which one of
-            the month, 0 for the last); empty where it cannot be told.
+            the month, 0 for the last); empty where it cannot be described.
         values: of the kind.
     """
 

@@ -21,7 +21,7 @@ STATUS_ALIASES: Final[dict[Status, tuple[str, ...]]] = {
     Status.RUNNING: ("执行中", "运行中"),
     Status.PENDING: ("queued", "waiting", "等待", "等待执行"),
 }
-"""Other words for a status, compared whole; the Chinese ones begin with the seed's "执行状态说明"."""
+"""Other words for a status, compared whole; the Chinese ones begin with the job API's "执行状态说明"."""
 
 
 def fold(text: str) -> str:

@@ -478,7 +478,7 @@ class Keeper:
         retention.rules(clock())
 
     def prune_if_due(self) -> None:
-        """Goes on with the pass that was interrupted, or begins one; what fails is told to the log."""
+        """Continue the interrupted pass, or begin one; failures go to the log."""
         if time.monotonic() < self._due:
             return
         self._due = float("inf")  # other threads go on meanwhile

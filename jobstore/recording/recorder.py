@@ -563,7 +563,7 @@ class Recorder:
         self._prune_if_due()
 
     def _documents(self, connection: sqlite3.Connection, numbers: list[int]) -> list[ExecutionDocument]:
-        """What `on_finish` is told, as of this transaction."""
+        """The documents for `on_finish`, as of this transaction."""
         if self._on_finish is None:
             return []
         return [execution_document(row) for row in fetch_executions(connection, numbers)]

@@ -1,4 +1,4 @@
-"""From rows to documents: the seed's fields in the seed's order, instants as text, JSON as values."""
+"""From rows to documents: the job API's fields in the job API's order, instants as text, JSON as values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEEPEST = 64
 
 
 def execution_document(row: ExecutionRow) -> ExecutionDocument:
-    """The thirteen fields of the seed's 获取所有执行记录 for one row."""
+    """The thirteen fields of the job API's 获取所有执行记录 for one row."""
     (
         number, job_number, job_name, status, effective_us, is_started, created_us, completed_us, duration_ms,
         worker, parameters, trace_id, result, error,
@@ -48,7 +48,7 @@ def execution_document(row: ExecutionRow) -> ExecutionDocument:
 
 
 def job_document(row: JobRow, next_run_us: int | None) -> JobDocument:
-    """The sixteen fields of the seed's 获取任务列表 for one row and its next fire time."""
+    """The sixteen fields of the job API's 获取任务列表 for one row and its next fire time."""
     return {
         "id": row.name,
         "job_type": row.job_type,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Forkable(Protocol):
-    """What is told of a fork."""
+    """What must act before and after a fork."""
 
     def before_fork(self) -> None:
         """Closes the connection and keeps others from opening one."""
@@ -49,7 +49,7 @@ _crossed: set[Identity] = set()
 
 
 def tell_of_forks(holder: Forkable) -> None:
-    """From now on `holder` is told, for as long as it lives."""
+    """Call `holder` before and after every fork, for as long as it lives."""
     _known.add(holder)
 
 

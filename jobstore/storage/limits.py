@@ -6,7 +6,7 @@ from typing import Final
 
 READ_TIMEOUT_SECONDS: Final = 5.0
 TIMEOUT_SECONDS: Final = 10.0
-"""How long a writer waits for others unless it is told otherwise."""
+"""How long a writer waits for others by default."""
 FORK_TIMEOUT_SECONDS: Final = 5.0
 """How long a fork waits for what reads or writes at that moment."""
 LOCK_PAUSE_SECONDS: Final = 0.0005

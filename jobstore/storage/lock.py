@@ -235,7 +235,7 @@ class Gate:
 
 
 class Passage:
-    """Being inside a gate; use it in a ``with`` statement and nowhere else."""
+    """The lock, held; use it in a ``with`` statement and nowhere else."""
 
     __slots__ = ("_gate", "_timeout_seconds")
 
@@ -285,7 +285,7 @@ _gates: WeakValueDictionary[Path, Gate] = WeakValueDictionary()
 
 
 def gate_of(file: Path) -> Gate:
-    """The gate of a file, by its real path; the same for all that write to it in this process."""
+    """The lock of a file, by its real path; the same one for every writer in this process."""
     gate = _gates.get(file)
     if gate is None:  # two threads may make two, which exclude each other as two processes do
         gate = _gates[file] = Gate(file)

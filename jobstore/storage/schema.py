@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 APPLICATION_ID = 0x4A4F4253
-"""``JOBS`` in ASCII; sqlite3's header field 68, by which a store is told from any other database."""
+"""``JOBS`` in ASCII; header field 68 of the SQLite file, which tells a store from any other database."""
 SCHEMA_VERSION = 2
 """In ``PRAGMA user_version``; a file with a higher one is refused."""
 
@@ -48,7 +48,7 @@ def _words(column: str) -> str:
 
 
 def _name(column: str) -> str:
-    """The rule of job names: every name that passes can be asked for by every door."""
+    """The rule of job names: every name that passes can be asked for through every interface."""
     return (
         f"{_words(column)} AND {column} = trim({column}, {_BLANKS}) AND instr({column}, '/') = 0"
         f" AND {column} NOT IN ('.', '..', 'executions') AND {column} GLOB '*[^0-9]*'"

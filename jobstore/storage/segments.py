@@ -195,7 +195,7 @@ def _plane(first: int, digits: bytes, count: int) -> BitMap64:
 
 
 _SPARSE: Final = 4096
-"""Roaring keeps up to so many in a list."""
+"""Roaring keeps up to this number of values in a list."""
 _COOKIE: Final = 12346
 _HEAD: Final = struct.Struct("<QIIIHHI")
 _DIGITS: Final = [bytes(48 + (value >> bit & 1) for value in range(256)) for bit in range(8)]

@@ -112,7 +112,7 @@ class Writer:
         Committed and on the disk at the end, rolled back by any exception. Use it in a ``with`` statement.
 
         Args:
-            outcome: is told of the commit.
+            outcome: learns whether the transaction was committed.
             timeout_seconds: how long to wait for others; the writer's own time-out unless given.
 
         Raises:

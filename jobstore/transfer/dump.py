@@ -46,7 +46,7 @@ LINE_KEYS: Final = dict.fromkeys(("store", "job", "execution")).keys()
 
 
 def load(path: str | os.PathLike[str], document: Mapping[str, Any], *, progress: Progress | None = None) -> None:
-    """Builds a store at `path` from ``{"jobs": [...], "executions": [...]}`` in the seed's shape.
+    """Builds a store at `path` from ``{"jobs": [...], "executions": [...]}`` in the job API's shape.
 
     Either list may be any iterable and is read once, so a large history streams. Jobs without a
     ``number`` are numbered in order from 1, past the numbers that others bring. An execution without an

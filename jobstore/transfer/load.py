@@ -69,7 +69,7 @@ class Loader:
         self._sets: dict[str, int] = {}
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Close the file."""
         self._connection.close()
 
     def add(self, kind: str, documents: Placed, where: str, progress: Progress | None) -> None:

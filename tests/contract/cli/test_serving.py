@@ -88,7 +88,7 @@ def test_an_open_server_lets_this_machine_in(own):
     [
         ((), "serve lets nobody in without tokens: make one with 'jobstore token create"),
         (("--open", "--host", "0.0.0.0"), "this machine alone"),
-        (("--open", "--tokens-file", "some.json"), "--open lets everybody in and --tokens-file does not"),
+        (("--open", "--tokens-file", "some.json"), "--open allows anyone and --tokens-file does not"),
         (("--port", "８０"), "--port must be an integer"),
         (("--open", "--port", "65536"), "--port must be an integer from 0 to 65535"),
     ],
