@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -112,3 +113,20 @@ def test_the_log_is_emptied_while_a_reader_stands_by(tmp_path: Path) -> None:
             store.list_job_executions()
         with recorder._writer.held() as connection:
             assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+
+
+def test_a_reader_that_fell_behind_the_change_log_counts_anew(tmp_path: Path) -> None:
+    """The log keeps the newest changes alone: what a reader missed cannot be added up, and must not be."""
+    with jobstore.Recorder(tmp_path / "jobs.db") as recorder:
+        recorder.save_job("poll", job_type="t", job_category="c", interval_seconds=60)
+        with jobstore.open(tmp_path / "jobs.db") as store:
+            assert store.list_job_executions(search="poll")["pagination"]["total"] == 0
+            for _ in range(3):
+                with recorder.run("poll"):
+                    pass
+            connection = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+            connection.execute("DELETE FROM change WHERE seq < (SELECT max(seq) FROM change)")  # as time does
+            connection.close()
+            assert store.list_job_executions(search="poll")["pagination"]["total"] == 3
+            assert store.list_job_executions(status="SUCCESS")["pagination"]["total"] == 3
+            assert store.job_stats("poll")["runs"] == 3

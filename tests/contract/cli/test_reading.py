@@ -242,3 +242,15 @@ def test_a_choice_that_makes_no_sense_is_refused(cli, store, words, said):
     answer = cli("jobs", store, *words)
     assert answer.code == 2
     assert said in answer.err
+
+
+def test_marks_that_turn_or_hide_text_are_written_out(cli, tmp_path):
+    error = "abc\u202egnp.exe zero\u200bwidth \x9b31m"
+    with jobstore.Recorder(tmp_path / "odd.db") as recorder:
+        recorder.save_job("poll", job_type="t", job_category="c", interval_seconds=60, description=error)
+        recorder.finish(recorder.enqueue("poll", worker_id="w\u2066x"), "FAILURE", error=error)
+    for words in (("jobs",), ("job",), ("executions",), ("execution",)):
+        where = [tmp_path / "odd.db", *(["poll"] if words == ("job",) else ["1"] if words == ("execution",) else [])]
+        answer = cli(*words, *where)
+        assert answer.code == 0
+        assert not set("\u202e\u200b\x9b\u2066") & set(answer.out), words
