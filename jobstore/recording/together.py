@@ -5,8 +5,8 @@ has its own savepoint and its own error, and none returns before the commit that
 
 An exception may come at any moment (Ctrl-C, a signal handler that raises). It belongs to the thread it comes in: a
 call of that thread that is not yet being written is withdrawn, and those of others are written by the next that leads.
-So the lead is a lock that only ``with`` takes, which no exception can leave locked; whatever else says who leads is
-a hint, and a thread that misses one looks again after a short time.
+So both locks know their thread, and a call that ends by an exception gives back what it may still hold; who leads is
+noted as a hint, and a thread that misses one looks again after a short time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from jobstore.language.errors import JobStoreError
 from jobstore.storage.forking import tell_of_forks
+from jobstore.storage.turns import give_back
 from jobstore.storage.writer import Outcome
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ class Together:
 
     def _begin_anew(self) -> None:
         self._waiting: dict[_Call, None] = {}
-        self._leading = threading.Lock()
-        self._guard = threading.Lock()
+        self._leading = threading.RLock()
+        self._leader = 0
+        """The thread that leads, as a hint; 0 for none."""
+        self._guard = threading.RLock()
         self._flying: list[_Call] = []
 
     def write(self, step: Callable[[sqlite3.Connection], _T], written: list[_T] | None = None) -> _T:
@@ -63,12 +66,16 @@ class Together:
             StoreBusy: others have been writing for longer than the time-out.
             StoreError: the file cannot be written.
         """
+        if self._leader == threading.get_ident():  # a signal handler that records inside a call of its own thread
+            with self._writer.transaction() as connection:  # which this refuses
+                return step(connection)
         call = _Call(step, time.monotonic() + self._timeout_seconds)
         try:
             self._waiting[call] = None
             self._until_over(call)
         except BaseException:
             call.is_withdrawn = True  # before anything that could be interrupted again
+            self._step_down()
             self._withdraw(call)
             raise
         finally:
@@ -81,11 +88,22 @@ class Together:
 
     def _until_over(self, call: _Call) -> None:
         while not call.is_over:
-            if not self._leading.locked() or call.turn.acquire(timeout=LOOK_AGAIN_SECONDS):
+            if self._leader:
+                call.turn.acquire(timeout=LOOK_AGAIN_SECONDS)
+            if not call.is_over:
                 with self._leading:
+                    self._leader = threading.get_ident()
                     if not call.is_over:
                         self._lead(call)
-                        self._pass_on()
+                    self._leader = 0
+                    self._pass_on()
+
+    def _step_down(self) -> None:
+        """Gives back what this thread may still hold after an exception."""
+        if self._leader == threading.get_ident():
+            self._leader = 0
+        give_back(self._guard)
+        give_back(self._leading)
 
     def _lead(self, own: _Call) -> None:
         """Writes what waits, `own` among it; then its error is its own, whatever became of the others."""
@@ -136,7 +154,7 @@ class Together:
         """Returns when the call is written or certainly will not be."""
         with self._guard:
             is_flying = call in self._flying
-        while is_flying and not call.is_over and self._leading.locked():
+        while is_flying and not call.is_over and self._leader:
             call.turn.acquire(timeout=LOOK_AGAIN_SECONDS)
             is_flying = call in self._flying
         self._waiting.pop(call, None)
