@@ -228,7 +228,7 @@ def test_one_that_is_interrupted_while_it_waits_writes_nothing(recorder):
 
     with recorder._writer.transaction():
         leader = Threads(lambda: recorder.enqueue("a"))
-        until(lambda: together._leader)
+        until(lambda: bool(together._leader))
         thread = threading.Thread(target=wait, daemon=True)
         thread.start()
         until(lambda: len(together._waiting) == 2)
