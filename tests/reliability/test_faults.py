@@ -10,368 +10,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from tests.reliability.faults import FAULTS, Fault
+
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.slow
-
-
-class Fault(NamedTuple):
-    """What is wrong, where, and the test that sees it."""
-
-    name: str
-    file: str
-    good: str
-    bad: str
-    test: str
-
-
-SNAPSHOTS = "tests/reliability/test_snapshots.py"
-QUERIES = "tests/property/test_queries.py"
-MODEL = "tests/property/test_model.py"
-NASTY = "tests/contract/test_nasty_values.py::test_a_nasty_value_gives_its_stated_code_through_every_door"
-PATHS = "tests/property/test_access_paths.py"
-SEGMENTS = "tests/contract/test_bitmap_index.py"
-PRUNE = "tests/contract/test_prune.py"
-TOGETHER = "tests/reliability/test_together.py"
-UNTOUCHED = "tests/integrations/test_execute_untouched.py"
-FOREIGN = "tests/reliability/test_foreign_writers.py"
-
-FAULTS = (
-    Fault(
-        "a query without a transaction",
-        "store.py",
-        '            connection.execute("BEGIN")\n            self._memory',
-        "            self._memory",
-        SNAPSHOTS,
-    ),
-    Fault(
-        "a total that is counted in another transaction than its page",
-        "engine/executions.py",
-        "    rows = fetch_executions_of(",
-        '    connection.execute("COMMIT"), connection.execute("BEGIN")\n    rows = fetch_executions_of(',
-        SNAPSHOTS,
-    ),
-    Fault(
-        "a transaction that reads before it asks to write",
-        "storage/writer.py",
-        '                    connection.execute("BEGIN IMMEDIATE")\n            except',
-        '                    connection.execute("BEGIN")\n            except',
-        f"{FOREIGN}::test_nobody_comes_between_what_a_recorder_reads_and_what_it_writes",
-    ),
-    Fault(
-        "commits that do not wait for the disk",
-        "storage/writer.py",
-        '    connection.execute("PRAGMA synchronous = FULL")\n    connection.execute("PRAGMA foreign_keys',
-        '    connection.execute("PRAGMA synchronous = OFF")\n    connection.execute("PRAGMA foreign_keys',
-        "tests/reliability/test_io_errors.py::test_whatever_a_recorder_acknowledges_has_been_brought_to_the_disk",
-    ),
-    Fault(
-        "a log that is not in its file when the file gets its name",
-        "storage/writer.py",
-        '        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()\n        connection.close()',
-        "        connection.close()",
-        "tests/reliability/test_io_errors.py::"
-        "test_each_call_that_fails_is_a_typed_error_or_nothing_and_the_store_is_well_again",
-    ),
-    Fault(
-        "INSERT OR REPLACE, which fires no delete triggers",
-        "storage/schema.py",
-        "    SELECT RAISE(ABORT, 'this execution is there already; update it');",
-        "    SELECT 1;",
-        f"{FOREIGN}::test_a_statement_that_would_go_past_the_counters_is_refused",
-    ),
-    Fault(
-        "counters that a prune leaves as they were",
-        "storage/schema.py",
-        "CREATE TRIGGER execution_counted_out AFTER DELETE ON execution BEGIN",
-        "CREATE TRIGGER execution_counted_out AFTER DELETE ON execution WHEN OLD.id % 2 BEGIN",
-        MODEL,
-    ),
-    Fault(
-        "a segment that outlives its rows",
-        "storage/schema.py",
-        '    {_unsegmented(out or into or "")}\n',
-        "",
-        SEGMENTS,
-    ),
-    Fault(
-        "bitmaps that a change leaves as they were",
-        "engine/bitmaps.py",
-        "            plane.discard(execution_id)\n",
-        "            pass\n",
-        f"{PATHS}::test_what_a_reader_remembers_stays_exact_while_others_write",
-    ),
-    Fault(
-        "a page by bitmaps that loses a row where it lies on both sides of a bit",
-        "engine/bitmaps.py",
-        "        if last <= zeros:",
-        "        if last <= zeros + 1:",
-        f"{PATHS}::test_every_path_agrees_with_a_plain_scan",
-    ),
-    Fault(
-        "a term whose signs mean something",
-        "engine/names.py",
-        "if needle in folded}",
-        "if __import__('fnmatch').fnmatchcase(folded, f'*{needle}*')}",
-        f"{QUERIES}::test_a_page_of_all_executions_is_what_the_rules_say",
-    ),
-    Fault(
-        "a term that is not folded as the text is",
-        "language/search.py",
-        'return unicodedata.normalize("NFKC", text).casefold()',
-        "return text.casefold()",
-        f"{QUERIES}::test_a_page_of_jobs_is_what_the_rules_say",
-    ),
-    Fault(
-        "tokens that are compared with ==",
-        "http/tokens.py",
-        "if hmac.compare_digest(known, asked):",
-        "if known == asked:",
-        "tests/unit/test_tokens.py::test_every_known_digest_is_compared_in_constant_time_whatever_was_asked",
-    ),
-    Fault(
-        "a token that is asked for after the path was found",
-        "http/app.py",
-        "        self._gate.check(request.env)\n",
-        "\n    def process_resource(self, request, response, resource, params):\n        self._gate.check(request.env)\n",
-        "tests/contract/http/test_authorization.py",
-    ),
-    Fault(
-        "a schema that is made step by step",
-        "storage/writer.py",
-        '        connection.execute("BEGIN IMMEDIATE")\n        apply_schema(connection)\n        write_settings',
-        '        connection.execute("BEGIN IMMEDIATE")\n        apply_schema(connection)\n'
-        '        connection.execute("COMMIT")\n        move_into_place(making, file)\n'
-        '        connection.execute("BEGIN")\n        write_settings',
-        "tests/reliability/test_recorder_crashes.py::"
-        "test_a_file_that_is_made_loaded_or_upgraded_is_old_or_new_after_a_kill",
-    ),
-    Fault(
-        "a connection that a child inherits",
-        "store.py",
-        "        if self._is_held_for_fork:\n            self._disconnect()\n",
-        "",
-        "tests/reliability/test_readers.py",
-    ),
-    Fault(
-        "a new store whose name is not brought to the disk",
-        "storage/writer.py",
-        "    made.rename(file)\n    sync_path(file.parent)\n",
-        "    made.rename(file)\n",
-        "tests/reliability/test_brought_to_the_disk.py",
-    ),
-    Fault(
-        "a backup that is not brought to the disk",
-        "transfer/backup.py",
-        "            sync_path(making)\n",
-        "",
-        "tests/reliability/test_brought_to_the_disk.py",
-    ),
-    Fault(
-        "a checkpoint outside of the lock",
-        "storage/writer.py",
-        "                writer.gate.enter(id(self), frame_above(1), self._timeout_seconds)\n",
-        "                if self._outcome is not None:\n"
-        "                    writer.gate.enter(id(self), frame_above(1), self._timeout_seconds)\n",
-        "tests/reliability/test_brought_to_the_disk.py",
-    ),
-    Fault(
-        "an iterator that keeps its connection",
-        "transfer/export.py",
-        "        documents, seen = store.read(partial(_batch, query, seen, last_id))\n",
-        "        from jobstore.store import JobStore as kept\n        global held\n        held = kept(store.path)\n"
-        "        held.connection.execute('BEGIN')\n        held.connection.execute('SELECT * FROM execution').fetchone()\n"
-        "        documents, seen = store.read(partial(_batch, query, seen, last_id))\n",
-        "tests/reliability/test_exports.py",
-    ),
-    Fault(
-        "int() that reads the words from outside",
-        "language/rules.py",
-        "    return int(digits) if readable else text",
-        "    try:\n        return int(text)\n    except ValueError:\n        return text",
-        NASTY,
-    ),
-    Fault(
-        "a bound that is clamped",
-        "language/rules.py",
-        "    if isinstance(value, int) and not isinstance(value, bool) and (low or 0) <= value",
-        "    if isinstance(value, int) and value > 1000 == high:\n        return 1000\n"
-        "    if isinstance(value, int) and not isinstance(value, bool) and (low or 0) <= value",
-        NASTY,
-    ),
-    Fault(
-        "nulls that come first when the order is turned",
-        "engine/orders.py",
-        'f"key IS NULL, key {wanted.direction}, "',
-        'f"key IS NULL {wanted.direction}, key {wanted.direction}, "',
-        f"{QUERIES}::test_a_page_of_all_executions_is_what_the_rules_say",
-    ),
-    Fault(
-        "a next run that is now",
-        "language/schedule.py",
-        "    n = max(1, (now_us - anchor_us) // interval_us + 1)",
-        "    n = max(1, -(-(now_us - anchor_us) // interval_us))",
-        "tests/unit/test_schedule.py",
-    ),
-    Fault(
-        "a window that leaves its end out",
-        "engine/window.py",
-        "count_before(connection, part, before_us + 1)",
-        "count_before(connection, part, before_us)",
-        f"{QUERIES}::test_a_page_of_all_executions_is_what_the_rules_say",
-    ),
-    Fault(
-        "a failed search that finds time-outs as well",
-        "language/search.py",
-        '("timed out", "timed_out", "timedout",',
-        '("failed", "timed out", "timed_out", "timedout",',
-        "tests/seed/test_examples.py",
-    ),
-    Fault(
-        "a reader that may write",
-        "storage/connection.py",
-        "SQLITE_LIMIT_ATTACHED, 0)",
-        "SQLITE_LIMIT_ATTACHED, 1)",
-        "tests/reliability/test_read_only.py",
-    ),
-    Fault(
-        "one bad row that fails a list",
-        "storage/documents.py",
-        "    except (orjson.JSONDecodeError, RecursionError):\n        return _marked(text)",
-        "    except RecursionError:\n        return _marked(text)",
-        "tests/reliability/test_poison.py",
-    ),
-    Fault(
-        "a driver's error that escapes",
-        "storage/connection.py",
-        '        return store_error(error, path) if hasattr(error, "sqlite_errorcode") else None',
-        "        return None",
-        "tests/reliability/test_damage.py",
-    ),
-    Fault(
-        "an archive that is not on the disk when its executions are deleted",
-        "recording/archive.py",
-        "                os.fsync(self._descriptor)\n            except OSError",
-        "            except OSError",
-        f"{PRUNE}::test_the_archive_is_on_the_disk_before_anything_is_deleted",
-    ),
-    Fault(
-        "a mark that stays where it was",
-        "recording/archive.py",
-        "                raise\n        self._mark(connection)\n",
-        "                raise\n",
-        f"{PRUNE}::test_the_mark_moves_with_each_batch_and_nothing_is_archived_twice",
-    ),
-    Fault(
-        "a recovery that believes every mark",
-        "recording/archive.py",
-        "    if mark.id != _read_id(mark.path):\n        return 0\n",
-        "",
-        f"{PRUNE}::test_a_mark_whose_archive_belongs_to_another_prune_deletes_nothing",
-    ),
-    Fault(
-        "a recovery that does not compare the line with the row",
-        "recording/archive.py",
-        "row is not None and execution_document(row) == document else",
-        "row is not None else",
-        f"{PRUNE}::test_a_run_that_changed_since_it_was_archived_stays",
-    ),
-    Fault(
-        "a recovery that deletes what the rules do not name",
-        "recording/archive.py",
-        "dict.fromkeys(same) if is_named(connection, number)]",
-        "dict.fromkeys(same)]",
-        f"{PRUNE}::test_what_a_crash_left_is_deleted_as_far_as_the_rules_of_today_name_it",
-    ),
-    Fault(
-        "a recovery that deletes open executions",
-        "recording/prune.py",
-        "        until_us = self._rules.until_us.get(status)\n",
-        "        until_us = self._rules.until_us.get(status, MAX_US)\n",
-        f"{PRUNE}::test_a_run_that_changed_since_it_was_archived_stays",
-    ),
-    Fault(
-        "a recovery from lines that are in memory alone",
-        "recording/archive.py",
-        "        os.fsync(descriptor)  # a process that was killed may have left the lines in memory\n",
-        "",
-        f"{PRUNE}::test_what_is_recovered_is_on_the_disk_before_it_is_deleted",
-    ),
-    Fault(
-        "a wrong clock that empties the history",
-        "recording/prune.py",
-        "        if gap is not None and until_us is not None and gap[0] < until_us:",
-        "        if False:",
-        f"{PRUNE}::test_a_wrong_clock_stops_automatic_pruning_and_says_so",
-    ),
-    Fault(
-        "a process of another namespace that is taken for gone",
-        "storage/processes.py",
-        "owner.pid_namespace == here.pid_namespace and not",
-        "not",
-        f"{PRUNE}::test_only_what_is_surely_gone_is_closed",
-    ),
-    Fault(
-        "a call that fails and takes those beside it with it",
-        "recording/together.py",
-        '            connection.execute("ROLLBACK TO call")\n',
-        "            raise\n",
-        f"{TOGETHER}::test_those_who_wait_share_a_transaction_and_each_has_its_own_error",
-    ),
-    Fault(
-        "a call that returns before it is committed",
-        "recording/together.py",
-        "        self.error = None\n        if is_alone:",
-        "        self.error, self.is_over_alone = None, True\n        self.wake()\n        if is_alone:",
-        f"{TOGETHER}::test_nobody_returns_before_the_commit",
-    ),
-    Fault(
-        "an interrupted call that is written all the same",
-        "recording/together.py",
-        "            call.is_withdrawn = True  # before anything that could be interrupted again\n"
-        "            self._withdraw(call)\n",
-        "",
-        f"{TOGETHER}::test_one_that_is_interrupted_while_it_waits_writes_nothing",
-    ),
-    Fault(
-        "a commit that is forgotten where an interrupt follows it",
-        "storage/writer.py",
-        "            self._outcome.is_committed = not connection.in_transaction",
-        "            self._outcome.is_committed = False",
-        f"{TOGETHER}::test_an_interrupt_at_any_moment_loses_nothing_and_stops_nobody",
-    ),
-    Fault(
-        "an exec that closes the descriptors it was given",
-        "integrations/processgroup.py",
-        "close_fds=False",
-        "close_fds=True",
-        f"{UNTOUCHED}::test_every_other_descriptor_reaches_the_command",
-    ),
-    Fault(
-        "an exec that ends its command where a disk is full",
-        "integrations/output.py",
-        "            except OSError as error:\n                self._lost = error\n                return",
-        "            except OSError as error:\n                raise BrokenPipeError from error",
-        f"{UNTOUCHED}::test_output_that_cannot_be_written_is_lost_and_nothing_else",
-    ),
-    Fault(
-        "a store that becomes the standard output of an exec",
-        "cli/__init__.py",
-        "    open_standard_descriptors()\n    try:",
-        "    try:",
-        f"{UNTOUCHED}::test_no_file_of_ours_becomes_a_standard_stream",
-    ),
-    Fault(
-        "a crontab whose percent signs end its commands, by an exec",
-        "integrations/crontab.py",
-        'else "\\\\%", words)',
-        'else "%", words)',
-        "tests/integrations/test_crontab.py",
-    ),
-)  # fmt: skip
 
 
 def copied(folder: Path) -> Path:
@@ -401,19 +45,33 @@ def run(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_still_applies_to_the_source(fault: Fault) -> None:
+    text = (ROOT / "jobstore" / fault.file).read_text(encoding="utf-8")
+    assert text.count(fault.good) == 1, "the source has changed: describe the fault again"
+    assert (ROOT / fault.test.partition("::")[0]).exists(), fault.test
+
+
+def test_the_faults_are_spread_over_every_package() -> None:
+    packages = {path.name for path in (ROOT / "jobstore").iterdir() if (path / "__init__.py").exists()}
+    assert packages <= {fault.file.partition("/")[0] for fault in FAULTS}
+    assert len(FAULTS) >= 50
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_caught_by_the_test_that_is_named_for_it(tmp_path: Path, fault: Fault) -> None:
     folder = copied(tmp_path)
     source = folder / "jobstore" / fault.file
     text = source.read_text(encoding="utf-8")
-    assert text.count(fault.good) == 1, "the source has changed: say the fault anew"
     source.write_text(text.replace(fault.good, fault.bad), encoding="utf-8")
     said = run(folder, fault.test)
     assert said.returncode == 1, said.stdout[-2_000:]
     assert " failed" in said.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_named_test_passes_without_a_fault(tmp_path: Path) -> None:
     said = run(copied(tmp_path), *sorted({fault.test for fault in FAULTS}))
