@@ -26,15 +26,15 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
         "Look",
         (
-            Entry("demo", "Make a believable store and show what can be asked of it.", "jobstore.cli.trial", "demo"),
+            Entry("demo", "Create a demo store and show what you can ask.", "jobstore.cli.trial", "demo"),
             Entry("jobs", "List the jobs: what runs, when, and when next.", "jobstore.cli.reading", "jobs"),
             Entry("job", "Show one job.", "jobstore.cli.reading", "job"),
             Entry("executions", "List what ran, newest first.", "jobstore.cli.reading", "executions"),
             Entry(
-                "execution", "Show one execution with its whole error and result.", "jobstore.cli.states", "execution"
+                "execution", "Show one execution with its full error and result.", "jobstore.cli.states", "execution"
             ),
             Entry("health", "Exit with code 1 if a job is lost, late or failing.", "jobstore.cli.states", "health"),
-            Entry("notify", "Tell receivers of jobs in trouble, once each.", "jobstore.cli.states", "notify"),
+            Entry("notify", "Send a message when a job fails or recovers.", "jobstore.cli.states", "notify"),
             Entry("histogram", "Count executions by hour or by day.", "jobstore.cli.states", "histogram"),
             Entry("stats", "Count runs by status, with success rate and durations.", "jobstore.cli.reading", "stats"),
         ),
@@ -42,46 +42,46 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
         "Serve",
         (
-            Entry("serve", "Answer over HTTP.", "jobstore.cli.serving", "serve"),
-            Entry("token", "Create, list and revoke the tokens of the HTTP API.", "jobstore.cli.serving", "token"),
+            Entry("serve", "Serve the web page and the HTTP API.", "jobstore.cli.serving", "serve"),
+            Entry("token", "Create, list and revoke tokens for the HTTP API.", "jobstore.cli.serving", "token"),
             Entry("openapi", "Print the OpenAPI document of the HTTP API.", "jobstore.cli.serving", "openapi"),
-            Entry("mcp", "Answer an AI tool over MCP (stdio).", "jobstore.cli.serving", "mcp"),
-            Entry("metrics", "Print numbers for Prometheus.", "jobstore.cli.serving", "metrics"),
+            Entry("mcp", "Answer AI tools over MCP (stdio).", "jobstore.cli.serving", "mcp"),
+            Entry("metrics", "Print metrics for Prometheus.", "jobstore.cli.serving", "metrics"),
         ),
     ),
     (
         "Record",
         (
-            Entry("exec", "Run a command and record it: for crontab and systemd.", "jobstore.cli.running", "exec_"),
+            Entry("exec", "Run a command and record it, from crontab or systemd.", "jobstore.cli.running", "exec_"),
             Entry("cron", "Rewrite a crontab so that its commands are recorded.", "jobstore.cli.cron", "cron"),
         ),
     ),
     (
         "Keep",
         (
-            Entry("load", "Make a store from JSON.", "jobstore.cli.keeping", "load"),
-            Entry("dump", "Write a store out as JSON.", "jobstore.cli.keeping", "dump"),
+            Entry("load", "Create a store from JSON.", "jobstore.cli.keeping", "load"),
+            Entry("dump", "Write a whole store as JSON.", "jobstore.cli.keeping", "dump"),
             Entry("export", "Write executions as JSON lines or CSV, oldest first.", "jobstore.cli.keeping", "export"),
-            Entry("prune", "Remove old executions.", "jobstore.cli.upkeep", "prune"),
-            Entry("compact", "Give the room of deleted executions back.", "jobstore.cli.mending", "compact"),
+            Entry("prune", "Delete old executions.", "jobstore.cli.upkeep", "prune"),
+            Entry("compact", "Return the space of deleted executions to the disk.", "jobstore.cli.mending", "compact"),
             Entry(
-                "close-interrupted", "Record the end of runs whose process is gone.", "jobstore.cli.mending",
+                "close-interrupted", "Close runs whose process is gone.", "jobstore.cli.mending",
                 "close_interrupted",
             ),
-            Entry("timezone", "Show or change the zone of cron expressions.", "jobstore.cli.mending", "timezone"),
-            Entry("check", "Look for damage and contradictions.", "jobstore.cli.upkeep", "check"),
+            Entry("timezone", "Print or change the time zone of cron expressions.", "jobstore.cli.mending", "timezone"),
+            Entry("check", "Check a store for damage.", "jobstore.cli.upkeep", "check"),
             Entry("backup", "Copy a store that is in use.", "jobstore.cli.upkeep", "backup"),
-            Entry("restore", "Put a backup in the place of a store.", "jobstore.cli.upkeep", "restore"),
+            Entry("restore", "Replace a store with a backup.", "jobstore.cli.upkeep", "restore"),
         ),
     ),
     (
         "Set up",
-        (Entry("completion", "Print the completion script of a shell.", "jobstore.cli.running", "completion"),),
+        (Entry("completion", "Print a shell's completion script.", "jobstore.cli.running", "completion"),),
     ),
 )  # fmt: skip
 EPILOG = f"""\
-{STORE_VARIABLE} names a store to use where FILE is left out. Data goes to stdout, messages to stderr.
-Exit codes: 0 good, 1 not found or a check that failed, 2 usage and refused input, 3 store.
+{STORE_VARIABLE} names the store to use if FILE is left out. Data goes to stdout, messages to stderr.
+Exit codes: 0 success, 1 not found or a failed check, 2 wrong usage or input, 3 the store cannot be used.
 
 Start with 'jobstore demo'. 'jobstore COMMAND --help' has examples."""
 
@@ -91,7 +91,7 @@ def commands() -> click.Group:
     return LazyGroup(
         SECTIONS,
         name="jobstore",
-        help="Which scheduled jobs there are, when they run next, what ran, what failed and why: from one file.",
+        help="Scheduled jobs and their history in one file: when they run next, what ran, what failed and why.",
         epilog=EPILOG,
         params=[
             click.Option(
@@ -118,14 +118,14 @@ def _completion(ctx: click.Context, _param: click.Parameter, shell: str | None) 
 
 
 def print_completion(shell: str) -> int:
-    """The script that a shell is to evaluate, to stdout."""
+    """Print the script for a shell to evaluate; return the exit code."""
     from jobstore.cli.completion import complete  # a shell asks for it, people do not
 
     return complete(commands(), f"{shell}_source")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs a command and returns its exit code; every error on purpose is a message by then."""
+    """Run a command and return its exit code; every expected error has been printed as a message."""
     _be_lenient()
     try:
         code = _dispatch(list(arguments))

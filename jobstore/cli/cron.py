@@ -116,22 +116,22 @@ def _install_file(file: Path, new: str) -> None:
 cron = click.Group(
     "cron",
     context_settings=SETTINGS,
-    help="Record what a crontab runs.",
+    help="Rewrite a crontab so that its commands are recorded.",
     commands=[
         Command(
             "import",
             callback=_import,
             help="""Print a crontab with each command run by 'jobstore exec'.
 
-            The crontab is yours, another user's or a FILE (- for stdin). Jobs are named after what they run and get the
-            schedule of their line. Comments, variables and lines that cron would not understand stay as they are.
-            Nothing is changed unless you pass --install, which also prints how to undo it.""",
+            It reads your crontab, another user's, or a FILE (- for stdin). Each job is named after the command it runs
+            and gets the schedule of its line. Comments, variables and lines that cron would not understand stay as they
+            are. Nothing is changed unless you pass --install, which also prints how to undo it.""",
             params=[
                 click.Argument(["file"], required=False, metavar="[FILE]", type=click.Path()),
                 once("--user", metavar="USER", help="This user's crontab instead of yours."),
                 once("--store", metavar="PATH", help=f"The store to record into. Default: {STORE_VARIABLE}."),
-                flag("--system", "A user stands before each command, as in /etc/cron.d. Usually seen by itself."),
-                flag("--install", "Put the new crontab in the place of the old one, which is kept."),
+                flag("--system", "Each line names a user before its command, as in /etc/cron.d. Usually detected."),
+                flag("--install", "Install the new crontab; a copy of the old one is kept."),
             ],
             examples=[
                 ("jobstore cron import --store /var/lib/jobs.db", "look first"),

@@ -142,16 +142,15 @@ def filter_options() -> list[click.Parameter]:
     return [option for option in parameter_options(LIST_JOB_EXECUTIONS) if option.name not in PAGING]
 
 
-OUT_HELP = "Write to this file (whole or not at all) instead of stdout."
+OUT_HELP = "Write to this file instead of stdout; on an error no file is left."
 
 load = Command(
     "load",
     callback=_load,
-    help="Make a store at FILE from SOURCE: a JSON document as 'dump' writes it, or JSON lines of "
-    "'dump' or 'export'.\n\nAll or nothing. A "
-    "FILE that is there already is refused.",
+    help="Create the store FILE from SOURCE: a JSON document from 'jobstore dump', or JSON lines from 'dump' or "
+    "'export'.\n\nIf anything in SOURCE is refused, no store is created. FILE must not exist yet.",
     params=[
-        FileArgument("The store to make. May be left out where JOBSTORE_DB names one."),
+        FileArgument("The store to create. May be left out if JOBSTORE_DB names one."),
         click.Argument(["source"], required=False, metavar="SOURCE", type=click.Path(), help="A file, or - for stdin."),
     ],
     examples=[
@@ -162,11 +161,11 @@ load = Command(
 dump = Command(
     "dump",
     callback=_dump,
-    help="Write a whole store out: its jobs, its executions, and what else 'load' needs to make it again.",
+    help="Write a whole store as JSON: jobs, executions, and all that 'jobstore load' needs to create it again.",
     params=[
         FileArgument(),
         once("-o", "--output", "out", metavar="OUT", help=OUT_HELP, type=click.Path()),
-        flag("--jsonl", "One line for each job and execution, instead of one document.", name="as_jsonl"),
+        flag("--jsonl", "Write one line per job and execution instead of one document.", name="as_jsonl"),
     ],
     examples=[
         ("jobstore dump jobs.db -o jobs.json", ""),
@@ -176,7 +175,7 @@ dump = Command(
 export = Command(
     "export",
     callback=_export,
-    help="Write executions, oldest first, as JSON lines or CSV: all, or those that the filters choose.",
+    help="Write executions as JSON lines or CSV, oldest first: all, or those that match the filters.",
     params=[
         FileArgument(),
         JobArgument("[JOB]", "Only executions of this job, by its name or number."),
@@ -184,7 +183,7 @@ export = Command(
             "--format",
             "form",
             metavar="FORM",
-            help="jsonl (the default), csv, or excel (CSV that is safe to open there).",
+            help="jsonl (the default), csv, or excel (CSV that is safe to open in Excel).",
         ),
         once("-o", "--output", "out", metavar="OUT", help=OUT_HELP, type=click.Path()),
         *filter_options(),

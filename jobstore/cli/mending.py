@@ -32,10 +32,10 @@ def _timezone(file: str | None, zone: str | None) -> None:
 timezone = Command(
     "timezone",
     callback=_timezone,
-    help="""Print the time zone that cron expressions are read in, or change it.
+    help="""Print or change the time zone of cron expressions.
 
-    Expressions stay as they are; the next runs change with the zone. History is in UTC and does not change. Restart
-    what has the store open, such as 'jobstore serve'.""",
+    A change moves the next runs; the expressions and the history, which is in UTC, stay as they are. Afterwards restart
+    every program that has the store open, such as 'jobstore serve'.""",
     params=[FileArgument(), click.Argument(["zone"], required=False, metavar="[ZONE]")],
     examples=[
         ("jobstore timezone jobs.db", "print it"),
@@ -61,16 +61,16 @@ def _close_interrupted(file: str | None, grace: str | None, worker_id: tuple[str
 close_interrupted = Command(
     "close-interrupted",
     callback=_close_interrupted,
-    help="""Record the end of executions whose process is gone.
+    help="""Close executions whose process is gone.
 
-    RUNNING and PENDING executions whose process has died become FAILURE; RUNNING ones that passed their job's time-out
-    and the grace become TIMEOUT. Whether a process on another host or in another container is gone cannot be seen from
-    here: name its worker or its host if you know that it is.""",
+    RUNNING and PENDING executions whose process has died become FAILURE. RUNNING executions that exceeded their job's
+    time-out plus the grace become TIMEOUT. This command cannot see processes on another host or in another container:
+    if you know that one is gone, name its worker or its host.""",
     params=[
         FileArgument(),
-        click.Option(["--grace"], metavar="SECONDS", help="How long after its time-out a run may go on. [default: 60]"),
-        click.Option(["--worker-id"], multiple=True, metavar="ID", help="This worker is gone. May be repeated."),
-        click.Option(["--host"], multiple=True, metavar="NAME", help="This host is gone. May be repeated."),
+        click.Option(["--grace"], metavar="SECONDS", help="How long a run may exceed its time-out. [default: 60]"),
+        click.Option(["--worker-id"], multiple=True, metavar="ID", help="A worker that is gone. May be repeated."),
+        click.Option(["--host"], multiple=True, metavar="NAME", help="A host that is gone. May be repeated."),
     ],
     examples=[
         ("jobstore close-interrupted jobs.db", ""),
@@ -94,9 +94,9 @@ def _compact(file: str | None) -> None:
 compact = Command(
     "compact",
     callback=_compact,
-    help="""Give the room of deleted executions back to the disk.
+    help="""Return the space of deleted executions to the disk.
 
-    A store keeps its size after a prune and uses the room again, so this is only worth it after a large one. Others may
+    After a prune the file keeps its size and reuses the space, so compact only after a large prune. Other processes may
     record and read meanwhile.""",
     params=[FileArgument()],
     examples=[("jobstore compact jobs.db", "after 'jobstore prune jobs.db ...'")],

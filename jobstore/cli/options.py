@@ -26,7 +26,7 @@ STORE_VARIABLE = "JOBSTORE_DB"
 REFERENCES = frozenset({Kind.JOB_REF, Kind.EXECUTION_REF})
 """What an argument names, not an option."""
 OPPOSITES = {"order_desc": "order-asc", "enabled": "disabled"}
-"""The option that says ``false``, in words of its own."""
+"""The option that means ``false``."""
 _ORDERS = {True: "descending", False: "ascending"}
 _METAVARS = {
     Kind.INTEGER: "N",
@@ -34,9 +34,9 @@ _METAVARS = {
     Kind.TERM: "TEXT",
 }
 _HOW = {
-    Kind.INSTANT: "A date, a time, today, yesterday, or a length such as 24h or 7d before now.",
+    Kind.INSTANT: "A date, a time, today, yesterday, or how long ago, such as 24h or 7d.",
 }
-FILE_HELP = f"The job store. May be left out where {STORE_VARIABLE} names one."
+FILE_HELP = f"The job store. May be left out if {STORE_VARIABLE} names one."
 TAKEN_FOR = "jobstore.taken_for"
 MEANT = "jobstore.meant"
 """Where a command notes the job that was probably meant by a name nobody has."""
@@ -76,7 +76,7 @@ def _help(parameter: Parameter) -> str:
     """The first sentence of the description; the others tell programs how to page."""
     said = [f"{parameter.description.split('. ')[0].rstrip('.')}."]
     if parameter.kind is Kind.CHOICES:
-        said.append(f"One of {', '.join(parameter.choices)}, or several with commas between.")
+        said.append(f"One of {', '.join(parameter.choices)}, or several separated by commas.")
     elif parameter.choices:
         said.append(f"{'Fields' if parameter.name == 'order_by' else 'One of'}: {', '.join(parameter.choices)}.")
     if parameter.kind in _HOW:
@@ -248,7 +248,7 @@ def once(*decls: str, metavar: str, help: str, **more: Any) -> click.Option:  # 
 def utc_option() -> click.Option:
     """Which zone times are shown and read in."""
     return click.Option(
-        ["--utc/--local"], default=False, help="Show and read times in UTC, or in this machine's zone (the default)."
+        ["--utc/--local"], default=False, help="Show and read times in UTC or in this machine's zone (the default)."
     )
 
 

@@ -259,16 +259,16 @@ def stats_question(job: str | None, **given: Any) -> Question:
 def showing(*, many: bool) -> list[click.Parameter]:
     """The options that say how an answer is shown."""
     lines = [
-        flag("--jsonl", "Print a document a line: all that match, or --limit of them.", "as_jsonl"),
+        flag("--jsonl", "Print one document per line: all that match, or --limit of them.", "as_jsonl"),
         flag("--csv", "Print CSV: all that match, or --limit of them.", "as_csv"),
         flag("--excel", "Print CSV that is safe to open in Excel: marked as UTF-8, without formulas.", "as_excel"),
         once("--columns", metavar="FIELD,…", help="Show these fields of the documents, in this order."),
     ]
     return [
-        flag("--json", "Print the document itself, as the API returns it (an error too).", "as_json"),
+        flag("--json", "Print the document (or the error) as the API returns it.", "as_json"),
         *(lines if many else []),
         utc_option(),
-        once(WATCH, metavar="[SECONDS]", help="Draw again every SECONDS (2 if left out) until Ctrl-C."),
+        once(WATCH, metavar="[SECONDS]", help="Refresh every SECONDS (default 2) until Ctrl-C."),
     ]  # fmt: skip
 
 
@@ -302,9 +302,9 @@ jobs = Command(
     callback=_jobs,
     help="""List the jobs: what runs, when, and when next.
 
-    STATE says how a job stands: lost (a run's process is gone, or it exceeded its timeout), late (its time passed more
-    than five minutes ago and nothing started), failing, running, waiting, new (it never ran), ok or disabled. With
-    --state, or ordered by attention, success_rate or p95_ms, the table says since when, and the latest error.""",
+    STATE is the job's state: lost (a run's process is gone, or the run exceeded its timeout), late (the job was due
+    more than five minutes ago and has not started), failing, running, waiting, new (it never ran), ok or disabled. With
+    --state, or --order-by attention, success_rate or p95_ms, the table also shows since when, and the latest error.""",
     params=[
         FileArgument(),
         *parameter_options(LIST_JOBS),
@@ -312,7 +312,7 @@ jobs = Command(
             ["--state"],
             multiple=True,
             metavar="STATE,…",
-            help=f"Only jobs in this state. One of {', '.join(STATES)}, or several with commas between.",
+            help=f"Only jobs in this state. One of {', '.join(STATES)}, or several separated by commas.",
         ),
         *showing(many=True),
     ],
@@ -320,9 +320,9 @@ jobs = Command(
         ("jobstore jobs jobs.db", "all jobs, by name"),
         ("jobstore jobs jobs.db --search kline", "in name, type or category"),
         ("jobstore jobs jobs.db --order-by next_run_at", "what comes next"),
-        ("jobstore jobs jobs.db --state lost,late,failing", "what needs somebody, and since when"),
+        ("jobstore jobs jobs.db --state lost,late,failing", "what needs attention, and since when"),
         ("jobstore jobs jobs.db --watch", "keep looking"),
-        ("jobstore jobs jobs.db --columns name,next_run_at", "these fields alone"),
+        ("jobstore jobs jobs.db --columns name,next_run_at", "only these fields"),
         ("jobstore jobs jobs.db --jsonl | jq .name", "for programs"),
     ],
 )
@@ -346,7 +346,7 @@ executions = Command(
     callback=_executions,
     help="""List what ran, newest first, of all jobs or of one.
 
-    With JOBSTORE_DB set, a lone argument is JOB; one with a '/' in it is FILE.""",
+    With JOBSTORE_DB set, a single argument is JOB, unless it contains a '/': then it is FILE.""",
     params=[
         FileArgument(),
         JobArgument("[JOB]", "Only executions of this job, by its name or number."),

@@ -101,28 +101,31 @@ exec_ = _ExecCommand(
     callback=_exec,
     help="""Run COMMAND and record it as an execution of JOB.
 
-    The command runs, sees its own descriptors, signals and output, and ends with its own code, whatever happens to
-    the store. The store and the job are created if they do not exist. After a time-out the command and all it started
-    are killed, and the exit code is 124. No shell reads COMMAND: for 'cd x && y' write -- sh -c 'cd x && y'.""",
+    The command runs and its exit code is returned, whatever happens to the store; its output, descriptors and signals
+    pass through unchanged. The store and the job are created if they do not exist. After a time-out the command and all
+    it started are killed, and the exit code is 124. No shell reads COMMAND: for 'cd x && y' write
+    -- sh -c 'cd x && y'.""",
     params=[
         click.Argument(["file"], required=False, metavar="FILE", help="The store.", type=click.Path()),
         click.Argument(["job"], required=False, metavar="JOB", help="The name of the job."),
-        once("--schedule", metavar="CRON", help="When it runs, as in the crontab, so that the next run is known."),
-        once("--interval", metavar="TIME", help="Or how often it runs, such as 15m."),
-        once("--timeout", metavar="TIME", help="Kill it after this time, such as 1h30m, and record TIMEOUT."),
+        once(
+            "--schedule", metavar="CRON", help="The job's cron expression, as in the crontab; makes the next run known."
+        ),
+        once("--interval", metavar="TIME", help="Instead of --schedule: how often the job runs, such as 15m."),
+        once("--timeout", metavar="TIME", help="Kill the command after this time, such as 1h30m, and record TIMEOUT."),
         once("--category", metavar="WORD", help="The job's category, such as sync or cleanup."),
         once("--type", "job_type", metavar="WORD", help="The job's type, such as kline."),
-        once("--timezone", metavar="ZONE", help="The zone of a store that is created. Default: this machine's."),
+        once("--timezone", metavar="ZONE", help="The time zone of a new store. Default: this machine's."),
         once(
             "--keep-output",
             metavar="SIZE",
-            help="Keep this much of the end of the output, up to 60k, in the result. 0: no pipe, nothing is kept. "
+            help="How much of the end of the output to keep in the result, up to 60k. 0: keep nothing, use no pipe. "
             "[default: 8k]",
         ),
         once(
             "--on-failure",
             metavar="CMD",
-            help="A shell command to run after a failure or time-out. It is given JOBSTORE_JOB, "
+            help="A shell command to run after a failure or time-out. Its environment has JOBSTORE_JOB, "
             "JOBSTORE_EXECUTION_ID, JOBSTORE_STATUS and JOBSTORE_ERROR.",
         ),
     ],
@@ -147,10 +150,10 @@ def _completion(shell: str | None) -> int:
 completion = Command(
     "completion",
     callback=_completion,
-    help="Print the completion script of a shell: commands, options, fields, and the names of your jobs.",
+    help="Print a shell's completion script: it completes commands, options, fields and the names of your jobs.",
     params=[
         click.Argument(
-            ["shell"], required=False, metavar="[SHELL]", help="bash, zsh or fish; the shell you use if left out."
+            ["shell"], required=False, metavar="[SHELL]", help="bash, zsh or fish. Default: the shell you use."
         )
     ],
     examples=[

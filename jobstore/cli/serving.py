@@ -206,8 +206,8 @@ serve = Command(
     callback=_serve,
     help="""Serve the web page and the HTTP API until Ctrl-C or SIGTERM.
 
-    Who is let in: the tokens in --tokens-file, else those in JOBSTORE_TOKENS (TOKEN,TOKEN), else those in FILE.tokens,
-    which 'jobstore token create' makes. Without any it does not start, unless it is told to be --open.""",
+    Callers need a token. The accepted tokens are those in --tokens-file, else in JOBSTORE_TOKENS (TOKEN,TOKEN), else in
+    FILE.tokens, which 'jobstore token create' makes. Without tokens the server starts only with --open.""",
     params=[
         FileArgument(),
         once("--host", metavar="HOST", help=f"The address to listen on. [default: {DEFAULT_HOST}]"),
@@ -216,11 +216,11 @@ serve = Command(
             ["--host-name"],
             multiple=True,
             metavar="NAME",
-            help="A name that browsers reach it by, such as jobs.example.com; may come again.",
+            help="A host name that browsers use for this server, such as jobs.example.com. May be repeated.",
         ),
         _tokens_file_option(),
-        flag("--open", "Let everybody in who is on this machine; needs no token.", "open_access"),
-        once("--log-url", metavar="URL", help="Where the page links a trace's log to: http(s)://...{trace_id}..."),
+        flag("--open", "Allow anyone on this machine, without a token.", "open_access"),
+        once("--log-url", metavar="URL", help="The page links each trace to its log here: http(s)://...{trace_id}..."),
     ],
     examples=[
         ("jobstore serve jobs.db --open", "for yourself"),
@@ -233,7 +233,7 @@ mcp = Command(
     callback=_mcp,
     help="""Answer an AI tool over the Model Context Protocol, on stdin and stdout.
 
-    It has five tools that read and none that writes.""",
+    It offers eight tools; all of them only read.""",
     params=[FileArgument()],
     examples=[
         ("jobstore mcp /var/lib/jobs.db", "the command to give to the AI program"),
@@ -242,28 +242,33 @@ mcp = Command(
 openapi = Command(
     "openapi",
     callback=_openapi,
-    help="Print the OpenAPI 3.1 document of the HTTP API; 'serve' has it at /openapi.json.",
+    help="Print the OpenAPI 3.1 document of the HTTP API. 'jobstore serve' answers /openapi.json with it.",
     examples=[("jobstore openapi > openapi.json", "")],
 )
 metrics = Command(
     "metrics",
     callback=_metrics,
-    help="Print the store's numbers in Prometheus' text format, for a textfile collector.",
+    help="Print metrics of the store in Prometheus' text format, for a textfile collector.",
     params=[
         FileArgument(),
-        once("--max-jobs", metavar="N", help="Jobs that get series of their own. [default: 500]"),
+        once("--max-jobs", metavar="N", help="How many jobs get their own series. [default: 500]"),
     ],
     examples=[("jobstore metrics jobs.db > jobs.prom.$$ && mv jobs.prom.$$ jobs.prom", "from cron")],
 )
 _token_create_command = Command(
     "create",
     callback=_token_create,
-    help="Make a token and print it, this once.",
+    help="Create a token and print it. It is not shown again.",
     params=[
         FileArgument(),
-        once("--label", metavar="LABEL", help="What you call it. [default: the time]"),
-        click.Option(["--permission"], multiple=True, metavar="WORD", help="May come again. [default: read:jobs]"),
-        once("--expires", metavar="TIME", help="When it ends: RFC 3339 or a date. [default: never]"),
+        once("--label", metavar="LABEL", help="A name for the token. [default: the time]"),
+        click.Option(
+            ["--permission"],
+            multiple=True,
+            metavar="WORD",
+            help="What the token allows. May be repeated. [default: read:jobs]",
+        ),
+        once("--expires", metavar="TIME", help="When the token expires: RFC 3339 or a date. [default: never]"),
         _tokens_file_option(),
     ],
     examples=[
@@ -274,14 +279,14 @@ _token_create_command = Command(
 _token_list_command = Command(
     "list",
     callback=_token_list,
-    help="List the tokens, without the tokens themselves.",
+    help="List the tokens by id and label; their secrets are not shown.",
     params=[FileArgument(), _tokens_file_option(), flag("--json", "Print them as JSON.", "as_json")],
     examples=[("jobstore token list jobs.db", "")],
 )
 _token_revoke_command = Command(
     "revoke",
     callback=_token_revoke,
-    help="Take a token back; a running server refuses it from its next request on.",
+    help="Revoke a token. A running server refuses it from the next request on.",
     params=[
         FileArgument(),
         click.Argument(["token"], required=False, metavar="TOKEN", help="The id or label that 'list' shows."),
@@ -294,14 +299,14 @@ token = LazyGroup(
         (
             "Commands",
             [
-                Entry("create", "Make a token and print it, this once.", __name__, "_token_create_command"),
-                Entry("list", "List the tokens, without the tokens themselves.", __name__, "_token_list_command"),
-                Entry("revoke", "Take a token back.", __name__, "_token_revoke_command"),
+                Entry("create", "Create a token and print it.", __name__, "_token_create_command"),
+                Entry("list", "List the tokens by id and label.", __name__, "_token_list_command"),
+                Entry("revoke", "Revoke a token.", __name__, "_token_revoke_command"),
             ],
         ),
     ],
     name="token",
-    help="""Create, list and revoke the tokens that 'serve' lets in.
+    help="""Create, list and revoke the tokens that 'jobstore serve' accepts.
 
-    They are kept as digests in FILE.tokens, beside the store, or where --tokens-file says.""",
+    Only their digests are stored, in FILE.tokens beside the store or in --tokens-file.""",
 )

@@ -238,7 +238,7 @@ def _notify(file: str | None, urls: tuple[str, ...]) -> None:
 execution = Command(
     "execution",
     callback=_execution,
-    help="Show one execution with its whole error, result and parameters.",
+    help="Show one execution with its full error, result and parameters.",
     params=[
         FileArgument(),
         click.Argument(["execution"], required=False, metavar="ID"),
@@ -270,7 +270,7 @@ health = Command(
     callback=_health,
     help="""Exit with code 1 if a job is lost, late or failing, and print a line for each.
 
-    Prints nothing and exits with code 0 if all is well. For monitoring programs and container health checks.""",
+    If all is well, print nothing and exit with code 0. Use it in monitoring programs and container health checks.""",
     params=[
         FileArgument(),
         click.Argument(["jobs"], nargs=-1, metavar="[JOB]..."),
@@ -280,8 +280,8 @@ health = Command(
     ],
     examples=[
         ("jobstore health jobs.db", "all jobs"),
-        ("jobstore health jobs.db sync_klines_1h", "this job alone"),
-        ("jobstore health jobs.db --state lost,late", "failures aside"),
+        ("jobstore health jobs.db sync_klines_1h", "one job"),
+        ("jobstore health jobs.db --state lost,late", "ignore failures"),
     ],
 )
 
@@ -289,11 +289,11 @@ health = Command(
 notify = Command(
     "notify",
     callback=_notify,
-    help=f"""Tell receivers of jobs that became lost, late or failing, and of recoveries, once each.
+    help=f"""Send a message for each job that became lost, late or failing, and for each that recovered.
 
-    For a timer: each call compares the jobs' states with what each receiver was told before, which is kept in
-    FILE.notified. URL is an address of Apprise (mailto://, json://, slack://, ...). To keep secrets out of the list of
-    processes, set {RECEIVERS_VARIABLE} to the addresses, with blanks between, instead.""",
+    Run it from a timer. Each call compares the jobs' states with those last sent to each receiver, which it keeps in
+    FILE.notified, and sends only the changes. URL is an Apprise address (mailto://, json://, slack://, ...). To keep
+    secrets out of the process list, set {RECEIVERS_VARIABLE} to the addresses instead, separated by blanks.""",
     params=[FileArgument(), click.Argument(["urls"], nargs=-1, metavar="URL...")],
     examples=[
         ("jobstore notify jobs.db 'mailto://user:password@example.com?to=ops@example.com'", "by mail"),

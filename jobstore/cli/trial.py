@@ -168,14 +168,14 @@ def _short(path: Path) -> str:
 demo = Command(
     "demo",
     callback=_demo,
-    help=f"""Make a store of believable jobs with four weeks of history, and show what can be asked of it.
+    help=f"""Create a demo store with realistic jobs and four weeks of history, and show what you can ask.
 
-    Without FILE it is {NAME}.db in this folder, or the next name that is free. No file is ever written over.""",
+    Without FILE the store is {NAME}.db in this folder, or the next free name. No file is ever overwritten.""",
     params=[
-        FileArgument("Where to make it.", metavar="[FILE]"),
-        once("--seed", metavar="N", help="Another number, another history."),
+        FileArgument("The store to create.", metavar="[FILE]"),
+        once("--seed", metavar="N", help="A number; each one gives a different history."),
         flag("--utc", "Show times in UTC instead of this machine's zone."),
-        flag("--serve", "Then serve the web page of this store and print its address."),
+        flag("--serve", "Then serve the store's web page and print its address."),
     ],
     examples=[
         ("jobstore demo", ""),

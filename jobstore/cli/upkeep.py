@@ -129,16 +129,27 @@ prune = Command(
     callback=_prune,
     help="""Delete old executions, but keep the last N of each job.
 
-    Give --older-than, --before or --keep-last. Waiting and running executions always stay. Recording goes on
-    meanwhile.""",
+    Give --older-than, --before or --keep-last. Waiting and running executions are never deleted. Other processes may
+    record meanwhile.""",
     params=[
         FileArgument(),
-        once("--older-than", metavar="LENGTH", help="Delete executions that started longer ago, such as 90d."),
+        once(
+            "--older-than", metavar="LENGTH", help="Delete executions that started longer ago than this, such as 90d."
+        ),
         once("--before", metavar="TIME", help="Delete executions that started before this time."),
         once("--keep-last", metavar="N", help="Always keep each job's newest N executions."),
-        once("--keep-failures-before", metavar="TIME", help="Keep FAILURE and TIMEOUT if they started later."),
-        once("--archive", metavar="OUT", help="First write what is deleted to this file.", type=click.Path()),
-        flag("--dry-run", "Say how many would be deleted; change nothing."),
+        once(
+            "--keep-failures-before",
+            metavar="TIME",
+            help="Keep FAILURE and TIMEOUT executions that started at this time or later.",
+        ),
+        once(
+            "--archive",
+            metavar="OUT",
+            help="Write the executions to this file before they are deleted.",
+            type=click.Path(),
+        ),
+        flag("--dry-run", "Print how many executions would be deleted; change nothing."),
         flag("--emergency", "For a full disk: use up the reserve file beside the store to make room."),
         utc_option(),
     ],
@@ -154,27 +165,27 @@ prune = Command(
 check = Command(
     "check",
     callback=_check,
-    help="Look for damage and contradictions. Prints one problem a line; exit code 1 if there is any.",
+    help="Check a store for damage. Prints one problem per line; exits with code 1 if there is any.",
     params=[FileArgument()],
     examples=[("jobstore check jobs.db && jobstore backup jobs.db jobs-backup.db", "")],
 )
 backup = Command(
     "backup",
     callback=_backup,
-    help="Copy a store to TARGET, also while it is being written. A TARGET that is there already is refused.",
+    help="Copy a store to TARGET, even while it is being written. TARGET must not exist yet.",
     params=[
         FileArgument(),
-        click.Argument(["target"], required=False, metavar="TARGET", type=click.Path(), help="Where the copy goes."),
+        click.Argument(["target"], required=False, metavar="TARGET", type=click.Path(), help="The file to create."),
     ],
     examples=[('jobstore backup jobs.db "backup/jobs-$(date +%F).db"', "")],
 )
 restore = Command(
     "restore",
     callback=_restore,
-    help="""Put a copy of BACKUP in the place of the store FILE.
+    help="""Replace the store FILE with a copy of BACKUP.
 
-    The backup is checked first, and stays. What FILE holds is lost, so make a backup of it before you restore an older
-    one. Readers and recorders may go on: they use the new store from their next call on.""",
+    The backup is checked first and is not changed. What FILE holds is lost: back it up before you restore an older
+    backup. Readers and recorders need not stop; they use the restored store from their next call on.""",
     params=[
         click.Argument(["source"], required=False, metavar="BACKUP", type=click.Path(), help="The backup."),
         FileArgument(),

@@ -212,13 +212,13 @@ def _exact(name: str, description: str, maximum: int, example: str) -> Parameter
 _JOB_KINDS = (
     _exact(
         "job_type",
-        f"Exactly this job type, case and all: {', '.join(KNOWN_JOB_TYPES)}, or one of your own.",
+        f"Exactly this job type, case-sensitive: {', '.join(KNOWN_JOB_TYPES)}, or one of your own.",
         NAME_CHARACTERS,
         "kline",
     ),
     _exact(
         "job_category",
-        f"Exactly this job category, case and all: {', '.join(KNOWN_JOB_CATEGORIES)}, or one of your own.",
+        f"Exactly this job category, case-sensitive: {', '.join(KNOWN_JOB_CATEGORIES)}, or one of your own.",
         NAME_CHARACTERS,
         "sync",
     ),
@@ -235,14 +235,14 @@ LIST_JOBS: Final = Operation(
         Parameter(
             "order_by",
             Kind.CHOICE,
-            "The field to sort by; ties go by the job's number, and nulls come last.",
+            "The field to sort by; ties are sorted by the job's number, and nulls come last.",
             default="name",
             choices=JOB_ORDERS,
             example="next_run_at",
         ),
         Parameter("order_desc", Kind.FLAG, "Whether the largest come first.", default=False, example=True),
         *_JOB_KINDS,
-        Parameter("enabled", Kind.FLAG, "Only jobs that are switched on (true) or off (false).", example=True),
+        Parameter("enabled", Kind.FLAG, "Only jobs that are enabled (true) or disabled (false).", example=True),
     ),
     JobsQuery,
 )
@@ -252,22 +252,22 @@ GET_JOB: Final = Operation("get_job", "Get one job by its name or number.", (_JO
 _AFTER = Parameter(
     "after",
     Kind.INSTANT,
-    "Only executions that started at this time or later (one that waits counts by its creation). "
+    "Only executions that started at this time or later (a waiting one counts by its creation). "
     "RFC 3339, or a date for its 00:00 UTC.",
     example="2026-01-01T00:00:00Z",
 )
 _BEFORE = Parameter(
     "before",
     Kind.INSTANT,
-    "Only executions that started at this time or earlier (one that waits counts by its creation). "
+    "Only executions that started at this time or earlier (a waiting one counts by its creation). "
     "RFC 3339, or a date for its 00:00 UTC, so before=2026-01-15 leaves that day out.",
     example="2026-01-15T00:00:00Z",
 )
 _STATUS = Parameter(
     "status",
     Kind.CHOICES,
-    "Only executions with this outcome, or with one of several. What went wrong is FAILURE and TIMEOUT. "
-    "Exact, so better than search when the outcome is what matters.",
+    "Only executions with this outcome, or with one of several. For what went wrong, use FAILURE and TIMEOUT. "
+    "Exact: prefer it to search when the outcome matters.",
     choices=STATUSES,
     example="FAILURE",
 )
@@ -277,20 +277,20 @@ _EXECUTION_TAIL = (
     Parameter(
         "order_by",
         Kind.CHOICE,
-        "The field to sort by. started_at puts an execution that waits where its creation puts it; "
-        "ties go by id, and nulls come last.",
+        "The field to sort by. started_at sorts a waiting execution by its creation; "
+        "ties are sorted by id, and nulls come last.",
         default="started_at",
         choices=EXECUTION_ORDERS,
         example="duration_ms",
     ),
     Parameter(
-        "order_desc", Kind.FLAG, "Whether the newest (the largest) come first, as they do unless told otherwise.",
+        "order_desc", Kind.FLAG, "Whether the newest (the largest) come first, the default.",
         default=True, example=False,
     ),
     _BEFORE,
     _AFTER,
     _STATUS,
-    _exact("trace_id", "Exactly this trace id, case and all.", LABEL_CHARACTERS, "abc123def456"),
+    _exact("trace_id", "Exactly this trace id, case-sensitive.", LABEL_CHARACTERS, "abc123def456"),
 )  # fmt: skip
 
 LIST_JOB_EXECUTIONS: Final = Operation(
@@ -352,8 +352,8 @@ LIST_JOB_STATES: Final = Operation(
         Parameter(
             "order_by",
             Kind.CHOICE,
-            "What to sort by. attention puts the most urgent state first, in it the oldest; for the rest ties go by "
-            "the job's number, and nulls come last.",
+            "What to sort by. attention puts the most urgent state first, the oldest first within a state; otherwise "
+            "ties are sorted by the job's number, and nulls come last.",
             default="attention",
             choices=STATE_ORDERS,
             example="name",
@@ -362,7 +362,7 @@ LIST_JOB_STATES: Final = Operation(
         Parameter(
             "state",
             Kind.CHOICES,
-            "Only jobs in this state, or in one of several. What needs somebody is lost, late and failing.",
+            "Only jobs in this state, or in one of several. For jobs that need attention, use lost, late and failing.",
             choices=STATES,
             example="failing",
         ),
@@ -396,7 +396,7 @@ EXECUTION_HISTOGRAM: Final = Operation(
         Parameter(
             "bucket",
             Kind.CHOICE,
-            "Count by hour (1h) or by day (1d); auto takes hours where at most 400 of them are needed. "
+            "Count by hour (1h) or by day (1d); auto counts by hour if 400 buckets are enough, else by day. "
             "More than 400 buckets are refused.",
             default="auto",
             choices=BUCKETS,
