@@ -101,7 +101,7 @@ def completed(process: Any, *words: object, **variables: str) -> set[str]:
 
 
 def test_commands_options_fields_and_jobs_are_completed(process, store):
-    assert completed(process, "ex") == {"executions", "export", "exec"}
+    assert completed(process, "ex") == {"execution", "executions", "export", "exec"}
     assert completed(process, "jobs", "x.db", "--order-by", "next") == {"next_run_at"}
     assert completed(process, "executions", "x.db", "--status", "F") == {"FAILURE"}
     assert "--job-category" in completed(process, "jobs", "x.db", "--job")
