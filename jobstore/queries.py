@@ -1,7 +1,7 @@
 """`Queries`: the public queries with their parameters, over one method.
 
-Whatever answers queries (a file, a server at the other end of a wire) derives from `Queries` and
-implements `answer`; the signatures and what they promise stand here once.
+Every class that answers queries (from a file, from a server) derives from `Queries` and implements `answer`; the
+signatures and their documentation are here, once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class Queries(ABC):
-    """The read-only questions of the job API; every answer is a plain, JSON-ready document.
+    """The read-only queries of the job API; each returns a plain, JSON-ready document.
 
     The common type of everything that answers them: `JobStore` (a file) and `RemoteJobStore` (a server, see
     `jobstore.connect`). Write ``def report(store: jobstore.Queries)`` for code that takes either. Every method raises
@@ -57,7 +57,7 @@ class Queries(ABC):
         """
 
     def run_totals(self) -> dict[int, tuple[int, int]]:
-        """By job number: its runs and failures so far, pruned ones included; nothing where only a file knows."""
+        """Each job's runs and failures so far, by job number, pruned ones included; empty unless read from a file."""
         return {}
 
     def list_jobs(
@@ -77,8 +77,8 @@ class Queries(ABC):
             search: a literal part of the name, the type or the category; case, width and blanks around it do not count.
             limit: jobs on the page, 1 to 1000.
             offset: jobs passed over before it.
-            order_by: any field of a job but ``parameters``; nulls come last, ties go by number.
-            order_desc: the other direction.
+            order_by: any field of a job but ``parameters``; nulls come last, ties are sorted by number.
+            order_desc: descending instead of ascending.
             job_type: exactly this type.
             job_category: exactly this category.
             enabled: only enabled, or only disabled jobs.
@@ -102,7 +102,7 @@ class Queries(ABC):
 
         Raises:
             NotFound: there is no such job.
-            InvalidParameter: what came can be neither name nor number.
+            InvalidParameter: `job_id` can be neither a name nor a number.
             StoreError: the store cannot be read.
         """
         document: JobDocument = self.answer(GET_JOB.query({"job_id": job_id}))
@@ -126,8 +126,8 @@ class Queries(ABC):
             search: a literal part of the job's name at that time, or a word for a status (``failed``, 失败).
             limit: executions on the page, 1 to 1000.
             offset: executions passed over before it.
-            order_by: any field but ``result``, ``error``, ``parameters_snapshot``. ``started_at`` puts an execution
-                that waits where its creation puts it. Nulls come last, ties go by id in the same direction.
+            order_by: any field but ``result``, ``error``, ``parameters_snapshot``. ``started_at`` sorts a waiting
+                execution by its creation. Nulls come last; ties are sorted by id in the same direction.
             order_desc: descending, the default.
             before: latest effective start (start, or creation while it has not started), inclusive.
             after: earliest effective start, inclusive.
@@ -204,14 +204,14 @@ class Queries(ABC):
         return document
 
     def get_execution(self, execution_id: str | int) -> ExecutionDocument:
-        """One execution.
+        """One execution, with its full error and result.
 
         Args:
             execution_id: its ``id``, as text or int.
 
         Raises:
             NotFound: there is no such execution.
-            InvalidParameter: what came can be no id.
+            InvalidParameter: `execution_id` cannot be an id.
             StoreError: the store cannot be read.
         """
         document: ExecutionDocument = self.answer(GET_EXECUTION.query({"execution_id": execution_id}))
@@ -270,9 +270,9 @@ class Queries(ABC):
     ) -> HistogramDocument:
         """Exact counts of executions by hour or by day, oldest first, empty buckets included.
 
-        An execution counts where its effective start lies. Without ``after`` the first bucket is that of the first
-        execution counted, without ``before`` the last one that of the last; buckets at the edges count only what
-        lies inside the window.
+        An execution counts in the bucket of its effective start. Without ``after`` the first bucket is that of the
+        first execution counted; without ``before`` the last bucket is that of the last one. The first and last
+        buckets count only executions inside the window.
 
         Args:
             job_id: the job's name or number; all jobs without it.
@@ -280,7 +280,7 @@ class Queries(ABC):
             status: one status or several.
             before: latest effective start, inclusive.
             after: earliest effective start, inclusive.
-            bucket: `1h`, `1d`, or `auto`: hours where at most 400 of them are needed, else days.
+            bucket: `1h`, `1d`, or `auto`: hours if 400 buckets are enough, else days.
             timezone: the IANA name of the zone whose midnights and whole hours begin the buckets.
 
         Raises:

@@ -42,19 +42,19 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _SURPRISES = (LookupError, TypeError, ValueError, ArithmeticError)
-"""What values lead to that no recorder writes, and a defect of ours: the file itself is asked which it was."""
+"""Raised by values that no recorder writes, or by a defect of ours; `is_sound` reads the file to tell which."""
 _TRIES: Final = 10
-"""A reader that may not write, and so has no lock, begins a query again when the file was written to meanwhile."""
+"""A reader that may not write has no lock: it repeats a query, up to this often, if the file was written meanwhile."""
 _serials = count(1)
 
 
 def system_clock() -> datetime:
-    """The moment, as the system tells it."""
+    """The current time of the system, in UTC."""
     return datetime.now(UTC)
 
 
 def open(path: str | os.PathLike[str], *, clock: Clock | None = None) -> JobStore:  # noqa: A001 - read as jobstore.open
-    """The store at `path`, read-only: nothing that is asked of it can write to the file, and none is created.
+    """The store at `path`, read-only: no query writes to the file, and no file is created.
 
     Args:
         path: a file that a `Recorder` or `load` made.
@@ -102,7 +102,7 @@ class JobStore(Queries):
         self.close()
 
     def close(self) -> None:
-        """Closes the file. Safe to call twice."""
+        """Close the store. Safe to call twice."""
         try:
             with self._lock:
                 self._is_closed = True
@@ -112,7 +112,7 @@ class JobStore(Queries):
 
     @property
     def connection(self) -> sqlite3.Connection | None:
-        """The connection of now, if there is one."""
+        """The current connection, if there is one."""
         return None if self._reader is None else self._reader.connection
 
     @property
@@ -121,7 +121,7 @@ class JobStore(Queries):
         return self._timezone
 
     def now(self) -> datetime:
-        """The moment, by the clock that every answer goes by."""
+        """The current time, by the store's clock."""
         return self._clock()
 
     def fresh(self) -> tuple[int, int]:
@@ -133,7 +133,7 @@ class JobStore(Queries):
         return self._serial, version
 
     def run_totals(self) -> dict[int, tuple[int, int]]:
-        """By job number: its runs and failures so far, pruned ones included."""
+        """Each job's runs and failures so far, by job number, pruned ones included."""
         return self.read(lambda connection, _memory: run_totals(connection))
 
     def answer(self, query: Query) -> Any:
@@ -146,10 +146,10 @@ class JobStore(Queries):
         return instant_us(self._clock())
 
     def read(self, query: Callable[[sqlite3.Connection, Memory], _T]) -> _T:
-        """What a function of the connection finds in one snapshot, with what is remembered brought up to it.
+        """The result of `query` in one snapshot of the file, with the memory brought up to that snapshot.
 
         Whatever is raised, and whenever (Ctrl-C, a time-out in a signal handler), the next call works: the lock is
-        given back, and after anything but an error of ours connection and memory begin anew.
+        released, and after anything but an error of ours the next call opens a new connection with an empty memory.
         """
         frame = frame_above(0)
         if is_running(self._frame, frame):  # in a signal handler, in the middle of a query of this thread
@@ -225,7 +225,7 @@ class JobStore(Queries):
         )
 
     def _begin_anew(self) -> Reader:
-        """Opens the file that is at the path now, and forgets what was remembered of another."""
+        """Open the file that is at the path now, with an empty memory."""
         if self._is_closed:
             raise StoreUnreadable(f"The store {self.path} has been closed; open it again")
         self._disconnect()
@@ -245,7 +245,7 @@ class JobStore(Queries):
             reader.close()
 
     def before_fork(self) -> None:
-        """Waits for the query that runs and closes the connection; the next query opens another."""
+        """Wait for the running query and close the connection; the next query opens another."""
         self._is_held_for_fork = self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS)
         if self._is_held_for_fork:
             self._disconnect()
