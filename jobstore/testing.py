@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jobstore.store import JobStore
 
 NOW: Final = datetime(2026, 1, 15, 9, 0, tzinfo=UTC)
-"""Where a frozen clock stands unless told otherwise: the time of the job API's examples."""
+"""The default time of a frozen clock: the time of the job API's examples."""
 APART: Final = timedelta(minutes=1)
 """Between two executions whose times are not given; the last one listed is the newest."""
 DURATION_MS: Final = 1500
@@ -60,15 +60,15 @@ class FrozenClock:
 
     @property
     def now(self) -> datetime:
-        """The moment it stands at, in UTC."""
+        """The clock's time, in UTC."""
         return self._now
 
     def advance(self, by: timedelta | None = None, **duration: float) -> None:
-        """Moves it by a `timedelta`, or by ``hours=``, ``seconds=`` and so on; back, if that is negative."""
+        """Move the clock by a `timedelta`, or by ``hours=``, ``seconds=`` and so on; back, if that is negative."""
         self._now += (by or timedelta()) + timedelta(**duration)
 
     def set(self, now: datetime | str) -> None:
-        """Moves it to a moment: an aware datetime, or text such as ``2026-01-15T08:00:00Z``."""
+        """Set the clock to an aware datetime, or to text such as ``2026-01-15T08:00:00Z``."""
         self._now = _moment(now)
 
     def __repr__(self) -> str:

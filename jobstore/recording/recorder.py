@@ -171,7 +171,7 @@ class Recorder:
         self.close()
 
     def close(self) -> None:
-        """Closes the file. Safe to call twice."""
+        """Close the recorder. Safe to call twice."""
         self._writer.close()
 
     # --- jobs
@@ -505,7 +505,7 @@ class Recorder:
         return gone
 
     def compact(self, *, progress: Callable[[int], None] | None = None) -> int:
-        """Gives free pages back to the disk, as after a large prune, and returns how many bytes the file shrank.
+        """Return free pages to the disk, for use after a large prune; return how many bytes the file shrank.
 
         Others may record and read meanwhile: it moves a few pages at a time.
 
@@ -524,7 +524,7 @@ class Recorder:
         worker_id: str | Collection[str] | None = None,
         hosts: str | Collection[str] | None = None,
     ) -> int:
-        """Ends executions that nobody will finish, and returns how many.
+        """Close executions whose process is gone; return how many.
 
         RUNNING and PENDING ones whose process is gone become FAILURE, RUNNING ones past their job's timeout and the
         grace TIMEOUT; the reason is in ``error``. A process on another host or in another PID namespace (a

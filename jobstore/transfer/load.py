@@ -73,7 +73,7 @@ class Loader:
         self._connection.close()
 
     def add(self, kind: str, documents: Placed, where: str, progress: Progress | None) -> None:
-        """Takes neighbours of one kind: ``store``, ``job`` or ``execution``."""
+        """Add consecutive documents of one kind: ``store``, ``job`` or ``execution``."""
         if kind == "execution":
             self.add_executions(documents, where, progress)
         elif kind == "job":
@@ -90,7 +90,7 @@ class Loader:
             self._store = _checked_store(document)
 
     def add_jobs(self, documents: Placed, where: str, progress: Progress | None) -> None:
-        """Takes jobs; those without a number get one after all that bring theirs are known."""
+        """Add jobs; those without a number get one once the numbers of all others are known."""
         now_us = instant_us(datetime.now(UTC))
         numbers, jobs = [], []
         place = _Place(where)
@@ -107,7 +107,7 @@ class Loader:
             progress(len(jobs))
 
     def add_executions(self, documents: Placed, where: str, progress: Progress | None) -> None:
-        """Takes executions as they stream by."""
+        """Add executions while reading them from a stream."""
         stream = iter(documents)
         while chunk := _chunk(stream):
             self._insert_executions(chunk, where)
