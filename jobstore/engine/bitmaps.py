@@ -162,6 +162,8 @@ class Bitmaps:
         keys = list(self._keys.values())
         codes = ", ".join(["name_id", *(key.kind.code for key in keys)])
         for execution_id in execution_ids:
+            if execution_id < 0:  # bitmaps have no place for it, and say so in `_are_near`
+                continue
             row = connection.execute(f"SELECT {codes} FROM execution WHERE id = ?", (execution_id,)).fetchone()
             for place, key in enumerate(keys, 1):
                 key.put(execution_id, None if row is None else row[place], is_there=row is not None)
@@ -173,7 +175,7 @@ class Bitmaps:
     # --- what is missing, and what it costs
 
     def cost(self, connection: sqlite3.Connection, order: str, wanted: Wanted) -> float:
-        """What a page costs by bitmaps, in microseconds; infinite where ids lie too far apart."""
+        """What a page costs by bitmaps, in microseconds; infinite where no bitmaps can hold the ids."""
         model = costs.COSTS
         if not _are_near(connection, wanted.everything):
             return inf
@@ -312,10 +314,12 @@ def _kinds(order: str, wanted: Wanted) -> list[str]:
 
 
 def _are_near(connection: sqlite3.Connection, everything: int) -> bool:
-    """Whether ids lie so close together that there are few segments."""
+    """Whether no id is below 0, as only a stranger writes it, and all lie so close that there are few segments."""
     most = (everything + SLOTS) // FEWEST
     sql = "SELECT (SELECT min(id) FROM execution), (SELECT max(id) FROM execution)"
     first, last = connection.execute(sql).fetchone()
+    if first < 0:
+        return False
     if segment_of(last) - segment_of(first) < most:
         return True
     return sum(1 for _ in islice(segments_of(connection), most + 1)) <= most

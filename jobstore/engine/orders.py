@@ -166,8 +166,11 @@ def _by_bitmaps(
     if memory is None or otherwise <= wanted.everything * costs.COSTS.algebra:
         return None
     bitmaps = memory.bitmaps
+    cost = bitmaps.cost(connection, order, wanted)
+    if cost == inf:
+        return None
     budget = otherwise
-    if bitmaps.cost(connection, order, wanted) < otherwise:
+    if cost < otherwise:
         budget = inf
     elif not bitmaps.was_asked:
         bitmaps.was_asked = True

@@ -76,6 +76,7 @@ def all_of(query: Any, **more: Any) -> list[Document]:
         if not page["pagination"]["has_next"]:
             assert len(found) == page["pagination"]["total"]
             return found
+        assert page["data"], "a page that says another follows is not empty"
 
 
 # The good rows, in every list and order.
