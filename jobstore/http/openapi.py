@@ -63,7 +63,7 @@ def document(server_url: str = "/", *, is_open: bool = False) -> Json:
         is_open: whether everybody may read, so that it asks for no token.
 
     >>> sorted(document()["paths"])[:2]
-    ['/api/v1/jobs', '/api/v1/jobs/executions']
+    ['/api/v1/executions/{execution_id}', '/api/v1/histogram']
     """
     made = deepcopy(_document(server_url))
     return _without_tokens(made) if is_open else made

@@ -5,6 +5,7 @@ import string
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
+from zoneinfo import available_timezones
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -72,6 +73,8 @@ def meant_term(_parameter: Parameter, text: str) -> str | None:
     return normalise_term(text) if fits(text.strip(), 0, 200) and "\0" not in text else None
 
 
+ZONES = {name for name in available_timezones() if not name.startswith(("posix", "right/", "localtime", "Factory"))}
+
 MEANINGS: dict[Kind, Callable[[Parameter, str], Any]] = {
     Kind.INTEGER: meant_integer,
     Kind.FLAG: lambda _, text: {"true": True, "1": True, "false": False, "0": False}.get(text.lower()),
@@ -81,6 +84,8 @@ MEANINGS: dict[Kind, Callable[[Parameter, str], Any]] = {
     Kind.TERM: meant_term,
     Kind.TEXT: lambda parameter, text: text if fits(text, 1, parameter.maximum or 0) else None,
     Kind.JOB_REF: lambda _, text: text if fits(text, 1, 200) else None,
+    Kind.EXECUTION_REF: lambda _, text: text if fits(text, 1, 200) else None,
+    Kind.TIMEZONE: lambda _, text: text if text in ZONES else None,
 }
 """What the query must hold for a text, or None where it must be refused."""
 
@@ -90,6 +95,8 @@ def in_query(query: Any, parameter: Parameter) -> Any:
     held = getattr(query, parameter.field)
     if parameter.kind is Kind.JOB_REF:
         return held and held.name
+    if parameter.kind is Kind.EXECUTION_REF:
+        return held.text
     return held.needle if parameter.kind is Kind.TERM else held
 
 
@@ -180,6 +187,8 @@ NASTY_VALUES: list[object] = [
 
 RIGHT_TYPES: dict[Kind, tuple[type, ...]] = {
     Kind.JOB_REF: (str, int),
+    Kind.EXECUTION_REF: (str, int),
+    Kind.TIMEZONE: (str,),
     Kind.TERM: (str,),
     Kind.TEXT: (str,),
     Kind.INTEGER: (int,),

@@ -73,9 +73,12 @@ def url(app: Any) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """Debian's browser, driven by playwright; without either, the tests that need it are skipped."""
+    """Debian's browser, driven by playwright; without either, the tests that need it are skipped.
+
+    While playwright is open an event loop runs in this thread, so it must not stay open beside tests that run their own.
+    """
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the extra test has it)")
     program = next((found for name in ("chromium", "chromium-headless-shell") if (found := shutil.which(name))), None)
     if program is None:
