@@ -224,9 +224,9 @@ def cells(operation: str, name: str, kind: Kind) -> list[tuple[str, tuple[str, .
     doors = ["Python", "tools", "HTTP", "command line"]
     found = []
     for text in TEXTS:
-        # A flag of the command line has two spellings and no value; this path is another route's.
+        # A flag of the command line has two spellings and no value; these two paths are those of lists.
         unsayable = {"command line"} if kind is Kind.FLAG else set()
-        unsayable |= {"HTTP"} if (operation, name, text) == ("get_job", "job_id", "executions") else set()
+        unsayable |= {"HTTP"} if (operation, name) == ("get_job", "job_id") and text in {"", "executions"} else set()
         found.append((text, tuple(door for door in doors if door not in unsayable)))
     return found
 
