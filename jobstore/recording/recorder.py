@@ -144,8 +144,7 @@ class Recorder:
         self._writer = Writer(path, timezone=_checked_zone(timezone), timeout_seconds=timeout_seconds)
         self._write = Together(self._writer, timeout_seconds).write
         try:
-            with self._writer.transaction() as connection:
-                definitions.check_settings(connection, self._writer.path, timezone)
+            self._check_settings(timezone)  # in a frame of its own: what it holds is free once that has ended
             keep_reserve(self._writer.file)
             self._keeper = (
                 None if retention is None else Keeper(retention, self._writer, self._clock, is_system=clock is None)
@@ -153,6 +152,10 @@ class Recorder:
         except BaseException:
             self._writer.close()
             raise
+
+    def _check_settings(self, timezone: str | None) -> None:
+        with self._writer.transaction() as connection:
+            definitions.check_settings(connection, self._writer.path, timezone)
 
     @property
     def path(self) -> Path:
