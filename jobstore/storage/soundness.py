@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from jobstore.language.instants import MIN_US
+from jobstore.storage.schema import HOUR_US, SPAN_ALL, SPAN_DAY, SPAN_HOUR
+
 if TYPE_CHECKING:
     import sqlite3
 
@@ -12,9 +15,37 @@ class Inconsistent(ValueError):
     """Two things in a file that were compared say different things; the store makes a `StoreCorrupt` of it."""
 
 
-_COUNTED: Final = "SELECT name_id, status, count(*) FROM execution GROUP BY name_id, status"
-_SAID: Final = "SELECT name_id, status, runs FROM name_tally"
-_STATUSES: Final = "SELECT 1 FROM execution WHERE status NOT BETWEEN 0 AND 4"
+_HOUR: Final = f"(effective_us - {MIN_US}) / {HOUR_US}"
+_COUNTERS: Final = (
+    ("SELECT name_id, status, runs FROM name_tally", "SELECT name_id, status, count(*) FROM execution GROUP BY 1, 2"),
+    (
+        "SELECT name_id, day, status, runs FROM name_day_tally",
+        f"SELECT name_id, {_HOUR} / 24, status, count(*) FROM execution GROUP BY 1, 2, 3",
+    ),
+    (
+        "SELECT hour, name_id, status, runs FROM name_hour_tally",
+        f"SELECT {_HOUR}, name_id, status, count(*) FROM execution GROUP BY 1, 2, 3",
+    ),
+    (
+        f"SELECT period, status, runs FROM period_tally WHERE span = {SPAN_HOUR}",
+        f"SELECT {_HOUR}, status, count(*) FROM execution GROUP BY 1, 2",
+    ),
+    (
+        f"SELECT period, status, runs FROM period_tally WHERE span = {SPAN_DAY}",
+        f"SELECT {_HOUR} / 24, status, count(*) FROM execution GROUP BY 1, 2",
+    ),
+    (
+        f"SELECT status, runs FROM period_tally WHERE span = {SPAN_ALL}",
+        "SELECT status, count(*) FROM execution GROUP BY 1",
+    ),
+)
+"""What each kind of counter says, and what the rows say."""
+_WRONG: Final = (
+    "PRAGMA foreign_key_check",
+    "SELECT 1 FROM execution WHERE status NOT BETWEEN 0 AND 4",
+    "SELECT 1 FROM change WHERE status NOT BETWEEN 0 AND 4",
+    "SELECT 1 FROM change WHERE name_id NOT IN (SELECT name_id FROM job_name) AND runs > 0",
+)
 
 
 def is_sound(connection: sqlite3.Connection) -> bool:
@@ -23,10 +54,7 @@ def is_sound(connection: sqlite3.Connection) -> bool:
     `jobstore.transfer.check` says what is wrong, and looks at more.
     """
     (structure,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-    contradictions = (
-        "PRAGMA foreign_key_check",
-        f"{_COUNTED} EXCEPT {_SAID}",
-        f"{_SAID} EXCEPT {_COUNTED}",
-        _STATUSES,
-    )
+    contradictions = [*_WRONG]
+    for said, counted in _COUNTERS:
+        contradictions += [f"{said} EXCEPT {counted}", f"{counted} EXCEPT {said}"]
     return structure == "ok" and not any(connection.execute(statement).fetchone() for statement in contradictions)

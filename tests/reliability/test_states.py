@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 RUNS_UNTIL_KILLED = """
 import sys, time, jobstore
-recorder = jobstore.Recorder(sys.argv[1])
+recorder = jobstore.Recorder(sys.argv[1], timeout_seconds=60)
 for name in sys.argv[2:]:
     recorder.start(recorder.enqueue(name))
 print("running", flush=True)
@@ -45,7 +45,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 def test_a_job_whose_process_is_killed_is_lost_at_once_and_until_it_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
-    with jobstore.Recorder(path) as recorder:
+    with jobstore.Recorder(path, timeout_seconds=60) as recorder:
         save(recorder, "a", "b", "c")
         with jobstore.open(path) as store:
 
@@ -75,7 +75,7 @@ def test_states_beside_writers_are_of_one_snapshot_and_right_in_the_end(tmp_path
     wrong: list[Any] = []
 
     def write(number: int) -> None:
-        with jobstore.Recorder(path) as recorder:
+        with jobstore.Recorder(path, timeout_seconds=60) as recorder:
             save(recorder, *(f"job-{number}-{each}" for each in range(5)))
             turn = 0
             while not stop.is_set():
