@@ -62,8 +62,8 @@ if TYPE_CHECKING:
         list_job_states,
         list_jobs,
     )
-    from jobstore.recording.prune import Retention
     from jobstore.recording.recorder import Recorder
+    from jobstore.recording.retention import Retention
     from jobstore.store import JobStore, open  # noqa: A004 - read as jobstore.open
     from jobstore.transfer.backup import backup, check, restore
     from jobstore.transfer.dump import dump, load
@@ -134,7 +134,7 @@ _LATE = {
     "JobStore": "jobstore.store",
     "Queries": "jobstore.queries",
     "Recorder": "jobstore.recording.recorder",
-    "Retention": "jobstore.recording.prune",
+    "Retention": "jobstore.recording.retention",
     "backup": "jobstore.transfer.backup",
     "check": "jobstore.transfer.backup",
     "connect": "jobstore.http.client",

@@ -26,8 +26,8 @@ import orjson
 
 from jobstore.language.errors import Conflict, InvalidParameter, StoreError, StoreFull, StoreUnreadable
 from jobstore.storage.documents import execution_document
-from jobstore.storage.pruned import note_pruned
-from jobstore.storage.rows import EXECUTION_SELECT, fetch_executions
+from jobstore.storage.pruned import note_pruned, settings_under
+from jobstore.storage.rows import EXECUTION_SELECT, delete_by_id, fetch_executions
 from jobstore.storage.writer import sync_path
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Archive:
 
     def _mark(self, connection: sqlite3.Connection) -> None:
         connection.execute(
-            "INSERT INTO setting VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            "INSERT INTO setting VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             (_key(self._path), f"{self._id} {os.fstat(self._descriptor).st_size}"),
         )
 
@@ -164,9 +164,9 @@ def _finish_batch(connection: sqlite3.Connection, descriptor: int, mark: _Mark, 
         _mend_end(descriptor, mark.length)
         os.fsync(descriptor)  # a process that was killed may have left the lines in memory
         same = [number for document in _documents(descriptor, mark.length) if (number := _same(connection, document))]
-    deleted = [(number,) for number in dict.fromkeys(same) if is_named(connection, number)]
-    note_pruned(connection, [number for (number,) in deleted])
-    connection.executemany("DELETE FROM execution WHERE id = ?", deleted)
+    deleted = [number for number in dict.fromkeys(same) if is_named(connection, number)]
+    note_pruned(connection, deleted)
+    delete_by_id(connection, deleted)
     return len(deleted)
 
 
@@ -203,9 +203,8 @@ def _same(connection: sqlite3.Connection, document: dict[str, Any]) -> int | Non
 
 
 def _marks(connection: sqlite3.Connection) -> list[_Mark]:
-    rows = connection.execute("SELECT key, value FROM setting WHERE key GLOB ?", (f"{_MARK}*",)).fetchall()
     marks = []
-    for key, value in rows:
+    for key, value in settings_under(connection, _MARK):
         mark_id, _, length = value.rpartition(" ")
         marks.append(_Mark(Path(os.fsdecode(unquote_to_bytes(key[len(_MARK) :]))), mark_id, int(length)))
     return marks

@@ -36,16 +36,16 @@ def fold_again(connection: sqlite3.Connection) -> None:
     """Folds every name with this process's Unicode version, so that terms and texts are folded alike."""
     jobs = connection.execute("SELECT name, job_type, job_category, number FROM job").fetchall()
     connection.executemany(
-        "UPDATE job SET folded = :folded WHERE number = :number AND folded <> :folded",
-        [{"folded": folded_job(*words), "number": number} for *words, number in jobs],
+        "UPDATE job SET folded = ? WHERE number = ? AND folded <> ?",
+        [(folded, number, folded) for *words, number in jobs for folded in [folded_job(*words)]],
     )
     names = connection.execute("SELECT name, name_id FROM job_name").fetchall()
     connection.executemany(
-        "UPDATE job_name SET folded = :folded WHERE name_id = :key AND folded <> :folded",
-        [{"folded": fold(name), "key": key} for name, key in names],
+        "UPDATE job_name SET folded = ? WHERE name_id = ? AND folded <> ?",
+        [(folded, key, folded) for name, key in names for folded in [fold(name)]],
     )
     connection.execute(
-        "INSERT INTO setting VALUES ('unicode_version', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+        "INSERT INTO setting VALUES ('unicode_version', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         (UNICODE_VERSION,),
     )
 

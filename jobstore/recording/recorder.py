@@ -30,18 +30,11 @@ from jobstore.language.models import STATUS_CODES, Status
 from jobstore.language.records import instant_or_now
 from jobstore.language.results import result_text
 from jobstore.recording import definitions, transitions
+from jobstore.recording.disk import compact, prune_emergency
+from jobstore.recording.leftovers import forget_unused
 from jobstore.recording.logs import captured_logs
-from jobstore.recording.prune import (
-    Chooser,
-    Keeper,
-    Retention,
-    compact,
-    count_prunable,
-    forget_unused,
-    prune,
-    prune_emergency,
-    rules,
-)
+from jobstore.recording.prune import Chooser, count_prunable, prune, rules
+from jobstore.recording.retention import Keeper, Retention
 from jobstore.recording.together import Together
 from jobstore.recording.traces import current_trace_id
 from jobstore.recording.transitions import Closing, End, Entry, execution_number

@@ -20,6 +20,7 @@ from jobstore.storage.schema import IS_NO_SUCCESS
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
 PENDING: Final = STATUS_CODES[Status.PENDING]
 RUNNING: Final = STATUS_CODES[Status.RUNNING]
@@ -124,9 +125,9 @@ class Entry(NamedTuple):
 _KEYS = """
 SELECT number, parameters,
     (SELECT name_id FROM job_name WHERE job_number = job.number AND job_name.name = job.name),
-    (SELECT worker_id FROM worker WHERE worker.name = :worker),
-    (SELECT parameter_set_id FROM parameter_set WHERE parameter_set.parameters = coalesce(:parameters, job.parameters))
-FROM job WHERE name = :name
+    (SELECT worker_id FROM worker WHERE worker.name = ?),
+    (SELECT parameter_set_id FROM parameter_set WHERE parameter_set.parameters = coalesce(?, job.parameters))
+FROM job WHERE name = ?
 """
 """A job and what the dictionaries have for its next execution, in one look."""
 
@@ -148,27 +149,26 @@ def _insert(
     connection: sqlite3.Connection, name: str, entry: Entry, status: int, started_by: int, enqueued_by: int | None
 ) -> int:
     """Adds an execution, with the job's parameters unless it brings its own."""
-    words = {"name": asked_name(name), "worker": entry.worker_id, "parameters": entry.parameters}
-    found = connection.execute(_KEYS, words).fetchone()
+    found = connection.execute(_KEYS, (entry.worker_id, entry.parameters, asked_name(name))).fetchone()
     if found is None:
         raise no_job(name)
     job_number, own, name_id, worker_id, set_id = found
     parameters = None
     if set_id is None:
         set_id, parameters = _parameters_key(connection, own, entry.parameters, is_first=name_id is None)
-    inserted = connection.execute(
+    return _added(
+        connection,
         """
         INSERT INTO execution (
             name_id, status, effective_us, started_by, created_us, worker_id, parameter_set_id, parameters, trace_id,
             enqueued_by
-        ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
         """,
         (
             name_id or _name_key(connection, job_number, name), status, entry.at_us, started_by, entry.at_us,
             worker_id or worker_key(connection, entry.worker_id), set_id, parameters, entry.trace_id, enqueued_by,
         ),
     )  # fmt: skip
-    return int(inserted.lastrowid or 0)
 
 
 def _parameters_key(
@@ -181,15 +181,20 @@ def _parameters_key(
     text = own if given is None else given
     if text is None or text != own or is_first:
         return None, text
-    return connection.execute("INSERT INTO parameter_set (parameters) VALUES (?)", (text,)).lastrowid, None
+    sql = "INSERT INTO parameter_set (parameters) VALUES (?) RETURNING parameter_set_id"
+    return _added(connection, sql, (text,)), None
 
 
 def _name_key(connection: sqlite3.Connection, job_number: int, name: str) -> int:
     """The key of a name under which the job was not recorded before."""
-    added = connection.execute(
-        "INSERT INTO job_name (job_number, name, folded) VALUES (?, ?, ?)", (job_number, name, fold(name))
-    )
-    return int(added.lastrowid or 0)
+    sql = "INSERT INTO job_name (job_number, name, folded) VALUES (?, ?, ?) RETURNING name_id"
+    return _added(connection, sql, (job_number, name, fold(name)))
+
+
+def _added(connection: sqlite3.Connection, insertion: str, values: Sequence[int | str | None]) -> int:
+    """The key of the row that a statement adds and returns."""
+    (key,) = connection.execute(insertion, values).fetchone()
+    return int(key)
 
 
 def worker_key(connection: sqlite3.Connection, worker: str | None) -> int | None:
@@ -199,7 +204,7 @@ def worker_key(connection: sqlite3.Connection, worker: str | None) -> int | None
     found = connection.execute("SELECT worker_id FROM worker WHERE name = ?", (worker,)).fetchone()
     if found is not None:
         return int(found[0])
-    return connection.execute("INSERT INTO worker (name) VALUES (?)", (worker,)).lastrowid
+    return _added(connection, "INSERT INTO worker (name) VALUES (?) RETURNING worker_id", (worker,))
 
 
 def process_key(connection: sqlite3.Connection) -> int:
@@ -208,10 +213,13 @@ def process_key(connection: sqlite3.Connection) -> int:
     found = connection.execute(_PROCESS, owner).fetchone()
     if found is not None:
         return int(found[0])
-    added = connection.execute(
-        "INSERT INTO process SELECT max(coalesce(max(process_id), 0), 1) + 1, ?, ?, ?, ?, ? FROM process", owner
+    key = _added(
+        connection,
+        """
+        INSERT INTO process SELECT coalesce(max(process_id), 1) + 1, ?, ?, ?, ?, ? FROM process RETURNING process_id
+        """,
+        owner,
     )
-    key = int(added.lastrowid or 0)
     if key % FORGOTTEN_EVERY == 0:
         _forget_processes(connection, key)
     return key
@@ -287,10 +295,10 @@ def _note_start(connection: sqlite3.Connection, number: int, at_us: int) -> None
     """Moves the job's last run and update."""
     connection.execute(
         """
-        UPDATE job SET last_run_us = max(coalesce(last_run_us, :at), :at), updated_us = max(updated_us, :at)
-        WHERE number = (SELECT n.job_number FROM execution AS e JOIN job_name AS n USING (name_id) WHERE e.id = :id)
+        UPDATE job SET last_run_us = max(coalesce(last_run_us, ?), ?), updated_us = max(updated_us, ?)
+        WHERE number = (SELECT n.job_number FROM execution AS e JOIN job_name AS n USING (name_id) WHERE e.id = ?)
         """,
-        {"at": at_us, "id": number},
+        (at_us, at_us, at_us, number),
     )
 
 
@@ -323,8 +331,8 @@ def _end(connection: sqlite3.Connection, number: int, end: End, enqueued_by: int
     connection.execute(
         """
         UPDATE execution
-        SET status = ?, completed_us = ?, duration_ms = ?, result = ?, error = ?, started_by = min(started_by, 1),
-            enqueued_by = ?
+        SET status = ?, completed_us = ?, duration_ms = ?, result = ?, error = ?,
+            started_by = CASE started_by WHEN 0 THEN 0 ELSE 1 END, enqueued_by = ?
         WHERE id = ?
         """,
         (*end, enqueued_by, number),
@@ -356,7 +364,8 @@ def _open_executions(connection: sqlite3.Connection) -> list[Open]:
         JOIN job_name AS n ON n.name_id = e.name_id
         LEFT JOIN job AS j ON j.number = n.job_number
         LEFT JOIN worker AS w ON w.worker_id = e.worker_id
-        LEFT JOIN process AS p ON p.process_id = iif(e.status = {PENDING}, e.enqueued_by, e.started_by)
+        LEFT JOIN process AS p ON p.process_id = CASE e.status
+            WHEN {PENDING} THEN e.enqueued_by ELSE e.started_by END
         WHERE e.{IS_NO_SUCCESS} AND e.status IN ({PENDING}, {RUNNING})
         """
     ).fetchall()

@@ -10,10 +10,11 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from jobstore.language.models import STATUS_CODES, Status
+from jobstore.storage.rows import in_chunks, marks
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
 _KEY: Final = "pruned:"
 """And the job's number, in the table of settings; the value is runs and failures with a blank between."""
@@ -21,20 +22,21 @@ _WAITING: Final = STATUS_CODES[Status.PENDING]
 _BAD: Final = f"{STATUS_CODES[Status.FAILURE]}, {STATUS_CODES[Status.TIMEOUT]}"
 
 
-def note_pruned(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
+def note_pruned(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
     """Adds executions that are about to be deleted to what their jobs once had; a job that is gone needs no note."""
     runs: dict[int, list[int]] = defaultdict(lambda: [0, 0])
-    for execution_id in ids:
+    for some in in_chunks(ids):
         sql = f"""
-        SELECT j.number, e.status IN ({_BAD}) FROM execution AS e
-        JOIN job_name AS n ON n.name_id = e.name_id JOIN job AS j ON j.number = n.job_number WHERE e.id = ?
+        SELECT j.number, count(*), count(CASE WHEN e.status IN ({_BAD}) THEN 1 END) FROM execution AS e
+        JOIN job_name AS n ON n.name_id = e.name_id JOIN job AS j ON j.number = n.job_number
+        WHERE e.id IN ({marks(some)}) GROUP BY j.number
         """
-        for number, is_bad in connection.execute(sql, (execution_id,)):
-            runs[number][0] += 1
-            runs[number][1] += is_bad
+        for number, all_, bad in connection.execute(sql, some):
+            runs[number][0] += all_
+            runs[number][1] += bad
     before = _pruned(connection) if runs else {}
     connection.executemany(
-        "INSERT INTO setting VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+        "INSERT INTO setting VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         [
             (f"{_KEY}{number}", f"{before.get(number, (0, 0))[0] + all_} {before.get(number, (0, 0))[1] + bad}")
             for number, (all_, bad) in runs.items()
@@ -51,7 +53,7 @@ def run_totals(connection: sqlite3.Connection) -> dict[int, tuple[int, int]]:
     """By job number: its runs and its failures, pruned ones included; what waits is no run yet."""
     pruned = _pruned(connection)
     sql = f"""
-    SELECT n.job_number, sum(t.runs), sum(t.runs * (t.status IN ({_BAD}))) FROM name_tally AS t
+    SELECT n.job_number, sum(t.runs), sum(CASE WHEN t.status IN ({_BAD}) THEN t.runs ELSE 0 END) FROM name_tally AS t
     JOIN job_name AS n ON n.name_id = t.name_id WHERE t.status <> {_WAITING} GROUP BY 1
     """
     kept = {number: (runs, bad) for number, runs, bad in connection.execute(sql)}
@@ -61,6 +63,12 @@ def run_totals(connection: sqlite3.Connection) -> dict[int, tuple[int, int]]:
 
 
 def _pruned(connection: sqlite3.Connection) -> dict[int, tuple[int, int]]:
-    rows = connection.execute("SELECT key, value FROM setting WHERE key GLOB ?", (f"{_KEY}*",))
+    rows = settings_under(connection, _KEY)
     notes = ((int(key.removeprefix(_KEY)), *map(int, value.split())) for key, value in rows)
     return {number: (runs, bad) for number, runs, bad in notes}
+
+
+def settings_under(connection: sqlite3.Connection, prefix: str) -> list[tuple[str, str]]:
+    """The settings whose key begins so, and ends with something; the prefix ends with a colon."""
+    sql = "SELECT key, value FROM setting WHERE key > ? AND key < ?"
+    return connection.execute(sql, (prefix, f"{prefix[:-1]};")).fetchall()

@@ -68,7 +68,7 @@ def fetch_executions(connection: sqlite3.Connection, ids: Sequence[int]) -> list
     """The executions of these ids, in the order asked for; one row lookup for each."""
     found: dict[int, ExecutionRow] = {}
     for some in in_chunks(ids):
-        rows = connection.execute(f"{EXECUTION_SELECT}WHERE e.id IN ({_marks(some)})", some)
+        rows = connection.execute(f"{EXECUTION_SELECT}WHERE e.id IN ({marks(some)})", some)
         found.update([(row[0], row) for row in rows])
     return [found[key] for key in ids]
 
@@ -100,11 +100,17 @@ def _rows_sql(keys: str) -> str:
     return f"{_EXECUTION_COLUMNS} FROM ({keys}) AS page CROSS JOIN execution AS e ON e.id = page.id {_EXECUTION_WORDS}"
 
 
+def delete_by_id(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
+    """Deletes executions."""
+    for some in in_chunks(ids):
+        connection.execute(f"DELETE FROM execution WHERE id IN ({marks(some)})", some)
+
+
 def fetch_jobs(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[JobRow]:
     """The jobs of these numbers, in the order asked for; one row lookup for each."""
     found: dict[int, JobRow] = {}
     for some in in_chunks(numbers):
-        rows = connection.execute(f"{JOB_SELECT}WHERE number IN ({_marks(some)})", some)
+        rows = connection.execute(f"{JOB_SELECT}WHERE number IN ({marks(some)})", some)
         found.update([(row[0], JobRow._make(row)) for row in rows])
     return [found[key] for key in numbers]
 
@@ -132,5 +138,6 @@ def in_chunks(keys: Sequence[int]) -> Iterable[Sequence[int]]:
     return (keys[begin : begin + KEYS_PER_STATEMENT] for begin in range(0, len(keys), KEYS_PER_STATEMENT))
 
 
-def _marks(values: Sequence[int]) -> str:
+def marks(values: Sequence[int]) -> str:
+    """A placeholder for each value."""
     return ",".join("?" * len(values))

@@ -17,8 +17,9 @@ import pytest
 import jobstore
 from jobstore.recording import archive as archiving
 from jobstore.recording import prune as pruning
-from jobstore.recording.prune import Retention
+from jobstore.recording import retention as retaining
 from jobstore.recording.recorder import Recorder
+from jobstore.recording.retention import Retention
 from jobstore.storage.processes import this_process
 
 if TYPE_CHECKING:
@@ -365,7 +366,7 @@ def test_an_execution_in_the_future_stops_it_too(path, caplog):
 
 def test_a_clock_that_is_set_while_the_process_runs_stops_it(path, caplog, monkeypatch):
     drift = [0]
-    monkeypatch.setattr(pruning, "_drift_us", lambda: drift[0])
+    monkeypatch.setattr(retaining, "_drift_us", lambda: drift[0])
     monkeypatch.setattr("jobstore.recording.recorder._system_clock", lambda: FIRST + 200 * DAY)
     with Recorder(path, retention=Retention(days=150)) as recorder:
         drift[0] = 3 * 86_400_000_000

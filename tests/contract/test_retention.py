@@ -18,8 +18,9 @@ import jobstore
 from jobstore.language.errors import Conflict, InvalidParameter, InvalidRecord, NotFound, StoreUnreadable
 from jobstore.language.models import EXECUTION_FIELDS
 from jobstore.recording.archive import Archive
-from jobstore.recording.prune import Retention, next_batch
+from jobstore.recording.prune import next_batch
 from jobstore.recording.recorder import Recorder
+from jobstore.recording.retention import Retention
 from jobstore.storage.sidefiles import reserve_path
 from jobstore.transfer import backup as upkeep
 from jobstore.transfer.export import export, iter_executions

@@ -1,0 +1,85 @@
+"""Room on the disk: a file made smaller after a prune, and a prune on a disk that is full."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from jobstore.language.errors import StoreFull
+from jobstore.recording.prune import PAUSE_SECONDS, Chooser, delete_executions
+from jobstore.storage.reserve import give_up_reserve, keep_reserve
+from jobstore.storage.writer import INCREMENTAL
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from jobstore.recording.prune import Progress, Rules
+    from jobstore.storage.writer import Writer
+
+EMERGENCY_BATCH: Final = 20
+COMPACTED_PAGES: Final = 50
+"""That one step of `compact` moves."""
+
+
+def compact(writer: Writer, progress: Progress | None) -> int:
+    """Gives free pages back to the disk, some at a time; how many bytes the file shrank."""
+    with writer.held() as connection:
+        (kind,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+        (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+        begin = _pages(connection)
+        if kind != INCREMENTAL:  # a file of the first format: once as a whole, while others wait
+            connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+            connection.execute("VACUUM")
+    pages, left = begin, True
+    while left:
+        with writer.transaction() as connection:
+            connection.execute(f"PRAGMA incremental_vacuum({COMPACTED_PAGES})").fetchall()
+            before, pages = pages, _pages(connection)
+            left = pages < before and connection.execute("PRAGMA freelist_count").fetchone() != (0,)
+        if progress is not None and pages < before:
+            progress((before - pages) * page_size)
+        time.sleep(PAUSE_SECONDS)
+    with writer.held() as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return int((begin - pages) * page_size)
+
+
+def _pages(connection: sqlite3.Connection) -> int:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    return int(pages)
+
+
+def prune_emergency(writer: Writer, bounds: Rules | None, progress: Progress | None) -> int:
+    """The same on a full disk, in the room of the reserve; without bounds the room alone is given up.
+
+    The log is written back after each small batch, so that it never needs more room than one.
+
+    Raises:
+        StoreFull: there is no room left even for one execution.
+    """
+    give_up_reserve(writer.file)
+    _write_back(writer)
+    gone, batch, chooser = 0, EMERGENCY_BATCH, None
+    while bounds is not None and (chooser is None or not chooser.is_done):
+        chooser = chooser or Chooser(bounds)
+        try:
+            with writer.transaction() as connection:
+                ones = chooser.next_ones(connection, batch)
+                delete_executions(connection, ones)
+        except StoreFull:
+            if batch == 1:
+                raise
+            batch, chooser = batch // 2, None  # what it chose is still there
+            continue
+        _write_back(writer)
+        gone += len(ones)
+        if progress is not None and ones:
+            progress(len(ones))
+    keep_reserve(writer.file)
+    return gone
+
+
+def _write_back(writer: Writer) -> None:
+    """Moves the log into the file and gives its room back."""
+    with writer.held() as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -1,0 +1,171 @@
+"""Pruning by itself: a recorder that keeps its history within bounds, and stops where the clock cannot be trusted."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from jobstore.language.errors import InvalidParameter, JobStoreError, shown
+from jobstore.language.instants import MAX_US, instant_datetime, instant_text, instant_us
+from jobstore.language.models import STATUS_CODES
+from jobstore.recording.prune import Chooser, Rules, prune, rules
+from jobstore.storage.rows import status_source
+from jobstore.storage.schema import DAY_US
+
+if TYPE_CHECKING:
+    import os
+    import sqlite3
+    from collections.abc import Callable
+
+    from jobstore.storage.writer import Writer
+
+_log = logging.getLogger("jobstore")
+
+CLOCK_TOLERANCE_US: Final = DAY_US
+LONGEST_GAP_US: Final = 366 * DAY_US
+"""Where the history is silent for longer than that, it cannot be told from a wrong clock."""
+LARGEST_DAYS: Final = 3_650_000
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How a recorder prunes by itself: now and then after a finish, for a short time.
+
+    It stops, with a warning in the log, while the clock cannot be trusted: where it was set by more than a day, where
+    the newest execution lies more than a day in the future, and, with `days`, where nothing was recorded for more than
+    a year and then something was. `Recorder.prune` works all the same.
+
+    Attributes:
+        days: delete executions that started longer ago.
+        keep_last: always keep each job's newest N executions.
+        failure_days: delete failures and time-outs only if they started longer ago than this.
+        archive: append the documents to this file first, as JSON lines.
+        every_seconds: the pause between two passes over the history.
+        budget_seconds: after this time a pass pauses; it goes on ten times as long later.
+    """
+
+    days: float | None = None
+    keep_last: int | None = None
+    failure_days: float | None = None
+    archive: str | os.PathLike[str] | None = None
+    every_seconds: float = 3600.0
+    budget_seconds: float = 0.01
+
+    def rules(self, now: datetime) -> Rules:
+        """The rules as of a moment.
+
+        Raises:
+            InvalidParameter: a number breaks its rule, or there is neither `days` nor `keep_last`.
+        """
+        return rules(
+            _days_before(now, self.days, "days"), self.keep_last, _days_before(now, self.failure_days, "failure_days")
+        )
+
+
+def _days_before(now: datetime, days: object, name: str) -> datetime | None:
+    if days is None:
+        return None
+    if isinstance(days, bool) or not isinstance(days, int | float) or not 0 <= days <= LARGEST_DAYS:
+        raise InvalidParameter(f"{name} must be a number from 0 to {LARGEST_DAYS}; received {shown(days)}")
+    return max(now.astimezone(UTC) - timedelta(days=days), datetime(1, 1, 1, tzinfo=UTC))
+
+
+class Keeper:
+    """Prunes for a recorder when it is time, and never lets that be felt but by a short wait."""
+
+    def __init__(self, retention: Retention, writer: Writer, clock: Callable[[], datetime], *, is_system: bool) -> None:
+        self._retention = retention
+        self._writer = writer
+        self._clock = clock
+        self._drift_us = _drift_us if is_system else None
+        self._first_drift_us = _drift_us()
+        self._due = 0.0
+        self._chooser: Chooser | None = None
+        retention.rules(clock())
+
+    def prune_if_due(self) -> None:
+        """Continue the interrupted pass, or begin one; failures go to the log."""
+        if time.monotonic() < self._due:
+            return
+        self._due = float("inf")  # other threads go on meanwhile
+        pause = self._retention.every_seconds
+        try:
+            if not self._prune():
+                pause = min(pause, 10 * self._retention.budget_seconds)
+        except JobStoreError as error:
+            self._chooser = None
+            _log.warning("the recorder could not prune %s: %s", self._writer.path, error)
+        finally:
+            self._due = time.monotonic() + pause
+
+    def _prune(self) -> bool:
+        """Whether the pass came to its end."""
+        if self._chooser is None:
+            now = self._clock()
+            doubt = self._doubt(instant_us(now))
+            if doubt is not None:
+                _log.warning(
+                    "automatic pruning of %s has stopped: %s; set the clock right, or call prune() yourself",
+                    self._writer.path,
+                    doubt,
+                )
+                return True
+            self._chooser = Chooser(self._retention.rules(now))
+        _, is_all = prune(
+            self._writer, self._chooser, archive=self._retention.archive, budget_seconds=self._retention.budget_seconds
+        )
+        if is_all:
+            self._chooser = None
+        return is_all
+
+    def _doubt(self, now_us: int) -> str | None:
+        """Why the clock cannot be trusted, if it cannot."""
+        if self._drift_us is not None and abs(self._drift_us() - self._first_drift_us) > CLOCK_TOLERANCE_US:
+            return "the clock was set by more than a day while this process ran"
+        oldest_kept = _days_before(instant_datetime(now_us), self._retention.days, "days")
+        until_us = None if oldest_kept is None else instant_us(oldest_kept)
+        with self._writer.transaction() as connection:
+            newest = _nearest(connection, MAX_US + 1)
+            gap = None if until_us is None else _long_gap(connection, now_us)
+        if newest is not None and newest > now_us + CLOCK_TOLERANCE_US:
+            return f"the newest execution, of {instant_text(newest)}, lies in the future"
+        if gap is not None and until_us is not None and gap[0] < until_us:
+            return f"nothing was recorded between {instant_text(gap[0])} and {instant_text(gap[1])}"
+        return None
+
+
+def _drift_us() -> int:
+    """How far the system's clock is from one that nobody sets, and that goes on while the machine sleeps."""
+    steady = time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return (time.time_ns() - steady) // 1000
+
+
+def _long_gap(connection: sqlite3.Connection, now_us: int) -> tuple[int, int] | None:
+    """The newest stretch of more than a year in which nothing was recorded."""
+    later = now_us
+    while (older := _nearest(connection, later - LONGEST_GAP_US)) is not None:
+        following = _nearest(connection, older + 1, later=True) or now_us
+        if following - older > LONGEST_GAP_US:
+            return older, following
+        later = older
+    return None
+
+
+def _nearest(connection: sqlite3.Connection, bound_us: int, *, later: bool = False) -> int | None:
+    """The effective start nearest before a moment, or at or after it."""
+    compared, order = (">=", "ASC") if later else ("<", "DESC")
+    found = [
+        effective_us
+        for status in STATUS_CODES.values()
+        for (effective_us,) in connection.execute(
+            f"""
+            SELECT effective_us FROM execution INDEXED BY {status_source(status)}
+            AND effective_us {compared} ? ORDER BY effective_us {order} LIMIT 1
+            """,
+            (bound_us,),
+        )
+    ]
+    return (min if later else max)(found, default=None)
