@@ -1,8 +1,7 @@
 """Stores and documents for tests: what a test does not care about is filled in, and time stands still.
 
 `document` completes jobs and executions, `build` makes a store of them, `FrozenClock` is their clock. The pytest
-fixtures of `jobstore.pytest_plugin` are made of these. `jobs`, `executions`, `stores` and `job_names`
-are Hypothesis strategies, and need Hypothesis to be installed.
+fixtures of `jobstore.pytest_plugin` are made of these.
 """
 
 from __future__ import annotations
@@ -11,17 +10,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from jobstore.language.errors import InvalidParameter, InvalidRecord, shown
-from jobstore.language.fields import DEEPEST, NAME_CHARACTERS, checked_instant, checked_name
-from jobstore.language.instants import MICROSECONDS, instant_datetime, instant_text, instant_us
+from jobstore.language.errors import InvalidRecord, shown
+from jobstore.language.fields import checked_instant
+from jobstore.language.instants import instant_datetime, instant_text, instant_us
 from jobstore.language.models import FINISHED, KNOWN_JOB_CATEGORIES, KNOWN_JOB_TYPES, Status
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
-    from types import ModuleType
-
-    from hypothesis.strategies import SearchStrategy
 
     from jobstore.store import JobStore
 
@@ -123,7 +119,7 @@ def document(
 def build(path: str | os.PathLike[str], contents: Mapping[str, Any], clock: FrozenClock) -> JobStore:
     """The store that `load` makes of `contents` at `path`, opened with this clock."""
     from jobstore.store import JobStore
-    from jobstore.transfer.dump import load  # strategies do without it
+    from jobstore.transfer.dump import load  # writers are heavy
 
     load(path, contents)
     return JobStore(path, clock=clock)
@@ -188,175 +184,3 @@ def _end(made: dict[str, Any]) -> None:
 
 def _us(value: Any) -> int:
     return checked_instant(value, "a time")
-
-
-# --- Hypothesis ---------------------------------------------------------------------------------
-
-
-def _hypothesis() -> ModuleType:
-    """Its strategies; imported when one is asked for, since the rest of this module does without."""
-    try:
-        from hypothesis import strategies
-    except ImportError as error:
-        raise ImportError(
-            "the strategies of jobstore.testing need Hypothesis; install it: pip install hypothesis"
-        ) from error
-    return strategies
-
-
-def job_names() -> SearchStrategy[str]:
-    """Every name a job may have: Chinese, blanks and percent signs inside, up to 200 characters."""
-    st = _hypothesis()
-    letters = st.one_of(
-        st.sampled_from("abcxyzABC0129_-.% ,同步线ßİ"),
-        st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="/"),
-    )
-    plain = st.builds("{}_{}".format, st.sampled_from(["sync", "backfill", "failed"]), st.integers(0, 99))
-    names: SearchStrategy[str] = st.one_of(plain, st.text(letters, min_size=1, max_size=NAME_CHARACTERS)).filter(
-        _is_name
-    )
-    return names
-
-
-def _is_name(text: str) -> bool:
-    try:
-        return checked_name(text) == text
-    except InvalidRecord:
-        return False
-
-
-def json_values(*, max_leaves: int = 8) -> SearchStrategy[Any]:
-    """Values that a store keeps as parameters or result, null among them."""
-    st = _hypothesis()
-    text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-    leaves = st.one_of(
-        st.none(),
-        st.booleans(),
-        st.integers(-(2**63), 2**64 - 1),
-        st.floats(allow_nan=False, allow_infinity=False),
-        text,
-    )
-    values: SearchStrategy[Any] = st.recursive(
-        leaves,
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
-        max_leaves=max_leaves,
-    ).filter(lambda value: _depth(value) <= DEEPEST)
-    return values
-
-
-def _depth(value: object) -> int:
-    if isinstance(value, dict):
-        return 1 + max(map(_depth, value.values()), default=0)
-    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 1
-
-
-def jobs(names: SearchStrategy[str] | None = None) -> SearchStrategy[dict[str, Any]]:
-    """Job documents as `jobstore.load` takes them: cron, interval and external ones, on and off."""
-    st = _hypothesis()
-    return st.builds(  # type: ignore[no-any-return]  # the module is imported late
-        _job_document,
-        name=job_names() if names is None else names,
-        timing=_timings(),
-        rest=st.fixed_dictionaries(
-            {
-                "job_type": st.sampled_from([*KNOWN_JOB_TYPES, "Reconcile", "对账"]),
-                "job_category": st.sampled_from([*KNOWN_JOB_CATEGORIES, "report"]),
-                "description": st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
-                "parameters": json_values(),
-                "timeout_seconds": st.none() | st.integers(1, 86_400),
-                "max_instances": st.integers(1, 10),
-                "enabled": st.booleans(),
-                "last_run_at": st.none() | _instants(),
-            }
-        ),
-        times=st.tuples(_instants_us(), _instants_us()).map(sorted),
-    )
-
-
-def _job_document(name: str, timing: dict[str, Any], rest: dict[str, Any], times: list[int]) -> dict[str, Any]:
-    created_at, updated_at = map(instant_text, times)
-    return {"id": name, "name": name, **timing, **rest, "created_at": created_at, "updated_at": updated_at}
-
-
-def _timings() -> SearchStrategy[dict[str, Any]]:
-    """The fields that say when a job runs."""
-    st = _hypothesis()
-    minute, hour = st.sampled_from(["0", "*/5", "30", "*", "10-40/10"]), st.sampled_from(["*", "3", "*/2", "8-18"])
-    weekday = st.sampled_from(["*", "mon-fri", "0"])
-    cron = st.builds("{} {} * * {}".format, minute, hour, weekday).map(lambda text: {"schedule": text})
-    interval = st.fixed_dictionaries(
-        {"interval_seconds": st.integers(1, 10**6)}, optional={"anchor_at": st.none() | _instants()}
-    )
-    external = st.fixed_dictionaries({"schedule_type": st.just("external"), "next_run_at": st.none() | _instants()})
-    return st.one_of(cron, interval, external)  # type: ignore[no-any-return]
-
-
-def executions(names: SearchStrategy[str] | None = None) -> SearchStrategy[dict[str, Any]]:
-    """Execution documents as `jobstore.load` takes them: all statuses, each with the times it calls for."""
-    st = _hypothesis()
-    return st.builds(  # type: ignore[no-any-return]
-        _execution_document,
-        name=job_names() if names is None else names,
-        status=st.sampled_from(Status),
-        created_us=_instants_us(),
-        waited_us=st.sampled_from([0, 1, 1000]) | st.integers(0, 3600 * MICROSECONDS),
-        duration_ms=st.sampled_from([0, 1, DURATION_MS]) | st.integers(0, 10**8),
-        rest=st.fixed_dictionaries(
-            {
-                "result": json_values(),
-                "error": st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
-                "trace_id": st.none() | st.sampled_from(["abc123def456", "xyz789"]),
-                "worker_id": st.none() | st.sampled_from(["worker-01", "worker-02"]),
-                "parameters_snapshot": json_values(),
-            }
-        ),
-    )
-
-
-def _execution_document(
-    name: str, status: Status, created_us: int, waited_us: int, duration_ms: int, rest: dict[str, Any]
-) -> dict[str, Any]:
-    """The times follow from three numbers, so they are in order."""
-    is_ended = status in FINISHED
-    started_us = None if status is Status.PENDING else created_us + waited_us
-    completed_us = started_us + duration_ms * 1000 if is_ended and started_us is not None else None
-    return {
-        "job_name": name,
-        "status": status.value,
-        "created_at": instant_text(created_us),
-        "started_at": instant_text(started_us),
-        "completed_at": instant_text(completed_us),
-        "duration_ms": duration_ms if is_ended else None,
-        **rest,
-    }
-
-
-def stores(*, max_jobs: int = 5, max_executions: int = 20) -> SearchStrategy[dict[str, Any]]:
-    """Whole stores as `jobstore.load` takes them: jobs of different names, and executions of these jobs.
-
-    Raises:
-        InvalidParameter: there could be no execution, for want of a job.
-    """
-    if max_jobs < 1:
-        raise InvalidParameter(f"max_jobs must be at least 1; received {shown(max_jobs)}")
-    st = _hypothesis()
-
-    def with_executions(made: list[dict[str, Any]]) -> SearchStrategy[dict[str, Any]]:
-        names = st.sampled_from([job["name"] for job in made]) if made else st.nothing()
-        history = st.lists(executions(names), max_size=max_executions if made else 0)
-        return st.fixed_dictionaries({"jobs": st.just(made), "executions": history})  # type: ignore[no-any-return]
-
-    unique = st.lists(jobs(), max_size=max_jobs, unique_by=lambda job: job["name"])
-    return unique.flatmap(with_executions)  # type: ignore[no-any-return]
-
-
-def _instants_us() -> SearchStrategy[int]:
-    """Around the frozen clock, on full seconds as often as not."""
-    st = _hypothesis()
-    low, high = instant_us(NOW - timedelta(days=400)), instant_us(NOW + timedelta(days=40))
-    seconds = st.integers(low // MICROSECONDS, high // MICROSECONDS).map(lambda second: second * MICROSECONDS)
-    return st.one_of(seconds, st.integers(low, high))  # type: ignore[no-any-return]
-
-
-def _instants() -> SearchStrategy[str | None]:
-    return _instants_us().map(instant_text)

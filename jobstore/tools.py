@@ -165,17 +165,11 @@ def _meant(word: object, known: tuple[str, ...]) -> str:
 # Definitions. JSON Schema as it stands is for validators; a model's API gets what a model can use.
 
 
-def definitions(style: str = "jsonschema", *, strict: bool = False) -> list[dict[str, Any]]:
+def definitions(style: str = "jsonschema") -> list[dict[str, Any]]:
     """The tools as a list of definitions, each a fresh object that the caller may change.
 
     Styles: `jsonschema` (name, description, parameters with every rule), `anthropic` (Messages API),
-    `openai` (Chat Completions, and the many servers that take its shape), `openai-responses`, `mcp`, and
-    `gemini` (an entry of `functionDeclarations`).
-
-    Args:
-        style: whose shape.
-        strict: OpenAI's strict mode: the model then writes every parameter, null for none. Bounds are not in that
-            subset of JSON Schema; they are told in words, and `call` checks them.
+    `openai` (Chat Completions, and the many servers that take its shape), `openai-responses` and `mcp`.
 
     Examples:
         >>> [tool["name"] for tool in definitions()][:2]
@@ -184,15 +178,12 @@ def definitions(style: str = "jsonschema", *, strict: bool = False) -> list[dict
         ['job_id']
 
     Raises:
-        InvalidParameter: no such style, or one that has no strict mode.
+        InvalidParameter: there is no such style.
     """
     shape = _SHAPES.get(style) if isinstance(style, str) else None
     if shape is None:
         raise InvalidParameter(f"Unknown style {shown(style)}{_meant(style, STYLES)}")
-    if strict and style not in _STRICT_SHAPES:
-        raise InvalidParameter(f"The style {style} has no strict mode; it exists for {', '.join(_STRICT_SHAPES)}")
-    made = _STRICT_SHAPES[style] if strict else shape
-    return [made(tool) for tool in _TABLE]
+    return [shape(tool) for tool in _TABLE]
 
 
 Schema = dict[str, Any]
@@ -223,41 +214,24 @@ def _mcp(tool: Tool) -> Schema:
 
 
 def _openai(tool: Tool) -> Schema:
-    return {"type": "function", "function": _function(tool, _brief(tool))}
-
-
-def _openai_strict(tool: Tool) -> Schema:
-    return {"type": "function", "function": _function(tool, _all_required(tool)) | {"strict": True}}
+    return {"type": "function", "function": _function(tool)}
 
 
 def _responses(tool: Tool) -> Schema:
     # Left out, `strict` would make that API rewrite the schema so that every parameter must be given.
-    return {"type": "function", **_function(tool, _brief(tool)), "strict": False}
+    return {"type": "function", **_function(tool), "strict": False}
 
 
-def _responses_strict(tool: Tool) -> Schema:
-    return {"type": "function", **_function(tool, _all_required(tool)), "strict": True}
-
-
-def _gemini(tool: Tool) -> Schema:
-    properties = {parameter.name: _upper(_one_type(parameter)) for parameter in tool.operation.parameters}
-    return _function(tool, {"type": "OBJECT", "properties": properties, **_required(tool)})
-
-
-def _function(tool: Tool, parameters: Schema) -> Schema:
-    return {"name": tool.name, "description": tool.description, "parameters": parameters}
-
-
-def _required(tool: Tool) -> Schema:
-    names = [parameter.name for parameter in tool.operation.parameters if parameter.required]
-    return {"required": names} if names else {}
+def _function(tool: Tool) -> Schema:
+    return {"name": tool.name, "description": tool.description, "parameters": _brief(tool)}
 
 
 def _brief(tool: Tool) -> Schema:
     """The schema without its regular expressions: they cost a model tokens and tell it nothing."""
-    schema = _without_patterns(tool.operation.json_schema())
-    del schema["required"]
-    return {**schema, **_required(tool)}
+    schema: Schema = _without_patterns(tool.operation.json_schema())
+    if not schema["required"]:
+        del schema["required"]
+    return schema
 
 
 def _without_patterns(node: Any) -> Any:
@@ -266,60 +240,12 @@ def _without_patterns(node: Any) -> Any:
     return [_without_patterns(value) for value in node] if isinstance(node, list) else node
 
 
-def _all_required(tool: Tool) -> Schema:
-    """Strict mode: every parameter is required, and one that filters nothing by default may be null."""
-    parameters = tool.operation.parameters
-    return {
-        "type": "object",
-        "properties": {parameter.name: _nullable(parameter) for parameter in parameters},
-        "required": [parameter.name for parameter in parameters],
-        "additionalProperties": False,
-    }
-
-
-def _nullable(parameter: params.Parameter) -> Schema:
-    schema = _one_type(parameter)
-    if parameter.required or parameter.default is not None:
-        return schema
-    schema["description"] += " Null for no filter."
-    return {**schema, "type": [schema["type"], "null"]}
-
-
-def _one_type(parameter: params.Parameter) -> Schema:
-    """The parameter in the words that every dialect knows: one type, an enumeration, a description.
-
-    Of several types a list is taken before text, and a name before a number.
-    """
-    whole = parameter.json_schema()
-    choices: list[Schema] = whole.get("anyOf", [whole])  # type: ignore[assignment]
-    chosen = next((choice for choice in choices if choice["type"] == "array"), choices[0])
-    return {key: chosen[key] for key in ("type", "enum", "items") if key in chosen} | {"description": _told(parameter)}
-
-
-def _told(parameter: params.Parameter) -> str:
-    if parameter.default is None:
-        return parameter.description
-    default = str(parameter.default).lower() if isinstance(parameter.default, bool) else parameter.default
-    return f"{parameter.description} Default: {default}."
-
-
-def _upper(schema: Schema) -> Schema:
-    """Gemini's own names of the types."""
-    named = {**schema, "type": schema["type"].upper()}
-    return {**named, "items": _upper(schema["items"])} if "items" in schema else named
-
-
 _SHAPES: Final[Mapping[str, Callable[[Tool], Schema]]] = {
     "jsonschema": _json_schema,
     "anthropic": _anthropic,
     "openai": _openai,
     "openai-responses": _responses,
     "mcp": _mcp,
-    "gemini": _gemini,
-}
-_STRICT_SHAPES: Final[Mapping[str, Callable[[Tool], Schema]]] = {
-    "openai": _openai_strict,
-    "openai-responses": _responses_strict,
 }
 STYLES: Final = tuple(_SHAPES)
 """The words that `definitions` takes."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from jobstore.language.models import pagination
+
 Document = dict[str, Any]
 
 JOB: Final[Document] = {
@@ -28,25 +30,20 @@ JOB_PAGE: Final[Document] = {
     "data": [
         JOB,
         {
+            **JOB,
             "id": "sync_symbols_all",
             "job_type": "symbol",
             "name": "sync_symbols_all",
-            "job_category": "sync",
             "description": "Sync trading symbols from all exchanges",
-            "schedule_type": "cron",
             "schedule": "0 0 * * *",
-            "interval_seconds": None,
             "parameters": {"exchanges": ["BNC", "OKX", "GIO"]},
             "timeout_seconds": 600,
-            "max_instances": 1,
-            "enabled": True,
             "last_run_at": "2026-01-15T00:00:00Z",
             "next_run_at": "2026-01-16T00:00:00Z",
-            "created_at": "2026-01-01T00:00:00Z",
             "updated_at": "2026-01-15T00:00:00Z",
         },
     ],
-    "pagination": {"page": 1, "page_size": 50, "total": 15, "total_pages": 1, "has_next": False, "has_prev": False},
+    "pagination": pagination(total=15, limit=50, offset=0, shown=15),
 }
 EXECUTION: Final[Document] = {
     "id": "12345",
@@ -82,7 +79,7 @@ EXECUTION_PAGE: Final[Document] = {
             "created_at": "2026-01-15T00:00:00Z",
         },
     ],
-    "pagination": {"page": 1, "page_size": 50, "total": 1500, "total_pages": 30, "has_next": True, "has_prev": False},
+    "pagination": pagination(total=1500, limit=50, offset=0, shown=50),
 }
 STATS: Final[Document] = {
     "job_id": "1",
@@ -122,7 +119,7 @@ JOB_STATE_PAGE: Final[Document] = {
             "p95_ms": 60000,
         }
     ],
-    "pagination": {"page": 1, "page_size": 50, "total": 1, "total_pages": 1, "has_next": False, "has_prev": False},
+    "pagination": pagination(total=1, limit=50, offset=0, shown=1),
     "states": {
         "lost": 0, "late": 0, "failing": 1, "running": 1, "waiting": 0, "new": 0, "ok": 13, "disabled": 0,
     },

@@ -83,48 +83,11 @@ class Query:
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobsQuery(Query):
-    """`list_jobs`."""
+class Searching:
+    """What follows from a search term."""
 
+    __slots__ = ()
     search: Term
-    limit: int
-    offset: int
-    order_by: str
-    order_desc: bool
-    job_type: str | None
-    job_category: str | None
-    enabled: bool | None
-
-    @property
-    def needle(self) -> str:
-        """The folded search term, "" for no search."""
-        return self.search.needle
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobQuery(Query):
-    """`get_job`."""
-
-    job_id: JobRef
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionsQuery(Query):
-    """`list_job_executions`; both bounds are inclusive."""
-
-    search: Term
-    limit: int
-    offset: int
-    order_by: str
-    order_desc: bool
-    before_us: int | None
-    after_us: int | None
-    status: frozenset[Status] | None
-    trace_id: str | None
-
-    def __post_init__(self) -> None:
-        check_window(self.after_us, self.before_us)
 
     @property
     def needle(self) -> str:
@@ -137,6 +100,57 @@ class ExecutionsQuery(Query):
         return statuses_meant(self.search.needle)
 
 
+class Windowed:
+    """Two bounds, both inclusive, which must not be the wrong way round."""
+
+    __slots__ = ()
+    before_us: int | None
+    after_us: int | None
+
+    def __post_init__(self) -> None:
+        if self.after_us is not None and self.before_us is not None and self.after_us > self.before_us:
+            raise InvalidParameter(
+                f"after must not be later than before; received after={instant_text(self.after_us)} "
+                f"and before={instant_text(self.before_us)}; swap them"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsQuery(Query, Searching):
+    """`list_jobs`."""
+
+    search: Term
+    limit: int
+    offset: int
+    order_by: str
+    order_desc: bool
+    job_type: str | None
+    job_category: str | None
+    enabled: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobQuery(Query):
+    """`get_job`."""
+
+    job_id: JobRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionsQuery(Query, Searching, Windowed):
+    """`list_job_executions`."""
+
+    search: Term
+    limit: int
+    offset: int
+    order_by: str
+    order_desc: bool
+    before_us: int | None
+    after_us: int | None
+    status: frozenset[Status] | None
+    trace_id: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobExecutionsQuery(ExecutionsQuery):
     """`get_job_executions`: the same, of one job."""
@@ -145,15 +159,12 @@ class JobExecutionsQuery(ExecutionsQuery):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StatsQuery(Query):
-    """`job_stats`; both bounds are inclusive."""
+class StatsQuery(Query, Windowed):
+    """`job_stats`."""
 
     job_id: JobRef | None
     before_us: int | None
     after_us: int | None
-
-    def __post_init__(self) -> None:
-        check_window(self.after_us, self.before_us)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,8 +198,8 @@ class JobStatesQuery(Query):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HistogramQuery(Query):
-    """`execution_histogram`; both bounds are inclusive."""
+class HistogramQuery(Query, Searching, Windowed):
+    """`execution_histogram`."""
 
     job_id: JobRef | None
     search: Term
@@ -197,25 +208,3 @@ class HistogramQuery(Query):
     after_us: int | None
     bucket: str
     timezone: str
-
-    def __post_init__(self) -> None:
-        check_window(self.after_us, self.before_us)
-
-    @property
-    def needle(self) -> str:
-        """The folded search term, "" for no search."""
-        return self.search.needle
-
-    @property
-    def meant(self) -> frozenset[Status]:
-        """The statuses that the search term means."""
-        return statuses_meant(self.search.needle)
-
-
-def check_window(after_us: int | None, before_us: int | None) -> None:
-    """Raises `InvalidParameter` where the lower bound is later than the upper one."""
-    if after_us is not None and before_us is not None and after_us > before_us:
-        raise InvalidParameter(
-            f"after must not be later than before; received after={instant_text(after_us)} "
-            f"and before={instant_text(before_us)}; swap them"
-        )

@@ -23,8 +23,6 @@ NAMES = [
     "datahub_list_job_states",
     "datahub_get_execution_histogram",
 ]
-STRICT = [("openai", True), ("openai-responses", True)]
-SHAPES = [(style, False) for style in tools.STYLES] + STRICT
 
 
 def parameters_of(definition: dict[str, Any]) -> dict[str, Any]:
@@ -179,9 +177,9 @@ def test_a_job_that_is_not_there_is_not_found_in_the_seeds_words(datahub):
 # What a model is told.
 
 
-@pytest.mark.parametrize(("style", "strict"), SHAPES)
-def test_every_style_has_all_tools_with_every_parameter(style, strict):
-    definitions = tools.definitions(style, strict=strict)
+@pytest.mark.parametrize("style", tools.STYLES)
+def test_every_style_has_all_tools_with_every_parameter(style):
+    definitions = tools.definitions(style)
     assert [each.get("function", each)["name"] for each in definitions] == NAMES
     for definition, tool in zip(definitions, tools.TOOLS.values(), strict=True):
         schema = parameters_of(definition)
@@ -193,13 +191,13 @@ def test_there_is_a_tool_for_every_query():
     assert {tool.operation.name for tool in tools.TOOLS.values()} == set(OPERATIONS)
 
 
-@pytest.mark.parametrize(("style", "strict"), SHAPES)
-def test_definitions_are_json_and_the_callers_to_change(style, strict):
-    definitions = tools.definitions(style, strict=strict)
+@pytest.mark.parametrize("style", tools.STYLES)
+def test_definitions_are_json_and_the_callers_to_change(style):
+    definitions = tools.definitions(style)
     before = json.dumps(definitions)
     parameters_of(definitions[2])["properties"].clear()
     definitions[0].clear()
-    assert json.dumps(tools.definitions(style, strict=strict)) == before
+    assert json.dumps(tools.definitions(style)) == before
 
 
 def test_the_plain_style_is_name_description_and_schema():
@@ -214,17 +212,12 @@ def test_each_api_gets_its_own_shape():
 
     assert keys("anthropic") == {"name", "description", "input_schema"}
     assert keys("mcp") == {"name", "title", "description", "inputSchema", "annotations"}
-    assert keys("gemini") == {"name", "description", "parameters"}
     assert keys("openai") == {"type", "function"}
     assert keys("openai-responses") == {"type", "name", "description", "parameters", "strict"}
-    assert set(tools.definitions("openai", strict=True)[1]["function"]) == {
-        "name", "description", "parameters", "strict",
-    }  # fmt: skip
 
 
 def test_the_responses_api_is_told_whether_to_be_strict_since_it_would_be_by_itself():
     assert {each["strict"] for each in tools.definitions("openai-responses")} == {False}
-    assert {each["strict"] for each in tools.definitions("openai-responses", strict=True)} == {True}
 
 
 @pytest.mark.parametrize("style", ["anthropic", "openai", "openai-responses", "mcp"])
@@ -238,48 +231,10 @@ def test_a_model_gets_every_rule_but_the_regular_expressions(style):
     assert (limit["type"], limit["minimum"], limit["maximum"], limit["default"]) == ("integer", 1, 1000, 50)
 
 
-@pytest.mark.parametrize(("style", "strict"), STRICT)
-def test_strict_mode_requires_every_parameter_and_keeps_to_its_subset(style, strict):
-    allowed = {"type", "enum", "items", "description", "required", "additionalProperties"}
-    for definition in tools.definitions(style, strict=strict):
-        schema = parameters_of(definition)
-        jsonschema.Draft202012Validator.check_schema(schema)
-        assert schema["required"] == list(schema["properties"])
-        assert schema["additionalProperties"] is False
-        assert keywords_in(schema) <= allowed
-
-
-def test_a_call_written_in_strict_mode_is_accepted(datahub):
-    schema = parameters_of(tools.definitions("openai", strict=True)[2])
-    values: dict[str, Any] = {name: None for name, each in schema["properties"].items() if "null" in each["type"]}
-    values |= {"limit": 50, "offset": 0, "order_by": "started_at", "order_desc": True, "status": ["FAILURE"]}
-    jsonschema.validate(values, schema)
-    page = tools.call(datahub, {"tool": "datahub_list_job_executions", "parameters": values})
-    assert page == datahub.list_job_executions(status="FAILURE")
-
-
-def test_gemini_gets_its_subset_and_its_names_of_types():
-    allowed = {"type", "enum", "items", "description", "required"}
-    types = {"STRING", "INTEGER", "BOOLEAN", "ARRAY"}
-    for definition in tools.definitions("gemini"):
-        schema = definition["parameters"]
-        assert schema["type"] == "OBJECT"
-        assert keywords_in(schema) <= allowed
-        assert {each["type"] for each in schema["properties"].values()} <= types
-    assert "required" not in tools.definitions("gemini")[0]["parameters"]
-    assert tools.definitions("gemini")[1]["parameters"]["required"] == ["job_id"]
-
-
 @pytest.mark.parametrize("style", ["OpenAI", "claude", "", None, 5, ["mcp"]])
 def test_an_unknown_style_is_refused_with_those_there_are(style):
     with pytest.raises(jobstore.InvalidParameter, match="Allowed: jsonschema, anthropic"):
         tools.definitions(style)
-
-
-@pytest.mark.parametrize("style", ["jsonschema", "anthropic", "mcp", "gemini"])
-def test_strict_mode_is_refused_where_there_is_none(style):
-    with pytest.raises(jobstore.InvalidParameter, match="has no strict mode"):
-        tools.definitions(style, strict=True)
 
 
 @pytest.mark.parametrize(

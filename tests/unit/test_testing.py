@@ -1,24 +1,15 @@
-"""Stores for tests: what is filled in, the clock, the snapshots, the strategies; the plugin in a real pytest."""
+"""Stores for tests: what is filled in, the clock, the snapshots; the plugin in a real pytest."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-import jobstore
-from jobstore import testing
-from jobstore.language.errors import InvalidParameter, InvalidRecord
-from jobstore.language.fields import checked_name, json_text
-from jobstore.language.instants import instant_us
+from jobstore.language.errors import InvalidRecord
 from jobstore.language.models import EXECUTION_FIELDS, JOB_FIELDS, Status
 
 pytest_plugins = ["pytester"]
@@ -253,64 +244,7 @@ def test_the_tests_of_the_page_run_as_printed(pytester):
     blocks = re.findall(
         r"^```python\n# (\S+)\.py\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
-    assert [name for name, _ in blocks] == ["test_overdue", "test_names"]
+    assert [name for name, _ in blocks] == ["test_overdue"]
     pytester.makepyfile(**dict(blocks))
-    pytester.runpytest_inprocess("--jobstore-snapshot-update").assert_outcomes(passed=4)
-    pytester.runpytest_inprocess().assert_outcomes(passed=4)
-
-
-# --- strategies -----------------------------------------------------------------------------------
-
-
-@given(testing.job_names())
-def test_job_names_are_good_names(name):
-    assert checked_name(name) == name
-
-
-@given(testing.json_values())
-def test_json_values_can_be_kept(value):
-    json_text(value, "result")
-
-
-@given(testing.executions(st.just("job")))
-def test_executions_have_their_times_in_order(execution):
-    times = [execution[f"{what}_at"] for what in ("created", "started", "completed")]
-    moments = [instant_us(datetime.fromisoformat(time)) for time in times if time]
-    assert moments == sorted(moments)
-    assert (execution["started_at"] is None) == (execution["status"] == "PENDING")
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(contents=testing.stores())
-def test_stores_are_what_load_takes_and_dump_gives_back(tmp_path_factory, contents):
-    path = tmp_path_factory.mktemp("store") / "jobs.db"
-    jobstore.load(path, contents)
-    dumped = jobstore.dump(path)
-    assert [without(job, "next_run_at", "schedule_type") for job in contents["jobs"]] == [
-        {key: job[key] for key in without(given, "next_run_at", "schedule_type")}
-        for given, job in zip(contents["jobs"], dumped["jobs"], strict=True)
-    ]
-    assert contents["executions"] == [
-        {key: made[key] for key in given}
-        for given, made in zip(contents["executions"], dumped["executions"], strict=True)
-    ]
-
-
-def without(document: dict[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if key not in keys}
-
-
-def test_a_store_without_jobs_is_refused_before_any_example_is_drawn():
-    with pytest.raises(InvalidParameter, match="at least 1"):
-        testing.stores(max_jobs=0)
-
-
-def test_without_hypothesis_the_strategies_say_what_to_install():
-    program = (
-        "import sys; sys.modules['hypothesis'] = None\n"
-        "from jobstore import testing; testing.document(jobs=['a'])\n"
-        "try: testing.jobs()\n"
-        "except ImportError as error: print(error)"
-    )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "pip install hypothesis" in found.stdout
+    pytester.runpytest_inprocess("--jobstore-snapshot-update").assert_outcomes(passed=3)
+    pytester.runpytest_inprocess().assert_outcomes(passed=3)
