@@ -49,6 +49,7 @@ AT_HOME = {
     "croniter": "language",
     "sqlite_utils": "storage transfer",
     "pyroaring": "storage engine",
+    "psycopg": "storage",
     "pydantic": "language http mcp",
     "falcon": "http",
     "jinja2": "web",

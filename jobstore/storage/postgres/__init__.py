@@ -1,0 +1,1 @@
+"""The history in a PostgreSQL database: its connection and its schema; what things mean is decided elsewhere."""

@@ -1,0 +1,332 @@
+"""A connection to a PostgreSQL server that takes the statements which SQLite takes.
+
+Statements are written once, for both: placeholders are question marks, and what only SQLite knows (which index to
+walk) is left out here. Whatever the driver raises leaves as a `StoreError` that names server and database, and never
+the password.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from jobstore.language.errors import (
+    NotAStore,
+    SchemaTooNew,
+    SchemaTooOld,
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreNotFound,
+    StoreUnreadable,
+)
+from jobstore.storage.limits import READ_TIMEOUT_SECONDS
+
+try:
+    import psycopg
+    from psycopg import errors
+    from psycopg.conninfo import conninfo_to_dict
+    from psycopg.types.numeric import Int8BinaryDumper
+    from psycopg.types.string import TextLoader
+except ImportError as error:
+    raise ImportError(
+        "A store on a PostgreSQL server needs psycopg 3; install it with: pip install 'jobstore[postgres]'"
+    ) from error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from types import TracebackType
+
+SCHEMA: Final = "jobstore"
+"""Where the tables are, unless the address names a search_path."""
+FORMAT: Final = 1
+"""Of the schema, in its table of settings under ``schema_version``; a higher one is refused."""
+OLDEST_SERVER: Final = 150_000
+CONNECT_SECONDS: Final = 10
+"""For a server that does not answer, unless the address names a connect_timeout."""
+STATEMENT_SECONDS: Final = 60
+"""The longest that a reader's statement may take."""
+
+_SEARCH_PATH: Final = re.compile(r"search_path\s*=\s*\"?([^\s,\"]+)")
+
+
+class _Whole(TextLoader):
+    """Sums are numeric, and all that we add up is whole."""
+
+    def load(self, data: Any) -> Any:
+        return int(bytes(data))
+
+
+class Place:
+    """Where a store is: the address, and what of it may be shown.
+
+    Attributes:
+        address: with its password, if it holds one; never shown.
+        schema: the PostgreSQL schema of its tables.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        try:
+            self._known = conninfo_to_dict(address)
+        except psycopg.Error:  # its message repeats the address
+            raise StoreUnreadable(
+                "The address of the PostgreSQL store cannot be understood; "
+                "write it as postgresql://user@host:port/database"
+            ) from None
+        named = _SEARCH_PATH.search(str(self._known.get("options") or ""))
+        self.schema = named[1] if named else SCHEMA
+
+    def __str__(self) -> str:
+        """For messages: the database, the host, and the schema if it is another."""
+        host, database = self._known.get("host") or "this machine", self._known.get("dbname") or "the default database"
+        port = f":{self._known['port']}" if self._known.get("port") else ""
+        schema = "" if self.schema == SCHEMA else f", schema {self.schema}"
+        return f"PostgreSQL database {database} at {host}{port}{schema}"
+
+    def hidden(self, text: str) -> str:
+        """A text of libpq on one line and without the password."""
+        password = str(self._known.get("password") or "")
+        text = " ".join(text.split())
+        return text.replace(password, "...") if password else text
+
+    def connect(self, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
+        """A connection of the driver; `options` count where the address says nothing."""
+        return psycopg.connect(self.address, **{k: v for k, v in options.items() if k not in self._known})
+
+
+class Connection:
+    """One connection, used by one thread at a time.
+
+    It commits when told to; a statement outside a transaction begins one, or, for a reader (`is_reader`), does not.
+
+    Attributes:
+        place: which store.
+        raw: the connection of the driver, for COPY.
+    """
+
+    def __init__(self, place: Place, *, is_reader: bool = False, lock_seconds: float = 0) -> None:
+        self.place = place
+        with server_errors(place):
+            self.raw = place.connect(connect_timeout=CONNECT_SECONDS, application_name="jobstore", autocommit=is_reader)
+            try:
+                self._prepare(is_reader=is_reader, lock_seconds=lock_seconds)
+            except BaseException:
+                self.raw.close()
+                raise
+
+    def _prepare(self, *, is_reader: bool, lock_seconds: float) -> None:
+        if self.raw.info.server_version < OLDEST_SERVER:
+            raise StoreUnreadable(f"{self.place} is older than PostgreSQL 15; use a newer server")
+        # One type for all integers, or each size would be another prepared statement.
+        self.raw.adapters.register_dumper(int, Int8BinaryDumper)
+        self.raw.adapters.register_loader("numeric", _Whole)
+        settings = {
+            "search_path": f'"{self.place.schema}"',
+            "jit": "off",
+            "plan_cache_mode": "force_custom_plan",
+            "statement_timeout": f"{STATEMENT_SECONDS}s" if is_reader else "0",
+            "lock_timeout": f"{round((lock_seconds or READ_TIMEOUT_SECONDS) * 1000)}ms",
+            "idle_in_transaction_session_timeout": "0",
+            "DateStyle": "ISO",
+        }
+        calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
+        self.raw.execute(f"SELECT {calls}", [text for pair in settings.items() for text in pair])
+        if not is_reader:
+            self.raw.commit()
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> psycopg.Cursor[tuple[Any, ...]]:
+        """Runs a statement; its rows are plain tuples."""
+        return self.raw.execute(translated(sql), values) if values else self.raw.execute(translated(sql))
+
+    def value(self, sql: str, values: Sequence[Any] = ()) -> Any:
+        """The first column of a statement's first row; None where there is none."""
+        row = self.execute(sql, values).fetchone()
+        return None if row is None else row[0]
+
+    def executemany(self, sql: str, values: Iterable[Sequence[Any]]) -> None:
+        """Runs a statement for each of the values, without waiting for each answer."""
+        with self.raw.cursor() as cursor:
+            cursor.executemany(translated(sql), values)
+
+    def commit(self) -> None:
+        """Makes the transaction last."""
+        self.raw.commit()
+
+    def rollback(self) -> None:
+        """Undoes the transaction; nothing where the connection is gone."""
+        if not self.raw.closed:
+            self.raw.rollback()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self.raw.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server or the network has closed it."""
+        return bool(self.raw.closed)
+
+    def close(self) -> None:
+        """Closes it. Safe to call twice."""
+        self.raw.close()
+
+
+_ONLY_SQLITE: Final = (
+    (re.compile(r" (?:NOT INDEXED|INDEXED BY \w+)"), ""),
+    (re.compile("CROSS JOIN"), "JOIN"),
+    (re.compile("x'01'"), r"'\\x01'::bytea"),
+    (re.compile(r"SELECT value FROM json_each\(\?\)"), "SELECT value::int FROM json_array_elements_text(?::json)"),
+)
+
+
+@lru_cache(maxsize=1024)
+def translated(sql: str) -> str:
+    """A statement as PostgreSQL and the driver take it; made once for each text.
+
+    >>> translated("SELECT id FROM execution INDEXED BY execution_started WHERE id = ?")
+    'SELECT id FROM execution WHERE id = %s'
+    """
+    for pattern, ours in _ONLY_SQLITE:
+        sql = pattern.sub(ours, sql)
+    return sql.replace("%", "%%").replace("?", "%s") if "?" in sql else sql
+
+
+def check_is_store(connection: Connection) -> None:
+    """Raises unless the schema is that of a job store which this version reads.
+
+    Raises:
+        StoreNotFound: there is no such schema, or nothing in it.
+        NotAStore: the schema is somebody else's.
+        SchemaTooNew: a newer jobstore made it.
+    """
+    place = connection.place
+    version = format_of(connection)
+    if version is None:
+        raise StoreNotFound(
+            f"There is no job store in {place}; a Recorder creates one, or 'jobstore load' does from a dump"
+        )
+    if version > FORMAT:
+        raise SchemaTooNew(f"{place} has format {version} and this jobstore reads up to {FORMAT}; upgrade jobstore")
+    if version < FORMAT:
+        raise SchemaTooOld(f"{place} has format {version} and this jobstore reads {FORMAT}; open it with a Recorder")
+
+
+def format_of(connection: Connection) -> int | None:
+    """The format of the store; None where there is none."""
+    schema = connection.place.schema
+    found = connection.execute(
+        """
+        SELECT t.relname FROM pg_catalog.pg_namespace AS n JOIN pg_catalog.pg_class AS t ON t.relnamespace = n.oid
+        WHERE n.nspname = ? AND t.relkind IN ('r', 'p', 'v')
+        """,
+        (schema,),
+    ).fetchall()
+    if not found:
+        return None
+    if ("setting",) not in found or ("execution",) not in found:
+        raise NotAStore(
+            f"{connection.place} has tables in the schema {schema!r}, and they are no job store's; "
+            "name another schema with options=-csearch_path=NAME"
+        )
+    row = connection.execute("SELECT value FROM setting WHERE key = 'schema_version'").fetchone()
+    if row is None or not row[0].isdigit():
+        raise NotAStore(f"{connection.place} has a table 'setting' without a schema_version; it is no job store's")
+    return int(row[0])
+
+
+class ServerErrors:
+    """Whatever the driver or the server raises inside leaves as a `StoreError` that names the database."""
+
+    __slots__ = ("_place",)
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, psycopg.Error):
+            ours = store_error(error, self._place)
+            if ours is not None:
+                # Without its cause: libpq's own text is in ours, and nothing else of it may be shown.
+                raise ours from None
+
+
+server_errors = ServerErrors
+
+
+_KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str], ...]] = (
+    (
+        (errors.QueryCanceled, errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected),
+        StoreBusy,
+        "{place} was kept from answering by others, or for too long; try again",
+    ),
+    (
+        (errors.TooManyConnections, errors.CannotConnectNow, errors.OutOfMemory, errors.ConfigurationLimitExceeded),
+        StoreBusy,
+        "{place} takes no more at the moment ({said}); try again",
+    ),
+    (
+        (errors.DiskFull,),
+        StoreFull,
+        "The disk of {place} is full; free space on the server, or run 'jobstore prune'",
+    ),
+    (
+        (errors.DataCorrupted, errors.IndexCorrupted),
+        StoreCorrupt,
+        "{place} is damaged ({said}). Check the server, then restore a backup",
+    ),
+    (
+        (errors.InsufficientPrivilege,),
+        StoreUnreadable,
+        "{place} is closed to this role ({said}); grant it USAGE on the schema and SELECT on its tables to read",
+    ),
+    (
+        (errors.ReadOnlySqlTransaction,),
+        StoreUnreadable,
+        "{place} is a standby or read-only; record into the primary server",
+    ),
+    (
+        (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedColumn),
+        StoreNotFound,
+        "The tables of {place} are gone or changed ({said}); open the store again",
+    ),
+    (
+        (errors.CheckViolation, errors.RaiseException),
+        StoreUnreadable,
+        "{place} refused a statement ({said}); a trigger or a rule of another program may stand in its way",
+    ),
+)
+
+
+def store_error(error: psycopg.Error, place: Place) -> StoreError | None:
+    """Our error for the driver's, by its kind; None: it is a defect of ours."""
+    for kinds, ours, text in _KINDS:
+        if isinstance(error, kinds):
+            return ours(text.format(place=place, said=_said(error, place)))
+    if isinstance(error, psycopg.OperationalError | psycopg.InternalError):
+        return StoreUnreadable(_why_away(error, place))
+    return None
+
+
+def _said(error: psycopg.Error, place: Place) -> str:
+    return place.hidden(error.diag.message_primary or str(error))
+
+
+def _why_away(error: psycopg.Error, place: Place) -> str:
+    said = _said(error, place)
+    if "password" in said or "authentication" in said or "pg_hba" in said:
+        return (
+            f"{place} does not let this user in ({said}); give a password by PGPASSWORD or ~/.pgpass, and check the "
+            "user and pg_hba.conf"
+        )
+    if "does not exist" in said:
+        return f"{place} is not there ({said}); check the names in the address, or create it with createdb"
+    return f"{place} cannot be reached ({said}); check that the server runs and the address is right"
