@@ -8,6 +8,7 @@ over all. A job's label is ``job_name``: ``job`` is the scraper's own.
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobstore.language.errors import InvalidParameter, NotFound
@@ -55,14 +56,28 @@ def metrics(store: Queries, *, max_jobs: int = MAX_JOBS) -> str:
     return "".join(map(text, families(store, max_jobs)))
 
 
+class _Job(NamedTuple):
+    """A job that has series of its own; `totals` are its runs and failures so far, where they are known."""
+
+    state: JobStateDocument
+    stats: StatsDocument
+    last_run_at: str | None
+    totals: tuple[int, int] | None
+
+
 def families(store: Queries, max_jobs: int = MAX_JOBS) -> list[Family]:
     """The metrics as values; one without samples is left out."""
-    states = store.list_job_states(limit=1)
+    states = store.list_job_states(limit=1)["states"]
     totals = store.run_totals()
-    jobs = list(_paged(store.list_job_states, max_jobs))
+    shown = list(_paged(store.list_job_states, max_jobs))
     starts = {job["name"]: job["last_run_at"] for job in _paged(store.list_jobs, max_jobs)}
-    seen = [(job, stats) for job in jobs if (stats := _stats(store, job)) is not None]
-    found = (*_of_all(store, states["states"], len(jobs)), *_of_jobs(seen, starts), *_counters(seen, totals))
+    jobs = []
+    for state in shown:
+        stats = _stats(store, state)
+        if stats is not None:
+            known = totals.get(int(state["job_id"]), (0, 0)) if totals else None
+            jobs.append(_Job(state, stats, starts.get(state["name"]), known))
+    found = (*_of_all(store, states, len(shown)), *map(partial(_family, jobs), _OF_EACH_JOB))
     return [family for family in found if family.samples]
 
 
@@ -83,7 +98,7 @@ def _stats(store: Queries, job: JobStateDocument) -> StatsDocument | None:
 
 
 def _of_all(store: Queries, states: Mapping[str, int], shown: int) -> Iterator[Family]:
-    stats = store.job_stats()
+    by_status = store.job_stats()["by_status"]
     yield Family(
         "jobstore_jobs", "Jobs in each state.", [_sample(count, state=state) for state, count in states.items()]
     )
@@ -95,102 +110,84 @@ def _of_all(store: Queries, states: Mapping[str, int], shown: int) -> Iterator[F
     yield Family(
         "jobstore_executions",
         "Executions kept, of all jobs, removed ones included, by status.",
-        [_sample(stats["by_status"][status], status=status) for status in STATUSES],
+        [_sample(by_status[status], status=status) for status in STATUSES],
     )
 
 
-def _of_jobs(
-    seen: Sequence[tuple[JobStateDocument, StatsDocument]], starts: Mapping[str, str | None]
-) -> Iterator[Family]:
-    yield Family(
-        "jobstore_job_info",
-        "The job's type and category; always 1, to join with the other series.",
-        [
-            _sample(1, job_name=job["name"], job_type=job["job_type"], job_category=job["job_category"])
-            for job, _ in seen
-        ],
-    )
-    yield Family(
-        "jobstore_job_state",
-        "1 for the state that the job is in.",
-        [_sample(1, job_name=job["name"], state=job["state"]) for job, _ in seen],
-    )
-    yield Family(
-        "jobstore_job_enabled",
-        "Whether the job is enabled.",
-        [_sample(int(job["state"] != "disabled"), job_name=job["name"]) for job, _ in seen],
-    )
-    yield Family(
-        "jobstore_job_failures_in_a_row",
-        "Finished runs that failed or timed out since the last success.",
-        [_sample(job["failures_in_a_row"], job_name=job["name"]) for job, _ in seen],
-    )
-    yield Family(
-        "jobstore_job_executions",
-        "Executions kept, by status.",
-        [
-            _sample(stats["by_status"][status], job_name=job["name"], status=status)
-            for job, stats in seen
-            for status in STATUSES
-        ],
-    )
-    yield Family(
-        "jobstore_job_duration_seconds",
-        "Durations of the finished executions kept: average, p50, p95 and max.",
-        list(_durations(seen)),
-    )
-    names = [job["name"] for job, _ in seen]
-    yield _moments("last_run", "the latest start", names, [starts.get(name) for name in names])
-    yield _moments(
-        "last_success", "the start of the latest success", names, [each["last_success_at"] for _, each in seen]
-    )
-    yield _moments(
-        "last_failure", "the start of the latest failure", names, [each["last_failure_at"] for _, each in seen]
-    )
-    yield _moments("next_run", "the next run", names, [job["next_run_at"] for job, _ in seen])
+class _JobFamily(NamedTuple):
+    """A metric of each job: its name, its help, its type, and each value of a job with its labels."""
+
+    name: str
+    help: str
+    values: Callable[[_Job], list[tuple[float, dict[str, str]]]]
+    type: str = "gauge"
 
 
-def _counters(
-    seen: Sequence[tuple[JobStateDocument, StatsDocument]], totals: Mapping[int, tuple[int, int]]
-) -> Iterator[Family]:
-    """Nothing where the store knows no totals: a count that pruning makes smaller is no counter."""
-    told = [(job["name"], totals.get(int(stats["job_id"] or 0), (0, 0))) for job, stats in seen] if totals else []
-    yield Family(
-        "jobstore_job_runs_total",
-        "Runs so far, whatever came of them, pruned ones included.",
-        [_sample(runs, job_name=name) for name, (runs, _) in told],
-        "counter",
-    )
-    yield Family(
-        "jobstore_job_failures_total",
-        "Runs so far that failed or timed out, pruned ones included.",
-        [_sample(failures, job_name=name) for name, (_, failures) in told],
-        "counter",
-    )
+def _family(jobs: Sequence[_Job], kind: _JobFamily) -> Family:
+    samples = [
+        _sample(value, job_name=job.state["name"], **labels) for job in jobs for value, labels in kind.values(job)
+    ]
+    return Family(f"jobstore_job_{kind.name}", kind.help, samples, kind.type)
 
 
-def _moments(name: str, words: str, jobs: Sequence[str], stamps: Sequence[str | None]) -> Family:
-    return Family(
-        f"jobstore_job_{name}_timestamp_seconds",
+def _instant(name: str, words: str, at: Callable[[_Job], str | None]) -> _JobFamily:
+    return _JobFamily(
+        f"{name}_timestamp_seconds",
         f"The time of {words}, in seconds since 1970.",
-        [_sample(_seconds(stamp), job_name=job) for job, stamp in zip(jobs, stamps, strict=True) if stamp is not None],
+        lambda job: [(_seconds(text), {}) for text in [at(job)] if text is not None],
     )
 
 
-def _durations(seen: Sequence[tuple[JobStateDocument, StatsDocument]]) -> Iterator[Sample]:
-    for job, stats in seen:
-        spent: Mapping[str, Any] = {**stats["duration_ms"]}
-        for statistic, milliseconds in spent.items():
-            if milliseconds is not None:
-                yield _sample(milliseconds / 1000, job_name=job["name"], statistic=statistic)
+def _durations(job: _Job) -> list[tuple[float, dict[str, str]]]:
+    spent: Mapping[str, Any] = {**job.stats["duration_ms"]}
+    return [(ms / 1000, {"statistic": statistic}) for statistic, ms in spent.items() if ms is not None]
+
+
+_OF_EACH_JOB: Final = (
+    _JobFamily(
+        "info",
+        "The job's type and category; always 1, to join with the other series.",
+        lambda job: [(1, {"job_type": job.state["job_type"], "job_category": job.state["job_category"]})],
+    ),
+    _JobFamily("state", "1 for the state that the job is in.", lambda job: [(1, {"state": job.state["state"]})]),
+    _JobFamily("enabled", "Whether the job is enabled.", lambda job: [(int(job.state["state"] != "disabled"), {})]),
+    _JobFamily(
+        "failures_in_a_row",
+        "Finished runs that failed or timed out since the last success.",
+        lambda job: [(job.state["failures_in_a_row"], {})],
+    ),
+    _JobFamily(
+        "executions",
+        "Executions kept, by status.",
+        lambda job: [(job.stats["by_status"][status], {"status": status}) for status in STATUSES],
+    ),
+    _JobFamily("duration_seconds", "Durations of the finished executions kept: average, p50, p95 and max.", _durations),
+    _instant("last_run", "the latest start", lambda job: job.last_run_at),
+    _instant("last_success", "the start of the latest success", lambda job: job.stats["last_success_at"]),
+    _instant("last_failure", "the start of the latest failure", lambda job: job.stats["last_failure_at"]),
+    _instant("next_run", "the next run", lambda job: job.state["next_run_at"]),
+    # Where the totals are not known there is no counter: a count that pruning makes smaller is none.
+    _JobFamily(
+        "runs_total",
+        "Runs so far, whatever came of them, pruned ones included.",
+        lambda job: [(job.totals[0], {})] if job.totals else [],
+        "counter",
+    ),
+    _JobFamily(
+        "failures_total",
+        "Runs so far that failed or timed out, pruned ones included.",
+        lambda job: [(job.totals[1], {})] if job.totals else [],
+        "counter",
+    ),
+)
 
 
 def _sample(value: float, **labels: str) -> Sample:
     return Sample(tuple(labels.items()), value)
 
 
-def _seconds(stamp: str) -> float:
-    return instant_us(datetime.fromisoformat(stamp)) / MICROSECONDS
+def _seconds(text: str) -> float:
+    return instant_us(datetime.fromisoformat(text)) / MICROSECONDS
 
 
 # The text format.
@@ -211,13 +208,8 @@ def text(family: Family) -> str:
 
 
 def _labels(labels: tuple[tuple[str, str], ...]) -> str:
-    if not labels:
-        return ""
-    return (
-        "{"
-        + ",".join(f'{name}="{_escaped(value).replace(chr(34), chr(92) + chr(34))}"' for name, value in labels)
-        + "}"
-    )
+    pairs = [f'{name}="{_escaped(value).replace(chr(34), chr(92) + chr(34))}"' for name, value in labels]
+    return f"{{{','.join(pairs)}}}" if pairs else ""
 
 
 def _escaped(value: str) -> str:

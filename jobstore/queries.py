@@ -160,17 +160,8 @@ class Queries(ABC):
     ) -> ExecutionPage:
         """A page of one job's history, under all the names it had (the job API's 获取任务执行记录).
 
-        Args:
-            job_id: the job's name, or its number as text or int; a name is tried first.
-            search: a word for a status.
-            limit: as in `list_job_executions`, and so for the rest.
-            offset: see there.
-            order_by: see there.
-            order_desc: see there.
-            before: see there.
-            after: see there.
-            status: see there.
-            trace_id: see there.
+        `job_id` is the job's name, or its number as text or int; a name is tried first. `search` is a word for a
+        status. All other parameters are those of `list_job_executions`.
 
         Raises:
             NotFound: there is no such job.

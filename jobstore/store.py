@@ -36,7 +36,7 @@ from jobstore.storage.turns import frame_above, give_back, is_running
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
-    from types import FrameType, TracebackType
+    from types import FrameType
 
     Clock = Callable[[], datetime]
 
@@ -96,9 +96,7 @@ class JobStore(Queries):
     def __enter__(self) -> JobStore:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -75,6 +75,13 @@ def create_app(
     frontier = Frontier(hosts, Gate(judge), origins, site)
     app: Api = falcon.App(request_type=ApiRequest, middleware=[frontier, *([origins] if origins else [])])
     faults.handle(app)
+    _add_routes(app, source, max_body_bytes, is_open=open_access)
+    if site:
+        site.mount(app)
+    return app
+
+
+def _add_routes(app: Api, source: Source, max_body_bytes: int, *, is_open: bool) -> None:
     for route in ROUTES:
         query = Query(route, source, max_body_bytes)
         app.add_route(route.template, query)
@@ -82,10 +89,7 @@ def create_app(
             app.add_route(f"{route.template}/", query)  # as many clients write the address of a collection
     app.add_route(HEALTH, Health(source))
     app.add_route(METRICS, Metrics(source))
-    app.add_route(DOCUMENT, Document(is_open=open_access))
-    if site:
-        site.mount(app)
-    return app
+    app.add_route(DOCUMENT, Document(is_open=is_open))
 
 
 def _site(source: Source, judge: Authenticate | None, log_url: str | None) -> Site:

@@ -43,7 +43,6 @@ except ImportError as error:
     raise missing("jobstore.connect", "client") from error
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from jobstore.language.query import Query
@@ -112,9 +111,7 @@ class RemoteJobStore(Queries):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:

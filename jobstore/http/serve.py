@@ -35,7 +35,6 @@ from jobstore.http.app import create_app
 from jobstore.http.faults import envelope
 from jobstore.http.hosts import is_host_name
 from jobstore.http.journal import LONGEST_TARGET, cut, log, request_id
-from jobstore.http.reply import MAX_BODY_BYTES
 from jobstore.language.errors import InternalError, InvalidParameter, escaped
 
 if TYPE_CHECKING:
@@ -56,6 +55,8 @@ MAX_REQUEST_BODY_BYTES: Final = 64 * 1024
 """Nothing here takes a body; a small one is read, to be answered with 405."""
 SHUTDOWN_SECONDS: Final = 0.5
 _BACKLOG: Final = 1024
+THREADS: Final = 4
+"""How many requests are answered at the same time."""
 _LARGEST_PORT: Final = 65_535
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
@@ -68,9 +69,6 @@ def serve(
     tokens: Mapping[str, Collection[str]] | None = None,
     authenticate: Authenticate | None = None,
     open_access: bool = False,
-    threads: int = 4,
-    max_body_bytes: int = MAX_BODY_BYTES,
-    cors_origins: Collection[str] = (),
     host_names: Collection[str] = (),
     log_url: str | None = None,
     ready: Callable[[str], object] | None = None,
@@ -81,37 +79,27 @@ def serve(
         path: the store; it is opened at once, so that a wrong path is reported at the start.
         host: the address to listen on.
         port: the port; 0 takes a free one.
-        tokens: as for `jobstore.wsgi.create_app`, and so are `authenticate`, `max_body_bytes` and `cors_origins`.
-        authenticate: see there.
+        tokens: as for `jobstore.wsgi.create_app`, and so are `authenticate` and `log_url`.
+        authenticate: see `tokens`.
         open_access: let in anyone who reaches the address; only a loopback address is accepted then.
-        threads: how many requests are answered at the same time.
-        max_body_bytes: see there.
-        cors_origins: see there.
         host_names: the names that the server goes by, beside addresses, ``localhost``, `host` and this machine's name.
-        log_url: see there.
+        log_url: see `tokens`.
         ready: called with the server's address (``http://127.0.0.1:8000``) as soon as it listens.
 
     Raises:
-        InvalidParameter: nobody could be let in, everybody could from elsewhere, or the address cannot be had.
+        InvalidParameter: the settings would let in nobody, or everybody from other machines; or the address cannot be
+            listened on.
         StoreError: the file is not there or cannot be used.
     """
     if open_access and not is_loopback(host):
         raise InvalidParameter(
             f"open_access is for this machine alone: listen on 127.0.0.1 (not {host}), or give tokens"
         )
+    names = _own_names(host, host_names)
+    admitted: dict[str, Any] = {"tokens": tokens, "authenticate": authenticate, "open_access": open_access}
     with stores.open(path) as store:
-        app = create_app(
-            store,
-            tokens=tokens,
-            authenticate=authenticate,
-            open_access=open_access,
-            max_body_bytes=max_body_bytes,
-            cors_origins=cors_origins,
-            host_names=_own_names(host, host_names),
-            page=True,
-            log_url=log_url,
-        )
-        server = Server(app, host=host, port=port, threads=threads)
+        app = create_app(store, **admitted, host_names=names, page=True, log_url=log_url)
+        server = Server(app, host=host, port=port)
         _tame_log()
         with _stopped_by_signals(server):
             if ready is not None:
@@ -153,19 +141,19 @@ def is_loopback(host: str) -> bool:
 class Server:
     """A WSGI application on a socket; `run` in one thread, `stop` from any other or from a signal handler."""
 
-    def __init__(self, app: Callable[..., Any], *, host: str, port: int, threads: int = 4) -> None:
+    def __init__(self, app: Callable[..., Any], *, host: str, port: int) -> None:
         """Listens at once; connections wait until `run`."""
         self._stopping = False
         self._map: dict[int, Any] = {}
         listening = _listen(host, port)
         self._dispatcher = ThreadedTaskDispatcher()
-        self._dispatcher.set_thread_count(threads)
+        self._dispatcher.set_thread_count(THREADS)
         self._listener = _Listener(
             app,
             self._map,
             _sock=listening,
             dispatcher=self._dispatcher,
-            adj=_adjustments(threads),
+            adj=_adjustments(),
             sockinfo=(listening.family, listening.type, listening.proto, listening.getsockname()),
             bind_socket=False,
         )
@@ -202,9 +190,9 @@ def _listen(host: str, port: int) -> socket.socket:
         raise InvalidParameter(f"Cannot listen on {host}, port {port}: {error.strerror}") from None
 
 
-def _adjustments(threads: int) -> Adjustments:
+def _adjustments() -> Adjustments:
     return Adjustments(
-        threads=threads,
+        threads=THREADS,
         ident="",
         backlog=_BACKLOG,
         connection_limit=MAX_CONNECTIONS + 100,  # never reached: the listener makes room before

@@ -46,7 +46,6 @@ from jobstore.store import open as open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from jobstore.language.models import ExecutionDocument
     from jobstore.recording.recorder import Recorder
@@ -139,9 +138,7 @@ class Mirror:
     def __enter__(self) -> Mirror:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from jobstore.language.models import ExecutionDocument
     from jobstore.recording.logs import Captured
@@ -161,9 +160,7 @@ class Recorder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:
