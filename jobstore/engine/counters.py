@@ -114,8 +114,12 @@ class Counters:
             if len(self._hours) >= DAYS_REMEMBERED:
                 self._hours.clear()
                 self._sums.clear()
-            found = self._hours[day] = _gathered(_hour_rows(connection, self.names, day))
+            found = self._hours[day] = _gathered(self._hour_rows(connection, day))
         return found
+
+    def _hour_rows(self, connection: sqlite3.Connection, day: int) -> Iterator[tuple[int, int, int]]:
+        """Hour, status and executions, of one day."""
+        return _hour_rows(connection, self.names, day)
 
     def mask(self) -> bytes:
         """A byte for each name_id from 1 on, 1 where it is one of the names.
@@ -142,15 +146,15 @@ class Counters:
             hours.setdefault(hour, [0] * 5)[status] += runs
 
 
-def counters_of_all(connection: sqlite3.Connection) -> Counters:
-    """Five counters."""
+def total_of_all(connection: sqlite3.Connection) -> list[int]:
+    """All executions by status."""
     total = [0] * 5
     rows = connection.execute(
         "SELECT status, runs FROM period_tally WHERE span = ? AND period = 0", (SPAN_ALL,)
     )  # fmt: skip
     for status, runs in rows:
         total[status] = runs
-    return Counters(None, total)
+    return total
 
 
 def _summed(counts: dict[int, list[int]], statuses: tuple[int, ...]) -> Sums:

@@ -11,7 +11,7 @@ from jobstore.engine.window import count_selected
 from jobstore.language.errors import NotFound
 from jobstore.language.models import STATUS_CODES, pagination
 from jobstore.storage.documents import execution_document
-from jobstore.storage.rows import KeyQuery, fetch_execution, fetch_executions, fetch_executions_of
+from jobstore.storage.rows import fetch_execution
 
 if TYPE_CHECKING:
     import sqlite3
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jobstore.engine.memory import Memory
     from jobstore.language.models import ExecutionDocument, ExecutionPage, Status
     from jobstore.language.query import ExecutionQuery, ExecutionsQuery, HistogramQuery, JobExecutionsQuery
+    from jobstore.storage.rows import KeyQuery
 
     SelectionQuery = ExecutionsQuery | HistogramQuery
 
@@ -88,8 +89,7 @@ def _page(
     connection: sqlite3.Connection, memory: Memory, query: ExecutionsQuery, selection: Selection
 ) -> ExecutionPage:
     total, ids = _page_ids(connection, memory, query, selection)
-    rows = fetch_executions_of(connection, ids) if isinstance(ids, KeyQuery) else fetch_executions(connection, ids)
-    data = [execution_document(row) for row in rows]
+    data = [execution_document(row) for row in memory.rows(connection, ids)]
     return {"data": data, "pagination": pagination(total, query.limit, query.offset, len(data))}
 
 

@@ -72,9 +72,9 @@ def _end(status: int, direction: str, of: str = "names", after: str = "") -> str
         WHERE name_id = {of}.name_id AND status = {status} {bound} ORDER BY effective_us {direction} LIMIT 1)"""
 
 
-def _extreme(function: str, one: str, other: str) -> str:
-    """The larger or smaller of two values that may be null, in SQL."""
-    return f"coalesce({function}({one}, {other}), {one}, {other})"
+def _extreme(comparison: str, one: str, other: str) -> str:
+    """The larger (``>``) or smaller (``<``) of two values that may be null, in SQL."""
+    return f"CASE WHEN {other} IS NULL OR {one} {comparison} {other} THEN {one} ELSE {other} END"
 
 
 # MATERIALIZED: otherwise each column would be looked up again wherever it is mentioned.
@@ -86,7 +86,7 @@ WITH names AS (
         {_end(_SUCCESS, "DESC")} AS success_us, {_end(_FAILURE, "DESC")} AS f, {_end(_TIMEOUT, "DESC")} AS t
     FROM names
 ), ends AS MATERIALIZED (
-    SELECT job_number, name_id, running_us, waiting_us, success_us, {_extreme("max", "f", "t")} AS failure_us
+    SELECT job_number, name_id, running_us, waiting_us, success_us, {_extreme(">", "f", "t")} AS failure_us
     FROM looked_up
 ), firsts AS MATERIALIZED (
     SELECT ends.*,
@@ -97,7 +97,7 @@ WITH names AS (
     FROM ends
 )
 SELECT job_number, name_id, running_us, waiting_us, success_us, failure_us,
-    {_extreme("min", "first_us", "second_us")}
+    {_extreme("<", "first_us", "second_us")}
 FROM firsts
 """
 
@@ -206,7 +206,7 @@ def fetch_names(connection: sqlite3.Connection, numbers: list[int]) -> dict[int,
 _NEWEST = " UNION ALL ".join(
     f"""SELECT * FROM (
         SELECT id, {status}, effective_us, duration_ms FROM execution INDEXED BY execution_name_started
-        WHERE name_id = :name AND status = {status} ORDER BY effective_us DESC, id DESC LIMIT {most})"""
+        WHERE name_id = ? AND status = {status} ORDER BY effective_us DESC, id DESC LIMIT {most}) AS newest"""
     for status, most in (
         (_SUCCESS, RATED),
         (_FAILURE, RATED),
@@ -221,7 +221,7 @@ def _newest(connection: sqlite3.Connection, names: list[int]) -> list[Run]:
     """The newest executions and the newest finished ones of a job, newest first."""
     rows: list[tuple[int, int, int, int | None]] = []
     for name_id in names:
-        rows += connection.execute(_NEWEST, {"name": name_id})
+        rows += connection.execute(_NEWEST, [name_id] * 5)
     rows.sort(key=lambda row: (row[2], row[0]), reverse=True)
     finished = 0
     kept = []

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 
 from jobstore.engine.bitmaps import Bitmaps
 from jobstore.engine.catalogue import Catalogue
-from jobstore.engine.counters import Counters, counters_of_all
+from jobstore.engine.counters import Counters, total_of_all
 from jobstore.engine.names import NameBook
 from jobstore.engine.standings import Standings
 from jobstore.language.errors import NotFound
-from jobstore.storage.rows import fetch_job_number
+from jobstore.storage.rows import KeyQuery, fetch_executions, fetch_executions_of, fetch_job_number
 
 if TYPE_CHECKING:
     import sqlite3
 
     from jobstore.engine.fires import Fires
     from jobstore.language.query import JobRef
+    from jobstore.storage.rows import ExecutionRow
 
 REPLAYED = 4_096
 """Changes applied one by one; beyond, reading the counters anew is quicker."""
@@ -37,6 +38,8 @@ _Change = tuple[int, int | None, int | None, int | None, int | None, int | None,
 
 class Memory:
     """Counters, names and jobs as of the last query; one for each connection, used by one thread at a time."""
+
+    counters: type[Counters] = Counters
 
     def __init__(self, fires: Fires) -> None:
         self.fires = fires
@@ -69,9 +72,12 @@ class Memory:
             self._replay(connection, changes)
 
     def _replay(self, connection: sqlite3.Connection, changes: list[_Change]) -> None:
-        behind = changes[0][0] != (self._seq or 0) + 1 or len(changes) > REPLAYED
+        behind = changes[0][0] != (self._seq or 0) + 1
         self._seq = changes[-1][0]
-        if behind:
+        self._take_in(connection, changes, is_behind=behind)
+
+    def _take_in(self, connection: sqlite3.Connection, changes: list[_Change], *, is_behind: bool) -> None:
+        if is_behind or len(changes) > REPLAYED:
             self._forget()
             return
         moved: dict[tuple[int, int, int], int] = {}
@@ -121,10 +127,14 @@ class Memory:
                     if counters.names is not None and (key == job_number if isinstance(key, int) else key in folded):
                         counters.names.add(name_id)
 
+    def rows(self, connection: sqlite3.Connection, ids: list[int] | KeyQuery) -> list[ExecutionRow]:
+        """The executions of these ids, or those that a statement names, in order."""
+        return fetch_executions_of(connection, ids) if isinstance(ids, KeyQuery) else fetch_executions(connection, ids)
+
     def all(self, connection: sqlite3.Connection) -> Counters:
         """The counters of all executions."""
         if self._all is None:
-            self._all = counters_of_all(connection)
+            self._all = self.counters(None, total_of_all(connection))
         return self._all
 
     def book(self, connection: sqlite3.Connection) -> NameBook:
@@ -168,7 +178,7 @@ class Memory:
         if counters is None:
             book = self.book(connection)
             names = book.containing(needle)
-            counters = self._terms[needle] = Counters(names, book.summed(names))
+            counters = self._terms[needle] = self.counters(names, book.summed(names))
         return self._used(needle, counters)
 
     def of_job(self, connection: sqlite3.Connection, job_number: int) -> Counters:
@@ -179,7 +189,7 @@ class Memory:
                 name_id
                 for (name_id,) in connection.execute("SELECT name_id FROM job_name WHERE job_number = ?", (job_number,))
             }
-            counters = self._terms[job_number] = Counters(names, _summed(connection, names))
+            counters = self._terms[job_number] = self.counters(names, _summed(connection, names))
         return self._used(job_number, counters)
 
     def _used(self, key: str | int, counters: Counters) -> Counters:

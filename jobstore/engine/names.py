@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING
 
-from jobstore.engine.counters import Counters, day_begins_us, day_of
+from jobstore.engine.counters import day_begins_us, day_of
 from jobstore.engine.selection import Part, Selection
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class NameBook:
         parts = []
         for part in selection.parts:
             own = {name_id for name_id in names if part.names is None or name_id in part.names}
-            parts.append(Part(Counters(own, self.summed(own)), part.statuses))
+            parts.append(Part(type(part.counters)(own, self.summed(own)), part.statuses))
         return Selection(tuple([part for part in parts if part.total]))
 
     def groups_of(self, connection: sqlite3.Connection, order: str, wanted: Wanted) -> Groups:

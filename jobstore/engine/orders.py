@@ -145,12 +145,13 @@ def _chosen(connection: sqlite3.Connection, memory: Memory | None, order: str, w
             scan = wanted.everything * each  # the matches are rare just here
             found = _by_bitmaps(connection, memory, order, wanted, min(scan, fetch))
             if found is None and scan < fetch:
-                found = _scan(connection, key, wanted, budget=-1)
+                found = _scan(connection, key, wanted, budget=_ALL)
     return fetch_and_sort(connection, key, sources, wanted) if found is None else found
 
 
 _FEW = 10_000
 """Executions that are always counted from the first on."""
+_ALL = 2**62
 _LEAST_ENTRIES = 256
 """Entries that any scan may read."""
 
@@ -216,7 +217,7 @@ def _scan(connection: sqlite3.Connection, key: Key, wanted: Wanted, *, budget: i
     # What an index covers must not be looked up in the rows: what it may lack is named only where it is compared.
     columns = "id, name_id, status" + (", effective_us" if wanted.is_windowed else "")
     sql = f"""
-    SELECT id FROM ({_scan_sql(columns, key, wanted)} LIMIT ?) WHERE {condition or "TRUE"} LIMIT ? OFFSET ?
+    SELECT id FROM ({_scan_sql(columns, key, wanted)} LIMIT ?) AS some WHERE {condition or "TRUE"} LIMIT ? OFFSET ?
     """
     rows = connection.execute(sql, (budget, *values, wanted.take, wanted.offset))
     ids = [row_id for (row_id,) in rows]
@@ -280,7 +281,7 @@ def fetch_and_sort(connection: sqlite3.Connection, key: Key, sources: Iterable[S
     sources = list(sources)
     column, order = ("", "") if key is _ID else (f", {key.column} AS key", f"key IS NULL, key {wanted.direction}, ")
     arms = [f"SELECT id{column} FROM execution INDEXED BY {source.sql}" for source in sources]
-    sql = f"SELECT id FROM ({' UNION ALL '.join(arms)}) ORDER BY {order}id {wanted.direction} LIMIT ? OFFSET ?"
+    sql = f"SELECT id FROM ({' UNION ALL '.join(arms)}) AS found ORDER BY {order}id {wanted.direction} LIMIT ? OFFSET ?"
     values = [value for source in sources for value in source.values]
     return [row_id for (row_id,) in connection.execute(sql, (*values, wanted.take, wanted.offset))]
 

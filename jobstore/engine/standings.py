@@ -130,8 +130,10 @@ class Standings:
         histories = fetch_histories(connection, numbers)
         where = "" if numbers is None else f"WHERE number IN ({marks(numbers)})"
         rows = connection.execute(f"{_JOBS} {where} ORDER BY schedule, 2", numbers or ())
-        for number, changed_us, name, timeout_seconds, *timing in rows:
+        for number, updated_us, name, timeout_seconds, *timing in rows:
             unit = unit_of(*timing)
+            last_run_us, created_us = timing[5:]
+            changed_us = max(updated_us, created_us, created_us if last_run_us is None else last_run_us)
             self._names[number] = name
             timeout_us = None if timeout_seconds is None else timeout_seconds * MICROSECONDS
             due_us = self._fires.first_after(unit, changed_us)
@@ -223,10 +225,8 @@ WHERE e.{IS_NO_SUCCESS} AND e.status = {STATUS_CODES["RUNNING"]} AND e.{{column}
 """
 
 _JOBS = """
-SELECT number, max(updated_us, created_us, coalesce(last_run_us, created_us)), name, timeout_seconds,
+SELECT number, updated_us, name, timeout_seconds,
     schedule, interval_seconds, enabled, anchor_us, next_run_us, last_run_us, created_us
 FROM job
 """
-"""A start moves ``updated_us``, too, so the second column is when a job was created, changed or started last.
-
-In this order, jobs of one expression follow each other from the earliest on, and share what is computed."""
+"""In this order, jobs of one expression follow each other from the earliest on, and share what is computed."""
