@@ -9,22 +9,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from jobstore.engine import catalogue, executions, histogram, states, stats
+from jobstore.engine.answers import ANSWERS
 from jobstore.engine.fires import Fires
 from jobstore.engine.memory import Memory
 from jobstore.language.errors import JobStoreError, StoreBusy, StoreCorrupt, StoreUnreadable
 from jobstore.language.instants import instant_us
-from jobstore.language.query import (
-    ExecutionQuery,
-    ExecutionsQuery,
-    HistogramQuery,
-    JobExecutionsQuery,
-    JobQuery,
-    JobsQuery,
-    JobStatesQuery,
-    Query,
-    StatsQuery,
-)
 from jobstore.queries import Queries
 from jobstore.storage.connection import Reader, driver_errors
 from jobstore.storage.forking import tell_of_forks
@@ -35,8 +24,10 @@ from jobstore.storage.turns import frame_above, give_back, is_running
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from types import FrameType
+
+    from jobstore.language.query import Query
 
     Clock = Callable[[], datetime]
 
@@ -136,7 +127,7 @@ class JobStore(Queries):
 
     def answer(self, query: Query) -> Any:
         """The document that a checked query asks for, from one snapshot of the file."""
-        find = _ANSWERS[type(query)]
+        find = ANSWERS[type(query)]
         now_us = self._now_us()
         return self.read(lambda connection, memory: find(connection, memory, query, now_us))
 
@@ -272,19 +263,6 @@ class JobStore(Queries):
             return True
         finally:
             self._lock.release()
-
-
-_ANSWERS: Mapping[type[Query], Callable[[sqlite3.Connection, Memory, Any, int], Any]] = {
-    JobsQuery: catalogue.list_jobs,
-    JobQuery: catalogue.get_job,
-    ExecutionsQuery: executions.list_executions,
-    JobExecutionsQuery: executions.list_executions_of_job,
-    StatsQuery: stats.job_stats,
-    ExecutionQuery: executions.get_execution,
-    JobStatesQuery: states.list_job_states,
-    HistogramQuery: histogram.execution_histogram,
-}
-"""What answers each query: a function of the connection, what is remembered, the query and now, in microseconds."""
 
 
 def _decoded(text: bytes) -> str:

@@ -217,7 +217,7 @@ def _scan(connection: sqlite3.Connection, key: Key, wanted: Wanted, *, budget: i
     # What an index covers must not be looked up in the rows: what it may lack is named only where it is compared.
     columns = "id, name_id, status" + (", effective_us" if wanted.is_windowed else "")
     sql = f"""
-    SELECT id FROM ({_scan_sql(columns, key, wanted)} LIMIT ?) AS some WHERE {condition or "TRUE"} LIMIT ? OFFSET ?
+    SELECT id FROM ({_scan_sql(columns, key, wanted)} LIMIT ?) AS entries WHERE {condition or "TRUE"} LIMIT ? OFFSET ?
     """
     rows = connection.execute(sql, (budget, *values, wanted.take, wanted.offset))
     ids = [row_id for (row_id,) in rows]

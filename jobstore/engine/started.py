@@ -165,7 +165,7 @@ def scan_starts(connection: sqlite3.Connection, wanted: Wanted, near: Slice, bud
     SELECT id FROM (
         SELECT id, name_id, status FROM execution INDEXED BY execution_started
         WHERE effective_us {near.comparison} ? ORDER BY {near.order} LIMIT ?
-    ) AS some WHERE {condition} LIMIT ? OFFSET ?
+    ) AS entries WHERE {condition} LIMIT ? OFFSET ?
     """
     rows = connection.execute(sql, (near.bound_us, budget, *values, near.take, near.skip))
     ids = [row_id for (row_id,) in rows]

@@ -46,6 +46,11 @@ FORMAT: Final = 1
 OLDEST_SERVER: Final = 150_000
 CONNECT_SECONDS: Final = 10
 """For a server that does not answer, unless the address names a connect_timeout."""
+_OPTIONS: Final = {
+    "connect_timeout": CONNECT_SECONDS, "application_name": "jobstore",
+    "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
+}  # fmt: skip
+"""A network that fails without a word is noticed after a minute."""
 STATEMENT_SECONDS: Final = 60
 """The longest that a reader's statement may take."""
 
@@ -110,7 +115,7 @@ class Connection:
     def __init__(self, place: Place, *, is_reader: bool = False, lock_seconds: float = 0) -> None:
         self.place = place
         with server_errors(place):
-            self.raw = place.connect(connect_timeout=CONNECT_SECONDS, application_name="jobstore", autocommit=is_reader)
+            self.raw = place.connect(autocommit=is_reader, **_OPTIONS)
             try:
                 self._prepare(is_reader=is_reader, lock_seconds=lock_seconds)
             except BaseException:
@@ -150,6 +155,10 @@ class Connection:
         """Runs a statement for each of the values, without waiting for each answer."""
         with self.raw.cursor() as cursor:
             cursor.executemany(translated(sql), values)
+
+    def begin_snapshot(self) -> None:
+        """Begins a transaction that sees one state of the database, and changes nothing."""
+        self.raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     def commit(self) -> None:
         """Makes the transaction last."""
@@ -193,6 +202,11 @@ def translated(sql: str) -> str:
     for pattern, ours in _ONLY_SQLITE:
         sql = pattern.sub(ours, sql)
     return sql.replace("%", "%%").replace("?", "%s") if "?" in sql else sql
+
+
+def is_worth_again(error: BaseException, connection: Connection) -> bool:
+    """Whether a question may be asked once more: the connection was lost, or a standby gave up for its primary."""
+    return isinstance(error, psycopg.Error) and (connection.is_lost or isinstance(error, errors.SerializationFailure))
 
 
 def check_is_store(connection: Connection) -> None:
