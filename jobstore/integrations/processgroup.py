@@ -7,7 +7,9 @@ terminal's own group instead: the keyboard's signals reach it as they would with
 from __future__ import annotations
 
 import errno
+import math
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -37,6 +39,7 @@ DRAIN_SECONDS: Final = 5.0
 """For what was written before the end to reach a slow reader, before the end is recorded."""
 
 _POLL_SECONDS = 0.02
+_LOOK_UP_MILLISECONDS = 200
 _PAUSES_SECONDS = 0.1, 0.5, None
 """Between attempts to create a process, where the system has none left."""
 _COERCED = frozenset({"C.UTF-8", "C.utf8", "UTF-8"})
@@ -192,7 +195,7 @@ class Group:
         if process is None:
             raise ValueError("the command was not started")
         try:
-            code = process.wait(timeout_seconds)
+            code = _exit_code(process, math.inf if timeout_seconds is None else timeout_seconds)
         except subprocess.TimeoutExpired:
             self._end_group(process, grace_seconds)
             self._stop_pumps()
@@ -259,6 +262,27 @@ def signals_passed_on(group: Group) -> Iterator[None]:
     finally:
         for each, handler in taken.items():
             signal.signal(each, handler)
+
+
+def _exit_code(process: subprocess.Popen[bytes], timeout_seconds: float) -> int:
+    """Waits for the end, but never in one piece.
+
+    The system may give a signal to any of our threads, and wakes that one alone; Python runs the handler in this one.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # not on Linux, or no descriptor is left
+        return process.wait(timeout_seconds)
+    ended = select.poll()
+    ended.register(descriptor, select.POLLIN)
+    try:
+        while not ended.poll(min(_LOOK_UP_MILLISECONDS, max(0, deadline - time.monotonic()) * 1000)):
+            if time.monotonic() >= deadline:
+                raise subprocess.TimeoutExpired(process.args, timeout_seconds)
+    finally:
+        os.close(descriptor)
+    return process.wait()
 
 
 def _is_refusal(error: BaseException) -> bool:

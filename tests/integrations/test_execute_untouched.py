@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pty
 import select
@@ -283,6 +284,24 @@ def test_a_stop_stops_both_and_going_on_lets_both_go_on(path):
         process.stdin.write(b"\n")
         process.stdin.flush()
         assert process.wait(DEADLINE_SECONDS) == 3
+
+
+def send_to_thread(process: subprocess.Popen[bytes], thread: str, signum: int) -> None:
+    """As the system does for a process that it has just let go on, or that got two signals at once."""
+    library = ctypes.CDLL(None, use_errno=True)
+    tgkill = {"x86_64": 234, "aarch64": 131}[os.uname().machine]
+    assert library.syscall(tgkill, process.pid, int(thread), int(signum)) == 0, ctypes.get_errno()
+
+
+@pytest.mark.skipif(os.uname().machine not in {"x86_64", "aarch64"}, reason="the number of tgkill is not known here")
+@pytest.mark.parametrize("limit", [(), ("--timeout", "1000")])
+def test_a_signal_that_the_system_gives_to_another_thread_of_exec_reaches_the_command(path, limit):
+    with started(path, "trap 'exit 9' TERM; echo ready; while :; do sleep .05; done", *limit) as process:
+        line_of(process)
+        others = [each.name for each in Path(f"/proc/{process.pid}/task").iterdir() if int(each.name) != process.pid]
+        assert others
+        send_to_thread(process, others[-1], signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 9
 
 
 def test_a_command_that_is_stopped_ends_when_its_time_is_up(path):
