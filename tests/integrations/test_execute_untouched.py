@@ -423,7 +423,7 @@ def test_a_store_that_stays_locked_is_told_in_time_and_changes_no_code(path, mon
 def test_what_a_killed_exec_left_is_closed_by_the_next_one_of_its_job(path):
     with started(path, "echo $$; exec sleep 100") as process:
         pid = int(line_of(process))
-        until(lambda: path.exists() and the_execution(path)["status"] == "RUNNING")
+        until(lambda: path.exists() and [each["status"] for each in executions(path)] == ["RUNNING"])
         process.kill()
         process.wait()
         os.kill(pid, signal.SIGKILL)
