@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         HistogramDocument,
         JobDocument,
         JobPage,
+        JobStateDocument,
         JobStatePage,
         StatsDocument,
     )
@@ -285,6 +286,26 @@ class Queries(ABC):
         })  # fmt: skip
         document: HistogramDocument = self.answer(query)
         return document
+
+
+def find_state(store: Queries, job: JobDocument, lang: str = "en") -> JobStateDocument | None:
+    """The state of a job, found by its whole name; None where the job was removed a moment ago."""
+    offset, has_next = 0, True
+    while has_next:
+        page = store.list_job_states(
+            search=job["name"], job_type=job["job_type"], job_category=job["job_category"], order_by="name",
+            limit=_STATES_AT_ONCE, offset=offset, lang=lang,
+        )  # fmt: skip
+        for each in page["data"]:
+            if each["name"] == job["name"]:
+                return each
+        offset += _STATES_AT_ONCE
+        has_next = page["pagination"]["has_next"]
+    return None
+
+
+_STATES_AT_ONCE = 50
+"""The name, type and category of a job fit few others."""
 
 
 list_jobs = Queries.list_jobs

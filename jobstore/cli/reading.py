@@ -35,6 +35,7 @@ from jobstore.language.parameters import (
 )
 from jobstore.language.rules import suggestion
 from jobstore.language.states import STATES
+from jobstore.queries import find_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -199,14 +200,13 @@ def _job_table(store: JobStore, page: Any, screen: Screen) -> list[Text]:
 
 def _row(store: JobStore, job: Any) -> Any:
     from jobstore.cli import views  # what is drawn needs rich; JSON does not
-    from jobstore.cli.states import state_of
     from jobstore.language.errors import InvalidParameter
 
     try:
-        state = state_of(store, job)
+        found = find_state(store, job)
     except InvalidParameter:  # of a name that could be none
-        state = None
-    return views.JobRow(job, state or "new", store.timezone)
+        found = None
+    return views.JobRow(job, found["state"] if found else "new", store.timezone)
 
 
 def _job_card(store: JobStore, job: Any, screen: Screen) -> list[Text]:

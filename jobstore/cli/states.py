@@ -29,7 +29,7 @@ from jobstore.language.parameters import EXECUTION_HISTOGRAM, GET_EXECUTION, LIS
 from jobstore.language.states import WRONG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.text import Text
 
@@ -300,19 +300,3 @@ notify = Command(
         ("*/5 * * * *  jobstore notify /var/lib/jobs.db json://10.0.0.7/alerts", "in a crontab, to a program"),
     ],
 )
-
-
-def state_of(store: Queries, job: Mapping[str, Any]) -> str | None:
-    """The state of one job of a list, found by its whole name; None where it was removed a moment ago."""
-    offset, has_next = 0, True
-    while has_next:
-        page = store.list_job_states(
-            search=job["name"], job_type=job["job_type"], job_category=job["job_category"], order_by="name",
-            limit=100, offset=offset,
-        )  # fmt: skip
-        for each in page["data"]:
-            if each["name"] == job["name"]:
-                return each["state"]
-        offset += 100
-        has_next = page["pagination"]["has_next"]
-    return None

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from jobstore.language.errors import InvalidParameter, JobStoreError, NotFound
 from jobstore.language.schedule import check_timezone
-from jobstore.web import charts, views
+from jobstore.web import charts, one_job, timeline, views
 from jobstore.web.links import Links, check_names, links, safe_place
 from jobstore.web.phrases import LANGUAGES, Phrases, first_line, language, marked, visible
 
@@ -127,12 +127,12 @@ class Page:
                 "execution.html", ask, phrases, there, views.execution(look, rest, self._log_url)
             )  # fmt: skip
         if ask.path == "/timeline":
-            return self._render("timeline.html", ask, phrases, there, views.timeline(look))
+            return self._render("timeline.html", ask, phrases, there, timeline.timeline(look))
         raise NotFound("There is no page at this address")
 
     def _job(self, ask: Ask, look: views.Look, name: str) -> Reply:
         try:
-            context = views.job(look, name)
+            context = one_job.job(look, name)
         except NotFound:
             was = look.links.one("was")
             if was is None:

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, str] = {
     "queries": "language",
     # interfaces: each knows the store, none knows another
     "http": "language store queries metrics web package",
-    "web": "language",
+    "web": "language queries",
     "integrations": "language store recording",
     "tools": "language queries package",
     "mcp": "language store queries tools package",
@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, str] = {
     "pytest_plugin": "store testing package",
     "wsgi": "language http",
     "tokens": "http",
-    "cli": "language store recording transfer http integrations mcp metrics package",
+    "cli": "language store queries recording transfer http integrations mcp metrics package",
     "__main__": "cli",
     "package": "language store queries recording transfer http",
 }

@@ -16,8 +16,8 @@ import pytest
 import jobstore
 from jobstore.language.states import STATES
 from jobstore.testing import FrozenClock
+from jobstore.web import one_job
 from jobstore.web import page as web_page
-from jobstore.web import views
 from jobstore.wsgi import create_app
 from tests.web.site import NOW, VIEWS, Site, Words, links
 
@@ -427,8 +427,8 @@ def runs_of(*lengths: int) -> list[dict[str, Any]]:
     ("newest", "verdict"), [(100, ("same", 0)), (105, ("same", 5)), (150, ("slower", 50)), (50, ("faster", 50))]
 )
 def test_a_trend_needs_forty_runs_and_more_than_noise(newest, verdict):
-    assert views.trend(runs_of(*[newest] * 20, *[100] * 19)) is None
-    trend = views.trend(runs_of(*[newest] * 20, *[100] * 20))
+    assert one_job.trend(runs_of(*[newest] * 20, *[100] * 19)) is None
+    trend = one_job.trend(runs_of(*[newest] * 20, *[100] * 20))
     assert trend is not None
     assert (trend["verdict"], trend["percent"]) == verdict
 
@@ -440,7 +440,7 @@ def test_next_runs_follow_the_schedule_across_a_change_of_clocks():
         "interval_seconds": None,
         "next_run_at": "2026-03-28T01:30:00Z",
     }
-    cron = views.next_runs(job, "Europe/Berlin", 3)
+    cron = one_job.next_runs(job, "Europe/Berlin", 3)
     assert [f"{each:%d %H:%M}" for each in cron] == ["28 01:30", "29 01:00", "30 00:30"]
     interval = {
         "schedule_type": "interval",
@@ -448,6 +448,6 @@ def test_next_runs_follow_the_schedule_across_a_change_of_clocks():
         "schedule": None,
         "next_run_at": "2026-03-28T01:30:00Z",
     }
-    assert [each - cron[0] for each in views.next_runs(interval, "UTC", 2)] == [timedelta(0), timedelta(seconds=90)]
-    assert views.next_runs(interval | {"schedule_type": "external"}, "UTC", 5) == [cron[0]]
-    assert views.next_runs(interval | {"next_run_at": None}, "UTC", 5) == []
+    assert [each - cron[0] for each in one_job.next_runs(interval, "UTC", 2)] == [timedelta(0), timedelta(seconds=90)]
+    assert one_job.next_runs(interval | {"schedule_type": "external"}, "UTC", 5) == [cron[0]]
+    assert one_job.next_runs(interval | {"next_run_at": None}, "UTC", 5) == []
