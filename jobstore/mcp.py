@@ -45,7 +45,6 @@ except ImportError as error:
     raise missing("jobstore.mcp", "mcp") from error
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from mcp.shared._stream_protocols import ReadStream, WriteStream
     from mcp.types import CallToolRequestParams, JSONRPCMessage, PaginatedRequestParams
 
+    from jobstore.language.address import Where
     from jobstore.queries import Queries
 
 __all__ = ["create_server", "run"]
@@ -159,8 +159,8 @@ LAST_ANSWERS_SECONDS: Final = 10
 """How long the calls under way when the input ends may take to be answered."""
 
 
-def run(path: str | os.PathLike[str], *, clock: Callable[[], datetime] | None = None) -> None:
-    """Serve the store at the path over stdin and stdout until the input ends.
+def run(path: Where, *, clock: Callable[[], datetime] | None = None) -> None:
+    """Serve the store at the path or address over stdin and stdout until the input ends.
 
     The store is opened read-only before the first word is read. Nothing but the protocol goes to stdout; log lines go
     to stderr. A host that closes the pipes early, or an interrupt from the keyboard, ends it too.

@@ -6,13 +6,13 @@ import sqlite3
 import threading
 from datetime import UTC, datetime
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from jobstore.engine.answers import ANSWERS
 from jobstore.engine.fires import Fires
 from jobstore.engine.memory import Memory
-from jobstore.language.errors import JobStoreError, StoreBusy, StoreCorrupt, StoreUnreadable
+from jobstore.language.address import Address, file_of, location_of
+from jobstore.language.errors import InvalidParameter, JobStoreError, StoreBusy, StoreCorrupt, StoreUnreadable
 from jobstore.language.instants import instant_us
 from jobstore.queries import Queries
 from jobstore.storage.connection import Reader, driver_errors
@@ -25,8 +25,10 @@ from jobstore.storage.turns import frame_above, give_back, is_running
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
+    from pathlib import Path
     from types import FrameType
 
+    from jobstore.language.address import Where
     from jobstore.language.query import Query
 
     Clock = Callable[[], datetime]
@@ -44,18 +46,22 @@ def system_clock() -> datetime:
     return datetime.now(UTC)
 
 
-def open(path: str | os.PathLike[str], *, clock: Clock | None = None) -> JobStore:  # noqa: A001 - read as jobstore.open
-    """The store at `path`, read-only: no query writes to the file, and no file is created.
+def open(path: Where, *, clock: Clock | None = None) -> JobStore:  # noqa: A001 - read as jobstore.open
+    """The store at `path`, read-only: no query writes to it, and none is created.
 
     Args:
-        path: a file that a `Recorder` or `load` made.
+        path: a file that a `Recorder` or `load` made, or the ``postgresql://`` address of such a database.
         clock: returns an aware datetime; every "now" comes from it.
 
     Raises:
-        StoreNotFound: there is no file.
-        StoreError: the file is no store, damaged, unreadable, or of another version.
+        InvalidParameter: the address cannot be read.
+        StoreNotFound: there is no file, or no store at the address.
+        StoreError: it is no store, damaged, unreadable, or of another version.
     """
-    return JobStore(path, clock=clock)
+    location = location_of(path)
+    if isinstance(location, Address):
+        raise InvalidParameter("Stores on a PostgreSQL server are not built yet")
+    return JobStore(location, clock=clock)
 
 
 class JobStore(Queries):
@@ -66,7 +72,7 @@ class JobStore(Queries):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
-        self.path = Path(path)
+        self.path = file_of(path, "JobStore(...)", "use jobstore.open(...)")
         self._clock = clock or system_clock
         self._is_closed = False
         self._lock = threading.RLock()

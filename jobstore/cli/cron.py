@@ -15,6 +15,7 @@ from jobstore.cli.command import SETTINGS, Command
 from jobstore.cli.options import STORE_VARIABLE, flag, once
 from jobstore.cli.phrases import count
 from jobstore.cli.screen import output, say
+from jobstore.language.address import location_of
 from jobstore.language.errors import InvalidParameter, NotFound
 
 _CRONTAB = "crontab"
@@ -77,13 +78,14 @@ def _is_user(name: str) -> bool:
 
 
 def _store(given: str | None) -> str:
-    """The whole path: cron starts in the home folder of whoever runs the command."""
+    """The whole path: cron starts in the home folder of whoever runs the command. An address loses its password."""
     path = given or os.environ.get(STORE_VARIABLE)
     if not path:
         raise InvalidParameter(
             f"--store is missing: name the store, such as --store /var/lib/jobs.db, or set {STORE_VARIABLE}"
         )
-    return str(Path(path).absolute())
+    location = location_of(path)
+    return str(location.absolute() if isinstance(location, Path) else location)
 
 
 def _program() -> list[str]:

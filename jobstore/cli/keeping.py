@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
@@ -29,9 +32,9 @@ from jobstore.language.parameters import GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
     from typing import TextIO
 
+    from jobstore.language.address import Location
     from jobstore.language.parameters import Operation
 
 PAGING = frozenset({"limit", "offset", "order_by", "order_desc"})
@@ -42,12 +45,20 @@ NEXT_LIST = '\n],\n"executions":['
 
 
 def _load(file: str | None, source: str | None) -> None:
-    path, given = two_places(file, source, "SOURCE", required=True, is_path=True)
+    path, given = two_places(file, source, "SOURCE", required=not _is_fed(), is_path=True)
     from jobstore.transfer.dump import load_file  # writers are heavy
 
     with progress(f"Loading {path}") as tally:
         load_file(path, _source(given or STDIN), progress=tally)
     say(f"jobstore: loaded {count(tally.done, 'document')} into {path} in {tally.seconds:.1f} s")
+
+
+def _is_fed() -> bool:
+    """Whether stdin is a pipe or a file, so that SOURCE may be left out."""
+    with suppress(OSError, ValueError):
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+        return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+    return False
 
 
 def _source(given: str) -> str | IO[bytes]:
@@ -67,7 +78,7 @@ def _dump(file: str | None, out: str | None, as_jsonl: bool) -> None:
     _tell_written(tally.done, "document", out)
 
 
-def _records(path: Path) -> int:
+def _records(path: Location) -> int:
     from jobstore.store import open as open_store  # a refusal needs no store
 
     with open_store(path) as store:
@@ -151,7 +162,13 @@ load = Command(
     "'export'.\n\nIf anything in SOURCE is refused, no store is created. FILE must not exist yet.",
     params=[
         FileArgument("The store to create. May be left out if JOBSTORE_DB names one."),
-        click.Argument(["source"], required=False, metavar="SOURCE", type=click.Path(), help="A file, or - for stdin."),
+        click.Argument(
+            ["source"],
+            required=False,
+            metavar="SOURCE",
+            type=click.Path(),
+            help="A file, or - for stdin; may be left out where stdin is a pipe.",
+        ),
     ],
     examples=[
         ("jobstore load new.db jobs.json", ""),

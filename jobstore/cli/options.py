@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobstore.cli.when import instant_text
+from jobstore.language.address import Address, is_address, location_of
 from jobstore.language.parameters import Kind, Operation, Parameter
 from jobstore.language.rules import LARGEST
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from click.shell_completion import CompletionItem
+
+    from jobstore.language.address import Location
 
 STORE_VARIABLE = "JOBSTORE_DB"
 REFERENCES = frozenset({Kind.JOB_REF, Kind.EXECUTION_REF})
@@ -36,7 +38,7 @@ _METAVARS = {
 _HOW = {
     Kind.INSTANT: "A date, a time, today, yesterday, or how long ago, such as 24h or 7d.",
 }
-FILE_HELP = f"The job store. May be left out if {STORE_VARIABLE} names one."
+FILE_HELP = f"The job store: a file or a postgresql:// address. May be left out if {STORE_VARIABLE} names one."
 TAKEN_FOR = "jobstore.taken_for"
 MEANT = "jobstore.meant"
 """Where a command notes the job that was probably meant by a name nobody has."""
@@ -152,7 +154,7 @@ def _job_names(path: str, begun: str) -> list[CompletionItem]:
     return _items(job["name"] for job in jobs if job["name"].startswith(begun))
 
 
-def store_path(file: str | None) -> Path:
+def store_path(file: str | None) -> Location:
     """FILE, or what `JOBSTORE_DB` says where FILE was left out.
 
     Raises:
@@ -163,11 +165,11 @@ def store_path(file: str | None) -> Path:
 
 def two_places(
     file: str | None, second: str | None, name: str, *, required: bool = False, is_path: bool = False
-) -> tuple[Path, str | None]:
+) -> tuple[Location, str | None]:
     """FILE and what follows it, where either may have been left out.
 
     With `JOBSTORE_DB` set, a lone argument is the second one: ``jobstore job sync_klines_1h``. A job's name
-    has no ``/``, so a lone argument with one is still FILE: ``jobstore executions ./other.db``.
+    has no ``/``, so a lone argument with one is still FILE: ``jobstore executions ./other.db``; so is an address.
 
     Args:
         file: the first argument.
@@ -180,7 +182,7 @@ def two_places(
         UsageError: one that is needed is missing.
     """
     standing_in = os.environ.get(STORE_VARIABLE)
-    if standing_in and name and second is None and file is not None and (is_path or "/" not in file):
+    if standing_in and name and second is None and file and not is_address(file) and (is_path or "/" not in file):
         click.get_current_context().meta[TAKEN_FOR] = (file, name)
         file, second = standing_in, file
     chosen = file if file is not None else standing_in
@@ -188,16 +190,37 @@ def two_places(
         raise click.UsageError(f"FILE is missing: give the path of a job store, or set {STORE_VARIABLE}.", _context())
     if required and second is None:
         raise click.UsageError(f"{name} is missing.", _context())
-    return Path(chosen), second if second is None or is_path else named(second)
+    return opened_later(chosen), second if second is None or is_path else named(second)
 
 
-def file_and_words(file: str | None, words: tuple[str, ...], is_word: Callable[[str], bool]) -> tuple[Path, list[str]]:
+def opened_later(text: str) -> Location:
+    """Where the store is; of an address, only if the driver is there."""
+    location = location_of(text)
+    if isinstance(location, Address):
+        needs("postgres", "psycopg")
+    return location
+
+
+def needs(extra: str, *modules: str) -> None:
+    """Refuses where an extra is not installed, with the line that installs it."""
+    from importlib.util import find_spec
+
+    if not all(find_spec(module) for module in modules):
+        from jobstore.language.errors import InvalidParameter  # only a refusal needs it
+        from jobstore.language.extras import install_command
+
+        raise InvalidParameter(f"This needs the extra '{extra}'; install it: {install_command(extra)}")
+
+
+def file_and_words(
+    file: str | None, words: tuple[str, ...], is_word: Callable[[str], bool]
+) -> tuple[Location, list[str]]:
     """FILE and any number of words; with `JOBSTORE_DB` set, a first one that looks like a word is one.
 
     Raises:
         UsageError: FILE is missing.
     """
-    if os.environ.get(STORE_VARIABLE) and file is not None and is_word(file):
+    if os.environ.get(STORE_VARIABLE) and file is not None and not is_address(file) and is_word(file):
         return store_path(None), [file, *words]
     return store_path(file), list(words)
 

@@ -39,11 +39,11 @@ from jobstore.queries import find_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from rich.text import Text
 
     from jobstore.cli.screen import Screen
+    from jobstore.language.address import Location
     from jobstore.store import JobStore
 
 LARGEST_PAGE = 1000
@@ -84,7 +84,7 @@ def question(
 # The ways to show an answer.
 
 
-def answer(path: Path, asked: Question, shown: Mapping[str, Any]) -> None:
+def answer(path: Location, asked: Question, shown: Mapping[str, Any]) -> None:
     """Asks the store at `path` and shows what it says in the way that the options chose."""
     from jobstore.cli.watch import watch, watch_seconds
     from jobstore.store import open as open_store  # a refusal needs no store

@@ -12,6 +12,7 @@ from jobstore.cli.app import SHELLS, print_completion
 from jobstore.cli.command import Command
 from jobstore.cli.options import STORE_VARIABLE, once
 from jobstore.cli.when import length_option
+from jobstore.language.address import location_of
 from jobstore.language.errors import InvalidParameter, shown
 
 COMMAND_WORDS = "jobstore.command"
@@ -64,7 +65,7 @@ def _exec(
     from jobstore.integrations.command import run  # writers are heavy
 
     return run(
-        Path(file),
+        location_of(file),
         job,
         list(command),
         schedule=schedule,

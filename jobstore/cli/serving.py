@@ -4,36 +4,38 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobstore.cli.command import Command, Entry, LazyGroup
-from jobstore.cli.options import FileArgument, ascii_integer, flag, once, store_path, two_places
+from jobstore.cli.options import FileArgument, ascii_integer, flag, needs, once, store_path, two_places
 from jobstore.cli.screen import current_screen, say, stdout_in_utf8, write_json, write_lines
+from jobstore.language.address import file_of
 from jobstore.language.errors import InvalidParameter
-from jobstore.language.extras import install_command
 from jobstore.language.rules import Kind, Parameter
+
+if TYPE_CHECKING:
+    from jobstore.language.address import Location
 
 TOKENS_VARIABLE = "JOBSTORE_TOKENS"
 DEFAULT_HOST, DEFAULT_PORT, LARGEST_PORT = "127.0.0.1", 8000, 65_535
 
 
-def tokens_path(store: Path, given: str | None) -> Path:
+def tokens_path(store: Location, given: str | None) -> Path:
     """The token file: where told, or beside the store.
 
     >>> tokens_path(Path("data/jobs.db"), None).as_posix()
     'data/jobs.db.tokens'
+
+    Raises:
+        InvalidParameter: not told, and the store is not a file.
     """
-    return Path(given) if given else store.with_name(f"{store.name}.tokens")
-
-
-def needs(extra: str, *modules: str) -> None:
-    """Refuses where an extra is not installed, with the line that installs it."""
-    if not all(find_spec(module) for module in modules):
-        raise InvalidParameter(f"This needs the extra '{extra}'; install it: {install_command(extra)}")
+    if given:
+        return Path(given)
+    file = file_of(store, "A token file beside the store", "name one with --tokens-file")
+    return file.with_name(f"{file.name}.tokens")
 
 
 # serve
@@ -67,7 +69,7 @@ def _serve(
     serve_store(path, **address, log_url=log_url, ready=ready, **who)
 
 
-def admitted(store: Path, tokens_file: str | None, *, open_access: bool) -> tuple[dict[str, Any], str]:
+def admitted(store: Location, tokens_file: str | None, *, open_access: bool) -> tuple[dict[str, Any], str]:
     """Keywords for `jobstore.http.serve.serve` that say who may read, and the same in words.
 
     The first of these that exists counts: --tokens-file, the variable, the token file beside the store.

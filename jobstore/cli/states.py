@@ -16,6 +16,7 @@ from jobstore.cli.options import (
     file_and_words,
     flag,
     named,
+    needs,
     once,
     parameter_options,
     two_places,
@@ -219,7 +220,6 @@ def _health(file: str | None, jobs: tuple[str, ...], **given: Any) -> None:
 
 
 def _notify(file: str | None, urls: tuple[str, ...]) -> None:
-    from jobstore.cli.serving import needs
     from jobstore.integrations.notify import notify as tell
     from jobstore.store import open as open_store
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from jobstore.cli.command import Command
 from jobstore.cli.options import FileArgument, ascii_integer, flag, once
 from jobstore.cli.screen import current_screen, say, write_lines
+from jobstore.language.address import file_of
 from jobstore.language.errors import Conflict
 from jobstore.language.instants import instant_us
 
@@ -48,7 +49,7 @@ def _demo(file: str | None, seed: str | None, utc: bool, serve: bool) -> None:
 
 
 def _open_page(path: Path) -> None:
-    from jobstore.cli.serving import needs
+    from jobstore.cli.options import needs
 
     needs("http", "falcon", "waitress", "jinja2")
     from jobstore.http.serve import serve
@@ -68,7 +69,7 @@ def build(file: str | None, seed: int | None, now_us: int) -> Path:
 
     with progress("Making four weeks of history") as tally:
         document = data.document(now_us, data.SEED if seed is None else seed)
-        for path in [Path(file)] if file else free_paths():
+        for path in [file_of(file, "The demo", "give the path of a file")] if file else free_paths():
             try:
                 load(path, document, progress=tally)
             except Conflict:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,10 +14,14 @@ from jobstore.cli.phrases import count, plain
 from jobstore.cli.progress import progress
 from jobstore.cli.screen import say, stdout_in_utf8
 from jobstore.cli.when import instant_text, length_option
+from jobstore.language.address import file_of, location_of
 from jobstore.language.errors import StoreError
 
 if TYPE_CHECKING:
     from datetime import tzinfo
+    from pathlib import Path
+
+    from jobstore.language.address import Location
 
 CHECK_FAILED = 1
 PAGE_BYTES = 4096
@@ -40,7 +43,8 @@ def _prune(
     if emergency and not dry_run:
         from jobstore.transfer.backup import give_up_reserve  # for this alone
 
-        give_up_reserve(path)  # before anything opens the file: on a full disk that may need room itself
+        # Before anything opens the file: on a full disk that may need room itself.
+        give_up_reserve(file_of(path, "prune --emergency", "run prune without it"))
     total = _executions(path)
     from jobstore.recording.recorder import Recorder  # writers are heavy
 
@@ -68,7 +72,7 @@ def _bounds(older_than: str | None, bounds: dict[str, str | None], zone: tzinfo 
     return {**found, "before": instant_text(f"{seconds}s", UTC, now)}
 
 
-def _executions(path: Path) -> int:
+def _executions(path: Location) -> int:
     """How many there are; a recorder would make the file that is not there."""
     from jobstore.store import open as open_store  # a refusal needs no store
 
@@ -76,7 +80,7 @@ def _executions(path: Path) -> int:
         return store.list_job_executions(limit=1)["pagination"]["total"]
 
 
-def _known_executions(path: Path) -> int | None:
+def _known_executions(path: Location) -> int | None:
     """The same of a file that may be damaged."""
     with suppress(StoreError):
         return _executions(path)
@@ -105,8 +109,11 @@ def _check(file: str | None) -> int:
 
 
 def _backup(file: str | None, target: str | None) -> None:
-    path, to = two_places(file, target, "TARGET", required=True, is_path=True)
+    location, to = two_places(file, target, "TARGET", required=True, is_path=True)
+    from jobstore.transfer.backup import PG_DUMP
     from jobstore.transfer.backup import backup as copy
+
+    path = file_of(location, "backup", PG_DUMP)
 
     with progress(f"Copying {path}", _pages(path)) as tally:
         copy(path, to or "", progress=tally)
@@ -119,7 +126,7 @@ def _restore(source: str | None, file: str | None) -> None:
     path = store_path(file)
     from jobstore.transfer.backup import restore as put_back
 
-    with progress(f"Checking {source}", _known_executions(Path(source))) as tally:
+    with progress(f"Checking {source}", _known_executions(location_of(source))) as tally:
         put_back(source, path, progress=tally)
     say(f"jobstore: restored {path} from {source} in {tally.seconds:.1f} s")
 

@@ -38,11 +38,11 @@ from jobstore.http.journal import LONGEST_TARGET, cut, log, request_id
 from jobstore.language.errors import InternalError, InvalidParameter, escaped
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Collection, Iterator, Mapping
     from types import FrameType
 
     from jobstore.http.gate import Authenticate
+    from jobstore.language.address import Where
 
 MAX_CONNECTIONS: Final = 400
 """Below what `select` and the usual bound of 1024 open files allow, with room for buffers and the store."""
@@ -62,7 +62,7 @@ _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 def serve(
-    path: str | os.PathLike[str],
+    path: Where,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,

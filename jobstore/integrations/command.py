@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 from math import ceil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from jobstore.integrations.output import TAIL_BYTES, say
 from jobstore.integrations.processgroup import GRACE_SECONDS, NOT_EXECUTABLE, Group, signals_passed_on
 from jobstore.integrations.runrecord import LARGEST_OUTPUT_BYTES, RunRecord
 from jobstore.integrations.secrets import masked
+from jobstore.language.address import location_of
 from jobstore.language.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from jobstore.language.address import Where
 
 HOOK_SECONDS: Final = 60.0
 
@@ -28,7 +30,7 @@ _LONGEST_ERROR = 32 * 1024
 
 
 def run(
-    path: str | os.PathLike[str],
+    path: Where,
     job: str,
     command: Sequence[str],
     *,
@@ -51,7 +53,7 @@ def run(
     this process are sent to the command and everything it started.
 
     Args:
-        path: the store.
+        path: the store, a file or an address.
         job: the name of the job; what no name may hold is written as in a URL (``reports/daily`` is
             ``reports%2Fdaily``).
         command: the program and its arguments; no shell reads them.
@@ -90,7 +92,7 @@ def run(
     given: dict[str, Any] = {key: value for key, value in definition.items() if value is not None}
     given["parameters"] = {"command": _shown_command(command)}
     kept = TAIL_BYTES if keep_output is None else min(keep_output, LARGEST_OUTPUT_BYTES)
-    record = RunRecord(Path(path), job, given, timezone=timezone, keeps_always=bool(keep_output))
+    record = RunRecord(location_of(path), job, given, timezone=timezone, keeps_always=bool(keep_output))
     group = Group(command, stdout=stdout, stderr=stderr, keep_bytes=kept)
     with signals_passed_on(group):
         record.begin()

@@ -11,20 +11,21 @@ import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from jobstore.integrations.names import job_name
 from jobstore.integrations.output import say
-from jobstore.language.errors import Conflict, InvalidRecord, InvalidSchedule, JobStoreError, StoreBusy
+from jobstore.language.errors import Conflict, InvalidRecord, InvalidSchedule, JobStoreError, StoreBusy, StoreNotFound
 from jobstore.language.models import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from jobstore.integrations.processgroup import Ended
+    from jobstore.language.address import Location
     from jobstore.recording.recorder import Recorder
 
 PATIENCE_BEFORE_SECONDS: Final = 2.0
@@ -55,7 +56,7 @@ class RunRecord:
 
     def __init__(
         self,
-        path: Path,
+        path: Location,
         job: str,
         definition: dict[str, Any],
         *,
@@ -102,9 +103,10 @@ class RunRecord:
         ended = self._ended
         status = "" if ended is None else str(_status(ended))
         error = "" if ended is None else _error(ended) or ""
+        store = self._path.absolute() if isinstance(self._path, Path) else self._path.secret
         return {
             "JOB": self._name, "EXECUTION_ID": self._execution_id or "", "STATUS": status, "ERROR": error,
-            "DB": str(self._path.absolute()),
+            "DB": str(store),
         }  # fmt: skip
 
     def _work(self) -> None:
@@ -192,9 +194,20 @@ class RunRecord:
             except (Conflict, InvalidRecord) as error:
                 say(f"--timezone is left out: {error.message}")
                 self._timezone = None
-        if self._path.exists():
+        if self._is_there():
             return Recorder(self._path, timeout_seconds=_CALL_SECONDS)
         return self._create(Recorder)
+
+    def _is_there(self) -> bool:
+        if isinstance(self._path, Path):
+            return self._path.exists()
+        from jobstore.store import open as open_store
+
+        try:
+            open_store(self._path).close()
+        except StoreNotFound:
+            return False
+        return True
 
     def _create(self, recorder: type[Recorder]) -> Recorder:
         from jobstore.integrations.localzone import local_timezone  # see above

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 import orjson
 
+from jobstore.language.address import file_of
 from jobstore.language.errors import Conflict, InvalidParameter, InvalidRecord, JobStoreError, NotFound, shown
 from jobstore.language.fields import (
     LARGEST_SECONDS,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
+    from jobstore.language.address import Where
     from jobstore.language.models import ExecutionDocument
     from jobstore.recording.logs import Captured
 
@@ -103,7 +105,7 @@ class Recorder:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: Where,
         *,
         timezone: str | None = None,
         clock: Callable[[], datetime] | None = None,
@@ -133,7 +135,11 @@ class Recorder:
         self._is_measured = clock is None
         self._on_finish = on_finish
         self._begun: dict[int, int] = {}
-        self._writer = Writer(path, timezone=_checked_zone(timezone), timeout_seconds=timeout_seconds)
+        self._writer = Writer(
+            file_of(path, "Recorder", "this is not built yet"),
+            timezone=_checked_zone(timezone),
+            timeout_seconds=timeout_seconds,
+        )
         self._write = Together(self._writer, timeout_seconds).write
         try:
             self._check_settings(timezone)  # in a frame of its own: what it holds is free once that has ended

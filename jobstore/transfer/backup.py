@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from jobstore.language.address import file_of
 from jobstore.language.errors import Conflict, NotAStore, StoreBusy, StoreCorrupt, StoreUnreadable
 from jobstore.storage.connection import Reading, driver_errors
 from jobstore.storage.folders import check_folder
@@ -23,12 +24,16 @@ from jobstore.transfer.check import problems_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from jobstore.language.address import Where
+
     Progress = Callable[[int], None]
 
 PAGES_AT_ONCE: Final = 1024
+PG_DUMP: Final = "use pg_dump --format=custom, or 'jobstore dump' for JSON"
+PG_RESTORE: Final = "use pg_restore, or 'jobstore load' for a dump"
 
 
-def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> list[str]:
+def check(path: Where, *, progress: Progress | None = None) -> list[str]:
     """What is wrong with the store at `path`, a sentence each; empty when nothing is.
 
     Looked at are the file's structure and constraints, tables and triggers of others, references, every counter
@@ -46,7 +51,7 @@ def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> 
     """
     found: list[str] = []
     try:
-        with Reading(Path(path)) as reading, _writable(reading) as writable:
+        with Reading(file_of(path, "check", "this is not built yet")) as reading, _writable(reading) as writable:
             reading.connection.text_factory = _kept_text
             found.extend(problems_of(reading.connection, writable, progress))
     except StoreCorrupt:
@@ -77,7 +82,7 @@ def _kept_text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def backup(path: str | os.PathLike[str], target: str | os.PathLike[str], *, progress: Progress | None = None) -> None:
+def backup(path: Where, target: str | os.PathLike[str], *, progress: Progress | None = None) -> None:
     """Copies the store at `path` to `target`, as of this moment, while others go on recording.
 
     The copy is whole and on the disk when it has its name; until then there is nothing at `target`.
@@ -91,7 +96,7 @@ def backup(path: str | os.PathLike[str], target: str | os.PathLike[str], *, prog
         Conflict: there is a file at `target`.
         StoreError: the file cannot be read, or the copy cannot be written.
     """
-    copy = real_path(Path(target))
+    file, copy = file_of(path, "backup", PG_DUMP), real_path(Path(target))
     if os.path.lexists(copy):
         raise _taken(copy)
     refuse_left_over(copy)
@@ -99,7 +104,7 @@ def backup(path: str | os.PathLike[str], target: str | os.PathLike[str], *, prog
         raise StoreUnreadable(f"There is no folder {copy.parent}; make it first")
     making = beside(copy, f".{secrets.token_hex(4)}.backup")
     try:
-        _copy(Path(path), making, progress)
+        _copy(file, making, progress)
         with driver_errors(copy):
             sync_path(making)
             _give_name(making, copy)
@@ -117,7 +122,7 @@ def _copy(file: Path, making: Path, progress: Progress | None) -> None:
 
 
 def restore(
-    backup: str | os.PathLike[str], path: str | os.PathLike[str], *, progress: Progress | None = None
+    backup: Where, path: Where, *, progress: Progress | None = None
 ) -> None:  # fmt: skip
     """Puts a copy of a backup in the place of the store at `path`, also while others read or record.
 
@@ -134,8 +139,9 @@ def restore(
         StoreBusy: others have been writing to the store for longer than the time-out.
         StoreError: the backup cannot be read, or the store cannot be replaced.
     """
-    file = real_path(Path(path))
-    if Path(backup).exists() and file.exists() and file.samefile(backup):
+    source = file_of(backup, "restore", PG_RESTORE)
+    file = real_path(file_of(path, "restore", PG_RESTORE))
+    if source.exists() and file.exists() and file.samefile(source):
         raise Conflict(f"{backup} is the store itself; give the path of a backup")
     problems = check(backup, progress=progress)
     if problems:
@@ -143,7 +149,7 @@ def restore(
     check_folder(file.parent)
     making = beside(file, f".{secrets.token_hex(4)}.restore")
     try:
-        _copy(Path(backup), making, None)
+        _copy(source, making, None)
         with driver_errors(file):
             _take_over_owner(making, file)
             with gate_of(file).passed(TIMEOUT_SECONDS):

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import orjson
 
+from jobstore.language.address import file_of
 from jobstore.language.errors import Conflict, InvalidRecord
 from jobstore.language.fields import checked_keys
 from jobstore.language.instants import instant_text
@@ -39,13 +40,14 @@ from jobstore.transfer.load import STORE_KEYS, Loader
 if TYPE_CHECKING:
     import sqlite3
 
+    from jobstore.language.address import Where
     from jobstore.transfer.load import Progress
 
 DOCUMENT_KEYS: Final = dict.fromkeys((*STORE_KEYS, "jobs", "executions")).keys()
 LINE_KEYS: Final = dict.fromkeys(("store", "job", "execution")).keys()
 
 
-def load(path: str | os.PathLike[str], document: Mapping[str, Any], *, progress: Progress | None = None) -> None:
+def load(path: Where, document: Mapping[str, Any], *, progress: Progress | None = None) -> None:
     """Builds a store at `path` from ``{"jobs": [...], "executions": [...]}`` in the job API's shape.
 
     Either list may be any iterable and is read once, so a large history streams. Jobs without a
@@ -72,9 +74,7 @@ def load(path: str | os.PathLike[str], document: Mapping[str, Any], *, progress:
         loader.add_executions(enumerate(_listed(given, "executions")), "executions[{}]", progress)
 
 
-def load_file(
-    path: str | os.PathLike[str], source: str | os.PathLike[str] | IO[bytes], *, progress: Progress | None = None
-) -> None:
+def load_file(path: Where, source: str | os.PathLike[str] | IO[bytes], *, progress: Progress | None = None) -> None:
     """Builds a store at `path` from a file of `dump`'s document, or of JSON lines, which stream.
 
     Lines are ``{"store": {...}}``, ``{"job": {...}}`` and ``{"execution": {...}}``, or documents as `export` and an
@@ -97,7 +97,7 @@ def load_file(
         _load_lines(path, source, progress)
 
 
-def dump(path: str | os.PathLike[str]) -> dict[str, Any]:
+def dump(path: Where) -> dict[str, Any]:
     """The document that `load` builds the same store from: all jobs and executions, and what else the file knows.
 
     Raises:
@@ -113,13 +113,13 @@ def dump(path: str | os.PathLike[str]) -> dict[str, Any]:
     return document
 
 
-def dump_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+def dump_lines(path: Where) -> Iterator[dict[str, Any]]:
     """The same as lines, from one snapshot of the file: the store, its jobs by number, its executions by id.
 
     Raises:
         StoreError: the file cannot be read.
     """
-    with Reading(Path(path)) as reading:
+    with Reading(file_of(path, "dump", "this is not built yet")) as reading:
         yield from reading.handed_out([{"store": _store_line(reading.connection)}])
         for row in reading.rows(f"{JOB_SELECT}ORDER BY number"):
             yield {"job": _job_line(JobRow._make(row))}
@@ -166,7 +166,7 @@ def _opened(source: Path) -> Iterator[IO[bytes]]:
         yield lines
 
 
-def _load_lines(path: str | os.PathLike[str], source: IO[bytes], progress: Progress | None) -> None:
+def _load_lines(path: Where, source: IO[bytes], progress: Progress | None) -> None:
     """Takes lines, unless the first one is no line of ours: then the whole is one document."""
     first = next((line for line in source if line.strip()), b"")
     if not _is_line(first):
@@ -227,9 +227,9 @@ _DOCUMENTS: Final = (("execution", {"job_name", "status"}), ("job", {"name", "jo
 
 
 @contextmanager
-def _new_store(path: str | os.PathLike[str]) -> Iterator[Loader]:
+def _new_store(path: Where) -> Iterator[Loader]:
     """A store in the making beside `path`, which has its name at the end of the block; gone after an error."""
-    file = real_path(Path(path))
+    file = real_path(file_of(path, "load", "this is not built yet"))
     _refuse_taken(file)
     check_folder(file.parent)
     making = file.with_name(f".{file.name}.{secrets.token_hex(4)}.loading")

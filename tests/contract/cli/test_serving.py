@@ -194,9 +194,7 @@ def test_metrics_are_printed_for_at_most_so_many_jobs(cli, store):
 
 
 def test_what_is_not_installed_is_named_with_the_line_that_installs_it(cli, store, monkeypatch):
-    from jobstore.cli import serving as module
-
-    monkeypatch.setattr(module, "find_spec", lambda _name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     for words, extra in ((("serve", store, "--open"), "http"), (("mcp", store), "mcp"), (("openapi",), "http")):
         answer = cli(*words)
         assert answer.code == 2

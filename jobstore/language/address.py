@@ -1,0 +1,126 @@
+"""Where a store is: the path of a file, or the address of a database on a PostgreSQL server. Pure.
+
+An address may hold a password, which is for the driver alone: the text and the repr of an `Address` leave it out, so
+that no message, log, title or page can show it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from jobstore.language.errors import InvalidParameter, shown
+
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_SCHEMES: Final = frozenset({"postgresql", "postgres"})
+_LOST: Final = re.compile(r"postgres(?:ql)?:/(?!/)")
+_HOST: Final = re.compile(r"(?:\[[^\[\]@]*\]|[^:\[\]@]*)(?::[0-9]*)?")
+_PAIR: Final = re.compile(r"([a-z_]+)=.*", re.DOTALL)
+_SECRET: Final = re.compile(r"password|secret")
+"""In the name of a parameter."""
+
+
+class Address:
+    """A ``postgresql://`` address, checked as far as its text goes.
+
+    Attributes:
+        secret: all of it, with its password, if it holds one; for the driver, never shown.
+
+    >>> Address("postgres://scheduler:s3cret@db.example:5432/history?sslmode=verify-full&sslpassword=x")
+    Address('postgres://scheduler@db.example:5432/history?sslmode=verify-full')
+    """
+
+    __slots__ = ("_public", "secret")
+
+    def __init__(self, text: str) -> None:
+        """Reads the address.
+
+        Raises:
+            InvalidParameter: it is none; the message repeats no part of it that could be of a password.
+        """
+        self.secret = text
+        self._public = _without_password(text)
+
+    def __str__(self) -> str:
+        return self._public
+
+    def __repr__(self) -> str:
+        return f"Address({self._public!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Address) and self.secret == other.secret
+
+    def __hash__(self) -> int:
+        return hash(self.secret)
+
+
+Location = Path | Address
+Where = str | os.PathLike[str] | Address
+"""Where a store is, as callers say it."""
+
+
+def location_of(given: Where) -> Location:
+    """What a caller gave, read: text that begins with ``postgresql://`` or ``postgres://`` is an address.
+
+    >>> location_of("data/jobs.db").name
+    'jobs.db'
+
+    Raises:
+        InvalidParameter: it is the address of something else, or cannot be read.
+    """
+    if isinstance(given, Address):
+        return given
+    text = os.fspath(given)
+    if isinstance(text, str):
+        scheme = _SCHEME.match(text)
+        if scheme is not None:
+            return Address(text) if is_address(text) else _refuse(scheme[1])
+        if _LOST.match(text):
+            raise InvalidParameter("Give the address of a PostgreSQL store as text; a Path changes it")
+    return Path(text)
+
+
+def is_address(text: str | None) -> bool:
+    """Whether a text is the address of a server."""
+    scheme = _SCHEME.match(text or "")
+    return scheme is not None and scheme[1].lower() in _SCHEMES
+
+
+def file_of(given: Where, task: str, instead: str) -> Path:
+    """The path of a store that must be a file.
+
+    Raises:
+        InvalidParameter: it is on a server, where `task` is done by other means; the message names them.
+    """
+    location = location_of(given)
+    if isinstance(location, Address):
+        raise InvalidParameter(f"{task} works on a file, and this store is on a PostgreSQL server; {instead}")
+    return location
+
+
+def _refuse(scheme: str) -> Path:
+    if scheme.lower() in {"http", "https"}:
+        raise InvalidParameter("A store is a file or a postgresql:// address; read an HTTP server by jobstore.connect")
+    if scheme.lower().partition("+")[0] in _SCHEMES:
+        raise InvalidParameter(f"Write the address as postgresql://..., without a driver's name; received {scheme}://")
+    raise InvalidParameter(f"A store is a file or a postgresql:// address; received {shown(scheme)}")
+
+
+def _without_password(text: str) -> str:
+    scheme, _, rest = text.partition("://")
+    main, mark, query = rest.partition("?")
+    authority, slash, database = main.partition("/")
+    who, at, hosts = authority.rpartition("@")
+    pairs = [_PAIR.fullmatch(pair) for pair in query.split("&")] if query else []
+    is_whole = "@" not in who and "@" not in database and all(map(_HOST.fullmatch, hosts.split(",")))
+    if scheme not in _SCHEMES or not is_whole or None in pairs or not text.isprintable() or " " in text:
+        raise InvalidParameter(
+            "The address of the PostgreSQL store cannot be read; write it as postgresql://USER@HOST:PORT/DATABASE?NAME="
+            "VALUE, in a user or password @ as %40, / as %2F, ? as %3F, : as %3A, a blank as %20"
+        )
+    kept = [pair[0] for pair in pairs if pair and not _SECRET.search(pair[1])]
+    user = who.partition(":")[0]
+    shown_query = mark * bool(kept) + "&".join(kept)
+    return f"{scheme}://{user}{at if user else ''}{hosts}{slash}{database}{shown_query}"
