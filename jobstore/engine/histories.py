@@ -284,5 +284,5 @@ def count_failures(connection: sqlite3.Connection, counters: Counters) -> int:
 
 
 def marks(values: Sequence[object]) -> str:
-    """A place for each value of a statement."""
-    return ",".join("?" * len(values))
+    """A place for each value of a statement; where there is none, a null, which nothing equals."""
+    return ",".join("?" * len(values)) or "NULL"

@@ -88,7 +88,7 @@ def _count_few(connection: sqlite3.Connection, part: Part, begins_us: int | None
     names = part.names or ()
     sql = f"""
     SELECT count(*) FROM execution INDEXED BY execution_name_started
-    WHERE name_id IN ({",".join("?" * len(names))}) AND status IN ({",".join(map(str, part.statuses))})
+    WHERE name_id IN ({",".join("?" * len(names)) or "NULL"}) AND status IN ({",".join(map(str, part.statuses))})
     AND effective_us < ? {"" if begins_us is None else "AND effective_us >= ?"}
     """
     return _one_number(connection, sql, (*names, ends_us) if begins_us is None else (*names, ends_us, begins_us))
