@@ -272,13 +272,13 @@ def count_failures(connection: sqlite3.Connection, counters: Counters) -> int:
         SELECT 1 FROM execution INDEXED BY execution_name_started
         WHERE name_id IN ({marks(names)}) AND status IN ({_FAILURE}, {_TIMEOUT})
         AND effective_us >= ? AND (effective_us > ? OR id > ?) LIMIT {COUNTED}
-    )
+    ) AS failures
     """
     count: int = connection.execute(sql, (*names, us, us, execution_id)).fetchone()[0]
     if count < COUNTED:
         return count
     # Those that began with the success, at the very same moment, are few.
-    same = f"{sql.partition('LIMIT')[0]} AND effective_us = ?)"
+    same = f"{sql.partition('LIMIT')[0]} AND effective_us = ?) AS failures"
     at_once: int = connection.execute(same, (*names, us, us, execution_id, us)).fetchone()[0]
     return at_once + count_between(connection, Part(counters, _FAILED), us + 1, None)
 
