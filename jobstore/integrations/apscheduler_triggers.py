@@ -32,15 +32,15 @@ from apscheduler.triggers.cron.fields import MAX_VALUES, MIN_VALUES
 from apscheduler.triggers.interval import IntervalTrigger
 
 from jobstore.integrations.cronfields import (
-    WEEKDAYS,
     changes_within_hours,
     field_text,
     keeps_clear,
     same_zone,
     weekday_text,
 )
+from jobstore.language.cron import WEEKDAY_NAMES, check_schedule
 from jobstore.language.errors import InvalidSchedule
-from jobstore.language.schedule import check_interval, check_schedule
+from jobstore.language.schedule import check_interval
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -212,4 +212,4 @@ def _position(expression: Any) -> str:
     """``3rd fri`` as ``fri#3``, ``last fri`` as ``L5``."""
     weekday = (expression.weekday + 1) % 7
     nth = expression.option_num + 1
-    return f"L{weekday}" if nth == len(expression.options) else f"{WEEKDAYS[weekday]}#{nth}"
+    return f"L{weekday}" if nth == len(expression.options) else f"{WEEKDAY_NAMES[weekday]}#{nth}"

@@ -7,13 +7,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from jobstore.language.cron import WEEKDAY_NAMES
 from jobstore.language.instants import MICROSECONDS, instant_us
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-"""As cron counts them."""
 UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Etc/GMT", "Etc/UCT", "Etc/Universal", "Etc/Zulu", "GMT", "UCT", "Zulu"})
 """Names for one and the same clock."""
 
@@ -53,7 +52,7 @@ def weekday_text(values: Collection[int]) -> str:
     >>> weekday_text([1, 2, 3, 4, 5]), weekday_text([6, 0]), weekday_text(range(7))
     ('mon-fri', 'sun,sat', '*')
     """
-    return "*" if len(values) == len(WEEKDAYS) else _listed(sorted(values), WEEKDAYS)
+    return "*" if len(values) == len(WEEKDAY_NAMES) else _listed(sorted(values), WEEKDAY_NAMES)
 
 
 def _listed(values: Sequence[int], words: Sequence[str]) -> str:

@@ -13,8 +13,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobstore.integrations.names import job_name
+from jobstore.language.cron import check_schedule
 from jobstore.language.errors import InvalidSchedule
-from jobstore.language.schedule import check_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -33,15 +33,14 @@ from typing import TYPE_CHECKING, Any
 from huey import signals
 from huey.exceptions import TaskTimeout
 
-from jobstore.integrations.cronfields import field_text, keeps_clear, same_zone, weekday_text
+from jobstore.integrations.huey_schedules import cron_of, enclosed
 from jobstore.integrations.journal import Journal, wait_for
 from jobstore.integrations.localzone import local_timezone
 from jobstore.integrations.names import job_name, worker_id
 from jobstore.integrations.outcomes import bounded, error_text, kept_result, traceback_result
 from jobstore.integrations.secrets import call_arguments as masked_arguments
-from jobstore.language.errors import Conflict, InvalidSchedule, NotFound
+from jobstore.language.errors import Conflict, NotFound
 from jobstore.language.models import Status
-from jobstore.language.schedule import check_schedule, fires_at_fixed_times
 from jobstore.store import open as open_store
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def mirror(
 def call_arguments(task: Any) -> object:
     """The arguments of a task, secrets masked: its keywords, and positional ones under ``args``; null for none."""
     keywords = {key: value for key, value in task.kwargs.items() if value is not task}  # of a context task
-    return masked_arguments(_enclosed(type(task).execute, "func"), task.args, keywords)
+    return masked_arguments(enclosed(type(task).execute, "func"), task.args, keywords)
 
 
 class _Attempt:
@@ -384,57 +383,6 @@ def _is_raised_by_task(error: BaseException | None) -> bool:
             return False
         trace = trace.tb_next
     return True
-
-
-# --- periodic tasks -----------------------------------------------------------------------------
-
-
-def cron_of(task_class: Any, zone: str, store_zone: str, year: int) -> tuple[str | None, str | None]:
-    """The cron expression of a periodic task, or why there is none.
-
-    huey asks a function at each minute; the one that its own `crontab` makes holds the values it lets
-    through, and joins day and weekday by AND.
-
-    Args:
-        task_class: of a periodic task.
-        zone: the zone whose wall time huey asks it about.
-        store_zone: the zone in which the store reads expressions.
-        year: clock changes are looked at from this year on.
-    """
-    fields = _crontab_fields(task_class)
-    if fields is None:
-        return None, "it asks a function of its own at each minute"
-    if not same_zone(zone, store_zone):
-        return None, f"it runs in the time zone {zone}, the store's is {store_zone}"
-    months, days, weekdays, hours, minutes = fields
-    day, weekday = field_text(days, 1, 31), weekday_text({value % 7 for value in weekdays})
-    if not day.startswith("*") and weekday != "*":
-        return None, "it joins day and weekday by AND"
-    text = f"{field_text(minutes, 0, 59)} {field_text(hours, 0, 23)} {day} {field_text(months, 1, 12)} {weekday}"
-    try:
-        expression = check_schedule(text)
-    except InvalidSchedule as error:
-        return None, str(error)
-    if fires_at_fixed_times(expression) and not keeps_clear(zone, year, minutes, hours):
-        return None, f"near a clock change in {zone} its times differ from cron's"
-    return expression, None
-
-
-def _crontab_fields(task_class: Any) -> list[list[int]] | None:
-    """What `huey.crontab` lets through: months, days, weekdays, hours, minutes."""
-    validate = _enclosed(task_class.validate_datetime, "validate_datetime")
-    if getattr(validate, "__qualname__", "") != "crontab.<locals>.validate_date":
-        return None
-    found: list[list[int]] | None = _enclosed(validate, "cron_settings")
-    return found
-
-
-def _enclosed(function: Any, name: str) -> Any:
-    """The value that a function holds under a name of the function around it."""
-    code = getattr(function, "__code__", None)
-    if code is None or name not in code.co_freevars:
-        return None
-    return function.__closure__[code.co_freevars.index(name)].cell_contents
 
 
 _HEARD: dict[str, Callable[[Mirror, Any], None]] = {

@@ -102,7 +102,7 @@ def _offsets(name: str, moments: list[int]) -> list[int] | None:
     from zoneinfo import ZoneInfo
 
     from jobstore.language.errors import InvalidRecord
-    from jobstore.language.schedule import check_timezone  # croniter is heavy
+    from jobstore.language.zones import check_timezone  # zoneinfo is slow to import
 
     try:
         check_timezone(name)

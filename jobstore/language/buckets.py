@@ -6,13 +6,13 @@ clock jumps over it. So a day has 23 or 25 hours where clocks change, and a whol
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from datetime import date, datetime, time, timedelta, tzinfo
+from datetime import date, datetime, time, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from jobstore.language.errors import InvalidParameter
-from jobstore.language.instants import EPOCH, MAX_US, MICROSECONDS, MIN_US
+from jobstore.language.instants import MAX_US, MICROSECONDS, MIN_US
+from jobstore.language.zones import TICK, WALL_EPOCH, change_us, offset_us, utcoffset_us
 
 HOUR, DAY, AUTO = "1h", "1d", "auto"
 BUCKETS: Final = (AUTO, HOUR, DAY)
@@ -20,8 +20,6 @@ MOST_BUCKETS: Final = 400
 
 _HOUR_US: Final = 3600 * MICROSECONDS
 _DAY_US: Final = 24 * _HOUR_US
-_TICK: Final = timedelta(microseconds=1)
-_WALL_EPOCH: Final = EPOCH.replace(tzinfo=None)
 
 
 def bucket_starts(bucket: str, zone: str, first_us: int, last_us: int) -> tuple[str, list[int]]:
@@ -74,12 +72,12 @@ def _hour_starts(tz: tzinfo, first_us: int, last_us: int) -> list[int]:
 
 def _hour_begun(tz: tzinfo, us: int) -> int:
     """The latest moment, not after `us`, at which the clock showed a whole hour."""
-    begun_us = us - (us + _offset_us(tz, us)) % _HOUR_US
-    if begun_us < MIN_US or _offset_us(tz, begun_us) == _offset_us(tz, us):
+    begun_us = us - (us + offset_us(tz, us)) % _HOUR_US
+    if begun_us < MIN_US or offset_us(tz, begun_us) == offset_us(tz, us):
         return max(begun_us, MIN_US)
     # The clock was changed since: walk there from well before the change.
     earlier_us = begun_us - 2 * _HOUR_US
-    hour_us = earlier_us - (earlier_us + _offset_us(tz, earlier_us)) % _HOUR_US
+    hour_us = earlier_us - (earlier_us + offset_us(tz, earlier_us)) % _HOUR_US
     while (following_us := _next_hour_us(tz, hour_us)) <= us:
         hour_us = following_us
     return max(hour_us, MIN_US)
@@ -87,17 +85,17 @@ def _hour_begun(tz: tzinfo, us: int) -> int:
 
 def _next_hour_us(tz: tzinfo, us: int) -> int:
     """The first moment after `us`, a whole hour of the clock, at which it shows a whole hour again."""
-    before, next_us = _offset_us(tz, us), us + _HOUR_US - (us + _offset_us(tz, us)) % _HOUR_US
-    after = _offset_us(tz, next_us)
+    before, next_us = offset_us(tz, us), us + _HOUR_US - (us + offset_us(tz, us)) % _HOUR_US
+    after = offset_us(tz, next_us)
     if before == after:
         return next_us
-    changed_us = _change_us(tz, us, next_us)
+    changed_us = change_us(tz, us, next_us)
     return changed_us + -(changed_us + after) % _HOUR_US
 
 
 def _day_starts(tz: tzinfo, first_us: int, last_us: int) -> list[int]:
     """Days that the zone left out (Samoa's 2011-12-30) begin where the next one does, and are left out."""
-    day = (first_us + _offset_us(tz, first_us)) // _DAY_US + _WALL_EPOCH.toordinal() + 1
+    day = (first_us + offset_us(tz, first_us)) // _DAY_US + WALL_EPOCH.toordinal() + 1
     # Where the clock was set back over midnight, yesterday's date comes again after today has begun.
     while _day_begins_us(tz, day) > first_us:
         day -= 1
@@ -117,28 +115,8 @@ def _day_begins_us(tz: tzinfo, day: int) -> int:
     if not date.min.toordinal() <= day <= date.max.toordinal():
         return MIN_US if day < date.min.toordinal() else MAX_US + 1
     midnight = datetime.combine(date.fromordinal(day), time())
-    wall_us = (midnight - _WALL_EPOCH) // _TICK
-    first_us, second_us = (wall_us - _utcoffset_us(midnight.replace(tzinfo=tz, fold=fold)) for fold in (0, 1))
+    wall_us = (midnight - WALL_EPOCH) // TICK
+    first_us, second_us = (wall_us - utcoffset_us(midnight.replace(tzinfo=tz, fold=fold)) for fold in (0, 1))
     if first_us <= second_us:
         return max(first_us, MIN_US)
-    return _change_us(tz, second_us, first_us)
-
-
-def _change_us(tz: tzinfo, before_us: int, after_us: int) -> int:
-    """The instant between the two at which the zone's offset changes, a whole second."""
-    seconds = range(before_us // MICROSECONDS, -(-after_us // MICROSECONDS) + 1)
-    new = _offset_us(tz, seconds[-1] * MICROSECONDS)
-    changed = bisect_left(seconds, True, key=lambda second: _offset_us(tz, second * MICROSECONDS) == new)
-    return seconds[changed] * MICROSECONDS
-
-
-def _offset_us(tz: tzinfo, us: int) -> int:
-    """How far the zone's clock is ahead of UTC at an instant."""
-    try:
-        return _utcoffset_us((EPOCH + us * _TICK).astimezone(tz))
-    except OverflowError:  # the last hours of the calendar, where the zone's year would be 0 or 10000
-        return _utcoffset_us(datetime(1 if us < 0 else 9999, 1 if us < 0 else 12, 2 if us < 0 else 30, tzinfo=tz))
-
-
-def _utcoffset_us(moment: datetime) -> int:
-    return (moment.utcoffset() or timedelta()) // _TICK
+    return change_us(tz, second_us, first_us)

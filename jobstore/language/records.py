@@ -205,7 +205,7 @@ def _known_schedule(expression: str) -> str:
 
 
 def _checked_schedule(expression: object) -> str:
-    from jobstore.language.schedule import check_schedule  # croniter is heavy, and only writers come here
+    from jobstore.language.cron import check_schedule  # only writers come here
 
     return check_schedule(expression)
 
@@ -216,7 +216,7 @@ def stored_interval(seconds: object) -> int:
     Raises:
         InvalidSchedule: not an integer from 1 to a hundred years.
     """
-    from jobstore.language.schedule import check_interval  # croniter is heavy, and only writers come here
+    from jobstore.language.schedule import check_interval  # zoneinfo is slow to import, and only writers come here
 
     return check_interval(seconds)
 

@@ -320,7 +320,7 @@ def _check_instant(parameter: Parameter, value: object, came: object) -> int:
 
 
 def _check_timezone(parameter: Parameter, value: object, came: object) -> str:
-    from jobstore.language.schedule import check_timezone  # reads the system's list of zones
+    from jobstore.language.zones import check_timezone  # zoneinfo is slow to import
 
     if not isinstance(value, str):
         raise _refusal(parameter, "an IANA name such as 'Europe/Berlin' or 'UTC'", came)

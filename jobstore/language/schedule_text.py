@@ -17,15 +17,15 @@ from copy import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from jobstore.language.cron import check_schedule, cron_fields
 from jobstore.language.errors import InvalidParameter, InvalidSchedule, shown
-from jobstore.language.schedule import check_schedule, cron_fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cron_descriptor import ExpressionDescriptor, Options
 
-    from jobstore.language.schedule import CronField
+    from jobstore.language.cron import CronField
 
 LANGUAGES = ("en", "zh")
 

@@ -685,6 +685,6 @@ def _described(error: BaseException) -> str:
 def _checked_zone(timezone: str | None) -> str:
     if timezone is None or timezone == "UTC":
         return "UTC"
-    from jobstore.language.schedule import check_timezone  # croniter is heavy
+    from jobstore.language.zones import check_timezone  # zoneinfo is slow to import
 
     return check_timezone(timezone)

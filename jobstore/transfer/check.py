@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from jobstore.language.cron import check_schedule
 from jobstore.language.errors import InvalidRecord, InvalidSchedule, shown
 from jobstore.language.fields import is_storable, json_text
 from jobstore.language.instants import MIN_US
 from jobstore.language.models import STATUS_CODES, Status
 from jobstore.language.records import folded_job
-from jobstore.language.schedule import check_schedule, check_timezone
 from jobstore.language.search import UNICODE_VERSION, fold
+from jobstore.language.zones import check_timezone
 from jobstore.storage.schema import (
     HOUR_US,
     SEGMENT_BITS,

@@ -272,7 +272,7 @@ class _Place:
 
 
 def _checked_store(document: object) -> dict[str, Any]:
-    from jobstore.language.schedule import check_timezone  # croniter is heavy
+    from jobstore.language.zones import check_timezone  # zoneinfo is slow to import
 
     given = checked_keys(document, STORE_KEYS)
     numbers = {key: checked_number(given[key], key) for key in ("next_number", "next_execution_id") if key in given}

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from jobstore.language.errors import InvalidParameter, JobStoreError, NotFound
-from jobstore.language.schedule import check_timezone
+from jobstore.language.zones import check_timezone
 from jobstore.web import charts, one_job, timeline, views
 from jobstore.web.links import Links, check_names, links, safe_place
 from jobstore.web.phrases import LANGUAGES, Phrases, first_line, language, marked, visible

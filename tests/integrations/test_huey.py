@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 import jobstore
 from jobstore.integrations import huey as integration
-from jobstore.integrations.huey import cron_of
+from jobstore.integrations.huey_schedules import cron_of
 from jobstore.language.errors import Conflict
 from jobstore.language.instants import instant_datetime, instant_us
 from jobstore.language.schedule import next_cron_us

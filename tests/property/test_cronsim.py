@@ -16,9 +16,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from cronsim import CronSim, CronSimError
 
+from jobstore.language.cron import check_schedule, fires_at_fixed_times
 from jobstore.language.errors import InvalidSchedule
 from jobstore.language.instants import instant_datetime, instant_text, instant_us
-from jobstore.language.schedule import check_schedule, fires_at_fixed_times, next_cron_us
+from jobstore.language.schedule import next_cron_us
 from tests.property.test_schedule import CHANGES, LEAD, MONTHS, RANGES, WEEKDAYS, WINDOW_MINUTES, agrees, fires
 
 TRIPLES = 20_000

@@ -19,8 +19,9 @@ from croniter import croniter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobstore.language.cron import check_schedule, fires_at_fixed_times
 from jobstore.language.instants import MAX_US, MIN_US, instant_datetime, instant_us
-from jobstore.language.schedule import check_schedule, fires_at_fixed_times, next_cron_us, next_interval_us
+from jobstore.language.schedule import next_cron_us, next_interval_us
 
 MINUTE = timedelta(minutes=1)
 MINUTE_US = 60_000_000

@@ -12,17 +12,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from croniter import croniter
 
+from jobstore.language.cron import ALIASES, check_schedule, fires_at_fixed_times
 from jobstore.language.errors import InvalidRecord, InvalidSchedule, shown
 from jobstore.language.instants import MAX_US, MIN_US, instant_text, instant_us
-from jobstore.language.schedule import (
-    ALIASES,
-    check_interval,
-    check_schedule,
-    check_timezone,
-    fires_at_fixed_times,
-    next_cron_us,
-    next_interval_us,
-)
+from jobstore.language.schedule import check_interval, next_cron_us, next_interval_us
+from jobstore.language.zones import check_timezone
 
 SECOND = 1_000_000
 

@@ -1,0 +1,57 @@
+"""What a periodic huey task is in a store: a cron expression where both give the same fire times, else external."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobstore.integrations.cronfields import field_text, keeps_clear, same_zone, weekday_text
+from jobstore.language.cron import check_schedule, fires_at_fixed_times
+from jobstore.language.errors import InvalidSchedule
+
+
+def cron_of(task_class: Any, zone: str, store_zone: str, year: int) -> tuple[str | None, str | None]:
+    """The cron expression of a periodic task, or why there is none.
+
+    huey asks a function at each minute; the one that its own `crontab` makes holds the values it lets
+    through, and joins day and weekday by AND.
+
+    Args:
+        task_class: of a periodic task.
+        zone: the zone whose wall time huey asks it about.
+        store_zone: the zone in which the store reads expressions.
+        year: clock changes are looked at from this year on.
+    """
+    fields = _crontab_fields(task_class)
+    if fields is None:
+        return None, "it asks a function of its own at each minute"
+    if not same_zone(zone, store_zone):
+        return None, f"it runs in the time zone {zone}, the store's is {store_zone}"
+    months, days, weekdays, hours, minutes = fields
+    day, weekday = field_text(days, 1, 31), weekday_text({value % 7 for value in weekdays})
+    if not day.startswith("*") and weekday != "*":
+        return None, "it joins day and weekday by AND"
+    text = f"{field_text(minutes, 0, 59)} {field_text(hours, 0, 23)} {day} {field_text(months, 1, 12)} {weekday}"
+    try:
+        expression = check_schedule(text)
+    except InvalidSchedule as error:
+        return None, str(error)
+    if fires_at_fixed_times(expression) and not keeps_clear(zone, year, minutes, hours):
+        return None, f"near a clock change in {zone} its times differ from cron's"
+    return expression, None
+
+
+def _crontab_fields(task_class: Any) -> list[list[int]] | None:
+    """What `huey.crontab` lets through: months, days, weekdays, hours, minutes."""
+    validate = enclosed(task_class.validate_datetime, "validate_datetime")
+    if getattr(validate, "__qualname__", "") != "crontab.<locals>.validate_date":
+        return None
+    found: list[list[int]] | None = enclosed(validate, "cron_settings")
+    return found
+
+
+def enclosed(function: Any, name: str) -> Any:
+    """The value that a function holds under a name of the function around it."""
+    code = getattr(function, "__code__", None)
+    if code is None or name not in code.co_freevars:
+        return None
+    return function.__closure__[code.co_freevars.index(name)].cell_contents

@@ -1,0 +1,67 @@
+"""Time zones: which names are known, how far a zone's clock is ahead of UTC, and when that changes. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from datetime import datetime, timedelta, tzinfo
+from typing import Final
+from zoneinfo import ZoneInfo, available_timezones
+
+from jobstore.language.errors import InvalidRecord, shown
+from jobstore.language.instants import EPOCH, MICROSECONDS
+
+TICK: Final = timedelta(microseconds=1)
+WALL_EPOCH: Final = EPOCH.replace(tzinfo=None)
+"""What a clock in UTC showed at the epoch; wall times are counted from it."""
+_NOT_PLACES = ("localtime", "posixrules", "Factory", "posix/", "right/")
+"""Names zoneinfo opens where the system has such files, and that mean another clock on another host."""
+
+
+def check_timezone(name: object) -> str:
+    """The IANA name of a time zone, as it came.
+
+    Raises:
+        InvalidRecord: zoneinfo does not know it, or it means another zone on another host (``localtime``).
+    """
+    if isinstance(name, str) and not name.startswith(_NOT_PLACES) and zone_of(name) is not None:
+        return str(name)
+    raise InvalidRecord(
+        f"timezone must be an IANA name such as 'Europe/Berlin' or 'UTC'; received {shown(name)}{_did_you_mean(name)}"
+    )
+
+
+def zone_of(name: str) -> tzinfo | None:
+    """The zone of a name; None where it is not known here."""
+    try:
+        return ZoneInfo(name)
+    except (LookupError, ValueError, OSError):  # unknown; no proper name; the name of a folder
+        return None
+
+
+def _did_you_mean(name: object) -> str:
+    from difflib import get_close_matches  # only a refusal needs it
+
+    names = {known.casefold(): known for known in available_timezones() if not known.startswith(_NOT_PLACES)}
+    close = get_close_matches(str(name)[:80].casefold(), names, n=1, cutoff=0.8)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""
+
+
+def change_us(tz: tzinfo, before_us: int, after_us: int) -> int:
+    """The instant between the two at which the zone's offset changes, a whole second."""
+    seconds = range(before_us // MICROSECONDS, -(-after_us // MICROSECONDS) + 1)
+    new = offset_us(tz, seconds[-1] * MICROSECONDS)
+    changed = bisect_left(seconds, True, key=lambda second: offset_us(tz, second * MICROSECONDS) == new)
+    return seconds[changed] * MICROSECONDS
+
+
+def offset_us(tz: tzinfo, us: int) -> int:
+    """How far the zone's clock is ahead of UTC at an instant."""
+    try:
+        return utcoffset_us((EPOCH + us * TICK).astimezone(tz))
+    except OverflowError:  # the last hours of the calendar, where the zone's year would be 0 or 10000
+        return utcoffset_us(datetime(1 if us < 0 else 9999, 1 if us < 0 else 12, 2 if us < 0 else 30, tzinfo=tz))
+
+
+def utcoffset_us(moment: datetime) -> int:
+    """How far the clock of a datetime's zone is ahead of UTC then."""
+    return (moment.utcoffset() or timedelta()) // TICK
