@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, TracebackType
 
+    from jobstore.language.address import Address
     from jobstore.language.query import Query
 
     Clock = Callable[[], datetime]
@@ -44,8 +45,9 @@ class PostgresStore(Queries):
     its own. A connection that was lost is opened anew. A context manager.
     """
 
-    def __init__(self, address: str, *, clock: Clock | None = None) -> None:
-        self.place = Place(address)
+    def __init__(self, path: Address, *, clock: Clock | None = None) -> None:
+        self.path = path
+        self.place = Place(path.secret)
         self._clock = clock or _system_clock
         self._is_closed = False
         self._lock = threading.RLock()
@@ -59,7 +61,7 @@ class PostgresStore(Queries):
         tell_of_forks(self)
 
     def __repr__(self) -> str:
-        return f"PostgresStore({str(self.place)!r})"
+        return f"PostgresStore({str(self.path)!r})"
 
     def __enter__(self) -> PostgresStore:
         return self
@@ -109,7 +111,7 @@ class PostgresStore(Queries):
         """
         frame = frame_above(0)
         if is_running(self._frame, frame):  # in a signal handler, in the middle of a query of this thread
-            with PostgresStore(self.place.address, clock=self._clock) as other:
+            with PostgresStore(self.path, clock=self._clock) as other:
                 return other.read(query)
         try:
             with self._lock, server_errors(self.place):

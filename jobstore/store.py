@@ -6,13 +6,13 @@ import sqlite3
 import threading
 from datetime import UTC, datetime
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from jobstore.engine.answers import ANSWERS
 from jobstore.engine.fires import Fires
 from jobstore.engine.memory import Memory
 from jobstore.language.address import Address, file_of, location_of
-from jobstore.language.errors import InvalidParameter, JobStoreError, StoreBusy, StoreCorrupt, StoreUnreadable
+from jobstore.language.errors import JobStoreError, StoreBusy, StoreCorrupt, StoreUnreadable
 from jobstore.language.instants import instant_us
 from jobstore.queries import Queries
 from jobstore.storage.connection import Reader, driver_errors
@@ -56,11 +56,15 @@ def open(path: Where, *, clock: Clock | None = None) -> JobStore:  # noqa: A001 
     Raises:
         InvalidParameter: the address cannot be read.
         StoreNotFound: there is no file, or no store at the address.
+        ImportError: an address needs psycopg, which is not installed.
         StoreError: it is no store, damaged, unreadable, or of another version.
     """
     location = location_of(path)
     if isinstance(location, Address):
-        raise InvalidParameter("Stores on a PostgreSQL server are not built yet")
+        from jobstore.postgres import PostgresStore  # its driver comes with an extra
+
+        JobStore.register(PostgresStore)  # the same methods, by another connection
+        return cast("JobStore", PostgresStore(location, clock=clock))
     return JobStore(location, clock=clock)
 
 

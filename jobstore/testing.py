@@ -16,9 +16,9 @@ from jobstore.language.instants import instant_datetime, instant_text, instant_u
 from jobstore.language.models import FINISHED, KNOWN_JOB_CATEGORIES, KNOWN_JOB_TYPES, Status
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable
 
+    from jobstore.language.address import Where
     from jobstore.store import JobStore
 
 NOW: Final = datetime(2026, 1, 15, 9, 0, tzinfo=UTC)
@@ -116,13 +116,13 @@ def document(
     return {"timezone": timezone, "jobs": made_jobs, "executions": made}
 
 
-def build(path: str | os.PathLike[str], contents: Mapping[str, Any], clock: FrozenClock) -> JobStore:
-    """The store that `load` makes of `contents` at `path`, opened with this clock."""
-    from jobstore.store import JobStore
+def build(path: Where, contents: Mapping[str, Any], clock: FrozenClock) -> JobStore:
+    """The store that `load` makes of `contents` at `path` (a file, or a database), opened with this clock."""
+    from jobstore.store import open as open_store
     from jobstore.transfer.dump import load  # writers are heavy
 
     load(path, contents)
-    return JobStore(path, clock=clock)
+    return open_store(path, clock=clock)
 
 
 def _mapping(value: object, what: str) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import falcon
@@ -19,6 +20,7 @@ from jobstore.http.journal import write_access
 from jobstore.http.reply import MAX_BODY_BYTES, encoded, links, send
 from jobstore.http.request import ApiRequest, path_is_text, query_pairs
 from jobstore.http.routes import ALLOW, DOCUMENT, HEALTH, METRICS, ROUTES, Route
+from jobstore.language.address import Address, location_of
 from jobstore.language.errors import InvalidParameter
 from jobstore.metrics import CONTENT_TYPE, metrics
 
@@ -27,13 +29,14 @@ if TYPE_CHECKING:
 
     from jobstore.http.gate import Authenticate
     from jobstore.http.pages import Site
+    from jobstore.language.address import Where
     from jobstore.store import JobStore
 
     Api = falcon.App[ApiRequest, falcon.Response]
 
 
 def create_app(
-    store: JobStore | str | os.PathLike[str],
+    store: JobStore | Where,
     *,
     tokens: Mapping[str, Collection[str]] | None = None,
     authenticate: Authenticate | None = None,
@@ -102,11 +105,11 @@ def _site(source: Source, judge: Authenticate | None, log_url: str | None) -> Si
 class Source:
     """The store, opened when it is first needed; a store that is not there may come later."""
 
-    def __init__(self, store: JobStore | str | os.PathLike[str]) -> None:
-        if not isinstance(store, stores.JobStore | str | os.PathLike):
-            raise InvalidParameter("store must be a JobStore or the path of one")
-        self._given = store
+    def __init__(self, store: JobStore | Where) -> None:
+        if not isinstance(store, stores.JobStore | str | os.PathLike | Address):
+            raise InvalidParameter("store must be a JobStore, or the path or address of one")
         self._opened = store if isinstance(store, stores.JobStore) else None
+        self._location = Path() if isinstance(store, stores.JobStore) else location_of(store)
         self._lock = threading.Lock()
 
     def get(self) -> JobStore:
@@ -116,7 +119,7 @@ class Source:
     def _open(self) -> JobStore:
         with self._lock:
             if self._opened is None:
-                self._opened = stores.open(self._given)  # type: ignore[arg-type]  # no store, so a path
+                self._opened = stores.open(self._location)
             return self._opened
 
 

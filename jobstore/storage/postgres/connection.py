@@ -22,6 +22,7 @@ from jobstore.language.errors import (
     StoreNotFound,
     StoreUnreadable,
 )
+from jobstore.language.extras import missing
 from jobstore.storage.limits import READ_TIMEOUT_SECONDS
 
 try:
@@ -31,9 +32,7 @@ try:
     from psycopg.types.numeric import Int8BinaryDumper
     from psycopg.types.string import TextLoader
 except ImportError as error:
-    raise ImportError(
-        "A store on a PostgreSQL server needs psycopg 3; install it with: pip install 'jobstore[postgres]'"
-    ) from error
+    raise missing("A store on a PostgreSQL server", "postgres") from error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
