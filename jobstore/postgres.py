@@ -83,7 +83,7 @@ class PostgresStore(Queries):
     @property
     def timezone(self) -> str:
         """The IANA name of the zone that cron expressions are read in."""
-        return self._timezone
+        return self.read(lambda _, memory: memory.fires.timezone)
 
     def now(self) -> datetime:
         """The current time, by the store's clock."""

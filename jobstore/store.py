@@ -117,7 +117,7 @@ class JobStore(Queries):
     @property
     def timezone(self) -> str:
         """The IANA name of the zone that cron expressions are read in."""
-        return self._timezone
+        return self.read(lambda _, memory: memory.fires.timezone)
 
     def now(self) -> datetime:
         """The current time, by the store's clock."""
@@ -196,7 +196,7 @@ class JobStore(Queries):
             # Text that is not UTF-8, which no recorder writes: from now on it is read with marks in it.
             connection.rollback()
             connection.text_factory = _decoded
-            self._memory = Memory(self._fires)
+            self._memory = Memory(self._memory.fires)
             return self._in_snapshot(connection, query)
         except Inconsistent as error:
             raise self._inconsistent() from error
@@ -229,10 +229,7 @@ class JobStore(Queries):
             raise StoreUnreadable(f"The store {self.path} has been closed; open it again")
         self._disconnect()
         reader = Reader(self.path)
-        row = reader.connection.execute("SELECT value FROM setting WHERE key = 'timezone'").fetchone()
-        self._timezone: str = row[0] if row else "UTC"
-        self._fires = Fires(self._timezone)
-        self._memory = Memory(self._fires)
+        self._memory = Memory(Fires("UTC"))  # until its first query has read the zone
         self._serial = next(_serials)
         self._is_clean = True
         self._reader = reader

@@ -26,6 +26,7 @@ from jobstore.cli.options import (
 )
 from jobstore.cli.phrases import count
 from jobstore.cli.progress import Tally, progress
+from jobstore.cli.reading import hinting_at_jobs
 from jobstore.cli.screen import output, say
 from jobstore.language.errors import InvalidParameter, shown
 from jobstore.language.parameters import GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS
@@ -135,7 +136,7 @@ def _export(file: str | None, job: str | None, form: str | None, out: str | None
     from jobstore.store import open as open_store
     from jobstore.transfer.export import iter_query, write_executions  # a refusal needs no store
 
-    with open_store(path) as store:
+    with open_store(path) as store, hinting_at_jobs(store, query):
         total = store.answer(replace(query, limit=1))["pagination"]["total"]
         with progress(f"Exporting {path}", total, quiet=_to_this_terminal(out)) as tally, output(out) as stream:
             write_executions(iter_query(store, query), stream, chosen, tally)

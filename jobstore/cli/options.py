@@ -14,6 +14,8 @@ import click
 
 from jobstore.cli.when import instant_text
 from jobstore.language.address import Address, is_address, location_of
+from jobstore.language.errors import InvalidRecord
+from jobstore.language.fields import NAME_CHARACTERS, checked_name
 from jobstore.language.parameters import Kind, Operation, Parameter
 from jobstore.language.rules import LARGEST
 
@@ -226,12 +228,13 @@ def file_and_words(
 
 
 def named(job: str) -> str:
-    """The job that is meant: no name has a ``/``, and ``exec`` and the mirrors write one as ``%2F``."""
-    if "/" not in job:
-        return job
+    """The job that is meant: what no name may hold, ``exec`` and the mirrors write as ``%2F``."""
     from jobstore.integrations.names import job_name
 
-    return job_name(job)
+    try:
+        return job if job.isdigit() or len(job) not in range(1, NAME_CHARACTERS + 1) else checked_name(job)
+    except InvalidRecord:
+        return job_name(job)
 
 
 def _context() -> click.Context | None:

@@ -22,11 +22,11 @@ from jobstore.cli.options import (
     two_places,
     utc_option,
 )
-from jobstore.cli.reading import Question, answer, question, showing
+from jobstore.cli.reading import Question, answer, hinting_at_jobs, question, showing
 from jobstore.cli.screen import current_screen, say, write_json, write_lines
 from jobstore.language.errors import escaped
 from jobstore.language.models import STATUSES, JobStateDocument
-from jobstore.language.parameters import EXECUTION_HISTOGRAM, GET_EXECUTION, LIST_JOB_STATES
+from jobstore.language.parameters import EXECUTION_HISTOGRAM, GET_EXECUTION, GET_JOB, LIST_JOB_STATES
 from jobstore.language.states import WRONG
 
 if TYPE_CHECKING:
@@ -190,16 +190,18 @@ def _start_text(start_at: str, timezone: str, screen: Screen) -> str:
 # Health.
 
 
-def troubled(store: JobStore, names: Iterable[str] = (), states: Iterable[str] = WRONG) -> list[JobStateDocument]:
-    """The jobs in some states, most urgent first; `names`: these jobs alone.
-
-    Raises:
-        NotFound: there is no job of one of the names.
-    """
+def _troubled(store: JobStore, names: Iterable[str], states: Iterable[str]) -> list[JobStateDocument]:
+    """The jobs in some states, most urgent first; `names`: these jobs alone, or all where there is none."""
     from jobstore.integrations.notify import list_in_states
 
-    wanted = {store.get_job(name)["name"] for name in names}
+    wanted = {_name_of(store, name) for name in names}
     return [job for job in list_in_states(store, states) if not wanted or job["name"] in wanted]
+
+
+def _name_of(store: JobStore, name: str) -> str:
+    query = GET_JOB.from_text([("job_id", name)])
+    with hinting_at_jobs(store, query):
+        return str(store.answer(query)["name"])
 
 
 def _health(file: str | None, jobs: tuple[str, ...], **given: Any) -> None:
@@ -209,7 +211,7 @@ def _health(file: str | None, jobs: tuple[str, ...], **given: Any) -> None:
     names = [named(word) for word in words]
     query = LIST_JOB_STATES.from_text([("state", given["state"])] if given["state"] else [])
     with open_store(path) as store:
-        found = troubled(store, names, query.state or WRONG)
+        found = _troubled(store, names, query.state or WRONG)
     if given["as_json"]:
         write_json({"data": found})
     elif found:

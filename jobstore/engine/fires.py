@@ -53,7 +53,7 @@ class Fires:
     """Next fire times of units, each computed once and remembered until it passes."""
 
     def __init__(self, timezone: str) -> None:
-        self._timezone = timezone
+        self.timezone = timezone
         self._times: dict[Unit, int | None] = {}
         self._now_us = 0
         self._firsts: dict[Unit, tuple[int, int | None]] = {}
@@ -85,7 +85,7 @@ class Fires:
 
     def _computed(self, unit: Unit, now_us: int) -> int | None:
         try:
-            return _first_us(unit, self._timezone, now_us)
+            return _first_us(unit, self.timezone, now_us)
         except InvalidSchedule as error:
             _log.warning("a schedule in the store cannot be computed, its next run is null: %s", error)
             return None

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 from jobstore.engine.bitmaps import Bitmaps
 from jobstore.engine.catalogue import Catalogue
 from jobstore.engine.counters import Counters, total_of_all
+from jobstore.engine.fires import Fires
 from jobstore.engine.names import NameBook
 from jobstore.engine.standings import Standings
 from jobstore.language.errors import NotFound
-from jobstore.storage.rows import KeyQuery, fetch_executions, fetch_executions_of, fetch_job_number
+from jobstore.storage.rows import KeyQuery, fetch_executions, fetch_executions_of, fetch_job_number, fetch_timezone
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from jobstore.engine.fires import Fires
     from jobstore.language.query import JobRef
     from jobstore.storage.rows import ExecutionRow
 
@@ -46,6 +46,10 @@ class Memory:
         self._seq: int | None = None
         self._forget()
 
+    def _begin_anew(self, connection: sqlite3.Connection) -> None:
+        self._forget()
+        self.fires = Fires(fetch_timezone(connection))
+
     def _forget(self) -> None:
         self._all: Counters | None = None
         self._names: NameBook | None = None
@@ -60,6 +64,7 @@ class Memory:
         """Brings what is remembered up to this transaction: one look at the log, one step for each change in it."""
         if self._seq is None:
             (self._seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()
+            self._begin_anew(connection)
             return
         changes = connection.execute(
             """
@@ -78,7 +83,7 @@ class Memory:
 
     def _take_in(self, connection: sqlite3.Connection, changes: list[_Change], *, is_behind: bool) -> None:
         if is_behind or len(changes) > REPLAYED:
-            self._forget()
+            self._begin_anew(connection)
             return
         moved: dict[tuple[int, int, int], int] = {}
         jobs: set[int] = set()
@@ -86,7 +91,7 @@ class Memory:
             if job_number is not None:
                 jobs.add(job_number)
             elif name_id is None or status is None or hour is None or runs is None:
-                self._forget()  # names were folded anew
+                self._begin_anew(connection)  # names were folded anew, or the zone was changed
                 return
             else:
                 moved[name_id, status, hour] = moved.get((name_id, status, hour), 0) + runs

@@ -79,7 +79,7 @@ class ServerMemory(Memory):
             self.version += 1
             self._take_in(connection, [row[1:] for row in changes], is_behind=trimmed >= self._oldest)
         elif self._oldest is not None and trimmed >= self._oldest:
-            self._forget()
+            self._begin_anew(connection)
         self._seen = {row[2] for row in looked if row[2] is not None and row[3] >= oldest}
         self._oldest = oldest
 

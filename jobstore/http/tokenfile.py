@@ -70,7 +70,7 @@ def _entries(path: str | os.PathLike[str], text: bytes) -> list[Any]:
 
 
 def write(path: str | os.PathLike[str], entries: Sequence[object]) -> None:
-    """Put these entries in the place of the file's, in one step; a new file is its owner's alone.
+    """Put these entries in the place of the file's, in one step; a new file is the store's owner's alone.
 
     A file that is there keeps its owner and its readers (a service account reads it, say).
 
@@ -102,8 +102,11 @@ def _replace(target: Path, content: bytes) -> None:
 
 def _keep_owner(target: Path, descriptor: int) -> None:
     with contextlib.suppress(FileNotFoundError, PermissionError):
-        before = target.stat()
-        os.fchmod(descriptor, stat.S_IMODE(before.st_mode) & ~WRITABLE_BY_OTHERS)
+        if target.exists():
+            before = target.stat()
+            os.fchmod(descriptor, stat.S_IMODE(before.st_mode) & ~WRITABLE_BY_OTHERS)
+        else:  # root makes it for whoever serves the store
+            before = target.with_suffix("").stat()
         os.fchown(descriptor, before.st_uid, before.st_gid)
 
 

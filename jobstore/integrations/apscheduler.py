@@ -23,12 +23,18 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from apscheduler import events
-from apscheduler.jobstores.memory import MemoryJobStore
-from apscheduler.triggers.date import DateTrigger
+from jobstore.language.extras import missing
 
-from jobstore.integrations.apscheduler_runs import Runs, attach, copy_of, detach
-from jobstore.integrations.apscheduler_triggers import translate, trigger_words
+try:
+    from apscheduler import events
+    from apscheduler.jobstores.memory import MemoryJobStore
+    from apscheduler.triggers.date import DateTrigger
+
+    from jobstore.integrations.apscheduler_runs import Runs, attach, copy_of, detach
+    from jobstore.integrations.apscheduler_triggers import translate, trigger_words
+except ImportError as error:  # not there, or APScheduler 4
+    raise missing("jobstore.integrations.apscheduler", "apscheduler") from error
+
 from jobstore.integrations.journal import Journal
 from jobstore.integrations.names import job_name, worker_id
 from jobstore.integrations.outcomes import bounded

@@ -30,8 +30,13 @@ from functools import partial
 from multiprocessing import current_process
 from typing import TYPE_CHECKING, Any
 
-from huey import signals
-from huey.exceptions import TaskTimeout
+from jobstore.language.extras import missing
+
+try:
+    from huey import signals
+    from huey.exceptions import TaskTimeout
+except ImportError as error:
+    raise missing("jobstore.integrations.huey", "huey") from error
 
 from jobstore.integrations.huey_schedules import cron_of, enclosed
 from jobstore.integrations.journal import Journal, wait_for

@@ -10,7 +10,8 @@ import hashlib
 import json
 import logging
 import os
-from contextlib import contextmanager
+import stat
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobstore.language.errors import InvalidParameter, InvalidRecord, NotFound, escaped, shown
@@ -71,7 +72,7 @@ def notify(store: JobStore, urls: Sequence[str], memory: Path | None = None) -> 
             failed.append(f"receiver {place} ({url.partition(':')[0]})")
             continue
         told[key] = _after(before, changes)
-        _write(memory, told)  # at once: whatever happens to the next receiver, this one is not told twice
+        _write(memory, told, store.path)  # at once: whatever happens to the next receiver, this one is not told twice
     return failed
 
 
@@ -200,10 +201,19 @@ def _read(memory: Path) -> dict[str, Told]:
         ) from None
 
 
-def _write(memory: Path, told: Mapping[str, Told]) -> None:
+def _write(memory: Path, told: Mapping[str, Told], store: Path) -> None:
     part = memory.with_name(f".{memory.name}.{os.getpid()}.part")
     try:
         part.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        _give_to_owner(part, store)
         part.replace(memory)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _give_to_owner(part: Path, store: Path) -> None:
+    """What one user's timer leaves must not keep the store's owner out."""
+    with suppress(OSError):
+        whose = store.stat()
+        part.chmod(stat.S_IMODE(whose.st_mode))
+        os.chown(part, whose.st_uid, whose.st_gid)

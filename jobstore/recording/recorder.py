@@ -247,6 +247,7 @@ class Recorder:
         zone = _checked_zone(timezone)
         with self._writer.transaction() as connection:
             connection.execute("UPDATE setting SET value = ? WHERE key = 'timezone'", (zone,))
+            connection.execute("INSERT INTO change DEFAULT VALUES")  # readers forget what they remember
 
     def remove_job(self, name: str) -> None:
         """Removes a job; its executions stay in the list over all jobs, and its number is never given again.

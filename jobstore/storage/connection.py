@@ -248,7 +248,10 @@ class Reading:
 
 
 def check_is_file(path: Path) -> None:
-    """Raises unless there is a regular file at `path` that this user may read."""
+    """Raises unless there is a regular file at `path` that this user may read, and that has no other name.
+
+    Under another name it would have another log and another lock: a writer would harm it, a reader miss the newest.
+    """
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -261,6 +264,8 @@ def check_is_file(path: Path) -> None:
         raise StoreNotFound("The path of the job store holds a NUL character; give the path of a file") from None
     if not os.path.isfile(path):  # noqa: PTH113 - stat is paid already; a device or folder is no store
         raise NotAStore(f"{path} is not a regular file; give the path of a job store")
+    if found.st_nlink > 1:
+        raise StoreUnreadable(f"{path} has several names (hard links), of which SQLite would know one; keep one name")
     if found.st_size == 0:
         raise NotAStore(
             f"{path} is empty and no job store; give the path of one, or remove it and let a Recorder start"

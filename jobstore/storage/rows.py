@@ -123,6 +123,12 @@ def fetch_job_number(connection: sqlite3.Connection, name: str, number: int | No
     return None if row is None else row[0]
 
 
+def fetch_timezone(connection: sqlite3.Connection) -> str:
+    """The zone that cron expressions are read in."""
+    row = connection.execute("SELECT value FROM setting WHERE key = 'timezone'").fetchone()
+    return row[0] if row else "UTC"
+
+
 def status_source(status: int) -> str:
     """The index to walk for the starts of a status, and its condition in SQL.
 

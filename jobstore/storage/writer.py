@@ -444,9 +444,7 @@ def _open(file: Path, mode: str, timeout_seconds: float) -> sqlite3.Connection:
 
 
 def _check_may_write(file: Path) -> None:
-    """Refuses a file that has another name, under which others would have another log and another lock."""
-    if file.stat().st_nlink > 1:
-        raise StoreUnreadable(f"{file} has several names (hard links), of which SQLite would know one; keep one name")
+    """Refuses a file under whose name others would have another log, or that is read-only to this user."""
     check_not_mounted(file)
     if not may_write(file):
         raise StoreUnreadable(f"{file} may not be written by this user; check its permissions")

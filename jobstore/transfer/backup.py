@@ -17,7 +17,7 @@ from jobstore.storage.folders import check_folder
 from jobstore.storage.limits import TIMEOUT_SECONDS
 from jobstore.storage.lock import gate_of
 from jobstore.storage.reserve import give_up_reserve as give_up_reserve  # noqa: PLC0414 - offered to the command line
-from jobstore.storage.sidefiles import BY_SQLITE, beside, size_of
+from jobstore.storage.sidefiles import BY_SQLITE, beside, may_write, size_of
 from jobstore.storage.writer import move_into_place, real_path, refuse_left_over, remove_store, sync_path
 from jobstore.transfer.check import problems_of
 
@@ -102,6 +102,8 @@ def backup(path: Where, target: str | os.PathLike[str], *, progress: Progress | 
     refuse_left_over(copy)
     if not copy.parent.is_dir():
         raise StoreUnreadable(f"There is no folder {copy.parent}; make it first")
+    if not may_write(copy.parent):
+        raise StoreUnreadable(f"The folder {copy.parent} may not be written by this user; choose another for the copy")
     making = beside(copy, f".{secrets.token_hex(4)}.backup")
     try:
         _copy(file, making, progress)

@@ -156,11 +156,12 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         Recorder("a\0b")
 
 
-def test_a_file_with_two_names_is_refused(path):
+@pytest.mark.parametrize("use", [Recorder, jobstore.open, upkeep.check, jobstore.dump])
+def test_a_file_with_two_names_is_refused(path, use):
     Recorder(path).close()
     os.link(path, path.with_name("other.db"))
     with pytest.raises(StoreUnreadable, match="hard links"):
-        Recorder(path)
+        use(path)
 
 
 def test_a_symbolic_link_leads_to_the_one_file_and_its_one_lock(path):

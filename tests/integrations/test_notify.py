@@ -241,3 +241,10 @@ def test_without_a_receiver_it_is_a_usage_error(world: World) -> None:
     answer = command(world.store.path)
     assert answer.returncode == 2
     assert "URL is missing" in answer.stderr
+
+
+def test_what_was_told_has_the_mode_of_the_store(world: World, listener: Listener) -> None:
+    world.store.path.chmod(0o660)
+    notify(world.store, [listener.url])
+    kept = world.store.path.with_name("jobs.db.notified")
+    assert kept.stat().st_mode == world.store.path.stat().st_mode

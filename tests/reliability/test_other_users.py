@@ -169,6 +169,18 @@ def test_who_may_not_write_is_told_so_and_a_file_in_the_way_is_named(path: Path,
     assert str(USERS["B"][0]) in said["message"]
 
 
+def test_a_token_file_that_root_makes_is_the_stores_owners(path: Path, asked: Users) -> None:
+    assert "said" in asked("root", "make_token", path)
+    assert asked("A", "count_tokens", path) == {"said": 1}
+    assert "said" in asked("A", "make_token", path)
+    assert asked("C", "count_tokens", path)["code"] == "STORE_UNREADABLE"
+
+
+def test_a_folder_that_may_not_be_written_is_named_by_a_backup(path: Path, asked: Users) -> None:
+    said = asked("C", "copy_beside", path)
+    assert said["message"] == f"The folder {path.parent} may not be written by this user; choose another for the copy"
+
+
 # --- what nobody can write to
 
 

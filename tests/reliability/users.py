@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import jobstore
 import jobstore.recording.recorder
 import jobstore.store  # all of it, before the user changes to one who may not read the interpreter's folders
+from jobstore.http import tokens
 from jobstore.transfer.backup import backup, check
 from jobstore.transfer.dump import dump
 from jobstore.transfer.export import export
@@ -50,6 +51,18 @@ def copy(path: Path) -> int:
         to.unlink(missing_ok=True)
 
 
+def copy_beside(path: Path) -> None:
+    backup(path, path.with_name("copy.db"))
+
+
+def make_token(path: Path) -> str:
+    return tokens.create(f"{path}.tokens", label=f"of {os.getuid()}")
+
+
+def count_tokens(path: Path) -> int:
+    return len(tokens.list_(f"{path}.tokens"))
+
+
 def take_out(path: Path) -> int:
     with jobstore.open(path) as store:
         return export(store, io.StringIO())
@@ -76,6 +89,9 @@ CALLS: dict[str, Callable[[Path], object]] = {
     "look_twice": look_twice,
     "check": check,
     "backup": copy,
+    "copy_beside": copy_beside,
+    "make_token": make_token,
+    "count_tokens": count_tokens,
     "export": take_out,
     "dump": lambda path: len(dump(path)["executions"]),
     "record": record,

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import shlex
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -34,3 +35,10 @@ def test_a_clone_is_installed_from_the_clone(monkeypatch, tmp_path):
     (tmp_path / "pyproject.toml").touch()
     monkeypatch.setattr(extras, "__file__", str(tmp_path / "jobstore" / "language" / "extras.py"))
     assert shlex.split(extras.install_command("mcp"))[-2:] == ["-e", f"{tmp_path}[mcp]"]
+
+
+@pytest.mark.parametrize("name", ["apscheduler", "huey"])
+def test_a_mirror_without_its_library_names_the_extra(name):
+    code = f"import sys; sys.modules[{name!r}] = None; import jobstore.integrations.{name}"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert f"ImportError: jobstore.integrations.{name} needs the extra '{name}'; install it: " in done.stderr

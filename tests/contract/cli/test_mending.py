@@ -42,6 +42,18 @@ def test_the_zone_is_shown_and_changed_and_the_next_runs_with_it(cli, path):
         jobstore.Recorder(path, timezone="UTC")
 
 
+def test_a_reader_that_is_open_notices_another_zone(path):
+    with jobstore.Recorder(path) as recorder, jobstore.open(path) as store:
+        recorder.save_job("a", job_type="t", job_category="c", schedule="30 4 * * *")
+        first = store.list_job_states()["data"][0]["next_run_at"]
+        recorder.set_timezone("Asia/Tokyo")
+        later = store.list_job_states()["data"][0]["next_run_at"]
+        assert str(first).endswith("T04:30:00Z")
+        assert str(later).endswith("T19:30:00Z")
+        assert {store.get_job("a")["next_run_at"], store.list_jobs()["data"][0]["next_run_at"]} == {later}
+        assert store.timezone == "Asia/Tokyo"
+
+
 @pytest.mark.parametrize("zone", ["Europe/Berlim", "", "localtime", "+01:00"])
 def test_a_zone_that_is_none_is_refused_and_changes_nothing(cli, path, zone):
     jobstore.Recorder(path, timezone="Asia/Tokyo").close()

@@ -193,7 +193,7 @@ def test_stats_count_by_status(cli, store):
     assert "all jobs  from 2026-01-16 00:00:00 UTC" in cli("stats", store, "--after", "2026-01-16", "--utc").lines[0]
 
 
-@pytest.mark.parametrize("words", [("job",), ("executions",), ("stats",)])
+@pytest.mark.parametrize("words", [("job",), ("executions",), ("stats",), ("export",), ("health",), ("histogram",)])
 def test_a_name_nobody_has_is_answered_with_the_nearest(cli, store, words):
     answer = cli(*words, store, "sync_kline_1h")
     assert answer.code == 1
@@ -254,3 +254,12 @@ def test_marks_that_turn_or_hide_text_are_written_out(cli, tmp_path):
         answer = cli(*words, *where)
         assert answer.code == 0
         assert not set("\u202e\u200b\x9b\u2066") & set(answer.out), words
+
+
+@pytest.mark.parametrize("typed", ["reports/daily", " daily", "executions", "a\tb", ".."])
+def test_a_job_is_found_by_what_exec_was_given(process, cli, tmp_path, typed):
+    store = tmp_path / "jobs.db"
+    assert process("exec", str(store), typed, "--", "true").code == 0
+    assert cli("job", str(store), typed).code == 0
+    assert cli("health", str(store), typed).code == 0
+    assert cli("export", str(store), typed).out.count("\n") == 1
