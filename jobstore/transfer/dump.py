@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import orjson
 
-from jobstore.language.address import file_of
+from jobstore.language.address import Address, location_of
 from jobstore.language.errors import Conflict, InvalidRecord
 from jobstore.language.fields import checked_keys
 from jobstore.language.instants import instant_text
@@ -35,13 +35,13 @@ from jobstore.storage.writer import (
     refuse_left_over,
     remove_store,
 )
-from jobstore.transfer.load import STORE_KEYS, Loader
+from jobstore.transfer.load import STORE_KEYS, FileLoader
 
 if TYPE_CHECKING:
     import sqlite3
 
     from jobstore.language.address import Where
-    from jobstore.transfer.load import Progress
+    from jobstore.transfer.load import Loader, Progress
 
 DOCUMENT_KEYS: Final = dict.fromkeys((*STORE_KEYS, "jobs", "executions")).keys()
 LINE_KEYS: Final = dict.fromkeys(("store", "job", "execution")).keys()
@@ -57,12 +57,12 @@ def load(path: Where, document: Mapping[str, Any], *, progress: Progress | None 
     taken as `dump` writes them. It is all or nothing.
 
     Args:
-        path: where no file is yet.
+        path: where no file is yet, or the address of a database (or of a schema in it) without a store.
         document: what to build.
         progress: is called with the number of further documents that were taken in.
 
     Raises:
-        Conflict: there is a file at `path`.
+        Conflict: there is a file, or a store, at `path`.
         InvalidRecord: a document breaks a rule; the message says which one.
         InvalidSchedule: a job's schedule could never be computed.
         StoreError: the file cannot be written.
@@ -119,10 +119,16 @@ def dump_lines(path: Where) -> Iterator[dict[str, Any]]:
     Raises:
         StoreError: the file cannot be read.
     """
-    with Reading(file_of(path, "dump", "this is not built yet")) as reading:
+    location = location_of(path)
+    if isinstance(location, Address):
+        from jobstore.transfer.server import dump_lines as dump_server  # its driver comes with an extra
+
+        yield from dump_server(location)
+        return
+    with Reading(location) as reading:
         yield from reading.handed_out([{"store": _store_line(reading.connection)}])
         for row in reading.rows(f"{JOB_SELECT}ORDER BY number"):
-            yield {"job": _job_line(JobRow._make(row))}
+            yield {"job": job_line(JobRow._make(row))}
         for row in reading.rows(f"{EXECUTION_SELECT}ORDER BY e.id"):
             yield {"execution": execution_document(row)}
 
@@ -141,7 +147,8 @@ def _next(connection: sqlite3.Connection, table: str) -> int:
     return 1 if found is None else int(found[0]) + 1
 
 
-def _job_line(row: JobRow) -> dict[str, Any]:
+def job_line(row: JobRow) -> dict[str, Any]:
+    """A job as a dump has it."""
     document = job_document(row, row.next_run_us)
     return {**document, "number": row.number, "anchor_at": instant_text(row.anchor_us)}
 
@@ -228,14 +235,26 @@ _DOCUMENTS: Final = (("execution", {"job_name", "status"}), ("job", {"name", "jo
 
 @contextmanager
 def _new_store(path: Where) -> Iterator[Loader]:
-    """A store in the making beside `path`, which has its name at the end of the block; gone after an error."""
-    file = real_path(file_of(path, "load", "this is not built yet"))
+    """A store in the making, which is there at the end of the block, and gone after an error."""
+    location = location_of(path)
+    if isinstance(location, Address):
+        from jobstore.transfer.server import new_store  # its driver comes with an extra
+
+        with new_store(location) as loader:
+            yield loader
+    else:
+        with _new_file(real_path(location)) as loader:
+            yield loader
+
+
+@contextmanager
+def _new_file(file: Path) -> Iterator[Loader]:
     _refuse_taken(file)
     check_folder(file.parent)
     making = file.with_name(f".{file.name}.{secrets.token_hex(4)}.loading")
     try:
         with driver_errors(file):
-            loader = Loader(making, file)
+            loader = FileLoader(making, file)
         try:
             yield loader
             with driver_errors(file):

@@ -1,8 +1,12 @@
-"""Filling a new file in bulk: bare tables first, then indexes, counters and triggers once at the end."""
+"""Filling a new store in bulk: bare tables first, then indexes, counters and triggers once at the end.
+
+`Loader` makes rows of documents; what writes them into a file is here, into a server in `jobstore.transfer.server`.
+"""
 
 from __future__ import annotations
 
 import sqlite3
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from itertools import chain, count, islice, pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +22,8 @@ from jobstore.storage.segments import save_all_segments
 from jobstore.storage.writer import INCREMENTAL, apply_schema, write_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     Progress = Callable[[int], None]
@@ -35,28 +40,18 @@ SHARED_CHARACTERS: Final = 4096
 CACHE_KIB: Final = 128 * 1024
 STORE_KEYS: Final = dict.fromkeys(("timezone", "next_number", "next_execution_id")).keys()
 
-_INSERT_JOB: Final = f"INSERT INTO job (number, {', '.join(Job._fields)}) VALUES ({'?, ' * len(Job._fields)}?)"
-_INSERT_EXECUTION: Final = f"""
-INSERT INTO execution (
-    id, name_id, status, effective_us, started_by, created_us, completed_us, duration_ms, worker_id,
-    parameter_set_id, parameters, trace_id, result, error
-) VALUES ({"?, " * 13}?)"""
+EXECUTION_COLUMNS: Final = (
+    "id", "name_id", "status", "effective_us", "started_by", "created_us", "completed_us", "duration_ms", "worker_id",
+    "parameter_set_id", "parameters", "trace_id", "result", "error",
+)  # fmt: skip
+_INSERT_EXECUTION: Final = f"INSERT INTO execution ({', '.join(EXECUTION_COLUMNS)}) VALUES ({'?, ' * 13}?)"
 _INSERT_TOGETHER: Final = _INSERT_EXECUTION + f", ({'?, ' * 13}?)" * (TOGETHER - 1)
 
 
-class Loader:
-    """Fills a file that nobody else sees; what its dictionaries hold is written at the end."""
+class Loader(ABC):
+    """Makes the rows of a store that nobody else sees; what its dictionaries hold is written at the end."""
 
-    def __init__(self, making: Path, file: Path) -> None:
-        """Begins with bare tables.
-
-        Args:
-            making: where it is filled.
-            file: what errors call it.
-        """
-        self._file = file
-        self._connection = sqlite3.connect(f"{making.as_uri()}?mode=rwc", uri=True, isolation_level=None)
-        _make_bare_tables(self._connection)
+    def __init__(self) -> None:
         self._store: Mapping[str, Any] | None = None
         self._numbers_by_name: dict[str, int] = {}
         self._names_by_number: dict[int, str] = {}
@@ -68,9 +63,25 @@ class Loader:
         self._worker_keys = _Keys(self._worker_key, {None: None})
         self._sets: dict[str, int] = {}
 
+    @abstractmethod
     def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
+        """Ends the connection; what was not finished is gone."""
+
+    @abstractmethod
+    def errors(self) -> AbstractContextManager[None]:
+        """Turns what the driver raises inside into errors of ours."""
+
+    @abstractmethod
+    def insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Writes rows of a table that is small."""
+
+    @abstractmethod
+    def insert_executions(self, rows: list[tuple[Any, ...]], *, is_new: bool) -> int | None:
+        """Writes executions; the place of the first whose id is there already, which cannot be if they are new."""
+
+    @abstractmethod
+    def complete(self, timezone: str, last_number: int, last_id: int) -> None:
+        """Makes settings, counters, indexes and triggers, notes the last numbers that were given, and commits."""
 
     def add(self, kind: str, documents: Placed, where: str, progress: Progress | None) -> None:
         """Add consecutive documents of one kind: ``store``, ``job`` or ``execution``."""
@@ -101,8 +112,8 @@ class Loader:
             numbers.append(number)
             jobs.append(job)
         rows = ((self._number_of(number, job.name), *job) for number, job in zip(numbers, jobs, strict=True))
-        with driver_errors(self._file):
-            self._connection.executemany(_INSERT_JOB, rows)
+        with self.errors():
+            self.insert("job", ("number", *Job._fields), rows)
         if progress is not None:
             progress(len(jobs))
 
@@ -118,20 +129,13 @@ class Loader:
         """Writes the dictionaries, the counters, the indexes and the triggers."""
         store = self._store or {"timezone": "UTC"}
         names, last_number = self._numbered_names(max(store.get("next_number", 1) - 1, self._last_number))
-        self._connection.executemany("INSERT INTO job_name VALUES (?, ?, ?, ?)", names)
+        self.insert("job_name", ("name_id", "job_number", "name", "folded"), names)
         workers = [(key, worker) for worker, key in self._worker_keys.items() if key is not None]
-        self._connection.executemany("INSERT INTO worker VALUES (?, ?)", workers)
-        self._connection.executemany(
-            "INSERT INTO parameter_set VALUES (?, ?)", ((key, text) for text, key in self._sets.items())
-        )
-        self._set_sequence("job", last_number)
-        self._set_sequence("execution", max(store.get("next_execution_id", 1) - 1, self._last_id))
-        write_settings(self._connection, store["timezone"])
-        finish_tables(self._connection, counted=True)
-        save_all_segments(self._connection)
-        self._connection.execute("COMMIT")
-        self._connection.execute("PRAGMA locking_mode = NORMAL")
-        self._connection.execute("PRAGMA journal_mode = WAL")
+        self.insert("worker", ("worker_id", "name"), workers)
+        sets = ((key, text) for text, key in self._sets.items())
+        self.insert("parameter_set", ("parameter_set_id", "parameters"), sets)
+        last_id = max(store.get("next_execution_id", 1) - 1, self._last_id)
+        self.complete(store["timezone"], last_number, last_id)
 
     # --- jobs
 
@@ -158,22 +162,14 @@ class Loader:
     # --- executions
 
     def _insert_executions(self, chunk: dict[int, Any], where: str) -> None:
-        """Inserts a chunk: many rows in a statement where no id can be there already, the others one by one."""
         last_id = self._last_id
         rows = self._rows(chunk, where)
         is_new = rows[0][0] > last_id and all(one[0] < next_one[0] for one, next_one in pairwise(rows))
-        whole = len(rows) // TOGETHER * TOGETHER if is_new else 0
-        with driver_errors(self._file):
-            for begin in range(0, whole, TOGETHER):
-                values = chain.from_iterable(rows[begin : begin + TOGETHER])
-                self._connection.execute(_INSERT_TOGETHER, tuple(values))
-            before = self._connection.total_changes - whole
-            try:
-                self._connection.executemany(_INSERT_EXECUTION, rows[whole:])
-            except sqlite3.IntegrityError:  # the one way in which rows that were checked can break a rule
-                failed = self._connection.total_changes - before
-                place = [*chunk][failed]
-                raise InvalidRecord(f"{where.format(place)}: there is an execution {rows[failed][0]} already") from None
+        with self.errors():
+            failed = self.insert_executions(rows, is_new=is_new)
+        if failed is not None:
+            place = [*chunk][failed]
+            raise InvalidRecord(f"{where.format(place)}: there is an execution {rows[failed][0]} already")
 
     def _rows(self, chunk: dict[int, Any], where: str) -> list[tuple[Any, ...]]:
         """The rows of documents; the error of the first that breaks a rule."""
@@ -234,9 +230,59 @@ class Loader:
             rows.append((key, number, name, fold(name)))
         return rows, last_number
 
-    def _set_sequence(self, table: str, last: int) -> None:
-        self._connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
-        self._connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, last))
+
+class FileLoader(Loader):
+    """Fills a file."""
+
+    def __init__(self, making: Path, file: Path) -> None:
+        """Begins with bare tables.
+
+        Args:
+            making: where it is filled.
+            file: what errors call it.
+        """
+        super().__init__()
+        self._file = file
+        self._connection = sqlite3.connect(f"{making.as_uri()}?mode=rwc", uri=True, isolation_level=None)
+        _make_bare_tables(self._connection)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def errors(self) -> AbstractContextManager[None]:
+        """Names the file in errors."""
+        return driver_errors(self._file)
+
+    def insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Writes rows one by one."""
+        marks = f"{'?, ' * (len(columns) - 1)}?"
+        self._connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
+
+    def insert_executions(self, rows: list[tuple[Any, ...]], *, is_new: bool) -> int | None:
+        """Writes many rows in a statement where no id can be there already, the others one by one."""
+        whole = len(rows) // TOGETHER * TOGETHER if is_new else 0
+        for begin in range(0, whole, TOGETHER):
+            values = chain.from_iterable(rows[begin : begin + TOGETHER])
+            self._connection.execute(_INSERT_TOGETHER, tuple(values))
+        before = self._connection.total_changes - whole
+        try:
+            self._connection.executemany(_INSERT_EXECUTION, rows[whole:])
+        except sqlite3.IntegrityError:  # the one way in which rows that were checked can break a rule
+            return self._connection.total_changes - before
+        return None
+
+    def complete(self, timezone: str, last_number: int, last_id: int) -> None:
+        """Finishes the file, which gets a log from here on."""
+        for table, last in (("job", last_number), ("execution", last_id)):
+            self._connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+            self._connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, last))
+        write_settings(self._connection, timezone)
+        finish_tables(self._connection, counted=True)
+        save_all_segments(self._connection)
+        self._connection.execute("COMMIT")
+        self._connection.execute("PRAGMA locking_mode = NORMAL")
+        self._connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _chunk(stream: Iterator[tuple[int, Any]]) -> dict[int, Any]:
