@@ -50,7 +50,7 @@ AT_HOME = {
     "croniter": "language",
     "sqlite_utils": "storage transfer",
     "pyroaring": "storage engine",
-    "psycopg": "storage",
+    "psycopg": "storage transfer",
     "pydantic": "language http mcp",
     "falcon": "http",
     "jinja2": "web",
