@@ -20,6 +20,7 @@ from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+import orjson
 from pyroaring import BitMap64
 
 from jobstore.engine import costs
@@ -50,6 +51,7 @@ FEW: Final = 256
 """So many executions are read and sorted rather than told apart by more bits."""
 MOST_READ: Final = 50_000
 """Where more executions share all bits of their code, and the code is not the whole key, another path is taken."""
+NAMES_AT_ONCE: Final = 100
 KEYS_KEPT: Final = 2
 NAMES_KEPT: Final = 8
 SELECTIONS_KEPT: Final = 4
@@ -132,13 +134,17 @@ class Named:
         """The names that are not in yet."""
         return (counters.names or set()) - self.done
 
-    def take(self, connection: sqlite3.Connection, name_id: int) -> int:
-        """Takes in a name; how many executions it has."""
-        ids = connection.execute(
-            "SELECT id FROM execution INDEXED BY execution_name_started WHERE name_id = ?", (name_id,)
-        ).fetchall()
-        self.rows |= BitMap64([row_id for (row_id,) in ids])
-        self.done.add(name_id)
+    def take(self, connection: sqlite3.Connection, names: list[int]) -> int:
+        """Takes in some names; how many executions they have."""
+        # As one text of JSON, ids come twice as fast as in rows.
+        sql = """
+        SELECT json_group_array(id) FROM execution INDEXED BY execution_name_started
+        WHERE name_id IN (SELECT value FROM json_each(?))
+        """
+        (text,) = connection.execute(sql, (orjson.dumps(names).decode(),)).fetchone()
+        ids = orjson.loads(text)
+        self.rows.update(ids)
+        self.done.update(names)
         return len(ids)
 
 
@@ -147,11 +153,11 @@ class Bitmaps:
 
     def __init__(self) -> None:
         self._keys: OrderedDict[str, Keyed] = OrderedDict()
-        self._names: OrderedDict[Counters, Named] = OrderedDict()
+        self._names: OrderedDict[object, Named] = OrderedDict()
         self._selected: OrderedDict[object, BitMap64] = OrderedDict()
         self._workers: dict[int, BitMap64] | None = None
-        self.was_asked = False
-        """Whether a page was wanted for which bitmaps would have been quicker, had they been there."""
+        self.first_asked: Wanted | None = None
+        """The first page for which bitmaps would have been quicker, had they been there."""
 
     def changed(self, connection: sqlite3.Connection, execution_ids: Iterable[int]) -> None:
         """Takes in changes that others committed."""
@@ -184,7 +190,7 @@ class Bitmaps:
             key = self._key(connection, kind)
             made = len(key.missing - key.kept)
             spent += made * min(SLOTS, wanted.everything) * model.built
-            spent += (len(key.missing) - made) * SLOTS * model.algebra
+            spent += (len(key.missing) - made) * SLOTS * model.loaded
         for counters, named in self._named(wanted):
             runs = max(0, counters.total(ALL_STATUSES) - len(named.rows))
             spent += runs * model.fetched + len(named.missing(counters)) * model.opened
@@ -198,12 +204,12 @@ class Bitmaps:
             while key.missing:
                 if budget <= 0:
                     return False
-                budget -= SLOTS * (model.algebra if key.take(connection) else model.built)
+                budget -= SLOTS * (model.loaded if key.take(connection) else model.built)
         for counters, named in self._named(wanted):
-            for name_id in named.missing(counters):
+            for names in in_chunks(named.missing(counters), NAMES_AT_ONCE):
                 if budget <= 0:
                     return False
-                budget -= model.opened + named.take(connection, name_id) * model.fetched
+                budget -= len(names) * model.opened + named.take(connection, names) * model.fetched
         return True
 
     def _key(self, connection: sqlite3.Connection, kind: str) -> Keyed:
@@ -221,8 +227,8 @@ class Bitmaps:
         found = []
         for part in wanted.selection.parts:
             if part.names is not None:
-                named = self._names.setdefault(part.counters, Named())
-                self._names.move_to_end(part.counters)
+                named = self._names.setdefault(part.counters.key, Named())
+                self._names.move_to_end(part.counters.key)
                 found.append((part.counters, named))
         while len(self._names) > NAMES_KEPT:
             self._names.popitem(last=False)
@@ -263,7 +269,7 @@ class Bitmaps:
 
     def _rows(self, connection: sqlite3.Connection, wanted: Wanted) -> BitMap64:
         """The selected executions inside the window; remembered, since pages of one selection follow each other."""
-        parts = tuple([(part.counters, part.statuses) for part in wanted.selection.parts])
+        parts = tuple([(part.counters.key, part.statuses) for part in wanted.selection.parts])
         asked = (parts, wanted.after_us, wanted.before_us)
         rows = self._selected.get(asked)
         if rows is None:
@@ -283,7 +289,7 @@ class Bitmaps:
         rows = status.present
         if part.statuses != ALL_STATUSES:
             rows = BitMap64.union(*map(status.plane, part.statuses))
-        return rows if part.names is None else rows & self._names[part.counters].rows
+        return rows if part.names is None else rows & self._names[part.counters.key].rows
 
     def _window(self, connection: sqlite3.Connection, wanted: Wanted) -> BitMap64:
         """The executions that start inside the window: whole hours from the planes, the edges from an index."""

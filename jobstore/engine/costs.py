@@ -24,10 +24,10 @@ class Costs:
     """Open one more index range."""
     algebra: float = 0.001
     """Look at an execution in a pass over the bitmaps."""
+    loaded: float = 0.004
+    """Load an execution of a segment that the file has."""
     built: float = 1.0
     """Put an execution into the bitmaps of one kind, from its row."""
-    patience: float = 4.0
-    """A scan may read this many times the entries that an even spread of the matches would need."""
 
 
 COSTS = Costs()

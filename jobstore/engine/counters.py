@@ -11,11 +11,12 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from jobstore.language.instants import MIN_US
+from jobstore.storage.rows import in_chunks
 from jobstore.storage.schema import DAY_US, HOUR_US, SPAN_ALL, SPAN_DAY, SPAN_HOUR
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 Sums = tuple[list[int], list[int]]
 """Periods in order, and executions up to the end of each."""
@@ -27,7 +28,6 @@ DAYS_REMEMBERED = 64
 """Days whose hours are remembered; a deep page needs one, a window two."""
 FEW_NAMES = 20
 """Up to this number, names are looked up one by one; more are read in one sweep."""
-NAMES_PER_STATEMENT = 500
 
 
 def hour_of(us: int) -> int:
@@ -53,10 +53,12 @@ def day_begins_us(day: int) -> int:
 class Counters:
     """The counters of a set of names (``names=None``: of all executions)."""
 
-    __slots__ = ("_days", "_hours", "_mask", "_masked", "_sums", "_total", "names")
+    __slots__ = ("_days", "_hours", "_mask", "_masked", "_sums", "_total", "key", "names")
 
-    def __init__(self, names: set[int] | None, total: list[int]) -> None:
+    def __init__(self, names: set[int] | None, total: list[int], key: object = None) -> None:
         self.names = names
+        self.key = key or object()
+        """Equal keys stand for the same names, so what is remembered of one set serves the next."""
         self._total = total
         self._days: dict[int, list[int]] | None = None
         self._hours: dict[int, dict[int, list[int]]] = {}
@@ -183,7 +185,7 @@ def _day_rows(connection: sqlite3.Connection, names: set[int] | None) -> Iterato
             "SELECT period, status, runs FROM period_tally WHERE span = ?", (SPAN_DAY,)
         )  # fmt: skip
         return
-    for some in in_chunks(names):
+    for some in in_chunks(sorted(names)):
         yield from connection.execute(
             f"SELECT day, status, runs FROM name_day_tally WHERE name_id IN ({','.join('?' * len(some))})", some
         )
@@ -206,10 +208,3 @@ def _hour_rows(connection: sqlite3.Connection, names: set[int] | None, day: int)
             "SELECT hour, name_id, status, runs FROM name_hour_tally WHERE hour BETWEEN ? AND ?", (first, last)
         )
         yield from ((hour, status, runs) for hour, name_id, status, runs in rows if name_id in names)
-
-
-def in_chunks(names: Collection[int], most: int = NAMES_PER_STATEMENT) -> Iterator[list[int]]:
-    """The names (or other keys) in lists short enough for one statement."""
-    ordered = sorted(names)
-    for begin in range(0, len(ordered), most):
-        yield ordered[begin : begin + most]

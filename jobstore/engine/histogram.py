@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import FEW_NAMES, hour_begins_us
 from jobstore.engine.executions import select_all, select_of_job
-from jobstore.engine.histories import marks
 from jobstore.engine.window import COUNTED_DIRECTLY, count_before, find_hour
 from jobstore.language.buckets import bucket_starts
 from jobstore.language.instants import instant_text
 from jobstore.language.models import STATUS_CODES, STATUSES
+from jobstore.storage.rows import marks
 
 if TYPE_CHECKING:
     import sqlite3

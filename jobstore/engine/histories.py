@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from jobstore.engine.counters import in_chunks
 from jobstore.engine.selection import Part
 from jobstore.engine.stats import rank_of
 from jobstore.engine.window import count_between
 from jobstore.language.instants import MIN_US
 from jobstore.language.models import STATUS_CODES
+from jobstore.storage.rows import in_chunks, marks
 from jobstore.storage.schema import IS_NEVER_STARTED
 
 if TYPE_CHECKING:
@@ -281,8 +281,3 @@ def count_failures(connection: sqlite3.Connection, counters: Counters) -> int:
     same = f"{sql.partition('LIMIT')[0]} AND effective_us = ?) AS failures"
     at_once: int = connection.execute(same, (*names, us, us, execution_id, us)).fetchone()[0]
     return at_once + count_between(connection, Part(counters, _FAILED), us + 1, None)
-
-
-def marks(values: Sequence[object]) -> str:
-    """A place for each value of a statement; where there is none, a null, which nothing equals."""
-    return ",".join("?" * len(values)) or "NULL"

@@ -15,7 +15,7 @@ from jobstore.engine.bitmaps import Bitmaps
 from jobstore.engine.catalogue import Catalogue
 from jobstore.engine.counters import Counters, total_of_all
 from jobstore.engine.fires import Fires
-from jobstore.engine.names import NameBook
+from jobstore.engine.names import Names
 from jobstore.engine.standings import Standings
 from jobstore.language.errors import NotFound
 from jobstore.storage.rows import KeyQuery, fetch_executions, fetch_executions_of, fetch_job_number, fetch_timezone
@@ -52,7 +52,7 @@ class Memory:
 
     def _forget(self) -> None:
         self._all: Counters | None = None
-        self._names: NameBook | None = None
+        self._names: Names | None = None
         self._terms: OrderedDict[str | int, Counters] = OrderedDict()
         self._jobs: Catalogue | None = None
         self._standings: Standings | None = None
@@ -142,10 +142,10 @@ class Memory:
             self._all = self.counters(None, total_of_all(connection))
         return self._all
 
-    def book(self, connection: sqlite3.Connection) -> NameBook:
+    def names(self, connection: sqlite3.Connection) -> Names:
         """Every name with its counts; the first call reads them all."""
         if self._names is None:
-            self._names = NameBook(connection)
+            self._names = Names(connection)
         return self._names
 
     def jobs(self, connection: sqlite3.Connection) -> Catalogue:
@@ -181,9 +181,9 @@ class Memory:
         """The counters of the names that contain a folded term."""
         counters = self._terms.get(needle)
         if counters is None:
-            book = self.book(connection)
-            names = book.containing(needle)
-            counters = self._terms[needle] = self.counters(names, book.summed(names))
+            every = self.names(connection)
+            names = every.containing(needle)
+            counters = self._terms[needle] = self.counters(names, every.summed(names))
         return self._used(needle, counters)
 
     def of_job(self, connection: sqlite3.Connection, job_number: int) -> Counters:

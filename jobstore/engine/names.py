@@ -36,7 +36,7 @@ class Groups:
         return self.ends[place] - self.begin(place)
 
 
-class NameBook:
+class Names:
     """All names, folded, with their counts by status."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -79,7 +79,7 @@ class NameBook:
         parts = []
         for part in selection.parts:
             own = {name_id for name_id in names if part.names is None or name_id in part.names}
-            parts.append(Part(type(part.counters)(own, self.summed(own)), part.statuses))
+            parts.append(Part(type(part.counters)(own, self.summed(own), frozenset(own)), part.statuses))
         return Selection(tuple([part for part in parts if part.total]))
 
     def groups_of(self, connection: sqlite3.Connection, order: str, wanted: Wanted) -> Groups:

@@ -115,7 +115,7 @@ def _listed(connection: sqlite3.Connection, ids: list[int] | KeyQuery) -> list[i
     return ids
 
 
-def _nearer(connection: sqlite3.Connection, memory: Memory | None, order: str, wanted: Wanted) -> list[int] | KeyQuery:
+def _nearer(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> list[int] | KeyQuery:
     """The page of executions that all have the key, from the nearer end."""
     if not wanted.is_far or wanted.total <= _FEW:
         return _chosen(connection, memory, order, wanted)
@@ -126,21 +126,20 @@ def _nearer(connection: sqlite3.Connection, memory: Memory | None, order: str, w
 # --- the choice
 
 
-def _chosen(connection: sqlite3.Connection, memory: Memory | None, order: str, wanted: Wanted) -> list[int] | KeyQuery:
+def _chosen(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> list[int] | KeyQuery:
     """The page by the cheapest path, and by the next one where a scan gives up."""
     key, model = _KEYS[order], costs.COSTS
-    entries = _entries(connection, memory, key, wanted)
-    each = model.passed if wanted.is_plain else model.row
-    if key.is_covering and not wanted.is_plain and not wanted.is_windowed:
-        each = model.filtered
-    scan = inf if key.index is None else entries * each
-    if wanted.is_plain and not key.is_nullable and scan <= wanted.everything * model.algebra:
+    algebra = wanted.everything * model.algebra
+    if wanted.is_plain and not key.is_nullable and wanted.end * model.passed <= algebra:
         return _plain_scan(key, wanted)
+    each = model.filtered if key.is_covering and not wanted.is_windowed else model.row
+    # Twice what an even spread of the matches needs, for they are seldom spread evenly.
+    scan = inf if key.index is None else 2 * _entries(connection, memory, key, wanted) * each
     sources = _sources(connection, memory, key, wanted)
     fetch = sum([source.cost for source in sources])
     found = _by_bitmaps(connection, memory, order, wanted, min(scan, fetch))
     if found is None and scan < fetch:
-        found = _scan(connection, key, wanted, budget=round(model.patience * (entries + _LEAST_ENTRIES)))
+        found = _scan(connection, key, wanted, budget=round(min(fetch, max(algebra / 2, scan)) / each))
         if found is None:
             scan = wanted.everything * each  # the matches are rare just here
             found = _by_bitmaps(connection, memory, order, wanted, min(scan, fetch))
@@ -152,38 +151,32 @@ def _chosen(connection: sqlite3.Connection, memory: Memory | None, order: str, w
 _FEW = 10_000
 """Executions that are always counted from the first on."""
 _ALL = 2**62
-_LEAST_ENTRIES = 256
-"""Entries that any scan may read."""
 
 
 def _by_bitmaps(
-    connection: sqlite3.Connection, memory: Memory | None, order: str, wanted: Wanted, otherwise: float
+    connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted, otherwise: float
 ) -> list[int] | None:
     """The page by bitmaps, where that is cheaper than the other paths.
 
     A reader that asks a second time for what they would be best at makes some of what is missing each time, for about
     as long as the other path takes. So whoever asks once pays for one scan, and whoever asks on soon has them all.
     """
-    if memory is None or otherwise <= wanted.everything * costs.COSTS.algebra:
+    if otherwise <= wanted.everything * costs.COSTS.algebra:
         return None
     bitmaps = memory.bitmaps
     cost = bitmaps.cost(connection, order, wanted)
-    if cost == inf:
+    if bitmaps.first_asked is None:
+        bitmaps.first_asked = wanted
+    if cost == inf or (cost >= otherwise and bitmaps.first_asked is wanted):
         return None
-    budget = otherwise
-    if cost < otherwise:
-        budget = inf
-    elif not bitmaps.was_asked:
-        bitmaps.was_asked = True
-        return None
-    if not bitmaps.build(connection, order, wanted, budget):
+    if not bitmaps.build(connection, order, wanted, inf if cost < otherwise else otherwise):
         return None
     return bitmaps.page_ids(connection, order, wanted)
 
 
-def _entries(connection: sqlite3.Connection, memory: Memory | None, key: Key, wanted: Wanted) -> float:
+def _entries(connection: sqlite3.Connection, memory: Memory, key: Key, wanted: Wanted) -> float:
     """Entries of the key's index up to the end of the page, if the matches are evenly spread."""
-    if not wanted.is_windowed or not key.moves_with_time or memory is None:
+    if not wanted.is_windowed or not key.moves_with_time:
         return wanted.end * wanted.everything / wanted.total
     everything = Part(memory.all(connection), ALL_STATUSES)
     before = 0
@@ -236,11 +229,11 @@ class Source:
     cost: float
 
 
-def _sources(connection: sqlite3.Connection, memory: Memory | None, key: Key, wanted: Wanted) -> list[Source]:
+def _sources(connection: sqlite3.Connection, memory: Memory, key: Key, wanted: Wanted) -> list[Source]:
     return [_source(connection, memory, key, part, wanted) for part in wanted.selection.parts]
 
 
-def _source(connection: sqlite3.Connection, memory: Memory | None, key: Key, part: Part, wanted: Wanted) -> Source:
+def _source(connection: sqlite3.Connection, memory: Memory, key: Key, part: Part, wanted: Wanted) -> Source:
     """The index that knows a part best: that of all starts or of rare statuses with a filter, or that of names."""
     model = costs.COSTS
     most = min(part.total, wanted.total)
@@ -269,10 +262,8 @@ def _source(connection: sqlite3.Connection, memory: Memory | None, key: Key, par
     return min(found, by_name, key=lambda source: source.cost)
 
 
-def _inside(connection: sqlite3.Connection, memory: Memory | None, statuses: tuple[int, ...], wanted: Wanted) -> int:
+def _inside(connection: sqlite3.Connection, memory: Memory, statuses: tuple[int, ...], wanted: Wanted) -> int:
     """Executions inside the window with some statuses, whatever their names."""
-    if memory is None:
-        return wanted.everything
     return count_between(connection, Part(memory.all(connection), statuses), wanted.after_us, wanted.before_us)
 
 
@@ -310,7 +301,7 @@ Group = tuple[int, Selection]
 
 
 def _page_of_groups(
-    connection: sqlite3.Connection, memory: Memory | None, groups: Iterable[Group], wanted: Wanted
+    connection: sqlite3.Connection, memory: Memory, groups: Iterable[Group], wanted: Wanted
 ) -> list[int]:
     """Whole groups are passed over by their counts; then the ids of a group in order, until the page is full."""
     found: list[int] = []
@@ -341,14 +332,14 @@ def _page_by_name(connection: sqlite3.Connection, memory: Memory, order: str, wa
     """The page in the order of names or jobs, whose counts say in which group it begins."""
     if wanted.descending:
         return _page_by_name(connection, memory, order, wanted.turned())[::-1]
-    book = memory.book(connection)
-    groups = book.groups_of(connection, order, wanted)
+    names = memory.names(connection)
+    groups = names.groups_of(connection, order, wanted)
     if len(groups.ends) == 1:
         return _listed(connection, _nearer(connection, memory, "id", wanted))
 
     def selections() -> Iterator[Group]:
         for place in range(bisect_right(groups.ends, wanted.offset), len(groups.ends)):
-            yield groups.count(place), book.selection_of(groups.members[place], wanted.selection)
+            yield groups.count(place), names.selection_of(groups.members[place], wanted.selection)
 
     begun = groups.begin(bisect_right(groups.ends, wanted.offset))
-    return _page_of_groups(connection, None, selections(), replace(wanted, offset=wanted.offset - begun))
+    return _page_of_groups(connection, memory, selections(), replace(wanted, offset=wanted.offset - begun))

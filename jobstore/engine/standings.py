@@ -12,13 +12,13 @@ from collections import OrderedDict
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
-from jobstore.engine.counters import in_chunks
 from jobstore.engine.fires import unit_of
-from jobstore.engine.histories import NO_HISTORY, fetch_histories, fetch_newest, marks
+from jobstore.engine.histories import NO_HISTORY, fetch_histories, fetch_newest
 from jobstore.language.instants import MICROSECONDS
 from jobstore.language.models import STATUS_CODES
 from jobstore.language.states import ATTENTION, STATES, Facts, state_of
 from jobstore.storage.processes import OWNER_COLUMNS, Owner, is_gone
+from jobstore.storage.rows import in_chunks, marks
 from jobstore.storage.schema import IS_NO_SUCCESS
 
 if TYPE_CHECKING:

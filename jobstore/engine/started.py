@@ -29,7 +29,8 @@ MOST_RANGES = 24
 """As many index ranges are merged in one statement."""
 SKIPPED = 256
 """A larger offset is found by counters."""
-_LEAST_ENTRIES = 500
+MOST_ENTRIES = 25_000
+"""Index entries that a scan may read before it gives up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def page_ids_by_start(connection: sqlite3.Connection, memory: Memory, wanted: Wa
         entries = wanted.end * wanted.everything / wanted.selection.total
         if wanted.total * model.fetched + _range_count(wanted.selection) * model.opened < entries * model.filtered:
             return page_ids_sorted(connection, memory, "started_at", wanted)
-        found = scan_starts(connection, wanted, near, round(model.patience * (entries + _LEAST_ENTRIES)))
+        found = scan_starts(connection, wanted, near, MOST_ENTRIES)
         return walk_hours(connection, wanted.selection, near) if found is None else found
     ends = [_found_by_counters(connection, wanted, near, descending=descending) for descending in (True, False)]
     nearer = min(ends, key=lambda end: end.skip)

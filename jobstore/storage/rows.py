@@ -11,7 +11,7 @@ from jobstore.storage.schema import IS_NO_SUCCESS
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterator
 
 KEYS_PER_STATEMENT = 500
 SUCCESS = STATUS_CODES[Status.SUCCESS]
@@ -139,11 +139,12 @@ def status_source(status: int) -> str:
     return f"execution_status_started WHERE {IS_NO_SUCCESS} AND status = {status}"
 
 
-def in_chunks(keys: Sequence[int]) -> Iterable[Sequence[int]]:
+def in_chunks(keys: Collection[int], most: int = KEYS_PER_STATEMENT) -> Iterator[list[int]]:
     """The keys in lists short enough for one statement."""
-    return (keys[begin : begin + KEYS_PER_STATEMENT] for begin in range(0, len(keys), KEYS_PER_STATEMENT))
+    listed = list(keys)
+    return (listed[begin : begin + most] for begin in range(0, len(listed), most))
 
 
-def marks(values: Sequence[int]) -> str:
-    """A placeholder for each value."""
-    return ",".join("?" * len(values))
+def marks(values: Sequence[object]) -> str:
+    """A place for each value of a statement; where there is none, a null, which nothing equals."""
+    return ",".join("?" * len(values)) or "NULL"

@@ -74,10 +74,10 @@ DEAR = 1e6
 MODELS = {
     "chosen": Costs(),
     "scan": Costs(fetched=DEAR, algebra=DEAR, built=DEAR),
-    "scan that gives up": Costs(fetched=DEAR, algebra=DEAR, built=DEAR, patience=0),
+    "scan that gives up": Costs(fetched=DEAR, algebra=0, loaded=DEAR, built=DEAR),
     "fetch": Costs(filtered=0, row=0, fetched=0, opened=0, algebra=DEAR, built=DEAR),
-    "bitmaps": Costs(passed=DEAR, filtered=DEAR, row=DEAR, fetched=0, opened=0, algebra=0, built=0),
-    "bitmaps in steps": Costs(passed=1, filtered=1, row=1, opened=0, algebra=0, built=100),
+    "bitmaps": Costs(passed=DEAR, filtered=DEAR, row=DEAR, fetched=0, opened=0, algebra=0, loaded=0, built=0),
+    "bitmaps in steps": Costs(passed=1, filtered=1, row=1, opened=0, algebra=0, loaded=100, built=100),
 }
 """Costs that force one access path wherever it can answer."""
 
