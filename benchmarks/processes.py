@@ -9,7 +9,10 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.cases import CASES
+from benchmarks.fleet import DAY_MINUTES, DENSE, END_US, MINUTE_US, fleet
 from benchmarks.results import Figure, Line
+from jobstore.language.instants import instant_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from benchmarks.datasets import Dataset
 
 PART = "process"
-REPEATS = 5
+REPEATS = 3
 
 IMPORT = """
 import sys, time
@@ -30,15 +33,17 @@ print(__import__("json").dumps({"seconds": took, "pulled": sorted(doors & set(sy
 """
 
 FIRST = """
-import json, sys, time
+import json, statistics, sys, time
 import jobstore, orjson
-path, query = sys.argv[1], json.loads(sys.argv[2])
+path, method, query = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 begun = time.perf_counter()
 store = jobstore.open(path)
-opened = time.perf_counter()
-orjson.dumps(store.list_job_executions(**query))
-answered = time.perf_counter()
-print(json.dumps({"open": opened - begun, "first": answered - opened}))
+times = [time.perf_counter() - begun]
+for _ in range(12):
+    begun = time.perf_counter()
+    orjson.dumps(getattr(store, method)(**query))
+    times.append(time.perf_counter() - begun)
+print(json.dumps({"open": times[0], "first": times[1], "warm": statistics.median(times[-3:])}))
 """
 
 MEMORY = """
@@ -67,22 +72,43 @@ def importing() -> Line:
 
 
 def opening(dataset: Dataset) -> Iterator[Line]:
-    """Opening the file and the first query after it, the file in the system's cache and out of it."""
-    path = dataset.path("jobstore")
-    deep = {"search": "kline", "order_by": "duration_ms", "offset": dataset.size // 8}
-    for name, query in (("latest", {}), ("dense search", {"search": "kline"}), ("dense, deep by duration", deep)):
+    """Opening the file, and the first query after it beside the same query when it has been asked ten times."""
+    path, middle = dataset.path("jobstore"), dataset.size // 2
+    deep = {"order_by": "duration_ms", "offset": middle}
+    dense = {"search": "kline", "offset": middle // 4}
+    last_month = {"after": instant_text(END_US - 30 * DAY_MINUTES * MINUTE_US), "before": instant_text(END_US - 1)}
+    one_job = {**last_month, "job_id": next(job.name for job in fleet() if job.cadence.period == 1)}
+    for name, method, query, first, warm in (
+        ("latest", "list_job_executions", {}, 100, None),
+        ("dense search", "list_job_executions", {"search": "kline"}, 100, None),
+        ("deep by duration", "list_job_executions", deep, 100, 15),
+        ("deep by completed_at", "list_job_executions", {**deep, "order_by": "completed_at"}, 100, 15),
+        ("failures by worker", "list_job_executions", {"status": "FAILURE", "order_by": "worker_id"}, 100, 15),
+        (
+            "failed, deep by duration",
+            "list_job_executions",
+            {**deep, "search": "failed", "offset": middle // 20},
+            100,
+            15,
+        ),
+        ("dense, deep by duration", "list_job_executions", {**dense, "order_by": "duration_ms"}, 100, 15),
+        ("dense, deep by job_name", "list_job_executions", {**dense, "order_by": "job_name"}, 100, 15),
+        ("list_job_states", "list_job_states", {}, 150, 10),
+        ("execution_histogram, 30 days", "execution_histogram", last_month, None, 5),
+        ("execution_histogram, 30 days, one job", "execution_histogram", one_job, None, 5),
+    ):
         for cold in (False, True):
             found = []
             for _ in range(REPEATS):
                 if cold:
                     forget(path)
-                found.append(_run(FIRST, str(path), json.dumps(query)))
+                found.append(_run(FIRST, str(path), method, json.dumps(query)))
             state = "cold" if cold else "warm"
             if name == "latest":
-                yield _milliseconds(f"opening, {state} file", dataset.label, [one["open"] for one in found])
-            yield _milliseconds(
-                f"first query after opening ({name}), {state} file", dataset.label, [one["first"] for one in found]
-            )
+                opened = _milliseconds(found, "open", 100)
+                yield Line(PART, f"opening, {state} file", dataset.label, [opened])
+            figures = [_milliseconds(found, "first", first), _milliseconds(found, "warm", warm)]
+            yield Line(PART, f"first query of a process, then warm: {name}, {state} file", dataset.label, figures)
 
 
 def memory(dataset: Dataset) -> Iterator[Line]:
@@ -103,9 +129,6 @@ def forget(path: Path) -> None:
 
 def _mix() -> list[tuple[str, dict[str, Any]]]:
     """One variant of every measured query, deep ones included."""
-    from benchmarks.cases import CASES  # the fleet is made only where it is needed
-    from benchmarks.fleet import DENSE
-
     mix: list[tuple[str, dict[str, Any]]] = [(case.method, case.query(number)) for case in CASES for number in range(4)]
     mix += [(case.method, {**case.query(0), "offset": 20_000}) for case in CASES if case.deep]
     mix += [
@@ -117,8 +140,8 @@ def _mix() -> list[tuple[str, dict[str, Any]]]:
     return mix
 
 
-def _milliseconds(name: str, label: str, seconds: list[float]) -> Line:
-    return Line(PART, name, label, [Figure(statistics.median(seconds) * 1000, "ms", at_most=100)])
+def _milliseconds(found: list[dict[str, float]], key: str, at_most: float | None) -> Figure:
+    return Figure(statistics.median(one[key] for one in found) * 1000, "ms", at_most)
 
 
 def _run(script: str, *arguments: str) -> Any:
