@@ -140,7 +140,7 @@ class PostgresStore(Queries):
         taken = cast("sqlite3.Connection", connection)
         self._is_clean = False
         try:
-            connection.begin_snapshot()
+            self._memory.snapshot = connection.begin_snapshot()
             self._memory.sync(taken)
             found = query(taken, self._memory)
         except JobStoreError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from jobstore.engine.bitmaps import Bitmaps
@@ -10,7 +11,7 @@ from jobstore.engine.counters import HOURS_A_DAY, Counters, hour_begins_us
 from jobstore.engine.memory import Memory
 from jobstore.engine.selection import ALL_STATUSES, Part
 from jobstore.language.instants import MIN_US
-from jobstore.storage.rows import EXECUTION_SELECT, KeyQuery
+from jobstore.storage.rows import KeyQuery
 from jobstore.storage.schema import HOUR_US
 
 if TYPE_CHECKING:
@@ -61,51 +62,99 @@ class ServerMemory(Memory):
 
     def __init__(self, fires: Fires) -> None:
         super().__init__(fires)
-        self._oldest: int | None = None
-        self._seen: set[int] = set()
+        self.snapshot = ""
+        """Of the transaction that is open: the oldest transaction that runs, the next one, and others that run."""
         self.version = 0
         """Grows with each look that finds a change."""
+        self._looked_at = ""
+        self._oldest: int | None = None
+        self._seen: set[int] = set()
+        self._words = _Words()
 
     def _forget(self) -> None:
         super()._forget()
         self.bitmaps = _NoBitmaps()
 
     def sync(self, connection: sqlite3.Connection) -> None:
-        """Brings what is remembered up to this transaction: one look at the log."""
-        looked = connection.execute(_LOG if self._oldest is None else _LOG_FROM, _maybe(self._oldest)).fetchall()
-        trimmed, oldest = looked[0][:2]
-        changes = [row[2:] for row in looked if row[2] is not None and row[2] not in self._seen]
-        if changes and self._oldest is not None:
+        """Brings what is remembered up to this transaction: one look at the log, none where nothing was committed."""
+        oldest, following, _ = self.snapshot.split(":")
+        # A standby does not tell which transactions run, so two of its snapshots are the same only where none does.
+        if self.snapshot != self._looked_at or oldest != following:
+            self._look(connection, int(oldest))
+            self._looked_at = self.snapshot
+
+    def _look(self, connection: sqlite3.Connection, oldest: int) -> None:
+        before = self._oldest
+        looked = connection.execute(_LOG, (oldest if before is None else before,)).fetchall()
+        trimmed = looked[0][0]
+        changes = [row[3:] for row in looked if row[1] is not None and row[1] not in self._seen]
+        is_behind = before is not None and trimmed >= before
+        if before is not None and (changes or is_behind):
             self.version += 1
-            self._take_in(connection, [row[1:] for row in changes], is_behind=trimmed >= self._oldest)
-        elif self._oldest is not None and trimmed >= self._oldest:
-            self._begin_anew(connection)
-        self._seen = {row[2] for row in looked if row[2] is not None and row[3] >= oldest}
+            self._take_in(connection, changes, is_behind=is_behind)
+        self._seen = {row[1] for row in looked if row[1] is not None and row[2] >= oldest}
         self._oldest = oldest
 
     def rows(self, connection: sqlite3.Connection, ids: list[int] | KeyQuery) -> list[ExecutionRow]:
         """The executions of these ids, or those that a statement names, in order."""
         if isinstance(ids, KeyQuery):
-            found = [row_id for (row_id,) in connection.execute(f"SELECT id FROM ({ids.sql}) AS page", ids.values)]
-            ids = found[::-1] if ids.is_turned else found
-        rows = {row[0]: row for row in connection.execute(_ROWS, (ids,))}
-        return [rows[key] for key in ids]
+            rows = connection.execute(_ROWS_OF.format(keys=ids.sql), ids.values).fetchall()
+            rows.sort(key=itemgetter(-1), reverse=ids.is_turned)
+        else:
+            place = {key: place for place, key in enumerate(ids)}
+            rows = connection.execute(_ROWS, (ids,)).fetchall()
+            rows.sort(key=lambda row: place[row[0]])
+        return self._words.put_into(connection, rows)
 
 
-_OLDEST = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+# The sequence comes before the transaction: what follows is a change as the memory takes it.
+_LOG = """
+SELECT f.trimmed, c.seq, c.xid, c.seq, c.name_id, c.status, c.hour, c.runs, c.job_number, c.execution_id
+FROM folding AS f LEFT JOIN change AS c ON c.xid >= ?
+"""
 _COLUMNS = """
-SELECT f.trimmed, now.oldest, c.seq, c.xid, c.name_id, c.status, c.hour, c.runs, c.job_number, c.execution_id
+SELECT e.id, e.name_id, e.status, e.effective_us, e.started_by, e.created_us, e.completed_us, e.duration_ms,
+    e.worker_id, e.parameters, e.trace_id, e.result, e.error, e.parameter_set_id"""
+_ROWS = f"{_COLUMNS} FROM execution AS e WHERE e.id = ANY(?)"
+_ROWS_OF = f"""{_COLUMNS}, page.place
+FROM (SELECT id, row_number() OVER () AS place FROM ({{keys}}) AS keys) AS page JOIN execution AS e ON e.id = page.id
 """
-_LOG = f"""
-{_COLUMNS} FROM folding AS f JOIN (SELECT {_OLDEST} AS oldest) AS now ON TRUE
-LEFT JOIN change AS c ON c.xid >= now.oldest
-"""
-_LOG_FROM = f"""
-{_COLUMNS} FROM folding AS f JOIN (SELECT {_OLDEST} AS oldest) AS now ON TRUE
-LEFT JOIN change AS c ON c.xid >= ?
-"""
-_ROWS = f"{EXECUTION_SELECT}WHERE e.id = ANY(?)"
 
 
-def _maybe(value: int | None) -> tuple[int, ...]:
-    return () if value is None else (value,)
+class _Words:
+    """What executions share and name by a number, which stands for the same for good: joins cost more than the rows."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, tuple[int, str]] = {}
+        self._workers: dict[int, str] = {}
+        self._sets: dict[int, str] = {}
+
+    def put_into(self, connection: sqlite3.Connection, rows: list[Any]) -> list[ExecutionRow]:
+        """Rows of `_COLUMNS` as rows of `EXECUTION_SELECT`."""
+        names, workers, sets = self._names, self._workers, self._sets
+        _learn(
+            connection, names, {row[1] for row in rows}, "SELECT name_id, job_number, name FROM job_name WHERE name_id"
+        )
+        _learn(connection, workers, {row[8] for row in rows}, "SELECT worker_id, name FROM worker WHERE worker_id")
+        _learn(
+            connection, sets, {row[13] for row in rows},
+            "SELECT parameter_set_id, parameters FROM parameter_set WHERE parameter_set_id",
+        )  # fmt: skip
+        return [
+            (row[0], *names[row[1]], *row[2:8], workers.get(row[8]), sets.get(row[13], row[9]), *row[10:13])
+            for row in rows
+        ]
+
+
+REMEMBERED = 2_000
+"""Names, workers and sets of parameters whose words are kept."""
+
+
+def _learn(connection: sqlite3.Connection, known: dict[int, Any], wanted: set[int | None], select: str) -> None:
+    missing = [key for key in wanted if key is not None and key not in known]
+    if missing:
+        if len(known) > REMEMBERED:
+            known.clear()
+            missing = [key for key in wanted if key is not None]
+        for key, *words in connection.execute(f"{select} = ANY(?)", (missing,)):
+            known[key] = words[0] if len(words) == 1 else tuple(words)

@@ -155,9 +155,14 @@ class Connection:
         with self.raw.cursor() as cursor:
             cursor.executemany(translated(sql), values)
 
-    def begin_snapshot(self) -> None:
-        """Begins a transaction that sees one state of the database, and changes nothing."""
-        self.raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    def begin_snapshot(self) -> str:
+        """Begins a transaction that sees one state of the database, and changes nothing; says which state."""
+        cursor = self.raw.execute(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_current_snapshot()::text", prepare=False
+        )
+        cursor.nextset()
+        (snapshot,) = cursor.fetchone() or ("",)
+        return str(snapshot)
 
     def commit(self) -> None:
         """Makes the transaction last."""
