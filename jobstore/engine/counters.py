@@ -79,7 +79,7 @@ class Counters:
     def days(self, connection: sqlite3.Connection) -> dict[int, list[int]]:
         """Counts by day, in no order; the first call reads one counter per name and day."""
         if self._days is None:
-            self._days = _gathered(_day_rows(connection, self.names))
+            self._days = _gathered(self._day_rows(connection))
         return self._days
 
     def before_hour(self, connection: sqlite3.Connection, statuses: tuple[int, ...], hour: int) -> int:
@@ -118,6 +118,10 @@ class Counters:
                 self._sums.clear()
             found = self._hours[day] = _gathered(self._hour_rows(connection, day))
         return found
+
+    def _day_rows(self, connection: sqlite3.Connection) -> Iterator[tuple[int, int, int]]:
+        """Day, status and executions."""
+        return _day_rows(connection, self.names)
 
     def _hour_rows(self, connection: sqlite3.Connection, day: int) -> Iterator[tuple[int, int, int]]:
         """Hour, status and executions, of one day."""

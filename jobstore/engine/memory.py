@@ -40,6 +40,8 @@ class Memory:
     """Counters, names and jobs as of the last query; one for each connection, used by one thread at a time."""
 
     counters: type[Counters] = Counters
+    merges = True
+    """Whether index ranges in one order are merged as they are read; a server would read them to their ends."""
 
     def __init__(self, fires: Fires) -> None:
         self.fires = fires

@@ -271,8 +271,11 @@ def fetch_and_sort(connection: sqlite3.Connection, key: Key, sources: Iterable[S
     """Every selected key, through the indexes that know the selection, sorted: as many entries as match."""
     sources = list(sources)
     column, order = ("", "") if key is _ID else (f", {key.column} AS key", f"key IS NULL, key {wanted.direction}, ")
+    # The plus sign keeps a server from walking all ids in their order instead.
     arms = [f"SELECT id{column} FROM execution INDEXED BY {source.sql}" for source in sources]
-    sql = f"SELECT id FROM ({' UNION ALL '.join(arms)}) AS found ORDER BY {order}id {wanted.direction} LIMIT ? OFFSET ?"
+    sql = (
+        f"SELECT id FROM ({' UNION ALL '.join(arms)}) AS found ORDER BY {order}+id {wanted.direction} LIMIT ? OFFSET ?"
+    )
     values = [value for source in sources for value in source.values]
     return [row_id for (row_id,) in connection.execute(sql, (*values, wanted.take, wanted.offset))]
 

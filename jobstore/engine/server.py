@@ -27,6 +27,12 @@ class ServerCounters(Counters):
 
     __slots__ = ()
 
+    def _day_rows(self, connection: sqlite3.Connection) -> Iterator[tuple[int, int, int]]:
+        if self.names is None:
+            return super()._day_rows(connection)
+        sql = "SELECT day, status, sum(runs) FROM name_day_tally WHERE name_id = ANY(?) GROUP BY 1, 2"
+        return iter(connection.execute(sql, (list(self.names),)))
+
     def _hour_rows(self, connection: sqlite3.Connection, day: int) -> Iterator[tuple[int, int, int]]:
         if self.names is None:
             return super()._hour_rows(connection, day)
@@ -59,6 +65,7 @@ class ServerMemory(Memory):
     """
 
     counters = ServerCounters
+    merges = False
 
     def __init__(self, fires: Fires) -> None:
         super().__init__(fires)

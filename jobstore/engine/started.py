@@ -63,7 +63,7 @@ def page_ids_by_start(connection: sqlite3.Connection, memory: Memory, wanted: Wa
     if ranges is not None:
         if wanted.offset > SKIPPED:
             near = _found_by_counters(connection, wanted, near, descending=wanted.descending)
-        return merge_ranges(ranges, near)
+        return merge_ranges(ranges, near, is_merged=memory.merges)
     if wanted.offset <= SKIPPED:
         model = costs.COSTS
         entries = wanted.end * wanted.everything / wanted.selection.total
@@ -122,13 +122,20 @@ def _ranges(selection: Selection) -> list[Range] | None:
     return found if len(found) <= MOST_RANGES else None
 
 
-def merge_ranges(ranges: list[Range], wanted: Slice) -> KeyQuery:
-    """Few index ranges, merged by SQLite: one entry for each row skipped or taken, one more for each range."""
+def merge_ranges(ranges: list[Range], wanted: Slice, *, is_merged: bool) -> KeyQuery:
+    """Few index ranges, merged by SQLite: one entry for each row skipped or taken, one more for each range.
+
+    Where they are not merged as they are read (`is_merged`), each is read as far as the page can reach into it.
+    """
+    most = () if is_merged or len(ranges) == 1 else (wanted.skip + wanted.take,)
     values: list[int] = []
     for name_id, status in ranges:
         values += (wanted.bound_us,) if name_id is None or status is None else (name_id, status, wanted.bound_us)
+        values += most
     shape = tuple([one if one[0] is None else _NAMED for one in ranges])
-    return KeyQuery(_merged_sql(shape, wanted.comparison, wanted.order), [*values, wanted.take, wanted.skip])
+    return KeyQuery(
+        _merged_sql(shape, wanted.comparison, wanted.order, bool(most)), [*values, wanted.take, wanted.skip]
+    )
 
 
 _NAMED: Range = (0, 0)
@@ -136,9 +143,12 @@ _NAMED: Range = (0, 0)
 
 
 @lru_cache(maxsize=256)
-def _merged_sql(ranges: tuple[Range, ...], comparison: str, order: str) -> str:
+def _merged_sql(ranges: tuple[Range, ...], comparison: str, order: str, is_cut: bool) -> str:
     """Made once for each shape: the same text again is also found sooner among the prepared statements."""
-    sql = " UNION ALL ".join([f"{_range_sql(one)}effective_us {comparison} ?" for one in ranges])
+    arms = [f"{_range_sql(one)}effective_us {comparison} ?" for one in ranges]
+    if is_cut:
+        arms = [f"SELECT * FROM ({arm} ORDER BY {order} LIMIT ?) AS range" for arm in arms]
+    sql = " UNION ALL ".join(arms)
     return f"{sql} ORDER BY {order} LIMIT ? OFFSET ?"
 
 

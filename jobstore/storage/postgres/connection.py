@@ -192,7 +192,10 @@ _ONLY_SQLITE: Final = (
     (re.compile(r" (?:NOT INDEXED|INDEXED BY \w+)"), ""),
     (re.compile("CROSS JOIN"), "JOIN"),
     (re.compile("x'01'"), r"'\\x01'::bytea"),
-    (re.compile(r"SELECT value FROM json_each\(\?\)"), "SELECT value::int FROM json_array_elements_text(?::json)"),
+    (
+        re.compile(r"IN \(SELECT value FROM json_each\(\?\)\)"),
+        "= ANY(ARRAY(SELECT json_array_elements_text(?::json)::int))",
+    ),
 )
 
 
