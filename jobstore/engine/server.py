@@ -96,7 +96,9 @@ class ServerMemory(Memory):
         trimmed = looked[0][0]
         changes = [row[3:] for row in looked if row[1] is not None and row[1] not in self._seen]
         is_behind = before is not None and trimmed >= before
-        if before is not None and (changes or is_behind):
+        if before is None:
+            self._begin_anew(connection)
+        elif changes or is_behind:
             self.version += 1
             self._take_in(connection, changes, is_behind=is_behind)
         self._seen = {row[1] for row in looked if row[1] is not None and row[2] >= oldest}
