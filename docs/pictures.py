@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
 import jobstore
-from jobstore.cli import demo, reading
+from jobstore.cli import demo, drawing
 from jobstore.cli.screen import Screen
 from jobstore.language.instants import instant_us
+from jobstore.language.parameters import LIST_JOBS
 
 NOW = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
 COLUMNS = 108
@@ -29,8 +30,8 @@ def main() -> None:
         path = Path(folder) / "jobs.db"
         jobstore.load(path, demo.document(instant_us(NOW), demo.SEED))
         with jobstore.open(path, clock=lambda: NOW) as store:
-            asked = reading.jobs_question()
-            for line in asked.draw(store, asked.ask(store), screen):
+            query = LIST_JOBS.query({})
+            for line in drawing.drawn(store, query, store.answer(query), screen):
                 console.print(line, soft_wrap=True)
     drawn = console.export_svg(title="jobstore jobs jobs.db", theme=MONOKAI)
     # rich fetches a font from elsewhere; each text has its length, so any fixed-width font will do

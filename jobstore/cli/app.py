@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 FOUND, NOT_FOUND, REFUSED, STORE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 130, 141
 COMPLETE_VARIABLE = "_JOBSTORE_COMPLETE"
-SHELLS = ("bash", "zsh", "fish")
 
 SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
@@ -98,10 +97,6 @@ def commands() -> click.Group:
                 ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version,
                 help="Show the version.",
             ),
-            click.Option(
-                ["--completion"], metavar="SHELL", type=click.Choice(SHELLS), is_eager=True, expose_value=False,
-                callback=_completion, help="Print the completion script of bash, zsh or fish.",
-            ),
         ],
     )  # fmt: skip
 
@@ -110,18 +105,6 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if wanted:
         click.echo(f"jobstore {__version__}")
         ctx.exit()
-
-
-def _completion(ctx: click.Context, _param: click.Parameter, shell: str | None) -> None:
-    if shell:
-        ctx.exit(print_completion(shell))
-
-
-def print_completion(shell: str) -> int:
-    """Print the script for a shell to evaluate; return the exit code."""
-    from jobstore.cli.completion import complete  # a shell asks for it, people do not
-
-    return complete(commands(), f"{shell}_source")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -32,6 +32,8 @@ class LazyGroup(click.Group):
         super().__init__(context_settings=SETTINGS, **more)
         self.sections = sections
         self.entries = {entry.name: entry for _, entries in sections for entry in entries}
+        # click takes from here alone what may have been meant by a name that is none.
+        self.commands = dict.fromkeys(self.entries, click.Command(None))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """No words at all ask for the help, as everybody who is new to a program types."""
@@ -49,27 +51,12 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(entry.module), entry.attribute)
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, but the names to choose from are ours."""
-        if args[0] not in self.entries and not args[0].startswith("-") and not ctx.resilient_parsing:
-            raise click.UsageError(f"No such command {args[0]!r}.{_near(args[0], list(self.entries))}", ctx)
-        return super().resolve_command(ctx, args)
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """The sections, one line a command."""
         width = max(map(len, self.entries))
         for title, entries in self.sections:
             with formatter.section(title):
                 formatter.write_dl([(entry.name.ljust(width), entry.summary) for entry in entries])
-
-
-def _near(word: str, known: Sequence[str]) -> str:
-    from difflib import get_close_matches  # only a refusal needs it
-
-    near = get_close_matches(word, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 class Command(click.Command):

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from jobstore.cli.command import SETTINGS, Command
-from jobstore.cli.options import STORE_VARIABLE, flag, once
+from jobstore.cli.options import STORE_VARIABLE, flag, once, optional
 from jobstore.cli.phrases import count
 from jobstore.cli.screen import output, say
 from jobstore.language.address import location_of
@@ -129,9 +129,9 @@ cron = click.Group(
             and gets the schedule of its line. Comments, variables and lines that cron would not understand stay as they
             are. Nothing is changed unless you pass --install, which also prints how to undo it.""",
             params=[
-                click.Argument(["file"], required=False, metavar="[FILE]", type=click.Path()),
-                once("--user", metavar="USER", help="This user's crontab instead of yours."),
-                once("--store", metavar="PATH", help=f"The store to record into. Default: {STORE_VARIABLE}."),
+                optional("file", "[FILE]", is_path=True),
+                once("--user", "USER", "This user's crontab instead of yours."),
+                once("--store", "PATH", f"The store to record into. Default: {STORE_VARIABLE}."),
                 flag("--system", "Each line names a user before its command, as in /etc/cron.d. Usually detected."),
                 flag("--install", "Install the new crontab; a copy of the old one is kept."),
             ],

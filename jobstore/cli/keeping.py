@@ -10,15 +10,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
-import click
-
 from jobstore.cli.command import Command
 from jobstore.cli.options import (
     FileArgument,
     JobArgument,
     flag,
     once,
-    pairs,
+    optional,
     parameter_options,
     store_path,
     two_places,
@@ -26,17 +24,18 @@ from jobstore.cli.options import (
 )
 from jobstore.cli.phrases import count
 from jobstore.cli.progress import Tally, progress
-from jobstore.cli.reading import hinting_at_jobs
+from jobstore.cli.reading import executions_of, hinting_at_jobs, query_of
 from jobstore.cli.screen import output, say
 from jobstore.language.errors import InvalidParameter, shown
-from jobstore.language.parameters import GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS
+from jobstore.language.parameters import LIST_JOB_EXECUTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import TextIO
 
+    import click
+
     from jobstore.language.address import Location
-    from jobstore.language.parameters import Operation
 
 PAGING = frozenset({"limit", "offset", "order_by", "order_desc"})
 """Parameters of a list that mean nothing to a stream."""
@@ -130,8 +129,7 @@ def _tell_written(number: int, noun: str, out: str | None) -> None:
 
 def _export(file: str | None, job: str | None, form: str | None, out: str | None, **given: Any) -> None:
     path, name = two_places(file, job, "JOB")
-    operation: Operation[Any] = LIST_JOB_EXECUTIONS if name is None else GET_JOB_EXECUTIONS
-    query = operation.from_text(pairs(operation, given) + ([] if name is None else [("job_id", name)]))
+    query = query_of(executions_of(name), given, name)
     chosen = _form(form)
     from jobstore.store import open as open_store
     from jobstore.transfer.export import iter_query, write_executions  # a refusal needs no store
@@ -163,13 +161,7 @@ load = Command(
     "'export'.\n\nIf anything in SOURCE is refused, no store is created. FILE must not exist yet.",
     params=[
         FileArgument("The store to create. May be left out if JOBSTORE_DB names one."),
-        click.Argument(
-            ["source"],
-            required=False,
-            metavar="SOURCE",
-            type=click.Path(),
-            help="A file, or - for stdin; may be left out where stdin is a pipe.",
-        ),
+        optional("source", "SOURCE", "A file, or - for stdin; may be left out where stdin is a pipe.", is_path=True),
     ],
     examples=[
         ("jobstore load new.db jobs.json", ""),
@@ -182,7 +174,7 @@ dump = Command(
     help="Write a whole store as JSON: jobs, executions, and all that 'jobstore load' needs to create it again.",
     params=[
         FileArgument(),
-        once("-o", "--output", "out", metavar="OUT", help=OUT_HELP, type=click.Path()),
+        once("--output", "OUT", OUT_HELP, name="out", short="-o", is_path=True),
         flag("--jsonl", "Write one line per job and execution instead of one document.", name="as_jsonl"),
     ],
     examples=[
@@ -198,12 +190,9 @@ export = Command(
         FileArgument(),
         JobArgument("[JOB]", "Only executions of this job, by its name or number."),
         once(
-            "--format",
-            "form",
-            metavar="FORM",
-            help="jsonl (the default), csv, or excel (CSV that is safe to open in Excel).",
+            "--format", "FORM", "jsonl (the default), csv, or excel (CSV that is safe to open in Excel).", name="form"
         ),
-        once("-o", "--output", "out", metavar="OUT", help=OUT_HELP, type=click.Path()),
+        once("--output", "OUT", OUT_HELP, name="out", short="-o", is_path=True),
         *filter_options(),
         utc_option(),
     ],

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from jobstore.cli.command import Command
-from jobstore.cli.options import FileArgument, ascii_integer, two_places
+from jobstore.cli.options import FileArgument, ascii_integer, once, optional, repeated, two_places
 from jobstore.cli.phrases import count
 from jobstore.cli.screen import output, say
 
@@ -36,7 +34,7 @@ timezone = Command(
 
     A change moves the next runs; the expressions and the history, which is in UTC, stay as they are. Afterwards restart
     every program that has the store open, such as 'jobstore serve'.""",
-    params=[FileArgument(), click.Argument(["zone"], required=False, metavar="[ZONE]")],
+    params=[FileArgument(), optional("zone", "[ZONE]")],
     examples=[
         ("jobstore timezone jobs.db", "print it"),
         ("jobstore timezone jobs.db Europe/Berlin", "change it"),
@@ -68,9 +66,9 @@ close_interrupted = Command(
     if you know that one is gone, name its worker or its host.""",
     params=[
         FileArgument(),
-        click.Option(["--grace"], metavar="SECONDS", help="How long a run may exceed its time-out. [default: 60]"),
-        click.Option(["--worker-id"], multiple=True, metavar="ID", help="A worker that is gone. May be repeated."),
-        click.Option(["--host"], multiple=True, metavar="NAME", help="A host that is gone. May be repeated."),
+        once("--grace", "SECONDS", "How long a run may exceed its time-out. [default: 60]"),
+        repeated("--worker-id", "ID", "A worker that is gone. May be repeated."),
+        repeated("--host", "NAME", "A host that is gone. May be repeated."),
     ],
     examples=[
         ("jobstore close-interrupted jobs.db", ""),

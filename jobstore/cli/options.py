@@ -258,8 +258,16 @@ def _read(text: str) -> object:
     return Parameter("", Kind.INTEGER, "").read(text)
 
 
-def once(*decls: str, metavar: str, help: str, **more: Any) -> click.Option:  # noqa: A002 - click's words
-    """An option of text that may come once."""
+def once(
+    option: str,
+    metavar: str,
+    help: str,  # noqa: A002 - click's word
+    *,
+    name: str | None = None,
+    short: str | None = None,
+    is_path: bool = False,
+) -> click.Option:
+    """An option of text that may come once; `name` is its keyword, if that is not its own word."""
 
     def single(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:
         if len(values) > 1:
@@ -268,7 +276,19 @@ def once(*decls: str, metavar: str, help: str, **more: Any) -> click.Option:  # 
             raise InvalidParameter(f"{param.opts[0]} was given twice; give it once")
         return values[0] if values else None
 
-    return click.Option(decls, multiple=True, metavar=metavar, help=help, callback=single, **more)
+    words = [word for word in (short, option, name) if word]
+    type_ = click.Path() if is_path else None
+    return click.Option(words, multiple=True, metavar=metavar, help=help, callback=single, type=type_)
+
+
+def repeated(option: str, metavar: str, help: str) -> click.Option:  # noqa: A002 - click's word
+    """An option of text that may come several times."""
+    return click.Option([option], multiple=True, metavar=metavar, help=help)
+
+
+def optional(name: str, metavar: str, help: str | None = None, *, is_path: bool = False) -> click.Argument:  # noqa: A002
+    """An argument that the parser does not insist on, since `JOBSTORE_DB` may stand in for FILE before it."""
+    return click.Argument([name], required=False, metavar=metavar, help=help, type=click.Path() if is_path else None)
 
 
 def utc_option() -> click.Option:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,27 +18,29 @@ from jobstore.cli.options import (
     once,
     pairs,
     parameter_options,
+    repeated,
     store_path,
     two_places,
     utc_option,
 )
 from jobstore.cli.screen import current_screen, say, write_json, write_json_line, write_lines
 from jobstore.language.errors import NotFound
-from jobstore.language.models import EXECUTION_FIELDS, JOB_FIELDS, JOB_ORDERS, STATE_ORDERS
+from jobstore.language.models import EXECUTION_FIELDS, JOB_FIELDS, JOB_ORDERS, STATE_ORDERS, JobStateDocument
 from jobstore.language.parameters import (
     GET_JOB,
     GET_JOB_EXECUTIONS,
     JOB_STATS,
     LIST_JOB_EXECUTIONS,
+    LIST_JOB_STATES,
     LIST_JOBS,
     Operation,
 )
+from jobstore.language.query import ExecutionsQuery, JobExecutionsQuery, JobsQuery, JobStatesQuery, Query
 from jobstore.language.rules import suggestion
 from jobstore.language.states import STATES
-from jobstore.queries import find_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from rich.text import Text
 
@@ -47,67 +49,55 @@ if TYPE_CHECKING:
     from jobstore.store import JobStore
 
 LARGEST_PAGE = 1000
+STATE_FIELDS = tuple(JobStateDocument.__annotations__)
 
 
-class Question(NamedTuple):
-    """What is asked, how the answer is drawn and called, and whether its page was given a size."""
-
-    query: Any
-    draw: Callable[[JobStore, Any, Screen], list[Text]]
-    noun: str = ""
-    is_limited: bool = False
-    fields: tuple[str, ...] = ()
-    """Of the documents on its page."""
-
-    def ask(self, store: JobStore) -> Any:
-        """The document."""
-        return store.answer(self.query)
+LISTED: dict[type[Query], tuple[str, tuple[str, ...]]] = {
+    JobsQuery: ("job", JOB_FIELDS),
+    JobStatesQuery: ("job", STATE_FIELDS),
+    ExecutionsQuery: ("execution", EXECUTION_FIELDS),
+    JobExecutionsQuery: ("execution", EXECUTION_FIELDS),
+}
+"""Of queries that answer a page: what it lists, and the fields of these documents."""
 
 
-def question(
-    operation: Operation[Any],
-    given: Mapping[str, Any],
-    job: str | None,
-    draw: Callable[[JobStore, Any, Screen], list[Text]],
-    noun: str = "",
-    fields: tuple[str, ...] = (),
-) -> Question:
-    """The words of the command line, read by the rules of every interface.
+def query_of(operation: Operation[Any], given: Mapping[str, Any], job: str | None = None) -> Any:
+    """The words of the command line as a query, read by the rules of every interface.
 
     Raises:
         InvalidParameter: a word breaks its rule.
     """
-    words = pairs(operation, given) + ([("job_id", job)] if job is not None else [])
-    return Question(operation.from_text(words), draw, noun, bool(given.get("limit")), fields)
+    return operation.from_text(pairs(operation, given) + ([("job_id", job)] if job is not None else []))
 
 
 # The ways to show an answer.
 
 
-def answer(path: Location, asked: Question, shown: Mapping[str, Any]) -> None:
-    """Asks the store at `path` and shows what it says in the way that the options chose."""
+def answer(path: Location, query: Any, given: Mapping[str, Any]) -> None:
+    """Ask the store at `path` and show the answer in the way that the options chose."""
     from jobstore.cli.watch import watch, watch_seconds
     from jobstore.store import open as open_store  # a refusal needs no store
 
-    seconds = watch_seconds(shown["watch"])
-    forms = [form for form in ("json", "jsonl", "csv", "excel") if shown.get(f"as_{form}")]
+    seconds = watch_seconds(given["watch"])
+    forms = [form for form in ("json", "jsonl", "csv", "excel") if given.get(f"as_{form}")]
     if len(forms) > 1 or (seconds and forms):
         words = [*(f"--{form}" for form in forms), *([WATCH] if seconds else [])]
         raise click.UsageError(f"{' and '.join(words)} exclude each other; give one.", click.get_current_context())
-    fields = fields_in(shown.get("columns"), asked.fields)
-    if fields:
-        asked = asked._replace(draw=lambda _store, page, screen: field_lines(page["data"], fields, screen))
-    with open_store(path) as store, hinting_at_jobs(store, asked.query):
-        if shown.get("as_csv") or shown.get("as_excel"):
-            write_csv(documents(store, asked), fields or asked.fields, for_excel=bool(shown["as_excel"]))
-        elif shown.get("as_jsonl"):
-            write_json_lines(store, asked)
-        elif shown["as_json"]:
-            write_json(asked.ask(store))
+    _, known = LISTED.get(type(query), ("", ()))
+    fields = fields_in(given.get("columns"), known)
+    form = forms[0] if forms else ""
+    with open_store(path) as store, hinting_at_jobs(store, query):
+        if form in {"csv", "excel"}:
+            write_csv(documents(store, query, given), fields or known, for_excel=form == "excel")
+        elif form == "jsonl":
+            for document in documents(store, query, given):
+                write_json_line(document)
+        elif form == "json":
+            write_json(store.answer(query))
         elif seconds:
-            watch(lambda screen: _drawn(store, asked, screen), seconds, utc=shown["utc"])
+            watch(lambda screen: _with_footer(*drawn(store, query, fields, screen)), seconds, utc=given["utc"])
         else:
-            show(store, asked, current_screen(utc=shown["utc"]))
+            show(store, query, fields, current_screen(utc=given["utc"]))
 
 
 @contextmanager
@@ -128,54 +118,45 @@ def job_names(store: JobStore) -> tuple[str, ...]:
     return tuple(job["name"] for job in store.list_jobs(limit=LARGEST_PAGE)["data"])
 
 
-def show(store: JobStore, asked: Question, screen: Screen) -> None:
+def show(store: JobStore, query: Any, fields: tuple[str, ...] | None, screen: Screen) -> None:
     """The table and the line about the page; in a pipe that goes to stderr, where there is more than is shown."""
-    drawn, footer = _answered(store, asked, screen)
-    if screen.is_terminal:
-        drawn += _footer(footer)
-    write_lines(drawn, colour=screen.colour)
-    if not screen.is_terminal and (";" in footer or not drawn):
+    lines, footer = drawn(store, query, fields, screen)
+    write_lines(_with_footer(lines, footer) if screen.is_terminal else lines, colour=screen.colour)
+    if not screen.is_terminal and (";" in footer or not lines):
         say(f"jobstore: {footer}")
 
 
-def _drawn(store: JobStore, asked: Question, screen: Screen) -> list[Text]:
-    drawn, footer = _answered(store, asked, screen)
-    return drawn + _footer(footer)
+def drawn(store: JobStore, query: Any, fields: tuple[str, ...] | None, screen: Screen) -> tuple[list[Text], str]:
+    """The lines of an answer, with the chosen fields alone where some were chosen; and of a page where it stands."""
+    from jobstore.cli import drawing, views  # what is drawn needs rich; JSON does not
 
-
-def _answered(store: JobStore, asked: Question, screen: Screen) -> tuple[list[Text], str]:
-    from jobstore.cli import views  # what is drawn needs rich; JSON does not
-
-    document = asked.ask(store)
+    document = store.answer(query)
     if "pagination" not in document:
-        return asked.draw(store, document, screen), ""
-    footer = views.page_line(document["pagination"], asked.query.offset, len(document["data"]), asked.noun)
-    return asked.draw(store, document, screen) if document["data"] else [], footer
+        return drawing.drawn(store, query, document, screen), ""
+    rows, (noun, _) = document["data"], LISTED[type(query)]
+    footer = views.page_line(document["pagination"], query.offset, len(rows), noun)
+    if fields and rows:
+        return field_lines(rows, fields, screen), footer
+    return drawing.drawn(store, query, document, screen) if rows else [], footer
 
 
-def _footer(line: str) -> list[Text]:
+def _with_footer(lines: list[Text], footer: str) -> list[Text]:
     from rich.text import Text  # what is drawn needs rich; JSON does not
 
-    return [Text(), Text(line, style="dim")] if line else []
+    return [*lines, Text(), Text(footer, style="dim")] if footer else lines
 
 
-def write_json_lines(store: JobStore, asked: Question) -> None:
-    """Print every document that matches, one a line; at most ``--limit`` of them, if given."""
-    for document in documents(store, asked):
-        write_json_line(document)
-
-
-def documents(store: JobStore, asked: Question) -> Iterator[Any]:
+def documents(store: JobStore, query: Any, given: Mapping[str, Any]) -> Iterator[Any]:
     """The documents of one page where a limit was given, else of page after page.
 
     A run that starts meanwhile moves the others on by one: one seen on the page before is not given twice.
     """
-    if asked.is_limited:
-        yield from asked.ask(store)["data"]
+    if given.get("limit"):
+        yield from store.answer(query)["data"]
         return
-    offset, before = asked.query.offset, frozenset[str]()
+    offset, before = query.offset, frozenset[str]()
     while True:
-        page = store.answer(replace(asked.query, limit=LARGEST_PAGE, offset=offset))
+        page = store.answer(replace(query, limit=LARGEST_PAGE, offset=offset))
         yield from (document for document in page["data"] if _key(document) not in before)
         if not page["pagination"]["has_next"]:
             return
@@ -189,70 +170,6 @@ def _key(document: Mapping[str, Any]) -> str:
     return key
 
 
-# What is drawn.
-
-
-def _job_table(store: JobStore, page: Any, screen: Screen) -> list[Text]:
-    from jobstore.cli import views  # what is drawn needs rich; JSON does not
-
-    return views.job_lines([_row(store, job) for job in page["data"]], screen)
-
-
-def _row(store: JobStore, job: Any) -> Any:
-    from jobstore.cli import views  # what is drawn needs rich; JSON does not
-    from jobstore.language.errors import InvalidParameter
-
-    try:
-        found = find_state(store, job)
-    except InvalidParameter:  # of a name that could be none
-        found = None
-    return views.JobRow(job, found["state"] if found else "new", store.timezone)
-
-
-def _job_card(store: JobStore, job: Any, screen: Screen) -> list[Text]:
-    from jobstore.cli import views  # what is drawn needs rich; JSON does not
-
-    return views.job_card(_row(store, job), store.job_stats(job["id"]), screen)
-
-
-def _execution_table(of_one_job: bool) -> Callable[[JobStore, Any, Screen], list[Text]]:
-    def draw(_store: JobStore, page: Any, screen: Screen) -> list[Text]:
-        from jobstore.cli import views  # what is drawn needs rich; JSON does not
-
-        return views.execution_lines(page["data"], screen, of_one_job=of_one_job)
-
-    return draw
-
-
-def _stats_card(store: JobStore, stats: Any, screen: Screen) -> list[Text]:
-    from jobstore.cli import views  # what is drawn needs rich; JSON does not
-
-    name = None if stats["job_id"] is None else store.get_job(stats["job_id"])["name"]
-    return views.stats_card(stats, name, screen)
-
-
-def jobs_question(**given: Any) -> Question:
-    """`list_jobs` as the command line asks it."""
-    return question(LIST_JOBS, given, None, _job_table, "job", JOB_FIELDS)
-
-
-def job_question(job: str) -> Question:
-    """`get_job` as the command line asks it."""
-    return question(GET_JOB, {}, job, _job_card)
-
-
-def executions_question(job: str | None, **given: Any) -> Question:
-    """`list_job_executions`, or with a job `get_job_executions`, as the command line asks it."""
-    operation: Operation[Any] = LIST_JOB_EXECUTIONS if job is None else GET_JOB_EXECUTIONS
-    draw = _execution_table(of_one_job=job is not None)
-    return question(operation, given, job, draw, "execution", EXECUTION_FIELDS)
-
-
-def stats_question(job: str | None, **given: Any) -> Question:
-    """`job_stats` as the command line asks it."""
-    return question(JOB_STATS, given, job, _stats_card)
-
-
 # The commands.
 
 
@@ -262,39 +179,44 @@ def showing(*, many: bool) -> list[click.Parameter]:
         flag("--jsonl", "Print one document per line: all that match, or --limit of them.", "as_jsonl"),
         flag("--csv", "Print CSV: all that match, or --limit of them.", "as_csv"),
         flag("--excel", "Print CSV that is safe to open in Excel: marked as UTF-8, without formulas.", "as_excel"),
-        once("--columns", metavar="FIELD,…", help="Show these fields of the documents, in this order."),
+        once("--columns", "FIELD,…", "Show these fields of the documents, in this order."),
     ]
     return [
         flag("--json", "Print the document (or the error) as the API returns it.", "as_json"),
         *(lines if many else []),
         utc_option(),
-        once(WATCH, metavar="[SECONDS]", help="Refresh every SECONDS (default 2) until Ctrl-C."),
+        once(WATCH, "[SECONDS]", "Refresh every SECONDS (default 2) until Ctrl-C."),
     ]  # fmt: skip
 
 
 def _jobs(file: str | None, **given: Any) -> None:
     path = store_path(file)
+    operation: Operation[Any] = LIST_JOBS
     if given["state"] or set(given["order_by"]) & (set(STATE_ORDERS) - set(JOB_ORDERS)):
-        from jobstore.cli.states import states_question
-
-        answer(path, states_question(**given), given)
-    else:
-        answer(path, jobs_question(**given), given)
+        if given["enabled"]:
+            raise click.UsageError("--enabled and --state exclude each other; --state=disabled lists disabled jobs.")
+        operation = LIST_JOB_STATES
+    answer(path, query_of(operation, given), given)
 
 
 def _job(file: str | None, job: str | None, **given: Any) -> None:
     path, name = two_places(file, job, "NAME", required=True)
-    answer(path, job_question(name or ""), given)
+    answer(path, query_of(GET_JOB, given, name), given)
 
 
 def _executions(file: str | None, job: str | None, **given: Any) -> None:
     path, name = two_places(file, job, "JOB")
-    answer(path, executions_question(name, **given), given)
+    answer(path, query_of(executions_of(name), given, name), given)
+
+
+def executions_of(job: str | None) -> Operation[Any]:
+    """The list of all executions, or of those of one job."""
+    return LIST_JOB_EXECUTIONS if job is None else GET_JOB_EXECUTIONS
 
 
 def _stats(file: str | None, job: str | None, **given: Any) -> None:
     path, name = two_places(file, job, "JOB")
-    answer(path, stats_question(name, **given), given)
+    answer(path, query_of(JOB_STATS, given, name), given)
 
 
 jobs = Command(
@@ -308,11 +230,10 @@ jobs = Command(
     params=[
         FileArgument(),
         *parameter_options(LIST_JOBS),
-        click.Option(
-            ["--state"],
-            multiple=True,
-            metavar="STATE,…",
-            help=f"Only jobs in this state. One of {', '.join(STATES)}, or several separated by commas.",
+        repeated(
+            "--state",
+            "STATE,…",
+            f"Only jobs in this state. One of {', '.join(STATES)}, or several separated by commas.",
         ),
         *showing(many=True),
     ],

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from jobstore.cli import become
-from jobstore.cli.app import SHELLS, print_completion
+from jobstore.cli.app import commands
 from jobstore.cli.command import Command
-from jobstore.cli.options import STORE_VARIABLE, once
+from jobstore.cli.options import STORE_VARIABLE, once, optional
 from jobstore.cli.when import length_option
 from jobstore.language.address import location_of
 from jobstore.language.errors import InvalidParameter, shown
@@ -18,6 +18,7 @@ from jobstore.language.errors import InvalidParameter, shown
 COMMAND_WORDS = "jobstore.command"
 _UNITS = {"k": 1024, "m": 1024**2}
 _LONGEST_SIZE = 10
+SHELLS = ("bash", "zsh", "fish")
 NO_COMMAND = "COMMAND is missing: put it after '--'."
 
 
@@ -107,26 +108,24 @@ exec_ = _ExecCommand(
     it started are killed, and the exit code is 124. No shell reads COMMAND: for 'cd x && y' write
     -- sh -c 'cd x && y'.""",
     params=[
-        click.Argument(["file"], required=False, metavar="FILE", help="The store.", type=click.Path()),
-        click.Argument(["job"], required=False, metavar="JOB", help="The name of the job."),
-        once(
-            "--schedule", metavar="CRON", help="The job's cron expression, as in the crontab; makes the next run known."
-        ),
-        once("--interval", metavar="TIME", help="Instead of --schedule: how often the job runs, such as 15m."),
-        once("--timeout", metavar="TIME", help="Kill the command after this time, such as 1h30m, and record TIMEOUT."),
-        once("--category", metavar="WORD", help="The job's category, such as sync or cleanup."),
-        once("--type", "job_type", metavar="WORD", help="The job's type, such as kline."),
-        once("--timezone", metavar="ZONE", help="The time zone of a new store. Default: this machine's."),
+        optional("file", "FILE", "The store.", is_path=True),
+        optional("job", "JOB", "The name of the job."),
+        once("--schedule", "CRON", "The job's cron expression, as in the crontab; makes the next run known."),
+        once("--interval", "TIME", "Instead of --schedule: how often the job runs, such as 15m."),
+        once("--timeout", "TIME", "Kill the command after this time, such as 1h30m, and record TIMEOUT."),
+        once("--category", "WORD", "The job's category, such as sync or cleanup."),
+        once("--type", "WORD", "The job's type, such as kline.", name="job_type"),
+        once("--timezone", "ZONE", "The time zone of a new store. Default: this machine's."),
         once(
             "--keep-output",
-            metavar="SIZE",
-            help="How much of the end of the output to keep in the result, up to 60k. 0: keep nothing, use no pipe. "
+            "SIZE",
+            "How much of the end of the output to keep in the result, up to 60k. 0: keep nothing, use no pipe. "
             "[default: 8k]",
         ),
         once(
             "--on-failure",
-            metavar="CMD",
-            help="A shell command to run after a failure or time-out. Its environment has JOBSTORE_JOB, "
+            "CMD",
+            "A shell command to run after a failure or time-out. Its environment has JOBSTORE_JOB, "
             "JOBSTORE_EXECUTION_ID, JOBSTORE_STATUS and JOBSTORE_ERROR.",
         ),
     ],
@@ -145,18 +144,16 @@ def _completion(shell: str | None) -> int:
     chosen = shell or Path(os.environ.get("SHELL", "")).name
     if chosen not in SHELLS:
         raise InvalidParameter(f"SHELL must be one of {', '.join(SHELLS)}; received {chosen!r}")
-    return print_completion(chosen)
+    from jobstore.cli.completion import complete  # a shell asks for it, people do not
+
+    return complete(commands(), f"{chosen}_source")
 
 
 completion = Command(
     "completion",
     callback=_completion,
     help="Print a shell's completion script: it completes commands, options, fields and the names of your jobs.",
-    params=[
-        click.Argument(
-            ["shell"], required=False, metavar="[SHELL]", help="bash, zsh or fish. Default: the shell you use."
-        )
-    ],
+    params=[optional("shell", "[SHELL]", "bash, zsh or fish. Default: the shell you use.")],
     examples=[
         ('eval "$(jobstore completion bash)"', "in ~/.bashrc"),
         ('eval "$(jobstore completion zsh)"', "in ~/.zshrc"),

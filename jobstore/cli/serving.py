@@ -7,16 +7,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from jobstore.cli.command import Command, Entry, LazyGroup
-from jobstore.cli.options import FileArgument, ascii_integer, flag, needs, once, store_path, two_places
+from jobstore.cli.options import (
+    FileArgument,
+    ascii_integer,
+    flag,
+    needs,
+    once,
+    optional,
+    repeated,
+    store_path,
+    two_places,
+)
 from jobstore.cli.screen import current_screen, say, stdout_in_utf8, write_json, write_lines
 from jobstore.language.address import file_of
 from jobstore.language.errors import InvalidParameter
 from jobstore.language.rules import Kind, Parameter
 
 if TYPE_CHECKING:
+    import click
+
     from jobstore.language.address import Location
 
 TOKENS_VARIABLE = "JOBSTORE_TOKENS"
@@ -200,7 +210,7 @@ def _token_revoke(file: str | None, token: str | None, tokens_file: str | None) 
 
 
 def _tokens_file_option() -> click.Option:
-    return once("--tokens-file", metavar="PATH", help="The token file, if it is not FILE.tokens.", type=click.Path())
+    return once("--tokens-file", "PATH", "The token file, if it is not FILE.tokens.", is_path=True)
 
 
 serve = Command(
@@ -212,17 +222,16 @@ serve = Command(
     FILE.tokens, which 'jobstore token create' makes. Without tokens the server starts only with --open.""",
     params=[
         FileArgument(),
-        once("--host", metavar="HOST", help=f"The address to listen on. [default: {DEFAULT_HOST}]"),
-        once("--port", metavar="PORT", help=f"The port; 0 takes a free one. [default: {DEFAULT_PORT}]"),
-        click.Option(
-            ["--host-name"],
-            multiple=True,
-            metavar="NAME",
-            help="A host name that browsers use for this server, such as jobs.example.com. May be repeated.",
+        once("--host", "HOST", f"The address to listen on. [default: {DEFAULT_HOST}]"),
+        once("--port", "PORT", f"The port; 0 takes a free one. [default: {DEFAULT_PORT}]"),
+        repeated(
+            "--host-name",
+            "NAME",
+            "A host name that browsers use for this server, such as jobs.example.com. May be repeated.",
         ),
         _tokens_file_option(),
         flag("--open", "Allow anyone on this machine, without a token.", "open_access"),
-        once("--log-url", metavar="URL", help="The page links each trace to its log here: http(s)://...{trace_id}..."),
+        once("--log-url", "URL", "The page links each trace to its log here: http(s)://...{trace_id}..."),
     ],
     examples=[
         ("jobstore serve jobs.db --open", "for yourself"),
@@ -253,7 +262,7 @@ metrics = Command(
     help="Print metrics of the store in Prometheus' text format, for a textfile collector.",
     params=[
         FileArgument(),
-        once("--max-jobs", metavar="N", help="How many jobs get their own series. [default: 500]"),
+        once("--max-jobs", "N", "How many jobs get their own series. [default: 500]"),
     ],
     examples=[("jobstore metrics jobs.db > jobs.prom.$$ && mv jobs.prom.$$ jobs.prom", "from cron")],
 )
@@ -263,14 +272,9 @@ _token_create_command = Command(
     help="Create a token and print it. It is not shown again.",
     params=[
         FileArgument(),
-        once("--label", metavar="LABEL", help="A name for the token. [default: the time]"),
-        click.Option(
-            ["--permission"],
-            multiple=True,
-            metavar="WORD",
-            help="What the token allows. May be repeated. [default: read:jobs]",
-        ),
-        once("--expires", metavar="TIME", help="When the token expires: RFC 3339 or a date. [default: never]"),
+        once("--label", "LABEL", "A name for the token. [default: the time]"),
+        repeated("--permission", "WORD", "What the token allows. May be repeated. [default: read:jobs]"),
+        once("--expires", "TIME", "When the token expires: RFC 3339 or a date. [default: never]"),
         _tokens_file_option(),
     ],
     examples=[
@@ -291,7 +295,7 @@ _token_revoke_command = Command(
     help="Revoke a token. A running server refuses it from the next request on.",
     params=[
         FileArgument(),
-        click.Argument(["token"], required=False, metavar="TOKEN", help="The id or label that 'list' shows."),
+        optional("token", "TOKEN", "The id or label that 'list' shows."),
         _tokens_file_option(),
     ],
     examples=[("jobstore token revoke jobs.db laptop", "")],

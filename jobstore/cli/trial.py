@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobstore.cli.command import Command
 from jobstore.cli.options import FileArgument, ascii_integer, flag, once
@@ -18,13 +18,13 @@ from jobstore.cli.screen import current_screen, say, write_lines
 from jobstore.language.address import file_of
 from jobstore.language.errors import Conflict
 from jobstore.language.instants import instant_us
+from jobstore.language.parameters import GET_JOB, GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS, LIST_JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.text import Text
 
-    from jobstore.cli.reading import Question
     from jobstore.cli.screen import Screen
     from jobstore.store import JobStore
 
@@ -94,26 +94,26 @@ def tour(store: JobStore, path: Path, screen: Screen) -> list[Text]:
     """The answers to the four queries, each under the command that gives it, and what to try next."""
     from rich.text import Text  # what is drawn needs rich
 
-    from jobstore.cli import reading
+    from jobstore.cli.drawing import drawn
 
     file, program = shlex.quote(str(path)), called_as()
     executions = store.list_job_executions(limit=1)["pagination"]["total"]
     jobs = store.list_jobs(limit=1)["pagination"]["total"]
     lines = [Text.assemble((f"{jobs} jobs and {executions:,} runs of the last four weeks are in ", ""), (file, "bold"))]
-    steps: list[tuple[str, str, Question]] = [
-        ("Which jobs are there, and when do they run next?", f"jobs {file}", reading.jobs_question()),
-        ("What is this job?", f"job {file} sync_klines_1h", reading.job_question("sync_klines_1h")),
-        ("What ran last?", f"executions {file} --limit 6", reading.executions_question(None, limit=("6",))),
+    steps: list[tuple[str, str, Any]] = [
+        ("Which jobs are there, and when do they run next?", f"jobs {file}", LIST_JOBS.query({})),
+        ("What is this job?", f"job {file} sync_klines_1h", GET_JOB.query({"job_id": "sync_klines_1h"})),
+        ("What ran last?", f"executions {file} --limit 6", LIST_JOB_EXECUTIONS.query({"limit": 6})),
         (
             "What failed, and why?",
             f"executions {file} monitor_depth --search failed --limit 4",
-            reading.executions_question("monitor_depth", search=("failed",), limit=("4",)),
+            GET_JOB_EXECUTIONS.query({"job_id": "monitor_depth", "search": "failed", "limit": 4}),
         ),
     ]
-    for title, command, question in steps:
-        document = question.ask(store)
+    for title, command, query in steps:
+        document = store.answer(query)
         lines += ["", *_caption(title, f"{program} {command}", document)]  # type: ignore[list-item]
-        lines += question.draw(store, document, screen)
+        lines += drawn(store, query, document, screen)
     return [*lines, Text(), *_next(f"{program} ", file)]
 
 
@@ -174,7 +174,7 @@ demo = Command(
     Without FILE the store is {NAME}.db in this folder, or the next free name. No file is ever overwritten.""",
     params=[
         FileArgument("The store to create.", metavar="[FILE]"),
-        once("--seed", metavar="N", help="A number; each one gives a different history."),
+        once("--seed", "N", "A number; each one gives a different history."),
         flag("--utc", "Show times in UTC instead of this machine's zone."),
         flag("--serve", "Then serve the store's web page and print its address."),
     ],

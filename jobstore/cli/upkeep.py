@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobstore.cli.command import Command
-from jobstore.cli.options import FileArgument, ascii_integer, flag, once, store_path, two_places, utc_option
+from jobstore.cli.options import FileArgument, ascii_integer, flag, once, optional, store_path, two_places, utc_option
 from jobstore.cli.phrases import count, plain
 from jobstore.cli.progress import progress
 from jobstore.cli.screen import say, stdout_in_utf8
@@ -140,22 +140,13 @@ prune = Command(
     record meanwhile.""",
     params=[
         FileArgument(),
+        once("--older-than", "LENGTH", "Delete executions that started longer ago than this, such as 90d."),
+        once("--before", "TIME", "Delete executions that started before this time."),
+        once("--keep-last", "N", "Always keep each job's newest N executions."),
         once(
-            "--older-than", metavar="LENGTH", help="Delete executions that started longer ago than this, such as 90d."
+            "--keep-failures-before", "TIME", "Keep FAILURE and TIMEOUT executions that started at this time or later."
         ),
-        once("--before", metavar="TIME", help="Delete executions that started before this time."),
-        once("--keep-last", metavar="N", help="Always keep each job's newest N executions."),
-        once(
-            "--keep-failures-before",
-            metavar="TIME",
-            help="Keep FAILURE and TIMEOUT executions that started at this time or later.",
-        ),
-        once(
-            "--archive",
-            metavar="OUT",
-            help="Write the executions to this file before they are deleted.",
-            type=click.Path(),
-        ),
+        once("--archive", "OUT", "Write the executions to this file before they are deleted.", is_path=True),
         flag("--dry-run", "Print how many executions would be deleted; change nothing."),
         flag("--emergency", "For a full disk: use up the reserve file beside the store to make room."),
         utc_option(),
@@ -182,7 +173,7 @@ backup = Command(
     help="Copy a store to TARGET, even while it is being written. TARGET must not exist yet.",
     params=[
         FileArgument(),
-        click.Argument(["target"], required=False, metavar="TARGET", type=click.Path(), help="The file to create."),
+        optional("target", "TARGET", "The file to create.", is_path=True),
     ],
     examples=[('jobstore backup jobs.db "backup/jobs-$(date +%F).db"', "")],
 )
@@ -194,7 +185,7 @@ restore = Command(
     The backup is checked first and is not changed. What FILE holds is lost: back it up before you restore an older
     backup. Readers and recorders need not stop; they use the restored store from their next call on.""",
     params=[
-        click.Argument(["source"], required=False, metavar="BACKUP", type=click.Path(), help="The backup."),
+        optional("source", "BACKUP", "The backup.", is_path=True),
         FileArgument(),
     ],
     examples=[("jobstore restore backup/jobs-2026-03-01.db jobs.db", "")],

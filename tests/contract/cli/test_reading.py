@@ -74,6 +74,7 @@ def test_lines_are_all_that_match_unless_limited(cli, store, monkeypatch):
 
 def test_lines_give_no_run_twice_when_another_starts_between_two_pages(store):
     from jobstore.cli import reading
+    from jobstore.language.parameters import LIST_JOB_EXECUTIONS
 
     class Growing:
         def answer(self, query):
@@ -82,8 +83,8 @@ def test_lines_give_no_run_twice_when_another_starts_between_two_pages(store):
 
     growing: Any = Growing()
 
-    asked = reading.executions_question(None)
-    assert [each["id"] for each in reading.documents(growing, asked)] == ["3", "2", "1"]
+    asked = reading.query_of(LIST_JOB_EXECUTIONS, {})
+    assert [each["id"] for each in reading.documents(growing, asked, {})] == ["3", "2", "1"]
 
 
 @pytest.mark.parametrize("form", ["--json", "--jsonl"])

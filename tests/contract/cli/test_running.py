@@ -79,11 +79,10 @@ def test_a_slip_before_the_command_stops_it(cli, words, said):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_of_a_shell_is_printed_by_command_option_and_variable(process, shell):
+def test_the_script_of_a_shell_is_printed_by_command_and_variable(process, shell):
     said = process("completion", shell)
     assert (said.code, said.err) == (0, "")
     assert "_JOBSTORE_COMPLETE" in said.out
-    assert process("--completion", shell).out == said.out
     assert process(_JOBSTORE_COMPLETE=f"{shell}_source").out == said.out
     assert process("completion", SHELL=f"/usr/bin/{shell}").out == said.out
 
@@ -91,7 +90,6 @@ def test_the_script_of_a_shell_is_printed_by_command_option_and_variable(process
 def test_an_unknown_shell_is_refused(process):
     assert process("completion", "tcsh").code == 2
     assert process("completion", SHELL="").code == 2
-    assert process("--completion", "tcsh").code == 2
 
 
 def completed(process: Any, *words: object, **variables: str) -> set[str]:
