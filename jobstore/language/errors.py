@@ -148,8 +148,13 @@ class InternalError(JobStoreError):
 
 
 class StoreError(JobStoreError):
-    """The file cannot be used; the children say why."""
+    """The file cannot be used; the children say why.
 
+    Attributes:
+        may_repeat: nothing was written, and the same transaction may well pass at once.
+    """
+
+    may_repeat = False
     code = "STORE_UNREADABLE"
     http_status = 503
 

@@ -46,38 +46,19 @@ class Visitor(Protocol):
         """Gives the connection up if its log is no longer the one beside the file; whether it was so."""
 
 
-class Gate:
-    """The lock of one file in this process; get it from `gate_of`."""
+class Turns:
+    """Turns among the threads of this process."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._path = lock_path(file)
-        self._descriptor: int | None = None
-        self._visitors: WeakSet[Visitor] = WeakSet()
-        self._is_held_for_fork = False
+    def __init__(self, name: object) -> None:
+        """Takes the name of what they wait for, for messages."""
+        self._name = name
         self._begin_anew()
-        tell_of_forks(self)
 
     def _begin_anew(self) -> None:
         self._next = threading.RLock()
         self._turn = threading.RLock()
         self._pass: int | None = None
         self._frame: FrameType | None = None
-
-    def __del__(self) -> None:
-        self._drop()
-
-    def join(self, visitor: Visitor) -> None:
-        """Tells the visitor of forks from now on, and keeps the lock file open for it."""
-        self._visitors.add(visitor)
-
-    def part(self, visitor: Visitor) -> None:
-        """The visitor will not come again."""
-        self._visitors.discard(visitor)
-
-    def visitors(self) -> list[Visitor]:
-        """All that have joined."""
-        return list(self._visitors)
 
     def passed(self, timeout_seconds: float) -> Passage:
         """A context manager; inside, nobody else is.
@@ -97,7 +78,7 @@ class Gate:
             timeout_seconds: how long to wait.
         """
         if is_running(self._frame, frame):
-            raise StoreBusy(f"This thread is writing to {self._file} already; end that call first")
+            raise StoreBusy(f"This thread is writing to {self._name} already; end that call first")
         deadline = time.monotonic() + timeout_seconds
         try:
             self._queue(deadline, timeout_seconds)
@@ -116,12 +97,56 @@ class Gate:
         """Lets the next one in; harmless where nothing, or not everything, was taken."""
         give_back(self._next)
         if self._turn.acquire(blocking=False):  # it is this thread's, or nobody's
-            if close or not self._visitors:
-                self._close()
-            else:
-                self._unlock()
+            self._let_go(close=close)
             self._pass = self._frame = None
             give_back(self._turn)
+
+    def _queue(self, deadline: float, timeout_seconds: float) -> None:
+        for lock in (self._next, self._turn):
+            if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                raise StoreBusy(
+                    f"Other threads have held {self._name} for longer than {timeout_seconds:g} s; try again"
+                )
+
+    def _lock(self, deadline: float, timeout_seconds: float) -> None:
+        """What to take beside the turn."""
+
+    def _let_go(self, *, close: bool) -> None:
+        """Gives that back."""
+
+
+class Gate(Turns):
+    """The lock of one file in this process; get it from `gate_of`."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._path = lock_path(file)
+        self._descriptor: int | None = None
+        self._visitors: WeakSet[Visitor] = WeakSet()
+        self._is_held_for_fork = False
+        super().__init__(file)
+        tell_of_forks(self)
+
+    def __del__(self) -> None:
+        self._drop()
+
+    def join(self, visitor: Visitor) -> None:
+        """Tells the visitor of forks from now on, and keeps the lock file open for it."""
+        self._visitors.add(visitor)
+
+    def part(self, visitor: Visitor) -> None:
+        """The visitor will not come again."""
+        self._visitors.discard(visitor)
+
+    def visitors(self) -> list[Visitor]:
+        """All that have joined."""
+        return list(self._visitors)
+
+    def _let_go(self, *, close: bool) -> None:
+        if close or not self._visitors:
+            self._close()
+        else:
+            self._unlock()
 
     def before_fork(self) -> None:
         """Lets nobody in, and closes the connections; see `jobstore.storage.forking`."""
@@ -164,11 +189,6 @@ class Gate:
         if self._descriptor is not None:
             share_with_writers(self._descriptor, self._file)
 
-    def _queue(self, deadline: float, timeout_seconds: float) -> None:
-        for lock in (self._next, self._turn):
-            if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                raise self._busy("Other threads have", timeout_seconds)
-
     def _lock(self, deadline: float, timeout_seconds: float) -> None:
         while not self._lock_open_file(deadline, timeout_seconds):
             self._close()  # someone removed the file: others will lock a new one
@@ -190,7 +210,9 @@ class Gate:
                 attempt(descriptor)
             except (BlockingIOError, PermissionError):  # what the two kinds of locks say when they are taken
                 if time.monotonic() >= deadline:
-                    raise self._busy("Another process has", timeout_seconds) from None
+                    raise StoreBusy(
+                        f"Another process has held {self._path} for longer than {timeout_seconds:g} s; try again"
+                    ) from None
                 time.sleep(LOCK_PAUSE_SECONDS * (0.5 + random.random()))  # noqa: S311 - only to be out of step
             else:
                 return
@@ -230,16 +252,13 @@ class Gate:
         if descriptor is not None:
             os.close(descriptor)
 
-    def _busy(self, who: str, timeout_seconds: float) -> StoreBusy:
-        return StoreBusy(f"{who} held {self._path} for longer than {timeout_seconds:g} s; try again")
-
 
 class Passage:
     """The lock, held; use it in a ``with`` statement and nowhere else."""
 
     __slots__ = ("_gate", "_timeout_seconds")
 
-    def __init__(self, gate: Gate, timeout_seconds: float) -> None:
+    def __init__(self, gate: Turns, timeout_seconds: float) -> None:
         self._gate = gate
         self._timeout_seconds = timeout_seconds
 

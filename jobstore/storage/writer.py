@@ -12,18 +12,19 @@ import sqlite3
 import time
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from jobstore.language.errors import (
     Conflict,
     JobStoreError,
     NotAStore,
     SchemaTooOld,
+    StoreError,
     StoreNotFound,
     StoreUnreadable,
 )
 from jobstore.language.search import UNICODE_VERSION
-from jobstore.storage.connection import check_is_file, check_is_store, driver_errors, raise_as_ours
+from jobstore.storage.connection import check_is_file, check_is_store, driver_errors
 from jobstore.storage.folders import check_folder, check_not_mounted
 from jobstore.storage.forking import check_not_crossed, holders
 from jobstore.storage.limits import (
@@ -53,9 +54,14 @@ from jobstore.storage.sidefiles import (
 from jobstore.storage.turns import frame_above
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
+    from jobstore.storage.lock import Gate, Turns
     from jobstore.storage.sidefiles import Identity
+
+_T = TypeVar("_T")
 
 INCREMENTAL: Final = 2
 """Of ``PRAGMA auto_vacuum``: free pages are given back when `Recorder.compact` says so."""
@@ -72,8 +78,84 @@ class Outcome:
         self.is_committed = False
 
 
-class Writer:
+class Transactions:
+    """Write transactions on one connection, one at a time; a child says where to and how.
+
+    Attributes:
+        path: of the store, for messages.
+        timeout_seconds: how long a call waits for others.
+        gate: the turns of those who write.
+        errors: a context manager; inside, what the driver raises leaves as a `StoreError`.
+        driver_error: the driver's exceptions.
+    """
+
+    path: object
+    timeout_seconds: float
+    gate: Turns
+    errors: AbstractContextManager[None]
+    driver_error: type[Exception]
+
+    def transaction(self, outcome: Outcome | None = None, timeout_seconds: float | None = None) -> Turn:
+        """One write transaction, as a context manager that gives the connection.
+
+        Committed and on the disk at the end, rolled back by any exception. Use it in a ``with`` statement.
+
+        Args:
+            outcome: learns whether the transaction was committed.
+            timeout_seconds: how long to wait for others; the writer's own time-out unless given.
+
+        Raises:
+            StoreBusy: others have been writing for longer than the time-out, or this very thread is inside.
+            StoreError: the file cannot be written.
+        """
+        return Turn(self, outcome or Outcome(), timeout_seconds)
+
+    def write(self, step: Callable[[sqlite3.Connection], _T]) -> _T:
+        """What a step returns, in a transaction of its own; taken again where a server gave up and wrote nothing."""
+        deadline = time.monotonic() + self.timeout_seconds
+        while True:
+            try:
+                with self.transaction() as connection:
+                    return step(connection)
+            except StoreError as error:
+                if not error.may_repeat or time.monotonic() >= deadline:
+                    raise
+
+    def current(self) -> sqlite3.Connection:
+        """The connection, opened again where that is needed; inside the turn."""
+        raise NotImplementedError
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """Begins a transaction."""
+        raise NotImplementedError
+
+    def commit(self) -> None:
+        """Commits it."""
+        raise NotImplementedError
+
+    def is_committed(self) -> bool:
+        """Whether that was done, where an exception came after it had begun."""
+        raise NotImplementedError
+
+    def tidy(self) -> None:
+        """What is due now and then after a commit."""
+        raise NotImplementedError
+
+    def roll_back(self) -> None:
+        """Undoes what is open."""
+        raise NotImplementedError
+
+    def disconnect(self) -> None:
+        """Closes the connection; the next call opens another."""
+        raise NotImplementedError
+
+
+class Writer(Transactions):
     """The one writing connection of a recorder; safe from several threads, and across forks."""
+
+    path: Path
+    gate: Gate
+    driver_error = sqlite3.Error
 
     def __init__(self, path: str | os.PathLike[str], *, timezone: str = "UTC", timeout_seconds: float) -> None:
         """Opens the store at `path`, or makes it.
@@ -90,6 +172,7 @@ class Writer:
         self.timeout_seconds = timeout_seconds
         self.file = real_path(self.path)
         self.gate = gate_of(self.file)
+        self.errors = driver_errors(self.path)
         self._log, self._index = f"{self.file}-wal", f"{self.file}-shm"
         self._connection: sqlite3.Connection | None = None
         self._identity: Identity | None = None
@@ -106,20 +189,18 @@ class Writer:
                 self._connect()
                 self.gate.join(self)
 
-    def transaction(self, outcome: Outcome | None = None, timeout_seconds: float | None = None) -> Turn:
-        """One write transaction, as a context manager that gives the connection.
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """Begins a transaction; nobody comes between what it reads and what it writes."""
+        connection.execute("BEGIN IMMEDIATE")
 
-        Committed and on the disk at the end, rolled back by any exception. Use it in a ``with`` statement.
+    def commit(self) -> None:
+        """Commits the transaction."""
+        if self._connection is not None:
+            self._connection.execute("COMMIT")
 
-        Args:
-            outcome: learns whether the transaction was committed.
-            timeout_seconds: how long to wait for others; the writer's own time-out unless given.
-
-        Raises:
-            StoreBusy: others have been writing for longer than the time-out, or this very thread is inside.
-            StoreError: the file cannot be written.
-        """
-        return Turn(self, outcome or Outcome(), timeout_seconds)
+    def is_committed(self) -> bool:
+        """Where an exception came right after COMMIT: the connection still tells that it was done."""
+        return self._connection is not None and not self._connection.in_transaction
 
     def held(self) -> Turn:
         """The connection outside of a transaction, under the same lock: for checkpoints."""
@@ -171,11 +252,6 @@ class Writer:
         else:
             self.abandon()
         return True
-
-    @property
-    def connection(self) -> sqlite3.Connection | None:
-        """The connection, if one is open."""
-        return self._connection
 
     def current(self) -> sqlite3.Connection:
         """The connection, opened again if there is none or another file has taken the path; inside the lock."""
@@ -233,10 +309,10 @@ class Writer:
     def _found_beside(self) -> tuple[Identity | None, Identity | None]:
         return identity_of(self._log), identity_of(self._index)
 
-    def tidy(self, connection: sqlite3.Connection) -> None:
+    def tidy(self) -> None:
         """What is due now and then after a commit: a shorter log, and the reserve of a store that has grown."""
-        now = time.monotonic()
-        if now < min(self._shorten_due, self._reserve_due):
+        now, connection = time.monotonic(), self._connection
+        if now < min(self._shorten_due, self._reserve_due) or connection is None:
             return
         log_bytes = size_of(self._log)
         if now >= self._shorten_due and log_bytes > LOG_BYTES:
@@ -276,7 +352,7 @@ class Turn:
 
     __slots__ = ("_is_ending", "_outcome", "_timeout_seconds", "_writer")
 
-    def __init__(self, writer: Writer, outcome: Outcome | None, timeout_seconds: float | None) -> None:
+    def __init__(self, writer: Transactions, outcome: Outcome | None, timeout_seconds: float | None) -> None:
         """Without an outcome there is no transaction."""
         self._writer = writer
         self._outcome = outcome
@@ -285,12 +361,12 @@ class Turn:
 
     def __enter__(self) -> sqlite3.Connection:
         writer = self._writer
-        with driver_errors(writer.path):
+        with writer.errors:
             try:
                 writer.gate.enter(id(self), frame_above(1), self._timeout_seconds)
                 connection = writer.current()
                 if self._outcome is not None:
-                    connection.execute("BEGIN IMMEDIATE")
+                    writer.begin(connection)
             except BaseException:
                 self.__del__()
                 raise
@@ -299,7 +375,7 @@ class Turn:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with driver_errors(self._writer.path):
+        with self._writer.errors:
             try:
                 self._settle(error)
             finally:
@@ -307,7 +383,7 @@ class Turn:
                     self._end()
                 finally:
                     self._end()  # an exception may have come before the first was done
-        raise_as_ours(error, self._writer.path)
+        self._writer.errors.__exit__(kind, error, trace)
 
     def __del__(self) -> None:
         """An exception came between the end of the block and `__exit__`, or between `__enter__` and the block."""
@@ -316,27 +392,25 @@ class Turn:
             self._end()
 
     def _settle(self, error: BaseException | None) -> None:
-        connection = self._writer.connection
-        if error is None and self._outcome is not None and connection is not None:
+        writer = self._writer
+        if error is None and self._outcome is not None:
             self._is_ending = True
             try:
-                connection.execute("COMMIT")
-            except sqlite3.Error:
+                writer.commit()
+            except (writer.driver_error, StoreError):
                 self._is_ending = False
                 raise
             self._note_commit()
-            self._writer.tidy(connection)
-        elif error is not None and not isinstance(error, JobStoreError | sqlite3.Error):
+            writer.tidy()
+        elif error is not None and not isinstance(error, (JobStoreError, writer.driver_error)):
             # An interrupt, say: a statement in the middle of its rows would keep its snapshot for as long as the
             # traceback lives.
-            self._writer.roll_back()
-            self._writer.disconnect()
+            writer.roll_back()
+            writer.disconnect()
 
     def _note_commit(self) -> None:
-        """Where an exception came right after COMMIT, the connection still tells that it was done."""
-        connection = self._writer.connection
-        if self._outcome is not None and self._is_ending and connection is not None:
-            self._outcome.is_committed = not connection.in_transaction
+        if self._outcome is not None and self._is_ending:
+            self._outcome.is_committed = self._writer.is_committed()
             self._is_ending = False
 
     def _end(self) -> None:

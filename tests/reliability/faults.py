@@ -46,8 +46,8 @@ FAULTS = (
     Fault(
         "a transaction that reads before it asks to write",
         "storage/writer.py",
-        '                    connection.execute("BEGIN IMMEDIATE")\n            except',
-        '                    connection.execute("BEGIN")\n            except',
+        '        connection.execute("BEGIN IMMEDIATE")\n\n',
+        '        connection.execute("BEGIN")\n\n',
         f"{FOREIGN}::test_nobody_comes_between_what_a_recorder_reads_and_what_it_writes",
     ),
     Fault(
