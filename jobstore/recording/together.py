@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from jobstore.language.errors import JobStoreError
 from jobstore.storage.forking import tell_of_forks
 from jobstore.storage.turns import give_back
-from jobstore.storage.writer import Outcome
+from jobstore.storage.writer import Outcome, OutcomeUnknown
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from jobstore.storage.writer import Writer
+    from jobstore.storage.writer import Transactions
 
     Step = Callable[[sqlite3.Connection], Any]
 
@@ -39,7 +39,7 @@ LOOK_AGAIN_SECONDS: Final = 0.05
 class Together:
     """Writes the calls of all threads that share a writer."""
 
-    def __init__(self, writer: Writer, timeout_seconds: float) -> None:
+    def __init__(self, writer: Transactions, timeout_seconds: float) -> None:
         self._writer = writer
         self._timeout_seconds = timeout_seconds
         self._begin_anew()
@@ -107,8 +107,9 @@ class Together:
 
     def _lead(self, own: _Call) -> None:
         """Writes what waits, `own` among it; then its error is its own, whatever became of the others."""
-        if not self._write(own, MOST_TOGETHER) and not own.is_over:
-            self._write(own, 1)
+        most = MOST_TOGETHER
+        while not self._write(own, most) and not own.is_over:
+            most = 1
 
     def _write(self, own: _Call, most: int) -> bool:
         """Whether up to `most` calls, `own` first, are written; an error that is no other's is noted as its own."""
@@ -118,8 +119,12 @@ class Together:
                 calls = self._take(own, most, outcome)
                 for call in calls:
                     call.attempt(connection, is_alone=len(calls) == 1)
+        except OutcomeUnknown as error:
+            for call in self._flying:
+                call.failed(error)  # alone it might be written twice
         except Exception as error:  # noqa: BLE001 - raised again by its own thread
-            if not outcome.is_committed and len(self._flying) <= 1:
+            may_repeat = getattr(error, "may_repeat", False) and time.monotonic() < own.deadline
+            if not outcome.is_committed and len(self._flying) <= 1 and not may_repeat:
                 own.failed(error)
         finally:
             calls, self._flying = self._flying, []

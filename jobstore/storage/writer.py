@@ -78,6 +78,10 @@ class Outcome:
         self.is_committed = False
 
 
+class OutcomeUnknown(StoreUnreadable):
+    """Whether a transaction was committed cannot be known: do not repeat what was in it unasked."""
+
+
 class Transactions:
     """Write transactions on one connection, one at a time; a child says where to and how.
 

@@ -1,0 +1,294 @@
+"""The writing connection to a PostgreSQL server: what `jobstore.storage.writer` is for a file.
+
+Any number of hosts write at once, so a transaction may have to be given up: another changed the same execution, or
+both added the same name. It is one snapshot (REPEATABLE READ), so whatever it read and another changed ends it with
+nothing written, and its steps are taken again. Each transaction first takes a lock on the table ``execution`` that
+no other recorder waits for; who deletes words that nobody uses any more takes one that all wait for, for a moment.
+
+A connection may be lost at any time. Before COMMIT was sent nothing is written, and the steps are taken again on a new
+connection. Afterwards the server is asked by the number of the transaction what became of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import psycopg
+from psycopg import errors
+
+from jobstore.language.errors import Conflict, StoreBusy, StoreError, StoreUnreadable
+from jobstore.language.search import UNICODE_VERSION
+from jobstore.storage.forking import tell_of_forks
+from jobstore.storage.lock import Turns
+from jobstore.storage.postgres.connection import Connection, Place, check_is_store, store_error
+from jobstore.storage.postgres.schema import fold, migrate
+from jobstore.storage.writer import OutcomeUnknown, Transactions
+
+if TYPE_CHECKING:
+    import sqlite3
+    from types import TracebackType
+
+_log = logging.getLogger("jobstore")
+
+TIDIED_EVERY: Final = 128
+"""Commits, about, of all recorders together, between two foldings: by chance, so that nobody counts them."""
+RECONNECT_SECONDS: Final = 0.1
+LOOK_AGAIN_SECONDS: Final = 0.01
+STOPPED_SECONDS: Final = 60
+"""A recorder that was stopped in the middle of a transaction holds others up for no longer."""
+_BEGIN: Final = (
+    "BEGIN ISOLATION LEVEL REPEATABLE READ; LOCK TABLE execution IN ROW EXCLUSIVE MODE; "
+    "SELECT pg_current_xact_id()::text"
+)
+_HOME: Final = """
+SELECT system_identifier || CASE WHEN pg_is_in_recovery() THEN NULL
+    ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END
+FROM pg_control_system()
+"""
+"""The cluster and its timeline: a standby that takes over begins another, and numbers transactions by itself."""
+_LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "08000", "08003", "08006", "08007"})
+"""SQLSTATE of what ends a connection: shut down, crashed, not there yet, idle for too long, broken."""
+_PASSING: Final = (
+    errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation, errors.ForeignKeyViolation,
+    errors.ExclusionViolation,
+)  # fmt: skip
+"""Another transaction came first; with what it wrote in sight, the same steps do something else."""
+
+
+class PostgresWriter(Transactions):
+    """The one writing connection of a recorder; safe from several threads, and across forks."""
+
+    driver_error = psycopg.Error
+
+    def __init__(self, address: object, place: Place, *, timezone: str = "UTC", timeout_seconds: float) -> None:
+        """Connects to the store, or makes it.
+
+        Args:
+            address: where it is, for messages.
+            place: where it is.
+            timezone: of a store that is made.
+            timeout_seconds: how long a call waits for other writers, and for a server that is away.
+
+        Raises:
+            StoreError: or the child that says why the store cannot be used.
+        """
+        self.path = address
+        self.place = place
+        self.timeout_seconds = timeout_seconds
+        self.gate = Turns(address)
+        self.errors = _Errors(self)
+        self._connection: Connection | None = None
+        self._xid: str | None = None
+        self._home = ""
+        self._is_closed = False
+        with self.errors:
+            try:
+                connection = self._connection = Connection(place, lock_seconds=timeout_seconds)
+                migrate(connection)
+                _write_settings(connection, timezone)
+                self._settle_in()
+            except BaseException:
+                self.disconnect()
+                raise
+        tell_of_forks(self)
+
+    def close(self) -> None:
+        """Closes the connection. Safe to call twice."""
+        if self._is_closed:
+            return
+        with self.gate.passed(self.timeout_seconds):
+            self._is_closed = True
+            self.disconnect()
+
+    def current(self) -> sqlite3.Connection:
+        """The connection, opened again if there is none or it was lost; inside the turn."""
+        if self._is_closed:
+            raise Conflict(f"The recorder of {self.path} is closed; open another")
+        connection = self._connection
+        if connection is not None and not connection.is_lost:
+            self.roll_back()  # of a call that an exception ended before it could do so itself
+        if self._connection is None or self._connection.is_lost:
+            self._reconnect()
+        return cast("sqlite3.Connection", self._connection)
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """Begins a transaction, and learns its number, in one question."""
+        cursor = cast("Connection", connection).raw.execute(_BEGIN, prepare=False)
+        while cursor.nextset():
+            pass
+        (self._xid,) = cursor.fetchone() or (None,)
+
+    def commit(self) -> None:
+        """Commits the transaction; where the answer is lost, asks the server what became of it.
+
+        Raises:
+            OutcomeUnknown: that cannot be known.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            connection.raw.execute("COMMIT", prepare=False)
+        except psycopg.Error as error:
+            if not _is_loss(error):
+                raise
+            is_committed = self._became(time.monotonic() + self.timeout_seconds)
+            if is_committed is None:
+                raise OutcomeUnknown(
+                    f"{self.path} was lost while it recorded; whether the last call was recorded is not known. "
+                    "Look it up before you repeat it"
+                ) from None
+            if not is_committed:
+                raise
+
+    def is_committed(self) -> bool:
+        """What became of the transaction where an exception came while it was committed."""
+        connection = self._connection
+        status = psycopg.pq.TransactionStatus
+        if connection is not None and connection.raw.info.transaction_status == status.INTRANS:
+            return False  # COMMIT was not sent
+        return self._became(time.monotonic() + self.timeout_seconds) is True
+
+    def tidy(self) -> None:
+        """Adds up, now and then, what was counted since the last time."""
+        if random.randrange(TIDIED_EVERY) == 0:  # noqa: S311 - only to be out of step
+            self.fold()
+
+    def fold(self) -> None:
+        """Adds up what was counted since the last time; what fails is tried again later, and everything counts."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            connection.raw.autocommit = False
+            fold(connection)
+        except (psycopg.Error, StoreError) as error:
+            _log.info("the counters of %s could not be folded; that is tried again: %s", self.path, error)
+        finally:
+            if self._connection is connection and not connection.is_lost:
+                connection.rollback()
+                connection.raw.autocommit = True
+
+    def roll_back(self) -> None:
+        """Undoes what is open; a connection that cannot is given up."""
+        connection, status = self._connection, psycopg.pq.TransactionStatus
+        if connection is None:
+            return
+        try:
+            found = connection.raw.info.transaction_status
+            if found in {status.INTRANS, status.INERROR}:
+                connection.raw.execute("ROLLBACK", prepare=False)
+            elif found != status.IDLE:
+                self.disconnect()
+        except psycopg.Error:
+            self.disconnect()
+
+    def disconnect(self) -> None:
+        """Closes the connection; the next call opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def before_fork(self) -> None:
+        """Nothing: the child leaves the connection alone."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing."""
+
+    def after_fork_in_child(self) -> None:
+        """Leaves the connection open and unused, beyond the end of the interpreter too: to close it would end it."""
+        self.gate = Turns(self.path)
+        if self._connection is not None:
+            import ctypes
+
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection.raw))
+            self._connection = None
+
+    def _settle_in(self) -> None:
+        """What a new connection to a store is told and asked."""
+        assert self._connection is not None  # noqa: S101 - its callers have made one
+        self._connection.raw.autocommit = True
+        self._ask(f"SELECT set_config('idle_in_transaction_session_timeout', '{STOPPED_SECONDS}s', false)")
+        self._home = self._ask(_HOME)
+        if self._home is None:
+            raise StoreUnreadable(f"{self.path} is a standby; record into the primary server")
+
+    def _reconnect(self) -> None:
+        """Connects anew; while the server is away, a call tries again until its time is up."""
+        self.disconnect()
+        try:
+            connection = self._connection = Connection(self.place, lock_seconds=self.timeout_seconds)
+            check_is_store(connection)
+            connection.rollback()
+            self._settle_in()
+        except (StoreBusy, StoreUnreadable) as error:
+            self.disconnect()
+            time.sleep(RECONNECT_SECONDS)
+            error.may_repeat = True
+            raise
+        except BaseException:
+            self.disconnect()
+            raise
+
+    def _became(self, deadline: float) -> bool | None:
+        """Whether the last transaction was committed; None where the server that knew is not to be asked."""
+        xid, home, became = self._xid, self._home, "in progress"
+        while xid is not None and became == "in progress":
+            try:
+                if self._connection is None or self._connection.is_lost or self._connection.in_transaction:
+                    self._reconnect()
+                if self._home != home:
+                    return None
+                became = self._ask("SELECT pg_xact_status(?::text::xid8)", (xid,))
+            except (StoreBusy, StoreUnreadable, psycopg.OperationalError):
+                self.disconnect()
+            if time.monotonic() >= deadline:
+                break
+            if became == "in progress":
+                time.sleep(LOOK_AGAIN_SECONDS)
+        return {"committed": True, "aborted": False}.get(became)
+
+    def _ask(self, sql: str, values: tuple[Any, ...] = ()) -> Any:
+        """What a statement of one row and column says."""
+        assert self._connection is not None  # noqa: S101 - its callers have made one
+        (found,) = self._connection.execute(sql, values).fetchone() or (None,)
+        return found
+
+
+class _Errors:
+    """Whatever the driver raises inside leaves as a `StoreError` that says whether to try again."""
+
+    def __init__(self, writer: PostgresWriter) -> None:
+        self._writer = writer
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, _PASSING):
+            busy = StoreBusy(f"{self._writer.path} was changed by others at the same time, again and again; try again")
+            busy.may_repeat = True
+            raise busy from None
+        ours = store_error(error, self._writer.place) if isinstance(error, psycopg.Error) else None
+        if ours is not None:
+            ours.may_repeat = isinstance(error, psycopg.Error) and _is_loss(error)
+            raise ours from None
+
+
+def _is_loss(error: psycopg.Error) -> bool:
+    """Whether the connection is gone, or goes with this error."""
+    return (isinstance(error, psycopg.OperationalError) and error.sqlstate is None) or error.sqlstate in _LOST
+
+
+def _write_settings(connection: Connection, timezone: str) -> None:
+    """What a store knows of itself, unless it does."""
+    connection.executemany(
+        "INSERT INTO setting (key, value) VALUES (?, ?) ON CONFLICT (key) DO NOTHING",
+        [("timezone", timezone), ("unicode_version", UNICODE_VERSION)],
+    )
+    connection.commit()
