@@ -16,6 +16,7 @@ import fcntl
 import logging
 import os
 import secrets
+import socket
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -28,27 +29,25 @@ from jobstore.language.errors import Conflict, InvalidParameter, StoreError, Sto
 from jobstore.storage.documents import execution_document
 from jobstore.storage.pruned import note_pruned, settings_under
 from jobstore.storage.rows import EXECUTION_SELECT, delete_by_id, fetch_executions
-from jobstore.storage.writer import sync_path
+from jobstore.storage.writer import Writer, sync_path
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-    from jobstore.storage.writer import Writer
+    from jobstore.storage.writer import Transactions
 
     IsNamed = Callable[[sqlite3.Connection, int], bool]
 
 _log = logging.getLogger("jobstore")
-_MARK: Final = "archive:"
-"""Beginning of the settings that say how long an archive was at the last commit, after the id of its prune."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Archive:
     """An archive that one prune writes to; a context manager that deletes its mark when all went well."""
 
-    def __init__(self, path: str | os.PathLike[str], writer: Writer) -> None:
+    def __init__(self, path: str | os.PathLike[str], writer: Transactions) -> None:
         """Takes the path of the archive; the ``with`` statement opens it.
 
         Raises:
@@ -60,8 +59,10 @@ class Archive:
             self._path = Path(os.path.realpath(path))
         except (TypeError, ValueError):
             raise InvalidParameter("archive must be the path of a file, without NUL characters") from None
-        if _belongs_to(self._path, writer.file):
+        if isinstance(writer, Writer) and _belongs_to(self._path, writer.file):
             raise InvalidParameter(f"archive must not be the store or a file beside it; received '{self._path}'")
+        # Each host that prunes a store on a server has archives of its own, perhaps of the same name.
+        self._marks = _Marks("archive:" if isinstance(writer, Writer) else f"archive@{socket.gethostname()}:")
         self._descriptor = -1
 
     def __enter__(self) -> Self:
@@ -81,8 +82,7 @@ class Archive:
     ) -> None:
         try:
             if error is None:
-                with self._writer.transaction() as connection:
-                    _forget(connection, self._path)
+                self._writer.write(lambda connection: self._marks.forget(connection, self._path))
                 with suppress(OSError):
                     _id_file(self._path).unlink()
         finally:
@@ -90,13 +90,24 @@ class Archive:
 
     def recover(self, is_named: IsNamed) -> int:
         """Finishes what earlier prunes began, then marks this archive; how many executions were deleted."""
-        with self._writer.transaction() as connection:
-            deleted = sum(self._recover(connection, mark, is_named) for mark in _marks(connection))
+        deleted = self._writer.write(
+            lambda connection: sum(self._recover(connection, mark, is_named) for mark in self._marks.found(connection))
+        )
         with _errors(self._path):
             _write_id(self._path, self._id)
-        with self._writer.transaction() as connection:
-            self._mark(connection)
+        self._writer.write(self._mark)
         return deleted
+
+    @property
+    def length(self) -> int:
+        """How long the archive is, in bytes."""
+        return os.fstat(self._descriptor).st_size
+
+    def cut(self, length: int) -> None:
+        """Takes back what a transaction wrote that was given up."""
+        if self.length > length:
+            with _errors(self._path):
+                os.ftruncate(self._descriptor, length)
 
     def take(self, connection: sqlite3.Connection, ids: Sequence[int]) -> None:
         """Writes executions to the archive and the archive to the disk; the caller deletes them and commits.
@@ -121,10 +132,7 @@ class Archive:
         self._mark(connection)
 
     def _mark(self, connection: sqlite3.Connection) -> None:
-        connection.execute(
-            "INSERT INTO setting VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (_key(self._path), f"{self._id} {os.fstat(self._descriptor).st_size}"),
-        )
+        self._marks.set(connection, self._path, f"{self._id} {self.length}")
 
     def _recover(self, connection: sqlite3.Connection, mark: _Mark, is_named: IsNamed) -> int:
         """Finishes what a prune into that archive began, and deletes its mark."""
@@ -143,7 +151,7 @@ class Archive:
                     deleted = _finish_batch(connection, descriptor, mark, is_named)
                 finally:
                     os.close(descriptor)
-        _forget(connection, mark.path)
+        self._marks.forget(connection, mark.path)
         return deleted
 
 
@@ -151,6 +159,33 @@ class _Mark(NamedTuple):
     path: Path
     id: str
     length: int
+
+
+class _Marks:
+    """The settings that say how long an archive was at the last commit, after the id of its prune."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+
+    def _key(self, path: Path) -> str:
+        return self._prefix + quote_from_bytes(os.fsencode(path))
+
+    def set(self, connection: sqlite3.Connection, path: Path, value: str) -> None:
+        connection.execute(
+            "INSERT INTO setting VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (self._key(path), value),
+        )
+
+    def forget(self, connection: sqlite3.Connection, path: Path) -> None:
+        connection.execute("DELETE FROM setting WHERE key = ?", (self._key(path),))
+
+    def found(self, connection: sqlite3.Connection) -> list[_Mark]:
+        marks = []
+        for key, value in settings_under(connection, self._prefix):
+            mark_id, _, length = value.rpartition(" ")
+            path = Path(os.fsdecode(unquote_to_bytes(key[len(self._prefix) :])))
+            marks.append(_Mark(path, mark_id, int(length)))
+        return marks
 
 
 def _finish_batch(connection: sqlite3.Connection, descriptor: int, mark: _Mark, is_named: IsNamed) -> int:
@@ -202,18 +237,6 @@ def _same(connection: sqlite3.Connection, document: dict[str, Any]) -> int | Non
     return int(text) if row is not None and execution_document(row) == document else None
 
 
-def _marks(connection: sqlite3.Connection) -> list[_Mark]:
-    marks = []
-    for key, value in settings_under(connection, _MARK):
-        mark_id, _, length = value.rpartition(" ")
-        marks.append(_Mark(Path(os.fsdecode(unquote_to_bytes(key[len(_MARK) :]))), mark_id, int(length)))
-    return marks
-
-
-def _forget(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("DELETE FROM setting WHERE key = ?", (_key(path),))
-
-
 def _id_file(path: Path) -> Path:
     return path.with_name(f".{path.name}.prune")
 
@@ -230,10 +253,6 @@ def _write_id(path: Path, mark_id: str) -> None:
     _id_file(path).write_text(mark_id, encoding="ascii")
     sync_path(_id_file(path))
     sync_path(path.parent)
-
-
-def _key(path: Path) -> str:
-    return _MARK + quote_from_bytes(os.fsencode(path))
 
 
 def _belongs_to(path: Path, file: Path) -> bool:

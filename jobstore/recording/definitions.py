@@ -12,15 +12,14 @@ from jobstore.language.fields import NAME_CHARACTERS, checked_name
 from jobstore.language.records import Job, changed_job, folded_job, new_job
 from jobstore.language.search import UNICODE_VERSION, fold
 from jobstore.storage.pruned import forget_pruned
-from jobstore.storage.rows import JOB_SELECT, JobRow
+from jobstore.storage.rows import JOB_SELECT, JobRow, absorb_starts, is_server
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 
-def check_settings(connection: sqlite3.Connection, path: Path, timezone: str | None) -> None:
+def check_settings(connection: sqlite3.Connection, path: object, timezone: str | None) -> None:
     """The zone must be the file's; texts folded with another Unicode version are folded again."""
     settings = dict(connection.execute("SELECT key, value FROM setting"))
     if timezone is not None and settings.get("timezone") != timezone:
@@ -30,6 +29,12 @@ def check_settings(connection: sqlite3.Connection, path: Path, timezone: str | N
         )
     if settings.get("unicode_version") != UNICODE_VERSION:
         fold_again(connection)
+
+
+def set_timezone(connection: sqlite3.Connection, zone: str) -> None:
+    """Changes the zone of cron expressions."""
+    connection.execute("UPDATE setting SET value = ? WHERE key = 'timezone'", (zone,))
+    connection.execute("INSERT INTO change DEFAULT VALUES")  # readers forget what they remember
 
 
 def fold_again(connection: sqlite3.Connection) -> None:
@@ -66,6 +71,8 @@ def save_job(
     Only a new job takes what `defaults` give.
     """
     row = connection.execute(f"{JOB_SELECT}WHERE name = ?", (name,)).fetchone()
+    if row is not None and is_server(connection):
+        absorb_starts(connection, row[0])
     if row is None:
         connection.execute(_INSERT_JOB, new_job(name, {**(defaults or {}), **definition}, now_us))
         return
@@ -89,6 +96,8 @@ def rename_job(connection: sqlite3.Connection, old: str, new: str, now_us: int) 
         return
     if connection.execute("SELECT 1 FROM job WHERE name = ?", (new,)).fetchone():
         raise Conflict(f"There is already a job {new}; choose another name, or remove that job first")
+    if is_server(connection):
+        absorb_starts(connection, number)
     words = connection.execute("SELECT job_type, job_category FROM job WHERE number = ?", (number,)).fetchone()
     connection.execute(
         "UPDATE job SET name = ?, folded = ?, updated_us = ? WHERE number = ?",
@@ -106,7 +115,12 @@ def remove_job(connection: sqlite3.Connection, name: str) -> None:
 
 
 def forget_names(connection: sqlite3.Connection, job_numbers: Iterable[int]) -> None:
-    """Deletes the names of these jobs that no execution has and no job bears any more."""
+    """Deletes the names of these jobs that no execution has and no job bears any more.
+
+    Not on a server, where another host may be recording under one of them: see `leftovers.forget_unused`.
+    """
+    if is_server(connection):
+        return
     unused = [
         key
         for number in job_numbers

@@ -5,20 +5,31 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from jobstore.language.errors import StoreFull
+from jobstore.language.errors import InvalidParameter, StoreFull
 from jobstore.recording.prune import PAUSE_SECONDS, Chooser, delete_executions
 from jobstore.storage.reserve import give_up_reserve, keep_reserve
-from jobstore.storage.writer import INCREMENTAL
+from jobstore.storage.writer import INCREMENTAL, Writer
 
 if TYPE_CHECKING:
     import sqlite3
 
     from jobstore.recording.prune import Progress, Rules
-    from jobstore.storage.writer import Writer
+    from jobstore.storage.writer import Transactions
 
 EMERGENCY_BATCH: Final = 20
 COMPACTED_PAGES: Final = 50
 """That one step of `compact` moves."""
+
+
+def file_writer(writer: Transactions, task: str, instead: str) -> Writer:
+    """The writer of a file.
+
+    Raises:
+        InvalidParameter: the store is on a server, where `task` is done by other means.
+    """
+    if not isinstance(writer, Writer):
+        raise InvalidParameter(f"{task} works on a file, and this store is on a PostgreSQL server; {instead}")
+    return writer
 
 
 def compact(writer: Writer, progress: Progress | None) -> int:

@@ -10,22 +10,26 @@ from jobstore.language.errors import JobStoreError
 from jobstore.storage.connection import Reading
 from jobstore.storage.schema import IS_NO_SUCCESS
 from jobstore.storage.segments import due_segments, is_unchanged, make_segment, save_segment
+from jobstore.storage.writer import Writer
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from jobstore.storage.writer import Writer
+    from jobstore.storage.writer import Transactions
 
 _log = logging.getLogger("jobstore")
 
 
-def forget_unused(writer: Writer) -> None:
+def forget_unused(writer: Transactions) -> None:
     """Deletes the parameters and worker ids that no execution has any more.
 
     One pass over the executions finds them, in a snapshot and without the lock; under the lock only those are looked
     at again that may have changed since.
     """
+    if not isinstance(writer, Writer):
+        writer.forget_unused()
+        return
     with Reading(writer.file) as reading:
         reader = reading.connection
         unused = _unused(reader, "parameter_set", "parameter_set_id"), _unused(reader, "worker", "worker_id")
@@ -66,12 +70,14 @@ def _delete_unused(
         raise
 
 
-def flush_segments(writer: Writer, deadline: float | None) -> None:
+def flush_segments(writer: Transactions, deadline: float | None) -> None:
     """Writes the segments of the bitmap index that are due; none begins after the deadline.
 
     They are made from a snapshot without the lock, since that takes a tenth of a second each, and written at once, if
     nothing in them has changed since. What fails is logged: nothing is lost, readers use the rows instead.
     """
+    if not isinstance(writer, Writer):
+        return  # a server keeps no bitmaps
     try:
         with Reading(writer.path) as reading:
             due = list(due_segments(reading.connection))

@@ -9,8 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from heapq import merge
-from itertools import islice
-from pathlib import Path
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobstore.language.errors import InvalidParameter, shown
@@ -20,16 +19,15 @@ from jobstore.language.rules import Kind, Parameter
 from jobstore.recording.archive import Archive
 from jobstore.recording.definitions import forget_names
 from jobstore.recording.leftovers import flush_segments
-from jobstore.storage.connection import Reading
 from jobstore.storage.pruned import note_pruned
-from jobstore.storage.rows import delete_by_id, status_source
+from jobstore.storage.rows import delete_by_id, is_server, status_source
 
 if TYPE_CHECKING:
     import os
     import sqlite3
     from collections.abc import Callable, Sequence
 
-    from jobstore.storage.writer import Writer
+    from jobstore.storage.writer import Transactions
 
     Progress = Callable[[int], None]
 
@@ -98,7 +96,8 @@ class Chooser:
 
     def __init__(self, bounds: Rules) -> None:
         self._rules = bounds
-        self._seen = (-(2**62), 0)
+        self.seen = (-(2**62), 0)
+        """Where it is; put back where a transaction was given up."""
         self._numbers: dict[int, int] = {}
         self._kept_from: dict[int, tuple[int, int]] = {}
         self.batch = FIRST_BATCH
@@ -108,19 +107,21 @@ class Chooser:
         """The next executions to delete; perhaps none, and more to come, until `is_done`."""
         chosen: list[Candidate] = []
         looked_at = 0
-        walks = self._walks(connection)
+        # A server sends all that it is asked for.
+        scanned = min(SCANNED, 3 * most) if is_server(connection) else SCANNED
+        walks = self._walks(connection, scanned)
         try:
-            for candidate in islice(map(Candidate._make, merge(*walks)), SCANNED):
+            for candidate in islice(map(Candidate._make, merge(*walks)), scanned):
                 if len(chosen) == most:
                     return chosen
                 looked_at += 1
-                self._seen = (candidate.effective_us, candidate.id)
+                self.seen = (candidate.effective_us, candidate.id)
                 if self._may_go(connection, candidate):
                     chosen.append(candidate)
         finally:
             for walk in walks:
                 walk.close()
-        self.is_done = looked_at < SCANNED
+        self.is_done = looked_at < scanned
         return chosen
 
     def names(self, connection: sqlite3.Connection, number: int) -> bool:
@@ -135,15 +136,15 @@ class Chooser:
         until_us = self._rules.until_us.get(status)
         return until_us is not None and candidate.effective_us < until_us and self._may_go(connection, candidate)
 
-    def _walks(self, connection: sqlite3.Connection) -> list[sqlite3.Cursor]:
+    def _walks(self, connection: sqlite3.Connection, most: int) -> list[sqlite3.Cursor]:
         """Those beyond the last one seen, in order: one index range for each status, read as far as it is needed."""
         return [
             connection.execute(
                 f"""
                 SELECT effective_us, id, name_id FROM execution INDEXED BY {status_source(status)}
-                AND (effective_us, id) > (?, ?) AND effective_us < ? ORDER BY effective_us, id
+                AND (effective_us, id) > (?, ?) AND effective_us < ? ORDER BY effective_us, id LIMIT ?
                 """,
-                (*self._seen, until_us),
+                (*self.seen, until_us, most),
             )
             for status, until_us in self._rules.until_us.items()
         ]
@@ -164,6 +165,8 @@ class Chooser:
 
 def _kept_from(connection: sqlite3.Connection, number: int, keep_last: int) -> tuple[int, int]:
     """The oldest of the newest executions of a job, in any state; everything before it may go."""
+    if is_server(connection):
+        return _kept_from_there(connection, number, keep_last)
     walks = [
         connection.execute(
             """
@@ -179,17 +182,27 @@ def _kept_from(connection: sqlite3.Connection, number: int, keep_last: int) -> t
     return newest[-1] if len(newest) == keep_last else (-(2**62), 0)
 
 
-def count_prunable(path: os.PathLike[str], bounds: Rules) -> int:
+def _kept_from_there(connection: sqlite3.Connection, number: int, keep_last: int) -> tuple[int, int]:
+    """The same, found by a server, which would send each of them."""
+    names = connection.execute("SELECT name_id FROM job_name WHERE job_number = ?", (number,)).fetchall()
+    walk = "SELECT effective_us, id FROM execution WHERE name_id = ? AND status = ?"
+    walks = [(name_id, status) for (name_id,) in names for status in STATUS_CODES.values()]
+    sql = f"{' UNION ALL '.join([walk] * len(walks))} ORDER BY 1 DESC, 2 DESC LIMIT 1 OFFSET ?"
+    found = connection.execute(sql, (*chain(*walks), keep_last - 1)).fetchone()
+    return (-(2**62), 0) if found is None else (found[0], found[1])
+
+
+def count_prunable(writer: Transactions, bounds: Rules) -> int:
     """How many would be deleted now, from one snapshot; nothing is changed."""
-    with Reading(Path(path)) as reading:
+    with writer.reading() as connection:
         chooser, found = Chooser(bounds), 0
         while not chooser.is_done:
-            found += len(chooser.next_ones(reading.connection, SCANNED))
+            found += len(chooser.next_ones(connection, SCANNED))
         return found
 
 
 def prune(
-    writer: Writer,
+    writer: Transactions,
     chooser: Chooser,
     *,
     archive: str | os.PathLike[str] | None = None,
@@ -216,7 +229,7 @@ def prune(
 
 
 def _prune(
-    writer: Writer,
+    writer: Transactions,
     chooser: Chooser,
     archive: Archive | None,
     progress: Progress | None,
@@ -224,12 +237,7 @@ def _prune(
 ) -> tuple[int, bool]:
     gone, begun = 0, time.monotonic()
     while not chooser.is_done:
-        with writer.transaction() as connection:
-            started = time.monotonic()  # a wait for others says nothing about this machine
-            ones = chooser.next_ones(connection, chooser.batch)
-            if archive is not None:
-                archive.take(connection, [one.id for one in ones])
-            delete_executions(connection, ones)
+        ones, started = writer.write(_batch(chooser, archive))
         gone += len(ones)
         if progress is not None and ones:
             progress(len(ones))
@@ -243,11 +251,30 @@ def _prune(
     return gone, chooser.is_done
 
 
+def _batch(chooser: Chooser, archive: Archive | None) -> Callable[[sqlite3.Connection], tuple[list[Candidate], float]]:
+    """A step that deletes the next ones and tells when it began; taken again, it begins where the first one did."""
+    seen, length = chooser.seen, 0 if archive is None else archive.length
+
+    def delete(connection: sqlite3.Connection) -> tuple[list[Candidate], float]:
+        started = time.monotonic()  # a wait for others says nothing about this machine
+        chooser.seen = seen
+        ones = chooser.next_ones(connection, chooser.batch)
+        if archive is not None:
+            archive.cut(length)
+            archive.take(connection, [one.id for one in ones])
+        delete_executions(connection, ones)
+        return ones, started
+
+    return delete
+
+
 def delete_executions(connection: sqlite3.Connection, ones: Sequence[Candidate]) -> None:
     """Deletes executions, and with the last one of a removed or renamed job the name it was recorded under."""
     ids = [one.id for one in ones]
     note_pruned(connection, ids)
     delete_by_id(connection, ids)
+    if is_server(connection):
+        return  # where names are deleted by `leftovers.forget_unused`
     numbers = {
         number
         for name_id in {one.name_id for one in ones}

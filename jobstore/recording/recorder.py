@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 import orjson
 
-from jobstore.language.address import file_of
 from jobstore.language.errors import Conflict, InvalidParameter, InvalidRecord, JobStoreError, NotFound, shown
 from jobstore.language.fields import (
     LARGEST_SECONDS,
@@ -31,7 +30,7 @@ from jobstore.language.models import STATUS_CODES, Status
 from jobstore.language.records import instant_or_now
 from jobstore.language.results import result_text
 from jobstore.recording import definitions, transitions
-from jobstore.recording.disk import compact, prune_emergency
+from jobstore.recording.disk import compact, file_writer, prune_emergency
 from jobstore.recording.leftovers import forget_unused
 from jobstore.recording.logs import captured_logs
 from jobstore.recording.prune import Chooser, count_prunable, prune, rules
@@ -41,17 +40,15 @@ from jobstore.recording.traces import current_trace_id
 from jobstore.recording.transitions import Closing, End, Entry, execution_number
 from jobstore.storage.documents import execution_document
 from jobstore.storage.limits import TIMEOUT_SECONDS
-from jobstore.storage.reserve import keep_reserve
 from jobstore.storage.rows import fetch_executions
-from jobstore.storage.writer import Writer
+from jobstore.storage.writer import open_writer
 
 if TYPE_CHECKING:
     import os
     import sqlite3
     from collections.abc import Callable, Collection, Iterator, Mapping
-    from pathlib import Path
 
-    from jobstore.language.address import Where
+    from jobstore.language.address import Location, Where
     from jobstore.language.models import ExecutionDocument
     from jobstore.recording.logs import Captured
 
@@ -97,7 +94,7 @@ class Run:
 
 
 class Recorder:
-    """Writes jobs and their runs into the store at `path`, and creates the file if there is none.
+    """Writes jobs and their runs into the store at `path`, a file or a ``postgresql://`` address; creates it if needed.
 
     One recorder may be used from several threads: calls that wait for each other are written in one transaction, each
     with its own error. Several processes may each have a recorder on the same file. A context manager.
@@ -116,12 +113,12 @@ class Recorder:
         """Opens the store, or creates it.
 
         Args:
-            path: the file.
-            timezone: the IANA name of the zone in which cron expressions are read. Default: ``UTC`` for a new file,
-                the file's own for an existing one.
+            path: the file, or the address of a database.
+            timezone: the IANA name of the zone in which cron expressions are read. Default: ``UTC`` for a new store,
+                its own for an existing one.
             clock: returns an aware datetime; every "now" comes from it. With a clock, durations come from it as well;
                 without one they are measured, so that a clock that is set does not change them.
-            timeout_seconds: how long a call waits for other writers before it raises `StoreBusy`.
+            timeout_seconds: how long a call waits for other writers, or for a server that is away, before it raises.
             retention: what to prune now and then after a `finish`. Default: nothing.
             on_finish: is called with the execution's document after an end is on the disk, on the thread that
                 recorded it, also for what `close_interrupted` ends. What it raises is logged.
@@ -135,15 +132,10 @@ class Recorder:
         self._is_measured = clock is None
         self._on_finish = on_finish
         self._begun: dict[int, int] = {}
-        self._writer = Writer(
-            file_of(path, "Recorder", "this is not built yet"),
-            timezone=_checked_zone(timezone),
-            timeout_seconds=timeout_seconds,
-        )
+        self._writer = open_writer(path, timezone=_checked_zone(timezone), timeout_seconds=timeout_seconds)
         self._write = Together(self._writer, timeout_seconds).write
         try:
             self._check_settings(timezone)  # in a frame of its own: what it holds is free once that has ended
-            keep_reserve(self._writer.file)
             self._keeper = (
                 None if retention is None else Keeper(retention, self._writer, self._clock, is_system=clock is None)
             )
@@ -152,12 +144,12 @@ class Recorder:
             raise
 
     def _check_settings(self, timezone: str | None) -> None:
-        with self._writer.transaction() as connection:
-            definitions.check_settings(connection, self._writer.path, timezone)
+        path = self._writer.path
+        self._writer.write(lambda connection: definitions.check_settings(connection, path, timezone))
 
     @property
-    def path(self) -> Path:
-        """The file, as it was given."""
+    def path(self) -> Location:
+        """The file, as it was given; on a server, its address, which hides its password."""
         return self._writer.path
 
     def __repr__(self) -> str:
@@ -245,9 +237,7 @@ class Recorder:
             InvalidRecord: no such zone is known.
         """
         zone = _checked_zone(timezone)
-        with self._writer.transaction() as connection:
-            connection.execute("UPDATE setting SET value = ? WHERE key = 'timezone'", (zone,))
-            connection.execute("INSERT INTO change DEFAULT VALUES")  # readers forget what they remember
+        self._write(lambda connection: definitions.set_timezone(connection, zone))
 
     def remove_job(self, name: str) -> None:
         """Removes a job; its executions stay in the list over all jobs, and its number is never given again.
@@ -496,9 +486,10 @@ class Recorder:
         is_bounded = not (emergency and before is None and keep_last is None)
         bounds = rules(before, keep_last, keep_failures_before) if is_bounded else None
         if dry_run:
-            return 0 if bounds is None else count_prunable(self.path, bounds)
+            return 0 if bounds is None else count_prunable(self._writer, bounds)
         if emergency or bounds is None:
-            return prune_emergency(self._writer, bounds, progress)
+            instead = "free space on the server's disk, then prune without emergency"
+            return prune_emergency(file_writer(self._writer, "An emergency prune", instead), bounds, progress)
         gone, _ = prune(self._writer, Chooser(bounds), archive=archive, progress=progress)
         if gone:
             forget_unused(self._writer)
@@ -515,7 +506,8 @@ class Recorder:
         Raises:
             StoreError: the file cannot be written.
         """
-        return compact(self._writer, progress)
+        instead = "its autovacuum frees space for new rows, and VACUUM FULL gives it back to the disk"
+        return compact(file_writer(self._writer, "compact", instead), progress)
 
     def close_interrupted(
         self,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from jobstore.storage.writer import Writer
+    from jobstore.storage.writer import Transactions
 
 _log = logging.getLogger("jobstore")
 
@@ -76,7 +76,9 @@ def _days_before(now: datetime, days: object, name: str) -> datetime | None:
 class Keeper:
     """Prunes for a recorder when it is time, and never lets that be felt but by a short wait."""
 
-    def __init__(self, retention: Retention, writer: Writer, clock: Callable[[], datetime], *, is_system: bool) -> None:
+    def __init__(
+        self, retention: Retention, writer: Transactions, clock: Callable[[], datetime], *, is_system: bool
+    ) -> None:
         self._retention = retention
         self._writer = writer
         self._clock = clock
@@ -127,9 +129,12 @@ class Keeper:
             return "the clock was set by more than a day while this process ran"
         oldest_kept = _days_before(instant_datetime(now_us), self._retention.days, "days")
         until_us = None if oldest_kept is None else instant_us(oldest_kept)
-        with self._writer.transaction() as connection:
-            newest = _nearest(connection, MAX_US + 1)
-            gap = None if until_us is None else _long_gap(connection, now_us)
+        newest, gap = self._writer.write(
+            lambda connection: (
+                _nearest(connection, MAX_US + 1),
+                None if until_us is None else _long_gap(connection, now_us),
+            )
+        )
         if newest is not None and newest > now_us + CLOCK_TOLERANCE_US:
             return f"the newest execution, of {instant_text(newest)}, lies in the future"
         if gap is not None and until_us is not None and gap[0] < until_us:

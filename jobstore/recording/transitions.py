@@ -16,6 +16,7 @@ from jobstore.language.models import STATUS_CODES, STATUS_OF_CODE, Status
 from jobstore.language.search import fold
 from jobstore.recording.definitions import asked_name, no_job
 from jobstore.storage.processes import OWNER_COLUMNS, Owner, is_alive, is_gone, this_process
+from jobstore.storage.rows import is_server
 from jobstore.storage.schema import IS_NO_SUCCESS
 
 if TYPE_CHECKING:
@@ -213,18 +214,21 @@ def process_key(connection: sqlite3.Connection) -> int:
     found = connection.execute(_PROCESS, owner).fetchone()
     if found is not None:
         return int(found[0])
-    key = _added(
-        connection,
-        """
-        INSERT INTO process SELECT coalesce(max(process_id), 1) + 1, ?, ?, ?, ?, ? FROM process RETURNING process_id
-        """,
-        owner,
-    )
+    if is_server(connection):
+        return _added(connection, _ADD_PROCESS_THERE, owner)
+    key = _added(connection, _ADD_PROCESS, owner)
     if key % FORGOTTEN_EVERY == 0:
         _forget_processes(connection, key)
     return key
 
 
+_ADD_PROCESS = """
+INSERT INTO process SELECT coalesce(max(process_id), 1) + 1, ?, ?, ?, ?, ? FROM process RETURNING process_id
+"""
+_ADD_PROCESS_THERE = f"""
+INSERT INTO process ({", ".join(Owner._fields)}) VALUES (?, ?, ?, ?, ?) RETURNING process_id
+"""
+"""On a server, where two that are new at once must not both take the next number."""
 _PROCESS = f"SELECT process_id FROM process WHERE {' AND '.join(f'{column} = ?' for column in Owner._fields)}"
 
 
@@ -292,7 +296,9 @@ def start(connection: sqlite3.Connection, number: int, at_us: int, worker_id: st
 
 
 def _note_start(connection: sqlite3.Connection, number: int, at_us: int) -> None:
-    """Moves the job's last run and update."""
+    """Moves the job's last run and update; a server notes starts by itself."""
+    if is_server(connection):
+        return
     connection.execute(
         """
         UPDATE job SET last_run_us = max(coalesce(last_run_us, ?), ?), updated_us = max(updated_us, ?)

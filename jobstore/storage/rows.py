@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence  # noqa: TC003 - a named tuple looks its types up
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from jobstore.language.models import STATUS_CODES, Status
 from jobstore.storage.schema import IS_NO_SUCCESS
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Collection, Iterator
 
 KEYS_PER_STATEMENT = 500
@@ -77,6 +77,18 @@ def fetch_execution(connection: sqlite3.Connection, key: int) -> ExecutionRow | 
     """The execution of this id, if there is one."""
     row: ExecutionRow | None = connection.execute(f"{EXECUTION_SELECT}WHERE e.id = ?", (key,)).fetchone()
     return row
+
+
+def is_server(connection: sqlite3.Connection) -> bool:
+    """Whether it is a PostgreSQL server, to which others write at the same time, and not a file."""
+    return not isinstance(connection, sqlite3.Connection)
+
+
+def absorb_starts(connection: sqlite3.Connection, number: int) -> None:
+    """On a server: notes in a job what its starts say, so that what is then written into it counts instead."""
+    from jobstore.storage.postgres import schema  # needs the driver
+
+    schema.absorb_starts(cast("Any", connection), number)
 
 
 class KeyQuery(NamedTuple):

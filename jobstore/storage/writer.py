@@ -10,10 +10,11 @@ import logging
 import os
 import sqlite3
 import time
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from jobstore.language.address import location_of
 from jobstore.language.errors import (
     Conflict,
     JobStoreError,
@@ -24,7 +25,7 @@ from jobstore.language.errors import (
     StoreUnreadable,
 )
 from jobstore.language.search import UNICODE_VERSION
-from jobstore.storage.connection import check_is_file, check_is_store, driver_errors
+from jobstore.storage.connection import Reading, check_is_file, check_is_store, driver_errors
 from jobstore.storage.folders import check_folder, check_not_mounted
 from jobstore.storage.forking import check_not_crossed, holders
 from jobstore.storage.limits import (
@@ -54,10 +55,11 @@ from jobstore.storage.sidefiles import (
 from jobstore.storage.turns import frame_above
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from types import TracebackType
 
+    from jobstore.language.address import Location, Where
     from jobstore.storage.lock import Gate, Turns
     from jobstore.storage.sidefiles import Identity
 
@@ -93,11 +95,12 @@ class Transactions:
         driver_error: the driver's exceptions.
     """
 
-    path: object
+    path: Location
     timeout_seconds: float
     gate: Turns
     errors: AbstractContextManager[None]
     driver_error: type[Exception]
+    _connection: object
 
     def transaction(self, outcome: Outcome | None = None, timeout_seconds: float | None = None) -> Turn:
         """One write transaction, as a context manager that gives the connection.
@@ -113,6 +116,10 @@ class Transactions:
             StoreError: the file cannot be written.
         """
         return Turn(self, outcome or Outcome(), timeout_seconds)
+
+    def held(self) -> Turn:
+        """The connection outside of a transaction, in turn with those that have one."""
+        return Turn(self, None, None)
 
     def write(self, step: Callable[[sqlite3.Connection], _T]) -> _T:
         """What a step returns, in a transaction of its own; taken again where a server gave up and wrote nothing."""
@@ -153,6 +160,28 @@ class Transactions:
         """Closes the connection; the next call opens another."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Closes the connection for good. Safe to call twice."""
+        raise NotImplementedError
+
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """One snapshot of the store, on a connection of its own."""
+        raise NotImplementedError
+
+    def forget_unused(self) -> None:
+        """Deletes words that no execution has any more; of a file, `jobstore.recording.leftovers` does."""
+        raise NotImplementedError
+
+
+def open_writer(given: Where, *, timezone: str, timeout_seconds: float) -> Transactions:
+    """The writer of a file or of a server, by what its path or address looks like."""
+    location = location_of(given)
+    if isinstance(location, Path):
+        return Writer(location, timezone=timezone, timeout_seconds=timeout_seconds)
+    from jobstore.storage.postgres.writer import PostgresWriter  # needs the driver
+
+    return PostgresWriter(location, timezone=timezone, timeout_seconds=timeout_seconds)
+
 
 class Writer(Transactions):
     """The one writing connection of a recorder; safe from several threads, and across forks."""
@@ -192,6 +221,13 @@ class Writer(Transactions):
                     self.gate.share()
                 self._connect()
                 self.gate.join(self)
+                keep_reserve(self.file)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One snapshot of the file, on a connection of its own."""
+        with Reading(self.path) as reading:
+            yield reading.connection
 
     def begin(self, connection: sqlite3.Connection) -> None:
         """Begins a transaction; nobody comes between what it reads and what it writes."""
@@ -205,10 +241,6 @@ class Writer(Transactions):
     def is_committed(self) -> bool:
         """Where an exception came right after COMMIT: the connection still tells that it was done."""
         return self._connection is not None and not self._connection.in_transaction
-
-    def held(self) -> Turn:
-        """The connection outside of a transaction, under the same lock: for checkpoints."""
-        return Turn(self, None, None)
 
     def close(self) -> None:
         """Closes the file. Safe to call twice."""

@@ -189,6 +189,8 @@ class Connection:
 
 
 _ONLY_SQLITE: Final = (
+    (re.compile(r"(?<!DELETE )\b(FROM|JOIN) job\b(?! AS)"), r"\1 job_now AS job"),
+    (re.compile(r"(?<!DELETE )\b(FROM|JOIN) job AS"), r"\1 job_now AS"),
     (re.compile(r" (?:NOT INDEXED|INDEXED BY \w+)"), ""),
     (re.compile("CROSS JOIN"), "JOIN"),
     (re.compile("x'01'"), r"'\\x01'::bytea"),

@@ -14,6 +14,8 @@ from __future__ import annotations
 import logging
 import random
 import time
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import psycopg
@@ -25,11 +27,15 @@ from jobstore.storage.forking import tell_of_forks
 from jobstore.storage.lock import Turns
 from jobstore.storage.postgres.connection import Connection, Place, check_is_store, store_error
 from jobstore.storage.postgres.schema import fold, migrate
+from jobstore.storage.postgres.unused import delete_unused, find_unused, forget_processes
 from jobstore.storage.writer import OutcomeUnknown, Transactions
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable, Iterator
     from types import TracebackType
+
+    from jobstore.language.address import Address
 
 _log = logging.getLogger("jobstore")
 
@@ -63,12 +69,11 @@ class PostgresWriter(Transactions):
 
     driver_error = psycopg.Error
 
-    def __init__(self, address: object, place: Place, *, timezone: str = "UTC", timeout_seconds: float) -> None:
+    def __init__(self, address: Address, *, timezone: str = "UTC", timeout_seconds: float) -> None:
         """Connects to the store, or makes it.
 
         Args:
-            address: where it is, for messages.
-            place: where it is.
+            address: where it is.
             timezone: of a store that is made.
             timeout_seconds: how long a call waits for other writers, and for a server that is away.
 
@@ -76,10 +81,10 @@ class PostgresWriter(Transactions):
             StoreError: or the child that says why the store cannot be used.
         """
         self.path = address
-        self.place = place
+        self.place = place = Place(address.secret)
         self.timeout_seconds = timeout_seconds
         self.gate = Turns(address)
-        self.errors = _Errors(self)
+        self.errors = _Errors(address, place)
         self._connection: Connection | None = None
         self._xid: str | None = None
         self._home = ""
@@ -153,20 +158,36 @@ class PostgresWriter(Transactions):
         return self._became(time.monotonic() + self.timeout_seconds) is True
 
     def tidy(self) -> None:
-        """Adds up, now and then, what was counted since the last time."""
+        """Now and then: adds up what was counted since the last time, and forgets processes."""
         if random.randrange(TIDIED_EVERY) == 0:  # noqa: S311 - only to be out of step
-            self.fold()
+            self._apart(fold)
+            self._apart(forget_processes)
 
-    def fold(self) -> None:
-        """Adds up what was counted since the last time; what fails is tried again later, and everything counts."""
+    def forget_unused(self) -> None:
+        """Deletes words and processes that no execution has any more."""
+        with self.reading() as reader:
+            unused = find_unused(cast("Connection", reader))
+        with self.held():
+            self._apart(partial(delete_unused, unused=unused))
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One snapshot of the store, on a connection of its own."""
+        with self.errors, closing(Connection(self.place, is_reader=True)) as connection:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield cast("sqlite3.Connection", connection)
+
+    def _apart(self, step: Callable[[Connection], object]) -> None:
+        """Takes a step in a transaction of its own, READ COMMITTED; what fails is tried again at another time."""
         connection = self._connection
         if connection is None:
             return
         try:
             connection.raw.autocommit = False
-            fold(connection)
+            step(connection)
+            connection.commit()
         except (psycopg.Error, StoreError) as error:
-            _log.info("the counters of %s could not be folded; that is tried again: %s", self.path, error)
+            _log.info("%s was not tidied; that is tried again later: %s", self.path, self.place.hidden(str(error)))
         finally:
             if self._connection is connection and not connection.is_lost:
                 connection.rollback()
@@ -261,8 +282,9 @@ class PostgresWriter(Transactions):
 class _Errors:
     """Whatever the driver raises inside leaves as a `StoreError` that says whether to try again."""
 
-    def __init__(self, writer: PostgresWriter) -> None:
-        self._writer = writer
+    def __init__(self, address: Address, place: Place) -> None:
+        self._address = address
+        self._place = place
 
     def __enter__(self) -> None:
         pass
@@ -271,10 +293,10 @@ class _Errors:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, _PASSING):
-            busy = StoreBusy(f"{self._writer.path} was changed by others at the same time, again and again; try again")
+            busy = StoreBusy(f"{self._address} was changed by others at the same time, again and again; try again")
             busy.may_repeat = True
             raise busy from None
-        ours = store_error(error, self._writer.place) if isinstance(error, psycopg.Error) else None
+        ours = store_error(error, self._place) if isinstance(error, psycopg.Error) else None
         if ours is not None:
             ours.may_repeat = isinstance(error, psycopg.Error) and _is_loss(error)
             raise ours from None

@@ -1,0 +1,86 @@
+"""Deleting what no execution has any more: worker ids, parameters, names of jobs that are gone, processes.
+
+A recorder may be about to use one of them. So candidates are found in a snapshot, and looked at again, as far as
+anything has changed since, under a lock that all recorders wait for, for a moment: each takes the weaker one first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from jobstore.language.models import STATUS_CODES, Status
+from jobstore.storage.schema import IS_NO_SUCCESS
+
+if TYPE_CHECKING:
+    from jobstore.storage.postgres.connection import Connection
+
+LOCK_MILLISECONDS: Final = 200
+"""Recorders wait behind the one that waits for the lock, so it does not wait for long."""
+FORGOTTEN_FROM: Final = 64
+"""Processes without an open execution; where each run has its own, there would be as many as runs."""
+_TABLES: Final = (("worker", "worker_id"), ("parameter_set", "parameter_set_id"), ("job_name", "name_id"))
+_RUNNING, _PENDING = STATUS_CODES[Status.RUNNING], STATUS_CODES[Status.PENDING]
+_UNUSED: Final = """
+SELECT t.{key} FROM {table} AS t WHERE NOT EXISTS (SELECT 1 FROM execution AS e WHERE e.{key} = t.{key})
+"""
+_BORNE: Final = "AND NOT EXISTS (SELECT 1 FROM job AS j WHERE j.number = t.job_number AND j.name = t.name)"
+_CHANGED: Final = """
+SELECT e.worker_id, e.parameter_set_id, e.name_id FROM execution AS e
+WHERE e.id IN (SELECT execution_id FROM change WHERE xid >= ? AND execution_id IS NOT NULL)
+"""
+_IDLE: Final = f"""
+FROM process AS p WHERE NOT EXISTS (
+    SELECT 1 FROM execution AS e WHERE e.{IS_NO_SUCCESS} AND e.status IN ({_RUNNING}, {_PENDING})
+        AND p.process_id = CASE e.status WHEN {_PENDING} THEN e.enqueued_by ELSE e.started_by END
+)
+"""
+
+
+class Unused(NamedTuple):
+    """What no execution had.
+
+    Attributes:
+        since: the oldest transaction that the snapshot did not see.
+        keys: for each table, keys.
+    """
+
+    since: int
+    keys: tuple[set[int], ...]
+
+
+def find_unused(reader: Connection) -> Unused:
+    """What no execution has in this snapshot; one pass over all of them."""
+    (since,) = reader.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint").fetchone() or (0,)
+    found = []
+    for table, key in _TABLES:
+        borne = _BORNE if table == "job_name" else ""
+        found.append({number for (number,) in reader.execute(_UNUSED.format(table=table, key=key) + borne)})
+    return Unused(since, tuple(found))
+
+
+def delete_unused(connection: Connection, unused: Unused) -> None:
+    """Deletes what still no execution has, in the transaction that is open; nothing where that cannot be told."""
+    if not any(unused.keys):
+        return
+    _lock(connection)
+    (trimmed,) = connection.execute("SELECT trimmed FROM folding").fetchone() or (0,)
+    if trimmed >= unused.since:
+        return
+    changed = connection.execute(_CHANGED, (unused.since,)).fetchall()
+    for place, ((table, key), keys) in enumerate(zip(_TABLES, unused.keys, strict=True)):
+        left = keys - {row[place] for row in changed}
+        connection.execute(f"DELETE FROM {table} WHERE {key} = ANY(?)", (list(left),))
+
+
+def forget_processes(connection: Connection) -> None:
+    """Deletes processes without an open execution, once there are many."""
+    (idle,) = connection.execute(f"SELECT count(*) {_IDLE}").fetchone() or (0,)
+    if idle >= FORGOTTEN_FROM:
+        _lock(connection)
+        connection.execute(f"DELETE {_IDLE}")
+
+
+def _lock(connection: Connection) -> None:
+    """Holds recorders off until the transaction ends."""
+    connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
+    connection.execute("LOCK TABLE execution IN SHARE ROW EXCLUSIVE MODE")
