@@ -180,6 +180,12 @@ class Server:
                 connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     @contextmanager
+    def store(self) -> Iterator[str]:
+        """The address of an empty database, gone at the end."""
+        with self.database() as name:
+            yield self.url(name)
+
+    @contextmanager
     def standby(self) -> Iterator[Server]:
         """A hot standby of this server."""
         standby = Server(self.programs, self)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 import tempfile
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -37,7 +37,8 @@ from tests.property.worlds import CATEGORIES, CRON, INTERVALS, NAMES, TYPES, VAL
 from tests.reliability.scale import scaled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
 RUNS = scaled(80)
 STEPS = 150
@@ -121,13 +122,22 @@ class Lists:
         return gone
 
 
+@contextmanager
+def new_file() -> Iterator[str]:
+    """Where a store may be made, gone at the end."""
+    with tempfile.TemporaryDirectory(dir=QUICK_FOLDER) as folder:
+        yield f"{folder}/jobs.db"
+
+
 class Scheduler(RuleBasedStateMachine):
     """Rules are a scheduler's calls, and questions."""
 
+    new_store: Callable[[], AbstractContextManager[str]] = staticmethod(new_file)
+
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory(dir=QUICK_FOLDER)
-        self.path = Path(self.folder.name) / "jobs.db"
+        self.store = self.new_store()
+        self.path = self.store.__enter__()
         self.clock = Clock(datetime(2026, 3, 29, 0, 58, 30, tzinfo=UTC))
         self.recorder = jobstore.Recorder(self.path, timezone="Europe/Berlin", clock=self.clock)
         self.reader = jobstore.open(self.path, clock=self.clock)
@@ -137,7 +147,7 @@ class Scheduler(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.reader.close()
         self.recorder.close()
-        self.folder.cleanup()
+        self.store.__exit__(None, None, None)
 
     # --- jobs
 
@@ -351,10 +361,15 @@ def question(source: random.Random, world: World) -> tuple[str, Query]:
 
 
 def test_a_store_says_what_plain_lists_say_after_any_calls() -> None:
+    check_scheduler(Scheduler, RUNS)
+
+
+def check_scheduler(scheduler: type[Scheduler], runs: int) -> None:
+    """Compares the stores of a scheduler, one for each run, with plain lists."""
     run_state_machine_as_test(
-        Scheduler,
+        scheduler,
         settings=settings(
-            max_examples=RUNS,
+            max_examples=runs,
             stateful_step_count=STEPS,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
