@@ -31,6 +31,8 @@ def bucket_starts(bucket: str, zone: str, first_us: int, last_us: int) -> tuple[
     >>> width, starts = bucket_starts("1d", "Europe/Berlin", first, last)
     >>> [instant_text(us) for us in starts]
     ['2026-03-27T23:00:00Z', '2026-03-28T23:00:00Z', '2026-03-29T22:00:00Z']
+    >>> [instant_text(us) for us in bucket_starts("1d", "Europe/Berlin", MAX_US, MAX_US)[1]]
+    ['9999-12-31T23:00:00Z']
 
     Args:
         bucket: ``1h``, ``1d``, or ``auto`` for hours where at most 400 are enough.
@@ -112,8 +114,10 @@ def _day_starts(tz: tzinfo, first_us: int, last_us: int) -> list[int]:
 
 def _day_begins_us(tz: tzinfo, day: int) -> int:
     """The first moment of a date."""
-    if not date.min.toordinal() <= day <= date.max.toordinal():
-        return MIN_US if day < date.min.toordinal() else MAX_US + 1
+    if day < date.min.toordinal():
+        return MIN_US
+    if day > date.max.toordinal():  # the year 10000, which begins within the last hours where clocks are ahead of UTC
+        return (day - WALL_EPOCH.toordinal()) * _DAY_US - offset_us(tz, MAX_US)
     midnight = datetime.combine(date.fromordinal(day), time())
     wall_us = (midnight - WALL_EPOCH) // TICK
     first_us, second_us = (wall_us - utcoffset_us(midnight.replace(tzinfo=tz, fold=fold)) for fold in (0, 1))
