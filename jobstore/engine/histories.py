@@ -6,7 +6,7 @@ depends on the first or last entry of each.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobstore.engine.selection import Part
 from jobstore.engine.stats import rank_of
@@ -190,7 +190,7 @@ def fetch_newest(connection: sqlite3.Connection, numbers: Collection[int]) -> di
     for some in in_chunks(numbers):
         names = fetch_names(connection, some)
         for number in some:
-            found[number] = _outline(_newest(connection, names.get(number, [])))
+            found[number] = outline(_newest(connection, names.get(number, [])))
     return found
 
 
@@ -203,25 +203,38 @@ def fetch_names(connection: sqlite3.Connection, numbers: list[int]) -> dict[int,
     return names
 
 
-_NEWEST = " UNION ALL ".join(
-    f"""SELECT * FROM (
-        SELECT id, {status}, effective_us, duration_ms FROM execution INDEXED BY execution_name_started
-        WHERE name_id = ? AND status = {status} ORDER BY effective_us DESC, id DESC LIMIT {most}) AS newest"""
-    for status, most in (
-        (_SUCCESS, RATED),
-        (_FAILURE, RATED),
-        (_TIMEOUT, RATED),
-        (_RUNNING, RECENT),
-        (_PENDING, RECENT),
+def newest_sql(name_id: str, more: str = "") -> str:
+    """The newest executions of a name with each status, in SQL."""
+    return " UNION ALL ".join(
+        f"""SELECT * FROM (
+            SELECT id, {status}, effective_us, duration_ms{more} FROM execution INDEXED BY execution_name_started
+            WHERE name_id = {name_id} AND status = {status} ORDER BY effective_us DESC, id DESC LIMIT {most}
+        ) AS newest"""
+        for status, most in (
+            (_SUCCESS, RATED),
+            (_FAILURE, RATED),
+            (_TIMEOUT, RATED),
+            (_RUNNING, RECENT),
+            (_PENDING, RECENT),
+        )
     )
-)
+
+
+_NEWEST = newest_sql("?")
 
 
 def _newest(connection: sqlite3.Connection, names: list[int]) -> list[Run]:
     """The newest executions and the newest finished ones of a job, newest first."""
-    rows: list[tuple[int, int, int, int | None]] = []
+    rows: list[Any] = []
     for name_id in names:
         rows += connection.execute(_NEWEST, [name_id] * 5)
+    kept = newest_of(rows)
+    unstarted = _unstarted(connection, names, kept)
+    return [Run(key, status, us, key not in unstarted, duration_ms) for key, status, us, duration_ms in kept]
+
+
+def newest_of(rows: list[Any]) -> list[Any]:
+    """Of the rows of all names of a job those that count: the newest, and the newest finished."""
     rows.sort(key=lambda row: (row[2], row[0]), reverse=True)
     finished = 0
     kept = []
@@ -230,8 +243,7 @@ def _newest(connection: sqlite3.Connection, names: list[int]) -> list[Run]:
         finished += is_finished
         if place < RECENT or (is_finished and finished <= RATED):
             kept.append(row)
-    unstarted = _unstarted(connection, names, kept)
-    return [Run(key, status, us, key not in unstarted, duration_ms) for key, status, us, duration_ms in kept]
+    return kept
 
 
 def _unstarted(
@@ -250,7 +262,7 @@ def _unstarted(
     return found.union(key for (key,) in connection.execute(sql, still_open))
 
 
-def _outline(runs: list[Run]) -> Newest:
+def outline(runs: list[Run]) -> Newest:
     """Rates and percentiles are over runs that started and finished, as in `job_stats`."""
     finished = [run for run in runs if run.status not in _OPEN]
     ran = [run for run in finished[:RATED] if run.is_started]

@@ -40,6 +40,7 @@ class Memory:
     """Counters, names and jobs as of the last query; one for each connection, used by one thread at a time."""
 
     counters: type[Counters] = Counters
+    standings_of: type[Standings] = Standings
     merges = True
     """Whether index ranges in one order are merged as they are read; a server would read them to their ends."""
 
@@ -159,7 +160,7 @@ class Memory:
     def standings(self, connection: sqlite3.Connection, now_us: int) -> Standings:
         """The state of every job at a moment; the first call reads some index entries of each."""
         if self._standings is None:
-            self._standings = Standings(connection, self.fires)
+            self._standings = self.standings_of(connection, self.fires)
         self._standings.refresh(connection, now_us)
         return self._standings
 

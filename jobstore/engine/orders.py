@@ -44,6 +44,10 @@ class Key:
     is_nullable: bool = True
     moves_with_time: bool = False
     """Whether a window is a stretch of its order, more or less."""
+    join: str = ""
+    """The table that has what is compared, where the column only names it,"""
+    value: str = "key"
+    """and what that is."""
 
 
 _ID = Key("id", "NOT INDEXED", is_nullable=False, moves_with_time=True)
@@ -53,7 +57,7 @@ _KEYS = {
     "completed_at": Key("completed_us", "INDEXED BY execution_completed", True, "completed", moves_with_time=True),
     "duration_ms": Key("duration_ms", "INDEXED BY execution_duration", True, "timed"),
     "trace_id": Key("trace_id", "INDEXED BY execution_trace"),
-    "worker_id": Key("(SELECT name FROM worker WHERE worker.worker_id = execution.worker_id)"),
+    "worker_id": Key("worker_id", join="LEFT JOIN worker ON worker.worker_id = key", value="worker.name"),
     # These are only sorted by: of a trace, or of few.
     "started_at": Key("effective_us"),
     "status": Key(f"CASE status {' '.join(f'WHEN {c} THEN {w!r}' for c, w in enumerate(_WORDS))} END"),
@@ -270,12 +274,14 @@ def _inside(connection: sqlite3.Connection, memory: Memory, statuses: tuple[int,
 def fetch_and_sort(connection: sqlite3.Connection, key: Key, sources: Iterable[Source], wanted: Wanted) -> list[int]:
     """Every selected key, through the indexes that know the selection, sorted: as many entries as match."""
     sources = list(sources)
-    column, order = ("", "") if key is _ID else (f", {key.column} AS key", f"key IS NULL, key {wanted.direction}, ")
+    column = "" if key is _ID else f", {key.column} AS key"
+    order = "" if key is _ID else f"{key.value} IS NULL, {key.value} {wanted.direction}, "
     # The plus sign keeps a server from walking all ids in their order instead.
     arms = [f"SELECT id{column} FROM execution INDEXED BY {source.sql}" for source in sources]
-    sql = (
-        f"SELECT id FROM ({' UNION ALL '.join(arms)}) AS found ORDER BY {order}+id {wanted.direction} LIMIT ? OFFSET ?"
-    )
+    sql = f"""
+    SELECT id FROM ({" UNION ALL ".join(arms)}) AS found {key.join}
+    ORDER BY {order}+id {wanted.direction} LIMIT ? OFFSET ?
+    """
     values = [value for source in sources for value in source.values]
     return [row_id for (row_id,) in connection.execute(sql, (*values, wanted.take, wanted.offset))]
 

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from jobstore.engine.bitmaps import Bitmaps
 from jobstore.engine.counters import HOURS_A_DAY, Counters, hour_begins_us
+from jobstore.engine.histories import Run, newest_of, newest_sql, outline
 from jobstore.engine.memory import Memory
 from jobstore.engine.selection import ALL_STATUSES, Part
+from jobstore.engine.standings import Standings
 from jobstore.language.instants import MIN_US
 from jobstore.storage.rows import KeyQuery
 from jobstore.storage.schema import HOUR_US
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from jobstore.engine.fires import Fires
+    from jobstore.engine.histories import Newest
     from jobstore.storage.rows import ExecutionRow
 
 
@@ -57,6 +60,27 @@ class _NoBitmaps(Bitmaps):
         return inf
 
 
+class ServerStandings(Standings):
+    """The states of jobs, whose newest executions a server tells of many at once."""
+
+    @staticmethod
+    def fetch_newest(connection: sqlite3.Connection, numbers: Collection[int]) -> dict[int, Newest]:
+        """The newest executions of some jobs."""
+        rows: dict[int, list[Any]] = {number: [] for number in numbers}
+        for number, *row in connection.execute(_NEWEST, (list(numbers),)):
+            rows[number].append(row)
+        return {
+            number: outline([Run(key, status, us, by > 0, ms) for key, status, us, ms, by in newest_of(found)])
+            for number, found in rows.items()
+        }
+
+
+_NEWEST = f"""
+SELECT n.job_number, own.* FROM job_name AS n
+JOIN LATERAL ({newest_sql("n.name_id", ", started_by")}) AS own ON TRUE WHERE n.job_number = ANY(?)
+"""
+
+
 class ServerMemory(Memory):
     """Counters, names and jobs as of the last query; one for each connection, used by one thread at a time.
 
@@ -65,6 +89,7 @@ class ServerMemory(Memory):
     """
 
     counters = ServerCounters
+    standings_of = ServerStandings
     merges = False
 
     def __init__(self, fires: Fires) -> None:

@@ -51,6 +51,8 @@ class Key(NamedTuple):
 class Standings:
     """The state of all jobs as of the last question."""
 
+    fetch_newest = staticmethod(fetch_newest)
+
     def __init__(self, connection: sqlite3.Connection, fires: Fires) -> None:
         self._fires = fires
         self._facts: dict[int, Facts] = {}
@@ -106,7 +108,7 @@ class Standings:
     def newest(self, connection: sqlite3.Connection, numbers: list[int]) -> dict[int, Newest]:
         """The newest executions of some jobs."""
         missing = [number for number in numbers if number not in self._newest]
-        self._newest.update(fetch_newest(connection, missing))
+        self._newest.update(self.fetch_newest(connection, missing))
         found = {number: self._newest[number] for number in numbers}
         while len(self._newest) > NEWEST_REMEMBERED:
             self._newest.popitem(last=False)
@@ -116,7 +118,7 @@ class Standings:
         """The rates of these jobs at least; the first call reads a hundred executions of each."""
         missing = [number for number in numbers if number not in self._rates]
         for some in in_chunks(missing):
-            self._rates.update((number, newest.rates) for number, newest in fetch_newest(connection, some).items())
+            self._rates.update((number, newest.rates) for number, newest in self.fetch_newest(connection, some).items())
         return self._rates
 
     def _forget(self, numbers: Iterable[int]) -> None:

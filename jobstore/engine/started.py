@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 MOST_RANGES = 24
 """As many index ranges are merged in one statement."""
+FEW_RANGES = 6
+"""The same for a server, which plans each of them anew."""
+FEW = 1_000
+"""So many a server sorts quicker than it plans anything else."""
 SKIPPED = 256
 """A larger offset is found by counters."""
 MOST_ENTRIES = 25_000
@@ -59,7 +63,10 @@ def page_ids_by_start(connection: sqlite3.Connection, memory: Memory, wanted: Wa
     """The ids at ``offset`` to ``offset + take`` of a selection within a window."""
     bound = wanted.window[1] + 1 if wanted.descending else wanted.window[0]
     near = Slice(wanted.descending, bound, wanted.offset, wanted.take)
-    ranges = _ranges(wanted.selection)
+    if not memory.merges and wanted.total <= FEW:
+        return page_ids_sorted(connection, memory, "started_at", wanted)
+    ranges = _ranges(wanted.selection, MOST_RANGES if memory.merges else FEW_RANGES)
+    walk = walk_hours if memory.merges else walk_hours_at_once
     if ranges is not None:
         if wanted.offset > SKIPPED:
             near = _found_by_counters(connection, wanted, near, descending=wanted.descending)
@@ -70,10 +77,10 @@ def page_ids_by_start(connection: sqlite3.Connection, memory: Memory, wanted: Wa
         if wanted.total * model.fetched + _range_count(wanted.selection) * model.opened < entries * model.filtered:
             return page_ids_sorted(connection, memory, "started_at", wanted)
         found = scan_starts(connection, wanted, near, MOST_ENTRIES)
-        return walk_hours(connection, wanted.selection, near) if found is None else found
+        return walk(connection, wanted.selection, near) if found is None else found
     ends = [_found_by_counters(connection, wanted, near, descending=descending) for descending in (True, False)]
     nearer = min(ends, key=lambda end: end.skip)
-    ids = walk_hours(connection, wanted.selection, nearer)
+    ids = walk(connection, wanted.selection, nearer)
     return ids if nearer.descending == wanted.descending else ids[::-1]
 
 
@@ -107,19 +114,19 @@ def _range_count(selection: Selection) -> int:
     return sum([len(part.names or (0,)) * len(part.present) for part in selection.parts])
 
 
-def _ranges(selection: Selection) -> list[Range] | None:
+def _ranges(selection: Selection, most: int) -> list[Range] | None:
     """The index ranges whose union is the selection; None where they are many, or no index has them."""
     found: list[Range] = []
     for part in selection.parts:
         if part.names is None and part.statuses == ALL_STATUSES:
             found.append((None, None))
-        elif len(part.names or (0,)) * len(part.present) > MOST_RANGES:
+        elif len(part.names or (0,)) * len(part.present) > most:
             return None
         elif part.names is None:
             found += [(None, status) for status in part.present]
         else:
             found += [(name_id, status) for name_id in sorted(part.names) for status in part.present]
-    return found if len(found) <= MOST_RANGES else None
+    return found if len(found) <= most else None
 
 
 def merge_ranges(ranges: list[Range], wanted: Slice, *, is_merged: bool) -> KeyQuery:
@@ -216,6 +223,34 @@ def walk_hours(connection: sqlite3.Connection, selection: Selection, near: Slice
         if len(found) >= near.take:
             break
     return found[: near.take]
+
+
+def walk_hours_at_once(connection: sqlite3.Connection, selection: Selection, near: Slice) -> list[int]:
+    """The same in one statement, for a server, which each statement costs more than what it reads."""
+    bounds: list[tuple[int, int]] = []
+    skip, missing = near.skip, near.skip + near.take
+    for hour in _hours_in_order(connection, selection, near):
+        begins_us, ends_us = hour_begins_us(hour), hour_begins_us(hour) + HOUR_US
+        is_cut = begins_us < near.bound_us < ends_us
+        within = 0 if is_cut else hour_total(connection, selection, hour)
+        missing -= within
+        if not bounds and not is_cut and within <= skip:
+            skip -= within
+            continue
+        if is_cut:
+            begins_us, ends_us = (begins_us, near.bound_us) if near.descending else (near.bound_us, ends_us)
+        bounds.append((begins_us, ends_us))
+        if missing <= 0:
+            break
+    condition, values = selection.condition()
+    sql = f"""
+    SELECT id FROM unnest(?::bigint[], ?::bigint[]) AS hours (begins_us, ends_us) JOIN LATERAL (
+        SELECT id, effective_us FROM execution
+        WHERE effective_us >= begins_us AND effective_us < ends_us AND {condition} OFFSET 0
+    ) AS entries ON TRUE ORDER BY {near.order} LIMIT ? OFFSET ?
+    """
+    stretches = ([begins for begins, _ in bounds], [ends for _, ends in bounds])
+    return [row_id for (row_id,) in connection.execute(sql, (*stretches, *values, near.take, skip))]
 
 
 def _hours_in_order(connection: sqlite3.Connection, selection: Selection, near: Slice) -> Iterator[int]:

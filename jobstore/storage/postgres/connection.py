@@ -130,6 +130,7 @@ class Connection:
         settings = {
             "search_path": f'"{self.place.schema}"',
             "jit": "off",
+            "work_mem": "64MB",
             "plan_cache_mode": "force_custom_plan",
             "statement_timeout": f"{STATEMENT_SECONDS}s" if is_reader else "0",
             "lock_timeout": f"{round((lock_seconds or READ_TIMEOUT_SECONDS) * 1000)}ms",
