@@ -14,7 +14,7 @@ from jobstore.cli.phrases import count, plain
 from jobstore.cli.progress import progress
 from jobstore.cli.screen import say, stdout_in_utf8
 from jobstore.cli.when import instant_text, length_option
-from jobstore.language.address import file_of, location_of
+from jobstore.language.address import Address, file_of, location_of
 from jobstore.language.errors import StoreError
 
 if TYPE_CHECKING:
@@ -104,8 +104,18 @@ def _check(file: str | None) -> int:
     if problems:
         say(f"jobstore: {path} has {count(len(problems), 'problem')}; restore a backup, or dump it and load it anew")
         return CHECK_FAILED
-    say(f"jobstore: {path} is sound")
+    say(f"jobstore: {path} is sound{_standing(path)}")
     return 0
+
+
+def _standing(path: Location) -> str:
+    """What a standby says of its distance to its primary."""
+    if not isinstance(path, Address):
+        return ""
+    from jobstore.transfer.server import lag
+
+    behind = lag(path)
+    return f" ({behind})" if behind else ""
 
 
 def _backup(file: str | None, target: str | None) -> None:

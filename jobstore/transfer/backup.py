@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jobstore.language.address import file_of
+from jobstore.language.address import Address, file_of, location_of
 from jobstore.language.errors import Conflict, NotAStore, StoreBusy, StoreCorrupt, StoreUnreadable
 from jobstore.storage.connection import Reading, driver_errors
 from jobstore.storage.folders import check_folder
@@ -38,20 +38,25 @@ def check(path: Where, *, progress: Progress | None = None) -> list[str]:
 
     Looked at are the file's structure and constraints, tables and triggers of others, references, every counter
     against a recount, JSON, schedules, folded names and who runs what. It works on one snapshot while others record,
-    and reads everything: about a minute for ten million executions.
+    and reads everything: about a minute for ten million executions. Of a store on a server, the server's own tools
+    check the files.
 
     Args:
-        path: the file.
+        path: the file, or the address.
         progress: is called with the number of further executions that were looked at.
 
     Raises:
-        StoreNotFound: there is no file.
+        StoreNotFound: there is no file, or no store at the address.
         NotAStore: it is something else.
         StoreError: it cannot be read at all.
     """
-    found: list[str] = []
+    location, found = location_of(path), list[str]()
+    if isinstance(location, Address):
+        from jobstore.transfer.server import check as check_server  # its driver comes with an extra
+
+        return check_server(location, progress)
     try:
-        with Reading(file_of(path, "check", "this is not built yet")) as reading, _writable(reading) as writable:
+        with Reading(location) as reading, _writable(reading) as writable:
             reading.connection.text_factory = _kept_text
             found.extend(problems_of(reading.connection, writable, progress))
     except StoreCorrupt:

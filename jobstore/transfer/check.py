@@ -62,10 +62,29 @@ def problems_of(
         _jobs(connection),
         _names(connection),
         _shared_parameters(connection),
-        _executions(connection, progress),
+        _executions(connection, connection.execute(EXECUTIONS), progress),
         _name_counters(connection),
         _segments(connection),
         _sequences(connection),
+    )
+    for kind in kinds:
+        yield from _some(kind)
+
+
+def problems_of_server(
+    connection: sqlite3.Connection,
+    executions: Iterable[tuple[Any, ...]],
+    own: Iterable[Iterator[str]],
+    progress: Progress | None,
+) -> Iterator[str]:
+    """The same of a store on a server, where `own` has what only a server has."""
+    kinds = (
+        *own,
+        _settings(connection),
+        _jobs(connection),
+        _names(connection),
+        _shared_parameters(connection),
+        _executions(connection, executions, progress),
     )
     for kind in kinds:
         yield from _some(kind)
@@ -168,17 +187,18 @@ def _json(what: str, field: str, text: str | None) -> Iterator[str]:
         yield f"{what} has {field} that a recorder would not write: {error}"
 
 
-def _executions(connection: sqlite3.Connection, progress: Progress | None) -> Iterator[str]:
+EXECUTIONS: Final = """
+SELECT id, name_id, status, effective_us, completed_us, duration_ms, started_by, parameters, result, trace_id, error
+FROM execution
+"""
+
+
+def _executions(
+    connection: sqlite3.Connection, rows: Iterable[tuple[Any, ...]], progress: Progress | None
+) -> Iterator[str]:
     """One pass over the rows: their texts, and the counters that depend on durations and bounds."""
     hours: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     names: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
-    rows = connection.execute(
-        """
-        SELECT id, name_id, status, effective_us, completed_us, duration_ms, started_by, parameters, result,
-               trace_id, error
-        FROM execution
-        """
-    )
     processes = {key for (key,) in connection.execute("SELECT process_id FROM process")}
     done = 0
     for done, row in enumerate(rows, 1):

@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from psycopg import errors
 
-from jobstore.language.errors import Conflict
+from jobstore.language.errors import Conflict, shown
+from jobstore.language.instants import MIN_US
 from jobstore.language.search import UNICODE_VERSION
 from jobstore.storage.documents import execution_document
 from jobstore.storage.postgres.connection import Connection, Place, check_is_store, format_of, server_errors, translated
-from jobstore.storage.postgres.schema import create_tables, finish_tables, lock_schema
+from jobstore.storage.postgres.schema import TRIGGERS, create_tables, finish_tables, lock_schema
 from jobstore.storage.rows import EXECUTION_SELECT, JOB_SELECT, JobRow
+from jobstore.storage.schema import DAY_US
+from jobstore.transfer.check import EXECUTIONS, problems_of_server
 from jobstore.transfer.load import EXECUTION_COLUMNS, Loader
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from jobstore.language.address import Address
+    from jobstore.transfer.load import Progress
 
 ROWS_AT_ONCE: Final = 2_000
 _TAKEN: Final = re.compile(r"\(id\)=\(([0-9]+)\)")
@@ -121,9 +126,81 @@ def reading(address: Address) -> Iterator[Connection]:
         with server_errors(place):
             check_is_store(connection)
             connection.begin_snapshot()
+            connection.execute("SET LOCAL statement_timeout = 0")  # it reads everything
             yield connection
     finally:
         connection.close()
+
+
+def check(address: Address, progress: Progress | None) -> list[str]:
+    """What is wrong with the store, a sentence each."""
+    with reading(address) as connection:
+        taken = cast("sqlite3.Connection", connection)  # the checks ask nothing of it that ours has not
+        own = (_unfit(connection), _name_days(connection), _numbers(connection))
+        return list(problems_of_server(taken, rows_of(connection, EXECUTIONS), own, progress))
+
+
+def _unfit(connection: Connection) -> Iterator[str]:
+    """Triggers that are gone, switched off or somebody else's, and indexes that serve nothing."""
+    ours = set(re.findall(r"CREATE TRIGGER (\w+)", TRIGGERS))
+    found = dict(connection.execute(_TRIGGERS_THERE, (connection.place.schema,)).fetchall())
+    for name in sorted(ours - {name for name, enabled in found.items() if enabled != "D"}):
+        yield f"The trigger {name} is missing or disabled; without it counters and changes are not kept"
+    for name in sorted(found.keys() - ours):
+        yield f"The trigger {shown(name)} is not of jobstore and can make recording fail"
+    for (name,) in connection.execute(_INVALID_INDEXES, (connection.place.schema,)):
+        yield f"The index {name} is not valid; run REINDEX INDEX on it"
+
+
+_TRIGGERS_THERE: Final = """
+SELECT tgname, tgenabled::text FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+WHERE relnamespace = ?::regnamespace AND NOT tgisinternal
+"""
+_INVALID_INDEXES: Final = """
+SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+WHERE relnamespace = ?::regnamespace AND NOT indisvalid
+"""
+_NAME_DAYS: Final = f"""
+SELECT name_id, day, status, coalesce(said, 0), coalesce(counted, 0) FROM (
+    SELECT name_id, day, status, sum(runs)::bigint AS said FROM name_day_tally GROUP BY 1, 2, 3
+) AS kept FULL JOIN (
+    SELECT name_id, (effective_us - {MIN_US}) / {DAY_US} AS day, status, count(*) AS counted FROM execution
+    GROUP BY 1, 2, 3
+) AS rows USING (name_id, day, status) WHERE coalesce(said, 0) <> coalesce(counted, 0)
+"""
+
+
+def _name_days(connection: Connection) -> Iterator[str]:
+    for name_id, day, status, said, counted in connection.execute(_NAME_DAYS):
+        yield f"The counter of name {name_id} on day {day} with status {status} says {said}; counted are {counted}"
+
+
+def _numbers(connection: Connection) -> Iterator[str]:
+    """A number that was given must never be given again."""
+    for table, column in (("job", "number"), ("execution", "id")):
+        given, highest = _given(connection, table, column)
+        if given is not None and given < highest:
+            yield f"The next {column} of the table {table} was given already: it is {given + 1}, the highest {highest}"
+
+
+def lag(address: Address) -> str | None:
+    """How far a standby is behind its primary, in words; None for a primary."""
+    with reading(address) as connection:
+        is_standby, is_connected, is_level, seconds, at = connection.execute(_LAG).fetchone() or ()
+    if not is_standby:
+        return None
+    if not is_connected:
+        since = "it has seen no change since it started" if at is None else f"its last change is of {at}"
+        return f"a standby that receives nothing from its primary; {since}"
+    return "a standby, level with its primary" if is_level else f"a standby, {seconds:.1f} s behind its primary"
+
+
+_LAG: Final = """
+SELECT pg_is_in_recovery(), EXISTS (SELECT FROM pg_stat_wal_receiver WHERE pid IS NOT NULL),
+    pg_last_wal_receive_lsn() IS NOT DISTINCT FROM pg_last_wal_replay_lsn(),
+    coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)::float8,
+    to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+"""
 
 
 def rows_of(connection: Connection, sql: str) -> Iterator[tuple[Any, ...]]:
@@ -143,11 +220,18 @@ def _store_line(connection: Connection) -> dict[str, Any]:
 
 
 def _next(connection: Connection, table: str, column: str) -> int:
-    """The number that is given next; by the rows alone, where the role may not read sequences."""
+    given, highest = _given(connection, table, column)
+    return max(given or 0, highest) + 1
+
+
+def _given(connection: Connection, table: str, column: str) -> tuple[int | None, int]:
+    """The last number that was given, if the role may know it, and the highest in the rows."""
     sequence = f"pg_get_serial_sequence('{table}', '{column}')"
-    given = connection.value(
-        f"SELECT CASE WHEN has_sequence_privilege({sequence}, 'USAGE, SELECT') "
-        f"THEN pg_sequence_last_value({sequence}::regclass) END"
-    )
-    highest = connection.value(f"SELECT coalesce(max({column}), 0) FROM {table}")
-    return max(int(given or 0), int(highest)) + 1
+    found: tuple[int | None, int] | None = connection.execute(
+        f"""
+        SELECT CASE WHEN has_sequence_privilege({sequence}, 'USAGE, SELECT')
+            THEN coalesce(pg_sequence_last_value({sequence}::regclass), 0) END, coalesce(max({column}), 0)
+        FROM {table}
+        """
+    ).fetchone()
+    return found or (None, 0)
