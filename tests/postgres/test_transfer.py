@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import jobstore
+from jobstore.language.address import Address
 from jobstore.transfer.server import lag
 from tests.contract.conftest import SEED_EXECUTIONS, SEED_JOBS
 from tests.postgres.test_conformance import made
@@ -74,12 +75,12 @@ def test_a_load_is_whole_or_not_there(url: str) -> None:
 def test_a_standby_says_how_far_it_is_behind(server: Server, database: str) -> None:
     url = server.url(database)
     jobstore.load(url, SEED)
-    assert lag(jobstore.language.address.Address(url)) is None
+    assert lag(Address(url)) is None
     with server.standby() as standby:
         standby.catch_up(server)
         behind = standby.url(database)
         assert jobstore.check(behind) == []
-        assert "level" in (lag(jobstore.language.address.Address(behind)) or "")
+        assert "level" in (lag(Address(behind)) or "")
         with standby.connect() as connection, server.connect(database) as other:
             connection.execute("SELECT pg_wal_replay_pause()")
             other.execute("DELETE FROM jobstore.execution")
@@ -87,6 +88,6 @@ def test_a_standby_says_how_far_it_is_behind(server: Server, database: str) -> N
                 True,
             ):
                 pass
-        assert "s behind its primary" in (lag(jobstore.language.address.Address(behind)) or "")
+        assert "s behind its primary" in (lag(Address(behind)) or "")
         with pytest.raises(jobstore.StoreError, match=r"standby|read-only"):
             jobstore.load(standby.url("postgres"), SEED)

@@ -1,0 +1,171 @@
+"""Every interface takes an address where it takes a path, says the same, and shows the password of none."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+
+import jobstore
+from jobstore import tools
+from jobstore.metrics import metrics
+from jobstore.wsgi import create_app
+from tests.contract.cli.conftest import WORLD
+from tests.postgres.servers import ANY_KIND, running
+from tests.wsgi import ask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.postgres.servers import Server
+
+pytest.importorskip("psycopg")
+PASSWORD = "s3cret"
+ALIKE = (
+    ("jobs", "--json"), ("jobs",), ("jobs", "--search", "sync", "--csv"), ("job", "poll", "--json"), ("job", "1"),
+    ("executions", "--json", "--limit", "7", "--offset", "3"), ("executions", "poll", "--utc"), ("executions", "--jsonl"),
+    ("execution", "2"), ("stats", "--json"), ("histogram", "--json", "--utc"), ("health", "--json", "--state", "failing"),
+    ("metrics",), ("timezone",), ("dump",), ("dump", "--jsonl"), ("export",), ("export", "poll", "--format", "csv"),
+    ("export", "--status", "FAILURE,TIMEOUT"), ("export", "--search", "klines"),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """One: what a door does with an answer is the same whichever server gave it."""
+    with running(ANY_KIND) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def place(server: Server) -> Iterator[str]:
+    """The address of a store, with a password."""
+    with server.database() as name:
+        url = server.url(name, password=PASSWORD)
+        jobstore.load(url, WORLD)
+        yield url
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("doors") / "jobs.db"
+    jobstore.load(path, WORLD)
+    return path
+
+
+def command(*words: object, variable: object = None, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBSTORE_")}
+    if variable is not None:
+        environment["JOBSTORE_DB"] = str(variable)
+    done = subprocess.run(
+        [sys.executable, "-m", "jobstore", *map(str, words)], capture_output=True, text=True, check=False, input=given,
+        env=environment,
+    )  # fmt: skip
+    assert PASSWORD not in done.stdout + done.stderr, words
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("words", ALIKE, ids=" ".join)
+def test_a_command_says_of_an_address_what_it_says_of_a_file(place: str, file: Path, words: tuple[str, ...]) -> None:
+    name, *rest = words
+    told, asked = command(name, file, *rest), command(name, place, *rest)
+    assert asked.stdout == told.stdout
+    assert asked.returncode == told.returncode == 0 or name == "health"
+
+
+def test_the_variable_may_hold_an_address(place: str) -> None:
+    assert json.loads(command("job", "poll", "--json", variable=place).stdout)["name"] == "poll"
+    assert command("jobs", "--json", variable="/nowhere.db").returncode == 3
+    assert command("jobs", place, "--json", variable="/nowhere.db").returncode == 0
+
+
+def test_a_store_moves_through_a_pipe(server: Server, database: str, file: Path, tmp_path: Path) -> None:
+    url = server.url(database, password=PASSWORD)
+    dumped = command("dump", file, "--jsonl")
+    assert command("load", url, given=dumped.stdout).returncode == 0
+    assert command("check", url).returncode == 0
+    assert command("dump", url, "--jsonl").stdout == dumped.stdout
+    assert command("load", tmp_path / "back.db", "-", given=dumped.stdout).returncode == 0
+    assert command("load", url, given=dumped.stdout).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "instead"),
+    [
+        (("backup", "{}", "copy.db"), "pg_dump"),
+        (("restore", "copy.db", "{}"), "pg_restore"),
+        (("prune", "{}", "--keep-last", "1", "--emergency"), "without it"),
+        (("serve", "{}"), "--tokens-file"),
+        (("token", "list", "{}"), "--tokens-file"),
+        (("demo", "{}"), "file"),
+    ],
+)
+def test_what_is_about_a_file_says_what_to_use_instead(place: str, words: tuple[str, ...], instead: str) -> None:
+    done = command(*(word.format(place) for word in words))
+    assert done.returncode == 2
+    assert instead in done.stderr
+
+
+def test_http_tools_and_metrics_answer_from_an_address(place: str, file: Path) -> None:
+    with jobstore.open(place) as store, jobstore.open(file) as other:
+        call = {"tool": "datahub_list_job_executions", "parameters": {"limit": 3}}
+        assert tools.call(store, call) == tools.call(other, call)
+        assert metrics(store).splitlines()[:3] == metrics(other).splitlines()[:3]
+        assert PASSWORD not in f"{store!r} {store.path} {metrics(store)}"
+    pages = ("/", "/executions", "/jobs/poll", "/executions/2", "/timeline", "/api/v1/jobs", "/metrics", "/healthz")
+    app, same = (create_app(each, open_access=True, page=True) for each in (place, file))
+    for path in pages:
+        answer, told = ask(app, path), ask(same, path)
+        assert answer.status == told.status, path
+        assert PASSWORD not in str(answer.body) + str(answer.headers)
+    away = create_app("postgresql://u:s3cret@127.0.0.1:1/db?connect_timeout=2", open_access=True)
+    answer = ask(away, "/api/v1/jobs")
+    assert answer.status == 503
+    assert "127.0.0.1" not in str(answer.body)
+    assert PASSWORD not in str(answer.body)
+
+
+def test_serve_shows_no_password_and_answers(place: str) -> None:
+    words = [sys.executable, "-m", "jobstore", "serve", place, "--open", "--port", "0"]
+    server = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    with server.stderr as said:
+        first = said.readline()
+        url = first.partition(" at ")[2].partition(" ")[0]
+        with urllib.request.urlopen(f"{url}/api/v1/jobs") as answer:
+            assert json.load(answer)["pagination"]["total"] == 4
+        server.terminate()
+        assert PASSWORD not in first + said.read()
+    assert server.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "code"),
+    [
+        ("postgresql://u:s3cret@127.0.0.1:1/db", 3),
+        ("postgresql://u:s3cret@no-such-host.invalid/db", 3),
+        ("postgresql://u:s3%zzcret@h/db", 3),
+        ("postgresql://u:s3cret@h/db?nonsense=s3cret", 3),
+        ("postgresql://u:s3cret/x@h/db", 2),
+        ("mysql://u:s3cret@h/db", 2),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_refused_without_its_password(address: str, code: int) -> None:
+    for words in (("jobs", address), ("check", address), ("dump", address), ("jobs", address, "--json")):
+        done = command(*words)
+        assert done.returncode == code, done.stderr
+        assert "s3" not in done.stderr.replace("postgresql", "")
+
+
+def test_what_is_missing_names_the_extra(place: str) -> None:
+    code = "import sys; sys.modules['psycopg'] = None; import jobstore; jobstore.open(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, place], capture_output=True, text=True, check=False)
+    assert "[postgres]" in done.stderr.splitlines()[-1]
+    assert PASSWORD not in done.stderr
