@@ -135,7 +135,7 @@ class PostgresStore(Queries):
         return self._in_snapshot(self._begin_anew(), query)
 
     def _in_snapshot(self, connection: Connection, query: Callable[[sqlite3.Connection, ServerMemory], _T]) -> _T:
-        """Runs the query in a transaction; only what ends well, or by an error of ours, leaves things clean."""
+        """Run the query in a transaction; only what ends well, or by an error of ours, leaves things clean."""
         # The engine asks nothing of a connection that ours has not.
         taken = cast("sqlite3.Connection", connection)
         self._is_clean = False

@@ -48,7 +48,7 @@ def jobstore_clock() -> FrozenClock:
 
 @pytest.fixture
 def jobstore_factory(tmp_path: Path, jobstore_clock: FrozenClock) -> Iterator[Callable[..., JobStore]]:
-    """Builds stores: ``jobstore_factory(jobs=[...], executions=[...], now=..., timezone=...)`` -> `JobStore`.
+    """Build stores: ``jobstore_factory(jobs=[...], executions=[...], now=..., timezone=...)`` -> `JobStore`.
 
     What is left out of jobs and executions is filled in as `jobstore.testing.document` tells; an execution
     needs ``job_name`` and ``status``. All stores of a test share ``jobstore_clock``, which ``now`` sets.
@@ -78,7 +78,7 @@ def jobstore_factory(tmp_path: Path, jobstore_clock: FrozenClock) -> Iterator[Ca
 
 @pytest.fixture
 def jobstore_snapshot(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Compares a document or a page with its file: ``jobstore_snapshot(page)``, or with ``name=`` for several.
+    """Compare a document or a page with its file: ``jobstore_snapshot(page)``, or with ``name=`` for several.
 
     The file is ``__snapshots__/<module>/<test>.json`` beside the test, written by ``--jobstore-snapshot-update``: with
     ``Class.`` before the test where it is in one, ``-parameters`` and ``@name`` after it, and ``+2`` for a second call.
@@ -112,7 +112,7 @@ def _as_text(document: Any) -> str:
 
 
 def _compare(file: Path, found: str, *, is_update: bool) -> None:
-    """Fails with the difference line by line; with `is_update` writes the file instead."""
+    """Fail with the difference line by line; with `is_update` writes the file instead."""
     __tracebackhide__ = True
     expected = file.read_text(encoding="utf-8") if file.exists() else None
     if found == expected:

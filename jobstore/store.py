@@ -180,7 +180,7 @@ class JobStore(Queries):
         raise StoreBusy(f"{self.path} was written to each time it was read; try again")
 
     def _in_snapshot(self, connection: sqlite3.Connection, query: Callable[[sqlite3.Connection, Memory], _T]) -> _T:
-        """Runs the query in a read transaction; only what ends well, or by an error of ours, leaves things clean."""
+        """Run the query in a read transaction; only what ends well, or by an error of ours, leaves things clean."""
         self._is_clean = False
         try:
             connection.execute("BEGIN")
@@ -259,7 +259,7 @@ class JobStore(Queries):
             self._reader.refuse_in_this_process()
 
     def drop_if_cut_off(self, file: Path) -> bool:
-        """Closes the connection if its log is no longer the one beside the file; whether it was so."""
+        """Close the connection if its log is no longer the one beside the file; whether it was so."""
         if not self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS):
             return False
         try:

@@ -87,6 +87,6 @@ def quoted(value: str, quote: str) -> str:
 
 
 def complete(group: click.Command, instruction: str) -> int:
-    """Answers what a shell asked for through `COMPLETE_VARIABLE`, on stdout."""
+    """Answer what a shell asked for through `COMPLETE_VARIABLE`, on stdout."""
     add_completion_class(BashCompletion)
     return complete_words(group, {}, "jobstore", COMPLETE_VARIABLE, instruction)

@@ -204,7 +204,7 @@ def opened_later(text: str) -> Location:
 
 
 def needs(extra: str, *modules: str) -> None:
-    """Refuses where an extra is not installed, with the line that installs it."""
+    """Refuse where an extra is not installed, with the line that installs it."""
     from importlib.util import find_spec
 
     if not all(find_spec(module) for module in modules):

@@ -109,7 +109,7 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _cut(columns: Sequence[Column], widths: Sequence[int], over: int, *, staying: bool) -> list[int]:
-    """Takes from the columns that may be cut, the first to leave giving first, those that stay only at the end."""
+    """Take from the columns that may be cut, the first to leave giving first, those that stay only at the end."""
     cut = list(widths)
     for at in sorted(range(len(cut)), key=lambda at: -columns[at].rank):
         if columns[at].least and cut[at] and (columns[at].rank or staying):

@@ -58,7 +58,7 @@ def _open_page(path: Path) -> None:
 
 
 def build(file: str | None, seed: int | None, now_us: int) -> Path:
-    """Makes the store, where told or at the first free name, and returns its path.
+    """Make the store, where told or at the first free name, and return its path.
 
     Raises:
         Conflict: there is a file at the path that was told.

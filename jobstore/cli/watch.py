@@ -43,7 +43,7 @@ def watch_seconds(text: str | None) -> float | None:
 
 
 def watch(draw: Callable[[Screen], list[Text]], seconds: float, *, utc: bool) -> None:
-    """Draws until Ctrl-C: over the last drawing on a terminal, one after the other into a pipe."""
+    """Draw until Ctrl-C: over the last drawing on a terminal, one after the other into a pipe."""
     if not sys.stdout.isatty():
         while True:
             screen = current_screen(utc=utc)

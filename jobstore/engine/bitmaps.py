@@ -91,7 +91,7 @@ class Keyed:
         return sorted(self.planes.keys() - {PRESENT}, reverse=True)
 
     def take(self, connection: sqlite3.Connection) -> bool:
-        """Takes in a missing segment; whether the file has it."""
+        """Take in a missing segment; whether the file has it."""
         segment = self.missing.pop()
         self._taken.add(segment)
         kept = read_planes(connection, self.kind, segment)
@@ -106,7 +106,7 @@ class Keyed:
         return kept is not None
 
     def put(self, execution_id: int, code: int | None, *, is_there: bool) -> None:
-        """Takes in how an execution is now; of a segment not yet taken in, nothing is known that could be wrong."""
+        """Take in how an execution is now; of a segment not yet taken in, nothing is known that could be wrong."""
         segment = segment_of(execution_id)
         if segment not in self._taken:
             if self.missing:
@@ -135,7 +135,7 @@ class Named:
         return (counters.names or set()) - self.done
 
     def take(self, connection: sqlite3.Connection, names: list[int]) -> int:
-        """Takes in some names; how many executions they have."""
+        """Take in some names; how many executions they have."""
         # As one text of JSON, ids come twice as fast as in rows.
         sql = """
         SELECT json_group_array(id) FROM execution INDEXED BY execution_name_started
@@ -160,7 +160,7 @@ class Bitmaps:
         """The first page for which bitmaps would have been quicker, had they been there."""
 
     def changed(self, connection: sqlite3.Connection, execution_ids: Iterable[int]) -> None:
-        """Takes in changes that others committed."""
+        """Take in changes that others committed."""
         self._selected.clear()
         self._workers = None
         if not self._keys and not self._names:

@@ -98,7 +98,7 @@ class Catalogue:
         self.count = _count(connection)
 
     def reread(self, connection: sqlite3.Connection, numbers: set[int]) -> None:
-        """Takes in jobs that were added, changed or removed; what searches and orders found is found anew."""
+        """Take in jobs that were added, changed or removed; what searches and orders found is found anew."""
         self._found.clear()
         self._orders.clear()
         self._ordered.clear()

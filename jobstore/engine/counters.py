@@ -142,7 +142,7 @@ class Counters:
         return self._mask
 
     def apply(self, hour: int, status: int, runs: int) -> None:
-        """Takes in one difference from the change log."""
+        """Take in one difference from the change log."""
         self._total[status] += runs
         self._sums.clear()
         if self._days is not None:

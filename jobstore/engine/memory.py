@@ -64,7 +64,7 @@ class Memory:
         self._met: set[int] = set()
 
     def sync(self, connection: sqlite3.Connection) -> None:
-        """Brings what is remembered up to this transaction: one look at the log, one step for each change in it."""
+        """Bring what is remembered up to this transaction: one look at the log, one step for each change in it."""
         if self._seq is None:
             (self._seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()
             self._begin_anew(connection)

@@ -49,7 +49,7 @@ class Names:
             self.totals[name_id][status] = runs
 
     def add(self, rows: Iterable[tuple[int, int, str, str]]) -> None:
-        """Takes in names; their counts begin at nothing."""
+        """Take in names; their counts begin at nothing."""
         for name_id, job_number, name, folded in rows:
             self.names[name_id] = (job_number, name, folded)
             self.totals[name_id] = [0] * 5
@@ -57,7 +57,7 @@ class Names:
         self._groups.clear()
 
     def apply(self, name_id: int, status: int, runs: int) -> None:
-        """Takes in one difference from the change log."""
+        """Take in one difference from the change log."""
         self.totals[name_id][status] += runs
         self._groups.clear()
 

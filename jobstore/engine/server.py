@@ -108,7 +108,7 @@ class ServerMemory(Memory):
         self.bitmaps = _NoBitmaps()
 
     def sync(self, connection: sqlite3.Connection) -> None:
-        """Brings what is remembered up to this transaction: one look at the log, none where nothing was committed."""
+        """Bring what is remembered up to this transaction: one look at the log, none where nothing was committed."""
         oldest, following, _ = self.snapshot.split(":")
         # A standby does not tell which transactions run, so two of its snapshots are the same only where none does.
         if self.snapshot != self._looked_at or oldest != following:

@@ -22,7 +22,7 @@ class Origins(falcon.CORSMiddleware[Any, Any]):
     """The origins whose pages may read the API. Credentials are never sent along: a page names its token itself."""
 
     def __init__(self, origins: Collection[str]) -> None:
-        """Raises `InvalidParameter` for what no browser would send; ``*`` is every origin."""
+        """Raise `InvalidParameter` for what no browser would send; ``*`` is every origin."""
         if isinstance(origins, str):
             raise InvalidParameter('cors_origins must be a collection such as ["https://jobs.example.com"]')
         wrong = [each for each in origins if each != "*" and not _ORIGIN.fullmatch(each)]

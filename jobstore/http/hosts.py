@@ -31,7 +31,7 @@ class Hosts:
     """The names that a request may be sent to, beside addresses and ``localhost``."""
 
     def __init__(self, names: Collection[str] | None) -> None:
-        """Raises `InvalidParameter` for what is no host name; ``*`` is every name, None those that nobody owns."""
+        """Raise `InvalidParameter` for what is no host name; ``*`` is every name, None those that nobody owns."""
         self._takes_ownerless = names is None
         names = () if names is None else names
         if isinstance(names, str):

@@ -142,7 +142,7 @@ class Server:
     """A WSGI application on a socket; `run` in one thread, `stop` from any other or from a signal handler."""
 
     def __init__(self, app: Callable[..., Any], *, host: str, port: int) -> None:
-        """Listens at once; connections wait until `run`."""
+        """Listen at once; connections wait until `run`."""
         self._stopping = False
         self._map: dict[int, Any] = {}
         listening = _listen(host, port)

@@ -79,7 +79,7 @@ def mirror(
     parameters: Callable[[Any], object] | None = None,
     removed: Literal["disable", "remove"] = "disable",
 ) -> Mirror:
-    """Records a scheduler's jobs and all their runs from now on, whether it runs already or not.
+    """Record a scheduler's jobs and all their runs from now on, whether it runs already or not.
 
     It never raises into the scheduler and never makes it wait; what cannot be recorded goes to the log
     ``jobstore.integrations``.
@@ -177,7 +177,7 @@ class Mirror:
         self.close()
 
     def close(self) -> None:
-        """Ends the mirroring; runs under way are recorded to their end. Returns when all is on the disk."""
+        """End the mirroring; runs under way are recorded to their end. Returns when all is on the disk."""
         self._scheduler.remove_listener(self._hear)
         self._closed.set()
         for executor in list(self._scheduler._executors.values()):
@@ -186,7 +186,7 @@ class Mirror:
         self.flush()
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> bool:
-        """Waits until all that has happened is on the disk; False when the time is up before."""
+        """Wait until all that has happened is on the disk; False when the time is up before."""
         return self._journal.flush(seconds)
 
     # --- what the scheduler tells
@@ -261,7 +261,7 @@ class Mirror:
                     _log.debug("The job store %s cannot be read", alias, exc_info=True)
 
     def _look(self, alias: str) -> None:
-        """Takes over what other schedulers added, changed or removed in a job store."""
+        """Take over what other schedulers added, changed or removed in a job store."""
         if not self._scheduler.running:
             return
         with self._lock:
@@ -274,7 +274,7 @@ class Mirror:
             self._retire(job_id)
 
     def _save(self, job: Any, alias: str | None) -> None:
-        """Records the job as it is now; what it means is worked out later, in the journal's thread."""
+        """Record the job as it is now; what it means is worked out later, in the journal's thread."""
         self._warn_of_made_up_id(job)
         with self._lock:
             self._removing.discard(job.id)

@@ -250,7 +250,7 @@ class RunsId(str):
 
 
 def attach(executor: Any, runs_of: Callable[[Any, list[datetime]], Runs]) -> None:
-    """Has an executor's runs recorded from the next one on.
+    """Record an executor's runs from the next one on.
 
     Args:
         executor: an APScheduler executor.
@@ -279,7 +279,7 @@ def attach(executor: Any, runs_of: Callable[[Any, list[datetime]], Runs]) -> Non
 
 
 def _attach_reports(executor: Any, *, elsewhere: bool) -> None:
-    """Leads what the executor reports of a job to its runs; it then hears of a plain id again."""
+    """Lead what the executor reports of a job to its runs; it then hears of a plain id again."""
     success, error = executor._run_job_success, executor._run_job_error
 
     @functools.wraps(success)
@@ -304,7 +304,7 @@ def _attach_reports(executor: Any, *, elsewhere: bool) -> None:
 
 
 def detach(executor: Any) -> None:
-    """Gives an executor its own way to submit back; runs that are under way are recorded to their end."""
+    """Give an executor its own way to submit back; runs that are under way are recorded to their end."""
     vars(executor).pop("_do_submit_job", None)
 
 

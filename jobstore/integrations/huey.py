@@ -75,7 +75,7 @@ def mirror(
     job_type: Word = "huey",
     parameters: Callable[[Any], object] | None = None,
 ) -> Mirror:
-    """Records a huey instance's tasks and all their runs from now on.
+    """Record a huey instance's tasks and all their runs from now on.
 
     It never raises into huey; what cannot be recorded goes to the log ``jobstore.integrations``.
 
@@ -146,7 +146,7 @@ class Mirror:
         self.close()
 
     def close(self) -> None:
-        """Ends the mirroring. Returns when all is on the disk."""
+        """End the mirroring. Returns when all is on the disk."""
         self._huey.disconnect_signal(self._hear)
         self._huey.unregister_post_execute(HOOK)
         self._huey.unregister_on_startup(HOOK)
@@ -154,7 +154,7 @@ class Mirror:
         self._store.close()
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> bool:
-        """Waits until all that has happened is on the disk; False when the time is up before."""
+        """Wait until all that has happened is on the disk; False when the time is up before."""
         return self._journal.flush(seconds)
 
     # --- what huey tells
@@ -185,7 +185,7 @@ class Mirror:
         wait_for(self._journal.put(call), PATIENCE_SECONDS)
 
     def _execute(self, attempt: _Attempt, execute: Callable[[], object]) -> object:
-        """Runs the task's callable. huey tells nothing of what it raises beyond `Exception`, `sys.exit()` for one."""
+        """Run the task's callable. huey tells nothing of what it raises beyond `Exception`, `sys.exit()` for one."""
         del attempt.task.execute
         began = time.monotonic()
         try:

@@ -51,7 +51,7 @@ class Journal:
         self._is_troubled = False
 
     def put(self, call: Callable[[Recorder], object]) -> Future[None]:
-        """Has the call carried out after those before it.
+        """Queue the call; it is carried out after those before it.
 
         A call that meets a busy store is made again, so one of several steps must know which it has taken.
 
@@ -84,7 +84,7 @@ class Journal:
         return True
 
     def flush(self, seconds: float) -> bool:
-        """Waits until nothing waits; False when the time is up before."""
+        """Wait until nothing waits; False when the time is up before."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting, seconds)
 

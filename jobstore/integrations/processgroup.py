@@ -84,7 +84,7 @@ class Group:
         stderr: int = 2,
         keep_bytes: int = TAIL_BYTES,
     ) -> None:
-        """Prepares to run a command, without a shell.
+        """Prepare to run a command, without a shell.
 
         Args:
             command: the program and its arguments.
@@ -104,7 +104,7 @@ class Group:
         self._started = self._seconds = 0.0
 
     def start(self) -> Ended | None:
-        """Starts it; how it ended if it could not be started."""
+        """Start it; how it ended if it could not be started."""
         outputs = self._outputs()
         self._started = time.monotonic()
         error = self._spawn(self._command, outputs)
@@ -162,7 +162,7 @@ class Group:
         self._pumps.clear()
 
     def send(self, signum: int) -> bool:
-        """Sends a signal to the command and all it started; False when nothing of it is left."""
+        """Send a signal to the command and all it started; False when nothing of it is left."""
         if self._process is None:
             return False
         try:
@@ -190,7 +190,7 @@ class Group:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     def wait(self, *, timeout_seconds: float | None = None, grace_seconds: float = GRACE_SECONDS) -> Ended:
-        """Waits until the command has ended; when its time is up, ends the whole group."""
+        """Wait until the command has ended; when its time is up, end the whole group."""
         process = self._process
         if process is None:
             raise ValueError("the command was not started")
@@ -211,7 +211,7 @@ class Group:
         return Ended(exit_code, reason, self._tail, self._seconds, timed_out, lost=lost)
 
     def drain(self, *, patience_seconds: float | None = None) -> None:
-        """Waits until all output has gone on, however slow its reader is, or for the time that is given."""
+        """Wait until all output has gone on, however slow its reader is, or for the time that is given."""
         for pump in self._pumps:
             pump.join(patience_seconds)
             pump.close()
@@ -265,7 +265,7 @@ def signals_passed_on(group: Group) -> Iterator[None]:
 
 
 def _exit_code(process: subprocess.Popen[bytes], timeout_seconds: float) -> int:
-    """Waits for the end, but never in one piece.
+    """Wait for the end, but never in one piece.
 
     The system may give a signal to any of our threads, and wakes that one alone; Python runs the handler in this one.
     """

@@ -35,7 +35,7 @@ class Address:
     __slots__ = ("_public", "secret")
 
     def __init__(self, text: str) -> None:
-        """Reads the address.
+        """Read the address.
 
         Raises:
             InvalidParameter: it is none; the message repeats no part of it that could be of a password.

@@ -47,7 +47,7 @@ _ENDS = ", ".join(sorted(FINISHED))
 
 
 def refuse(field: str, rule: str, value: object) -> NoReturn:
-    """Raises `InvalidRecord` with the field, its rule and what came."""
+    """Raise `InvalidRecord` with the field, its rule and what came."""
     raise InvalidRecord(f"{field} must be {rule}; received {shown(value)}")
 
 

@@ -48,7 +48,7 @@ class Archive:
     """An archive that one prune writes to; a context manager that deletes its mark when all went well."""
 
     def __init__(self, path: str | os.PathLike[str], writer: Transactions) -> None:
-        """Takes the path of the archive; the ``with`` statement opens it.
+        """Take the path of the archive; the ``with`` statement opens it.
 
         Raises:
             InvalidParameter: the path is that of the store or of a file beside it, or is no path.
@@ -66,7 +66,7 @@ class Archive:
         self._descriptor = -1
 
     def __enter__(self) -> Self:
-        """Opens the file, and keeps other prunes away from it.
+        """Open the file, and keep other prunes away from it.
 
         Raises:
             Conflict: another prune writes to it.
@@ -89,7 +89,7 @@ class Archive:
             os.close(self._descriptor)
 
     def recover(self, is_named: IsNamed) -> int:
-        """Finishes what earlier prunes began, then marks this archive; how many executions were deleted."""
+        """Finish what earlier prunes began, then mark this archive; how many executions were deleted."""
         deleted = self._writer.write(
             lambda connection: sum(self._recover(connection, mark, is_named) for mark in self._marks.found(connection))
         )
@@ -104,13 +104,13 @@ class Archive:
         return os.fstat(self._descriptor).st_size
 
     def cut(self, length: int) -> None:
-        """Takes back what a transaction wrote that was given up."""
+        """Take back what a transaction wrote that was given up."""
         if self.length > length:
             with _errors(self._path):
                 os.ftruncate(self._descriptor, length)
 
     def take(self, connection: sqlite3.Connection, ids: Sequence[int]) -> None:
-        """Writes executions to the archive and the archive to the disk; the caller deletes them and commits.
+        """Write executions to the archive and the archive to the disk; the caller deletes them and commits.
 
         Raises:
             StoreFull: the disk of the archive is full.
@@ -135,7 +135,7 @@ class Archive:
         self._marks.set(connection, self._path, f"{self._id} {self.length}")
 
     def _recover(self, connection: sqlite3.Connection, mark: _Mark, is_named: IsNamed) -> int:
-        """Finishes what a prune into that archive began, and deletes its mark."""
+        """Finish what a prune into that archive began, and delete its mark."""
         deleted = 0
         if mark.path == self._path:
             deleted = _finish_batch(connection, self._descriptor, mark, is_named)
@@ -189,7 +189,7 @@ class _Marks:
 
 
 def _finish_batch(connection: sqlite3.Connection, descriptor: int, mark: _Mark, is_named: IsNamed) -> int:
-    """Deletes from the store what stands beyond a mark, if it is of that very prune; how many executions."""
+    """Delete from the store what stands beyond a mark, if it is of that very prune; how many executions."""
     if mark.id != _read_id(mark.path):
         return 0
     if os.fstat(descriptor).st_size < mark.length:
@@ -206,7 +206,7 @@ def _finish_batch(connection: sqlite3.Connection, descriptor: int, mark: _Mark, 
 
 
 def _mend_end(descriptor: int, length: int) -> None:
-    """Cuts off a line that a crash left incomplete, or ends one that lacks but its line feed."""
+    """Cut off a line that a crash left incomplete, or end one that lacks but its line feed."""
     rest = _read(descriptor, length)
     *_, last = rest.rsplit(b"\n", 1)
     if not last:
@@ -266,7 +266,7 @@ def _belongs_to(path: Path, file: Path) -> bool:
 
 
 def _open(path: Path, flags: int) -> int:
-    """Opens an archive to append, read and cut, locked against other prunes."""
+    """Open an archive to append, read and cut, locked against other prunes."""
     with _errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, 0o666)
         try:

@@ -38,7 +38,7 @@ def set_timezone(connection: sqlite3.Connection, zone: str) -> None:
 
 
 def fold_again(connection: sqlite3.Connection) -> None:
-    """Folds every name with this process's Unicode version, so that terms and texts are folded alike."""
+    """Fold every name with this process's Unicode version, so that terms and texts are folded alike."""
     jobs = connection.execute("SELECT name, job_type, job_category, number FROM job").fetchall()
     connection.executemany(
         "UPDATE job SET folded = ? WHERE number = ? AND folded <> ?",
@@ -66,7 +66,7 @@ def save_job(
     now_us: int,
     defaults: Mapping[str, Any] | None = None,
 ) -> None:
-    """Adds a job under the next number, or writes what has changed of the one of that name.
+    """Add a job under the next number, or write what has changed of the one of that name.
 
     Only a new job takes what `defaults` give.
     """
@@ -90,7 +90,7 @@ def _columns_of(row: JobRow) -> dict[str, Any]:
 
 
 def rename_job(connection: sqlite3.Connection, old: str, new: str, now_us: int) -> None:
-    """Gives a job another name; what was recorded under the old one keeps it."""
+    """Give a job another name; what was recorded under the old one keeps it."""
     number = job_number_of(connection, old)
     if old == new:
         return
@@ -107,7 +107,7 @@ def rename_job(connection: sqlite3.Connection, old: str, new: str, now_us: int) 
 
 
 def remove_job(connection: sqlite3.Connection, name: str) -> None:
-    """Removes a job; its executions stay."""
+    """Remove a job; its executions stay."""
     number = job_number_of(connection, name)
     connection.execute("DELETE FROM job WHERE number = ?", (number,))
     forget_pruned(connection, number)
@@ -115,7 +115,7 @@ def remove_job(connection: sqlite3.Connection, name: str) -> None:
 
 
 def forget_names(connection: sqlite3.Connection, job_numbers: Iterable[int]) -> None:
-    """Deletes the names of these jobs that no execution has and no job bears any more.
+    """Delete the names of these jobs that no execution has and no job bears any more.
 
     Not on a server, where another host may be recording under one of them: see `leftovers.forget_unused`.
     """

@@ -33,7 +33,7 @@ def file_writer(writer: Transactions, task: str, instead: str) -> Writer:
 
 
 def compact(writer: Writer, progress: Progress | None) -> int:
-    """Gives free pages back to the disk, some at a time; how many bytes the file shrank."""
+    """Give free pages back to the disk, some at a time; how many bytes the file shrank."""
     with writer.held() as connection:
         (kind,) = connection.execute("PRAGMA auto_vacuum").fetchone()
         (page_size,) = connection.execute("PRAGMA page_size").fetchone()
@@ -91,6 +91,6 @@ def prune_emergency(writer: Writer, bounds: Rules | None, progress: Progress | N
 
 
 def _write_back(writer: Writer) -> None:
-    """Moves the log into the file and gives its room back."""
+    """Move the log into the file and give its room back."""
     with writer.held() as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -22,7 +22,7 @@ _log = logging.getLogger("jobstore")
 
 
 def forget_unused(writer: Transactions) -> None:
-    """Deletes the parameters and worker ids that no execution has any more.
+    """Delete the parameters and worker ids that no execution has any more.
 
     One pass over the executions finds them, in a snapshot and without the lock; under the lock only those are looked
     at again that may have changed since.
@@ -71,7 +71,7 @@ def _delete_unused(
 
 
 def flush_segments(writer: Transactions, deadline: float | None) -> None:
-    """Writes the segments of the bitmap index that are due; none begins after the deadline.
+    """Write the segments of the bitmap index that are due; none begins after the deadline.
 
     They are made from a snapshot without the lock, since that takes a tenth of a second each, and written at once, if
     nothing in them has changed since. What fails is logged: nothing is lost, readers use the rows instead.

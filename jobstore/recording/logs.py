@@ -35,7 +35,7 @@ class Captured:
         return "\n".join(list(self._lines))[-CHARACTERS:]
 
     def add(self, line: str) -> None:
-        """Adds a record, and drops the oldest ones that there is no room for."""
+        """Add a record, and drop the oldest ones that there is no room for."""
         line = line[-CHARACTERS:].encode("utf-8", "backslashreplace").decode()
         self._lines.append(line)
         self._size += len(line)
@@ -45,7 +45,7 @@ class Captured:
 
 @contextmanager
 def captured_logs() -> Iterator[Captured]:
-    """Captures what is logged inside, on this thread and in this context alone."""
+    """Capture what is logged inside, on this thread and in this context alone."""
     captured = Captured()
     _Factory.enter()
     token = _current.set(captured)

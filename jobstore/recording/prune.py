@@ -209,7 +209,7 @@ def prune(
     progress: Progress | None = None,
     budget_seconds: float | None = None,
 ) -> tuple[int, bool]:
-    """Deletes what may go; how many executions that were, and whether that was all.
+    """Delete what may go; how many executions that were, and whether that was all.
 
     Args:
         writer: of the store.
@@ -269,7 +269,7 @@ def _batch(chooser: Chooser, archive: Archive | None) -> Callable[[sqlite3.Conne
 
 
 def delete_executions(connection: sqlite3.Connection, ones: Sequence[Candidate]) -> None:
-    """Deletes executions, and with the last one of a removed or renamed job the name it was recorded under."""
+    """Delete executions, and with the last one of a removed or renamed job the name it was recorded under."""
     ids = [one.id for one in ones]
     note_pruned(connection, ids)
     delete_by_id(connection, ids)

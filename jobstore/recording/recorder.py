@@ -110,7 +110,7 @@ class Recorder:
         retention: Retention | None = None,
         on_finish: OnFinish | None = None,
     ) -> None:
-        """Opens the store, or creates it.
+        """Open the store, or creates it.
 
         Args:
             path: the file, or the address of a database.
@@ -183,7 +183,7 @@ class Recorder:
         anchor_at: datetime | str | _Unset[None] | None = _NONE,
         next_run_at: datetime | str | _Unset[None] | None = _NONE,
     ) -> None:
-        """Adds the job, or updates the one of that name: an argument that is not given stays as it is, None clears.
+        """Add the job, or update the one of that name: an argument that is not given stays as it is, None clears.
 
         Args:
             name: 1 to 200 characters; the documentation has the rule of names.
@@ -216,7 +216,7 @@ class Recorder:
         self._write(lambda connection: definitions.save_job(connection, name, definition, now_us))
 
     def rename_job(self, old: str, new: str) -> None:
-        """Renames a job. It keeps its number and its history; past executions keep the name they were recorded under.
+        """Rename a job. It keeps its number and its history; past executions keep the name they were recorded under.
 
         Raises:
             NotFound: there is no job of the old name.
@@ -240,7 +240,7 @@ class Recorder:
         self._write(lambda connection: definitions.set_timezone(connection, zone))
 
     def remove_job(self, name: str) -> None:
-        """Removes a job; its executions stay in the list over all jobs, and its number is never given again.
+        """Remove a job; its executions stay in the list over all jobs, and its number is never given again.
 
         Raises:
             NotFound: there is no job of that name.
@@ -259,7 +259,7 @@ class Recorder:
         at: datetime | str | None = None,
         outlives_process: bool = False,
     ) -> str:
-        """Records that a run of the job waits (PENDING) and returns the execution's id.
+        """Record that a run of the job waits (PENDING) and return the execution's id.
 
         Args:
             name: the job.
@@ -323,7 +323,7 @@ class Recorder:
         trace_id: str | None = None,
         at: datetime | str | None = None,
     ) -> None:
-        """Records that a waiting run has started (RUNNING), in this process.
+        """Record that a waiting run has started (RUNNING), in this process.
 
         Also where `close_interrupted` had ended it while it waited.
 
@@ -355,7 +355,7 @@ class Recorder:
         at: datetime | str | None = None,
         duration_ms: int | None = None,
     ) -> None:
-        """Records how a run ended.
+        """Record how a run ended.
 
         Also where `close_interrupted` had ended it: the true end replaces the guess. A call that raises has changed
         nothing and may be repeated.
@@ -394,7 +394,7 @@ class Recorder:
         parameters: Any = None,
         capture_logs: bool = False,
     ) -> Iterator[Run]:
-        """Records the block as a run of the job: RUNNING, then SUCCESS with `Run.result`.
+        """Record the block as a run of the job: RUNNING, then SUCCESS with `Run.result`.
 
         Any exception, `KeyboardInterrupt` and `SystemExit` included, records FAILURE with its type and
         message and is raised again, also when the store cannot be written then. ``duration_ms`` is the time of the
@@ -459,7 +459,7 @@ class Recorder:
         emergency: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> int:
-        """Deletes finished executions and returns how many; PENDING and RUNNING ones stay.
+        """Delete finished executions and return how many; PENDING and RUNNING ones stay.
 
         It works in short batches, oldest first, so that recording goes on. Names, worker ids and parameters that no
         execution has any more are deleted as well. The file keeps its size; its free pages are used again, and
@@ -569,7 +569,7 @@ class Recorder:
                 _log.exception("on_finish failed for execution %s", document["id"])
 
     def _note_begin(self, number: int) -> None:
-        """Remembers when the work began; of the newest alone, since some never end."""
+        """Remember when the work began; of the newest alone, since some never end."""
         self._begun[number] = time.monotonic_ns()
         if len(self._begun) > BEGUN_REMEMBERED:
             with suppress(StopIteration, RuntimeError):
@@ -584,7 +584,7 @@ class Recorder:
         self._finish(number, End(STATUS_CODES[Status.SUCCESS], *stopwatch.end(), result, None))
 
     def _finish_failed(self, number: int, error: BaseException, stopwatch: _Stopwatch, logs: Captured | None) -> None:
-        """Records the failure if it can; the exception of the job matters more than ours."""
+        """Record the failure if it can; the exception of the job matters more than ours."""
         result = _with_output(None, logs)
         try:
             end = End(STATUS_CODES[Status.FAILURE], *stopwatch.end(), result, bounded_error(_described(error)))

@@ -99,14 +99,14 @@ class Together:
                     self._pass_on()
 
     def _step_down(self) -> None:
-        """Gives back what this thread may still hold after an exception."""
+        """Give back what this thread may still hold after an exception."""
         if self._leader == threading.get_ident():
             self._leader = 0
         give_back(self._guard)
         give_back(self._leading)
 
     def _lead(self, own: _Call) -> None:
-        """Writes what waits, `own` among it; then its error is its own, whatever became of the others."""
+        """Write what waits, `own` among it; then its error is its own, whatever became of the others."""
         most = MOST_TOGETHER
         while not self._write(own, most) and not own.is_over:
             most = 1
@@ -147,7 +147,7 @@ class Together:
                 call.wake()
 
     def _pass_on(self) -> None:
-        """Tells one that still waits to lead next."""
+        """Tell one that still waits to lead next."""
         for call in list(self._waiting):
             if call.is_settled:
                 self._waiting.pop(call, None)  # left here where its thread was interrupted twice
@@ -156,7 +156,7 @@ class Together:
                 return
 
     def _withdraw(self, call: _Call) -> None:
-        """Returns when the call is written or certainly will not be."""
+        """Return when the call is written or certainly will not be."""
         with self._guard:
             is_flying = call in self._flying
         while is_flying and not call.is_over and self._leader:
@@ -202,7 +202,7 @@ class _Call:
         return self.is_over or self.is_withdrawn
 
     def attempt(self, connection: sqlite3.Connection, *, is_alone: bool) -> None:
-        """Takes the step; among others, what it raises undoes its own changes alone."""
+        """Take the step; among others, what it raises undoes its own changes alone."""
         self.error = None
         if is_alone:
             self.value = self.step(connection)
@@ -216,11 +216,11 @@ class _Call:
         connection.execute("RELEASE call")
 
     def failed(self, error: BaseException) -> None:
-        """Notes why it was not written."""
+        """Note why it was not written."""
         self.error = error
         self.is_over_alone = True
 
     def wake(self) -> None:
-        """Lets its thread look again; once is enough."""
+        """Let its thread look again; once is enough."""
         with suppress(RuntimeError):
             self.turn.release()

@@ -134,13 +134,13 @@ FROM job WHERE name = ?
 
 
 def enqueue(connection: sqlite3.Connection, name: str, entry: Entry, *, outlives_process: bool = False) -> int:
-    """Adds a PENDING execution of the job; its number."""
+    """Add a PENDING execution of the job; its number."""
     owner = None if outlives_process else process_key(connection)
     return _insert(connection, name, entry, PENDING, 0, owner)
 
 
 def begin(connection: sqlite3.Connection, name: str, entry: Entry) -> int:
-    """Adds a RUNNING execution of the job; its number."""
+    """Add a RUNNING execution of the job; its number."""
     number = _insert(connection, name, entry, RUNNING, process_key(connection), None)
     _note_start(connection, number, entry.at_us)
     return number
@@ -149,7 +149,7 @@ def begin(connection: sqlite3.Connection, name: str, entry: Entry) -> int:
 def _insert(
     connection: sqlite3.Connection, name: str, entry: Entry, status: int, started_by: int, enqueued_by: int | None
 ) -> int:
-    """Adds an execution, with the job's parameters unless it brings its own."""
+    """Add an execution, with the job's parameters unless it brings its own."""
     found = connection.execute(_KEYS, (entry.worker_id, entry.parameters, asked_name(name))).fetchone()
     if found is None:
         raise no_job(name)
@@ -233,7 +233,7 @@ _PROCESS = f"SELECT process_id FROM process WHERE {' AND '.join(f'{column} = ?' 
 
 
 def _forget_processes(connection: sqlite3.Connection, but: int) -> None:
-    """Deletes processes without an open execution; where each run has its own, there would be as many as runs."""
+    """Delete processes without an open execution; where each run has its own, there would be as many as runs."""
     connection.execute(
         f"""
         DELETE FROM process WHERE process_id <> ?
@@ -274,7 +274,7 @@ def _standing_of(connection: sqlite3.Connection, number: int) -> Standing:
 
 
 def start(connection: sqlite3.Connection, number: int, at_us: int, worker_id: str | None, trace_id: str | None) -> None:
-    """Makes a waiting execution a running one of this process; labels that are given take the place of earlier ones.
+    """Make a waiting execution a running one of this process; labels that are given take the place of earlier ones.
 
     Raises:
         NotFound: there is no such execution.
@@ -296,7 +296,7 @@ def start(connection: sqlite3.Connection, number: int, at_us: int, worker_id: st
 
 
 def _note_start(connection: sqlite3.Connection, number: int, at_us: int) -> None:
-    """Moves the job's last run and update; a server notes starts by itself."""
+    """Move the job's last run and update; a server notes starts by itself."""
     if is_server(connection):
         return
     connection.execute(
@@ -319,7 +319,7 @@ class End(NamedTuple):
 
 
 def finish(connection: sqlite3.Connection, number: int, end: End) -> None:
-    """Gives an open execution its end.
+    """Give an open execution its end.
 
     Raises:
         NotFound: there is no such execution.
@@ -346,7 +346,7 @@ def _end(connection: sqlite3.Connection, number: int, end: End, enqueued_by: int
 
 
 def close_interrupted(connection: sqlite3.Connection, closing: Closing) -> list[int]:
-    """Ends the open executions that nobody will finish; their numbers.
+    """End the open executions that nobody will finish; their numbers.
 
     Of an execution that was loaded no process is known; only its worker and its timeout count.
     """

@@ -99,7 +99,7 @@ class Reader:
         return identity_of(self._path) == self._identity and identity_of(self._log) == self._log_identity
 
     def close(self) -> None:
-        """Closes the connection. Safe to call twice."""
+        """Close the connection. Safe to call twice."""
         self.connection.close()
 
     def refuse_in_this_process(self) -> None:
@@ -224,16 +224,16 @@ class Reading:
             raise StoreUnreadable(f"The reading of {self._path} belongs to the process before the fork; begin anew")
 
     def before_fork(self) -> None:
-        """Waits for the statement that runs."""
+        """Wait for the statement that runs."""
         self._is_held_for_fork = self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS)
 
     def after_fork_in_parent(self) -> None:
-        """Lets it go on."""
+        """Let it go on."""
         if self._is_held_for_fork:
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Closes the connection: it is the parent's."""
+        """Close the connection: it is the parent's."""
         if self._is_held_for_fork:
             self._lock.release()
             if self._cursor is not None:
@@ -248,7 +248,7 @@ class Reading:
 
 
 def check_is_file(path: Path) -> None:
-    """Raises unless there is a regular file at `path` that this user may read, and that has no other name.
+    """Raise unless there is a regular file at `path` that this user may read, and that has no other name.
 
     Under another name it would have another log and another lock: a writer would harm it, a reader miss the newest.
     """
@@ -273,7 +273,7 @@ def check_is_file(path: Path) -> None:
 
 
 def check_is_store(connection: sqlite3.Connection, path: Path) -> None:
-    """Raises unless the file is a job store of a format that this version reads."""
+    """Raise unless the file is a job store of a format that this version reads."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
@@ -313,7 +313,7 @@ driver_errors = DriverErrors
 
 
 def raise_as_ours(error: BaseException | None, path: Path) -> None:
-    """Raises our error for what was raised, if it is a matter of the file."""
+    """Raise our error for what was raised, if it is a matter of the file."""
     ours = None if error is None else _ours(error, path)
     if ours is not None:
         raise ours from error

@@ -16,7 +16,7 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset({
 
 
 def check_folder(folder: Path) -> None:
-    """Raises for a folder that is not there, or on a network file system: locks and shared memory fail there.
+    """Raise for a folder that is not there, or on a network file system: locks and shared memory fail there.
 
     Best effort: Linux tells, elsewhere nothing is refused.
 
@@ -31,7 +31,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_not_mounted(file: Path) -> None:
-    """Raises for a file that was mounted by itself, as ``-v ./jobs.db:/data/jobs.db`` does.
+    """Raise for a file that was mounted by itself, as ``-v ./jobs.db:/data/jobs.db`` does.
 
     Its log and its lock lie beside the name it has elsewhere: a writer here would not know of a writer there, and a
     reader would miss what is in the log.

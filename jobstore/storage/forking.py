@@ -25,10 +25,10 @@ class Forkable(Protocol):
     """What must act before and after a fork."""
 
     def before_fork(self) -> None:
-        """Closes the connection and keeps others from opening one."""
+        """Close the connection and keep others from opening one."""
 
     def after_fork_in_parent(self) -> None:
-        """Lets others open one again."""
+        """Let others open one again."""
 
     def after_fork_in_child(self) -> None:
         """The same in the child, where locks of other threads are held by nobody."""
@@ -39,7 +39,7 @@ class Holder(Protocol):
     """What holds a connection."""
 
     def drop_if_cut_off(self, file: Path) -> bool:
-        """Closes a connection to `file` whose log is no longer the one beside it; whether there was one."""
+        """Close a connection to `file` whose log is no longer the one beside it; whether there was one."""
 
 
 _known: weakref.WeakSet[Forkable] = weakref.WeakSet()
@@ -65,7 +65,7 @@ def refuse_in_this_process(identity: Identity | None) -> None:
 
 
 def check_not_crossed(path: Path, identity: Identity) -> None:
-    """Raises where this process must not open a file.
+    """Raise where this process must not open a file.
 
     Raises:
         StoreUnreadable: the process was forked while a thread of its parent used the file.

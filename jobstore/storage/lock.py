@@ -37,20 +37,20 @@ class Visitor(Protocol):
     """What holds a connection and takes the lock to use it."""
 
     def disconnect(self) -> None:
-        """Closes the connection; it is opened again when it is needed."""
+        """Close the connection; it is opened again when it is needed."""
 
     def abandon(self) -> None:
-        """Forgets the connection without closing it."""
+        """Forget the connection without closing it."""
 
     def drop_if_cut_off(self, file: Path) -> bool:
-        """Gives the connection up if its log is no longer the one beside the file; whether it was so."""
+        """Give the connection up if its log is no longer the one beside the file; whether it was so."""
 
 
 class Turns:
     """Turns among the threads of this process."""
 
     def __init__(self, name: object) -> None:
-        """Takes the name of what they wait for, for messages."""
+        """Take the name of what they wait for, for messages."""
         self._name = name
         self._begin_anew()
 
@@ -70,7 +70,7 @@ class Turns:
         return Passage(self, timeout_seconds)
 
     def enter(self, key: int, frame: FrameType, timeout_seconds: float) -> None:
-        """Waits for the turn, among the threads and then among the processes; raises as `passed` does.
+        """Wait for the turn, among the threads and then among the processes; raises as `passed` does.
 
         Args:
             key: what `holds` is asked with.
@@ -94,7 +94,7 @@ class Turns:
         return self._pass == key
 
     def leave(self, *, close: bool = False) -> None:
-        """Lets the next one in; harmless where nothing, or not everything, was taken."""
+        """Let the next one in; harmless where nothing, or not everything, was taken."""
         give_back(self._next)
         if self._turn.acquire(blocking=False):  # it is this thread's, or nobody's
             self._let_go(close=close)
@@ -112,7 +112,7 @@ class Turns:
         """What to take beside the turn."""
 
     def _let_go(self, *, close: bool) -> None:
-        """Gives that back."""
+        """Give that back."""
 
 
 class Gate(Turns):
@@ -131,7 +131,7 @@ class Gate(Turns):
         self._drop()
 
     def join(self, visitor: Visitor) -> None:
-        """Tells the visitor of forks from now on, and keeps the lock file open for it."""
+        """Tell the visitor of forks from now on, and keep the lock file open for it."""
         self._visitors.add(visitor)
 
     def part(self, visitor: Visitor) -> None:
@@ -149,7 +149,7 @@ class Gate(Turns):
             self._unlock()
 
     def before_fork(self) -> None:
-        """Lets nobody in, and closes the connections; see `jobstore.storage.forking`."""
+        """Let nobody in, and close the connections; see `jobstore.storage.forking`."""
         self._is_held_for_fork = self._turn.acquire(timeout=FORK_TIMEOUT_SECONDS)
         if not self._is_held_for_fork:
             return
@@ -167,12 +167,12 @@ class Gate(Turns):
             self._unlock()
 
     def after_fork_in_parent(self) -> None:
-        """Lets others in again."""
+        """Let others in again."""
         if self._is_held_for_fork:
             give_back(self._turn)
 
     def after_fork_in_child(self) -> None:
-        """Begins anew: what the threads of the parent held is held by nobody here."""
+        """Begin anew: what the threads of the parent held is held by nobody here."""
         self._begin_anew()
         self._drop()
         for visitor in self.visitors():
@@ -185,7 +185,7 @@ class Gate(Turns):
         return file == self._file and sum(visitor.drop_if_cut_off(file) for visitor in self.visitors()) > 0
 
     def share(self) -> None:
-        """Gives the lock file to those who may write the store, now that there is one."""
+        """Give the lock file to those who may write the store, now that there is one."""
         if self._descriptor is not None:
             share_with_writers(self._descriptor, self._file)
 
@@ -204,7 +204,7 @@ class Gate(Turns):
         return os.fstat(descriptor).st_nlink > 0
 
     def _until(self, deadline: float, attempt: Callable[[int], None], descriptor: int, timeout_seconds: float) -> None:
-        """Makes the attempt until it succeeds or the time is up."""
+        """Make the attempt until it succeeds or the time is up."""
         while True:
             try:
                 attempt(descriptor)
@@ -240,14 +240,14 @@ class Gate(Turns):
         )
 
     def _close(self) -> None:
-        """Unlocks first: where this is interrupted, a descriptor may stay open, but never a lock."""
+        """Unlock first: where this is interrupted, a descriptor may stay open, but never a lock."""
         if self._descriptor is not None:
             self._unlock()
             _go_on(self._descriptor)
             self._drop()
 
     def _drop(self) -> None:
-        """Closes the file; what another process holds by the same descriptor it goes on holding."""
+        """Close the file; what another process holds by the same descriptor it goes on holding."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
@@ -289,13 +289,13 @@ def _take_turn(descriptor: int) -> None:
 
 
 def _wait_next(descriptor: int) -> None:
-    """Takes the place of the one that waits."""
+    """Take the place of the one that waits."""
     if _SET_LOCK is not None:
         fcntl.fcntl(descriptor, _SET_LOCK, _TAKE)
 
 
 def _go_on(descriptor: int) -> None:
-    """Leaves that place to the next."""
+    """Leave that place to the next."""
     if _SET_LOCK is not None:
         fcntl.fcntl(descriptor, _SET_LOCK, _GIVE)
 

@@ -23,7 +23,7 @@ _BAD: Final = f"{STATUS_CODES[Status.FAILURE]}, {STATUS_CODES[Status.TIMEOUT]}"
 
 
 def note_pruned(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
-    """Adds executions that are about to be deleted to what their jobs once had; a job that is gone needs no note."""
+    """Add executions that are about to be deleted to what their jobs once had; a job that is gone needs no note."""
     runs: dict[int, list[int]] = defaultdict(lambda: [0, 0])
     for some in in_chunks(ids):
         sql = f"""
@@ -45,7 +45,7 @@ def note_pruned(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
 
 
 def forget_pruned(connection: sqlite3.Connection, number: int) -> None:
-    """Deletes the note of a job that is removed."""
+    """Delete the note of a job that is removed."""
     connection.execute("DELETE FROM setting WHERE key = ?", (f"{_KEY}{number}",))
 
 

@@ -14,7 +14,7 @@ from jobstore.storage.sidefiles import beside, reserve_path, share_with_writers,
 
 
 def keep_reserve(file: Path) -> None:
-    """Makes the reserve of a store that is worth one, if it is not there; best effort."""
+    """Make the reserve of a store that is worth one, if it is not there; best effort."""
     reserve = reserve_path(file)
     with suppress(OSError):
         if (
@@ -38,7 +38,7 @@ def keep_reserve(file: Path) -> None:
 
 
 def give_up_reserve(path: str | os.PathLike[str]) -> bool:
-    """Removes the reserve of the store at `path`; whether there was one."""
+    """Remove the reserve of the store at `path`; whether there was one."""
     try:
         reserve_path(Path(os.path.realpath(path))).unlink()
     except OSError:

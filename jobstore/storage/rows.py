@@ -113,7 +113,7 @@ def _rows_sql(keys: str) -> str:
 
 
 def delete_by_id(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
-    """Deletes executions."""
+    """Delete executions."""
     for some in in_chunks(ids):
         connection.execute(f"DELETE FROM execution WHERE id IN ({marks(some)})", some)
 

@@ -397,7 +397,7 @@ def statements(script: str) -> list[str]:
 
 
 def run_script(connection: sqlite3.Connection, script: str) -> None:
-    """Runs a script inside the transaction that is open."""
+    """Run a script inside the transaction that is open."""
     for statement in statements(script):
         connection.execute(statement)
 
@@ -416,7 +416,7 @@ def finish_tables(connection: sqlite3.Connection, *, counted: bool) -> None:
 
 
 def apply_migrations(database: Database) -> None:
-    """Brings a file to this version's schema; nothing happens where it is there already.
+    """Bring a file to this version's schema; nothing happens where it is there already.
 
     The caller has begun a transaction (IMMEDIATE): sqlite-utils' own steps nest in it, so two
     processes that open a new file at once, or a crash in between, leave the old schema or the new one.

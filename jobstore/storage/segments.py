@@ -140,7 +140,7 @@ def due_segments(connection: sqlite3.Connection) -> Iterator[int]:
 
 
 def save_segment(connection: sqlite3.Connection, blobs: Iterable[tuple[int, bytes]]) -> None:
-    """Writes the blobs of a segment, inside the transaction that is open."""
+    """Write the blobs of a segment, inside the transaction that is open."""
     connection.executemany("INSERT OR REPLACE INTO segment (key, data) VALUES (?, ?)", blobs)
 
 
@@ -153,7 +153,7 @@ def is_unchanged(connection: sqlite3.Connection, segment: int, seq: int) -> bool
 
 
 def save_all_segments(connection: sqlite3.Connection) -> None:
-    """Writes every segment, inside the transaction that is open."""
+    """Write every segment, inside the transaction that is open."""
     for segment in list(segments_of(connection)):
         save_segment(connection, make_segment(connection, segment))
 

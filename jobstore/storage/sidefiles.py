@@ -55,7 +55,7 @@ def size_of(path: str | os.PathLike[str]) -> int:
 
 
 def share_with_writers(descriptor: int, file: Path) -> None:
-    """Gives a file of ours the owner of the store, and lets exactly those open it who may write the store.
+    """Give a file of ours the owner of the store, and let exactly those open it who may write the store.
 
     Who could open the lock could hold it, and so keep every recorder out: readers must not be able to.
     """
@@ -68,7 +68,7 @@ def share_with_writers(descriptor: int, file: Path) -> None:
 
 
 def share_log(file: Path) -> None:
-    """Gives SQLite's files the group of the store: SQLite gives them its mode, and only as root its owner.
+    """Give SQLite's files the group of the store: SQLite gives them its mode, and only as root its owner.
 
     By their names: to open and close them would drop the locks that SQLite holds for this process.
     """
@@ -79,7 +79,7 @@ def share_log(file: Path) -> None:
 
 
 def remove_left_over(file: Path) -> None:
-    """Removes an empty log, and its index, that this writer may not write; inside the lock.
+    """Remove an empty log, and its index, that this writer may not write; inside the lock.
 
     Another user's program that looked at the store leaves them (the ``sqlite3`` shell does). Nothing is in them, and
     recorders that have them open notice before they write.

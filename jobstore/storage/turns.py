@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def give_back(lock: threading.RLock) -> None:
-    """Releases a lock as often as this thread has taken it, perhaps not at all."""
+    """Release a lock as often as this thread has taken it, perhaps not at all."""
     try:
         while True:
             lock.release()

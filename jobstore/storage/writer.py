@@ -137,7 +137,7 @@ class Transactions:
         raise NotImplementedError
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Begins a transaction."""
+        """Begin a transaction."""
         raise NotImplementedError
 
     def commit(self) -> None:
@@ -153,15 +153,15 @@ class Transactions:
         raise NotImplementedError
 
     def roll_back(self) -> None:
-        """Undoes what is open."""
+        """Undo what is open."""
         raise NotImplementedError
 
     def disconnect(self) -> None:
-        """Closes the connection; the next call opens another."""
+        """Close the connection; the next call opens another."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Closes the connection for good. Safe to call twice."""
+        """Close the connection for good. Safe to call twice."""
         raise NotImplementedError
 
     def reading(self) -> AbstractContextManager[sqlite3.Connection]:
@@ -169,7 +169,7 @@ class Transactions:
         raise NotImplementedError
 
     def forget_unused(self) -> None:
-        """Deletes words that no execution has any more; of a file, `jobstore.recording.leftovers` does."""
+        """Delete words that no execution has any more; of a file, `jobstore.recording.leftovers` does."""
         raise NotImplementedError
 
 
@@ -191,7 +191,7 @@ class Writer(Transactions):
     driver_error = sqlite3.Error
 
     def __init__(self, path: str | os.PathLike[str], *, timezone: str = "UTC", timeout_seconds: float) -> None:
-        """Opens the store at `path`, or makes it.
+        """Open the store at `path`, or make it.
 
         Args:
             path: the file.
@@ -230,7 +230,7 @@ class Writer(Transactions):
             yield reading.connection
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Begins a transaction; nobody comes between what it reads and what it writes."""
+        """Begin a transaction; nobody comes between what it reads and what it writes."""
         connection.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
@@ -243,7 +243,7 @@ class Writer(Transactions):
         return self._connection is not None and not self._connection.in_transaction
 
     def close(self) -> None:
-        """Closes the file. Safe to call twice."""
+        """Close the file. Safe to call twice."""
         if self._is_closed:
             return
         with driver_errors(self.path), self.gate.passed(self.timeout_seconds):
@@ -254,13 +254,13 @@ class Writer(Transactions):
             keep_reserve(self.file)
 
     def disconnect(self) -> None:
-        """Closes the connection, and with the last one writes the log back; the next call opens another."""
+        """Close the connection, and with the last one writes the log back; the next call opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     def abandon(self) -> None:
-        """Leaves the connection open and unused, beyond the end of the interpreter too.
+        """Leave the connection open and unused, beyond the end of the interpreter too.
 
         To close it could release locks, remove files, or write back a log that is not the newest any longer.
         """
@@ -271,7 +271,7 @@ class Writer(Transactions):
             self._connection = None
 
     def drop_if_cut_off(self, file: Path) -> bool:
-        """Gives the connection up if its log was removed or replaced; inside the lock.
+        """Give the connection up if its log was removed or replaced; inside the lock.
 
         While no other log has begun, nothing else was written since: the old log can still be written back.
         """
@@ -359,7 +359,7 @@ class Writer(Transactions):
             keep_reserve(self.file)
 
     def _shorten_log(self, connection: sqlite3.Connection) -> None:
-        """Begins the log anew where readers that never pause keep SQLite from it, once those of now are done."""
+        """Begin the log anew where readers that never pause keep SQLite from it, once those of now are done."""
         connection.execute(f"PRAGMA busy_timeout = {SHORTEN_MILLISECONDS}")
         try:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -369,7 +369,7 @@ class Writer(Transactions):
             connection.execute(f"PRAGMA busy_timeout = {round(self.timeout_seconds * 1000)}")
 
     def roll_back(self) -> None:
-        """Undoes what is open; a connection that cannot is given up."""
+        """Undo what is open; a connection that cannot is given up."""
         connection = self._connection
         try:
             if connection is not None and connection.in_transaction:
@@ -471,7 +471,7 @@ def real_path(path: Path) -> Path:
 
 
 def refuse_left_over(file: Path) -> None:
-    """Raises where the log of another store lies beside a path: SQLite would play it into a file of that name.
+    """Raise where the log of another store lies beside a path: SQLite would play it into a file of that name.
 
     Raises:
         StoreUnreadable: there is such a log.
@@ -486,7 +486,7 @@ def refuse_left_over(file: Path) -> None:
 
 
 def create_store(file: Path, timezone: str) -> None:
-    """Makes an empty store at `file`, whole or not at all; the caller holds the lock and saw no file there."""
+    """Make an empty store at `file`, whole or not at all; the caller holds the lock and saw no file there."""
     refuse_left_over(file)
     making = file.with_name(f".{file.name}.new")
     remove_store(making)  # of a process that died in here
@@ -525,14 +525,14 @@ def write_settings(connection: sqlite3.Connection, timezone: str) -> None:
 
 
 def move_into_place(made: Path, file: Path) -> None:
-    """Gives a finished, closed store its name, and keeps it there if the power goes."""
+    """Give a finished, closed store its name, and keep it there if the power goes."""
     sync_path(made)
     made.rename(file)
     sync_path(file.parent)
 
 
 def sync_path(path: Path) -> None:
-    """Brings a file nobody has open, or a folder, to the disk."""
+    """Bring a file nobody has open, or a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -541,7 +541,7 @@ def sync_path(path: Path) -> None:
 
 
 def remove_store(file: Path) -> None:
-    """Removes a store that nobody uses, with what SQLite keeps beside it."""
+    """Remove a store that nobody uses, with what SQLite keeps beside it."""
     for suffix in ("", *BY_SQLITE):
         beside(file, suffix).unlink(missing_ok=True)
 
@@ -554,14 +554,14 @@ def _open(file: Path, mode: str, timeout_seconds: float) -> sqlite3.Connection:
 
 
 def _check_may_write(file: Path) -> None:
-    """Refuses a file under whose name others would have another log, or that is read-only to this user."""
+    """Refuse a file under whose name others would have another log, or that is read-only to this user."""
     check_not_mounted(file)
     if not may_write(file):
         raise StoreUnreadable(f"{file} may not be written by this user; check its permissions")
 
 
 def _check_header(file: Path) -> None:
-    """Refuses a foreign file before anything is opened that could leave a trace beside it.
+    """Refuse a foreign file before anything is opened that could leave a trace beside it.
 
     Without the log a file that was being written back looks damaged: all but its first page is not judged here.
     """
@@ -579,7 +579,7 @@ def _check_header(file: Path) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Brings the connection and, if it is of an older version, the file to what a recorder needs."""
+    """Bring the connection and, if it is of an older version, the file to what a recorder needs."""
     connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")

@@ -88,7 +88,7 @@ def _kept_text(raw: bytes) -> str:
 
 
 def backup(path: Where, target: str | os.PathLike[str], *, progress: Progress | None = None) -> None:
-    """Copies the store at `path` to `target`, as of this moment, while others go on recording.
+    """Copy the store at `path` to `target`, as of this moment, while others go on recording.
 
     The copy is whole and on the disk when it has its name; until then there is nothing at `target`.
 
@@ -120,7 +120,7 @@ def backup(path: Where, target: str | os.PathLike[str], *, progress: Progress | 
 
 
 def _copy(file: Path, making: Path, progress: Progress | None) -> None:
-    """Copies page by page inside one read transaction: a writer in between would make it begin anew."""
+    """Copy page by page inside one read transaction: a writer in between would make it begin anew."""
     with Reading(file) as reading, driver_errors(making):
         reading.connection.execute("SELECT count(*) FROM setting").fetchone()
         with closing(sqlite3.connect(f"{making.as_uri()}?mode=rwc", uri=True, isolation_level=None)) as into:
@@ -131,7 +131,7 @@ def _copy(file: Path, making: Path, progress: Progress | None) -> None:
 def restore(
     backup: Where, path: Where, *, progress: Progress | None = None
 ) -> None:  # fmt: skip
-    """Puts a copy of a backup in the place of the store at `path`, also while others read or record.
+    """Put a copy of a backup in the place of the store at `path`, also while others read or record.
 
     The backup is checked first, and stays. Owner, group and mode are those of the store that is replaced; what that
     store holds is lost. Readers and recorders go on with the new one at their next call.
@@ -167,7 +167,7 @@ def restore(
 
 
 def _end_log(file: Path) -> None:
-    """Leaves the store that is replaced without a log: SQLite would play that into the file that comes.
+    """Leave the store that is replaced without a log: SQLite would play that into the file that comes.
 
     What is in the log is brought into the store first, so that it is whole if the power goes right now; in a damaged
     one there is nothing to keep.

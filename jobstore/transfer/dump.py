@@ -48,7 +48,7 @@ LINE_KEYS: Final = dict.fromkeys(("store", "job", "execution")).keys()
 
 
 def load(path: Where, document: Mapping[str, Any], *, progress: Progress | None = None) -> None:
-    """Builds a store at `path` from ``{"jobs": [...], "executions": [...]}`` in the job API's shape.
+    """Build a store at `path` from ``{"jobs": [...], "executions": [...]}`` in the job API's shape.
 
     Either list may be any iterable and is read once, so a large history streams. Jobs without a
     ``number`` are numbered in order from 1, past the numbers that others bring. An execution without an
@@ -75,7 +75,7 @@ def load(path: Where, document: Mapping[str, Any], *, progress: Progress | None 
 
 
 def load_file(path: Where, source: str | os.PathLike[str] | IO[bytes], *, progress: Progress | None = None) -> None:
-    """Builds a store at `path` from a file of `dump`'s document, or of JSON lines, which stream.
+    """Build a store at `path` from a file of `dump`'s document, or of JSON lines, which stream.
 
     Lines are ``{"store": {...}}``, ``{"job": {...}}`` and ``{"execution": {...}}``, or documents as `export` and an
     archive have them; a job comes before the executions that name it by name alone.
@@ -174,7 +174,7 @@ def _opened(source: Path) -> Iterator[IO[bytes]]:
 
 
 def _load_lines(path: Where, source: IO[bytes], progress: Progress | None) -> None:
-    """Takes lines, unless the first one is no line of ours: then the whole is one document."""
+    """Take lines, unless the first one is no line of ours: then the whole is one document."""
     first = next((line for line in source if line.strip()), b"")
     if not _is_line(first):
         load(path, _json(first + source.read(), "the document"), progress=progress)
@@ -269,7 +269,7 @@ def _new_file(file: Path) -> Iterator[Loader]:
 
 
 def _publish(making: Path, file: Path) -> None:
-    """Gives the finished store its name, unless another file has taken it meanwhile."""
+    """Give the finished store its name, unless another file has taken it meanwhile."""
     with gate_of(file).passed(TIMEOUT_SECONDS):
         _refuse_taken(file)
         move_into_place(making, file)

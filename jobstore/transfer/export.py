@@ -54,7 +54,7 @@ def export(
     progress: Callable[[int], None] | None = None,
     **filters: Any,
 ) -> int:
-    """Writes executions to `out`, oldest first, and returns how many.
+    """Write executions to `out`, oldest first, and return how many.
 
     Args:
         store: where from; see `iter_executions` for what others may record meanwhile.
@@ -78,7 +78,7 @@ def export(
 def write_executions(
     documents: Iterator[ExecutionDocument], out: TextIO, form: str, progress: Callable[[int], None] | None
 ) -> int:
-    """Writes the documents in a form, and returns how many."""
+    """Write the documents in a form, and return how many."""
     written = 0
     write = _write_lines if form == "jsonl" else partial(_write_rows, for_spreadsheet=form == "excel")
     if form != "jsonl":

@@ -65,23 +65,23 @@ class Loader(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Ends the connection; what was not finished is gone."""
+        """End the connection; what was not finished is gone."""
 
     @abstractmethod
     def errors(self) -> AbstractContextManager[None]:
-        """Turns what the driver raises inside into errors of ours."""
+        """Turn what the driver raises inside into errors of ours."""
 
     @abstractmethod
     def insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Writes rows of a table that is small."""
+        """Write rows of a table that is small."""
 
     @abstractmethod
     def insert_executions(self, rows: list[tuple[Any, ...]], *, is_new: bool) -> int | None:
-        """Writes executions; the place of the first whose id is there already, which cannot be if they are new."""
+        """Write executions; the place of the first whose id is there already, which cannot be if they are new."""
 
     @abstractmethod
     def complete(self, timezone: str, last_number: int, last_id: int) -> None:
-        """Makes settings, counters, indexes and triggers, notes the last numbers that were given, and commits."""
+        """Make settings, counters, indexes and triggers, note the last numbers that were given, and commit."""
 
     def add(self, kind: str, documents: Placed, where: str, progress: Progress | None) -> None:
         """Add consecutive documents of one kind: ``store``, ``job`` or ``execution``."""
@@ -94,7 +94,7 @@ class Loader(ABC):
                 self.set_store(document, where, place)
 
     def set_store(self, document: object, where: str = "the document", place: int = 0) -> None:
-        """Takes what the file knows beside its two lists."""
+        """Take what the file knows beside its two lists."""
         with _Place(where, place):
             if self._store is not None:
                 raise InvalidRecord("the store is described already")
@@ -126,7 +126,7 @@ class Loader(ABC):
                 progress(len(chunk))
 
     def finish(self) -> None:
-        """Writes the dictionaries, the counters, the indexes and the triggers."""
+        """Write the dictionaries, the counters, the indexes and the triggers."""
         store = self._store or {"timezone": "UTC"}
         names, last_number = self._numbered_names(max(store.get("next_number", 1) - 1, self._last_number))
         self.insert("job_name", ("name_id", "job_number", "name", "folded"), names)
@@ -235,7 +235,7 @@ class FileLoader(Loader):
     """Fills a file."""
 
     def __init__(self, making: Path, file: Path) -> None:
-        """Begins with bare tables.
+        """Begin with bare tables.
 
         Args:
             making: where it is filled.
@@ -251,16 +251,16 @@ class FileLoader(Loader):
         self._connection.close()
 
     def errors(self) -> AbstractContextManager[None]:
-        """Names the file in errors."""
+        """Name the file in errors."""
         return driver_errors(self._file)
 
     def insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Writes rows one by one."""
+        """Write rows one by one."""
         marks = f"{'?, ' * (len(columns) - 1)}?"
         self._connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
 
     def insert_executions(self, rows: list[tuple[Any, ...]], *, is_new: bool) -> int | None:
-        """Writes many rows in a statement where no id can be there already, the others one by one."""
+        """Write many rows in a statement where no id can be there already, the others one by one."""
         whole = len(rows) // TOGETHER * TOGETHER if is_new else 0
         for begin in range(0, whole, TOGETHER):
             values = chain.from_iterable(rows[begin : begin + TOGETHER])
@@ -273,7 +273,7 @@ class FileLoader(Loader):
         return None
 
     def complete(self, timezone: str, last_number: int, last_id: int) -> None:
-        """Finishes the file, which gets a log from here on."""
+        """Finish the file, which gets a log from here on."""
         for table, last in (("job", last_number), ("execution", last_id)):
             self._connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
             self._connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, last))

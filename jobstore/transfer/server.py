@@ -56,22 +56,22 @@ class ServerLoader(Loader):
         create_tables(self._connection)
 
     def close(self) -> None:
-        """Ends the connection, and with it a transaction that was not committed."""
+        """End the connection, and with it a transaction that was not committed."""
         self._connection.close()
 
     def errors(self) -> AbstractContextManager[None]:
-        """Names the database in errors."""
+        """Name the database in errors."""
         return server_errors(self._place)
 
     def insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Copies rows. FREEZE: the table is as new as they are, and its pages need no second look later."""
+        """Copy rows. FREEZE: the table is as new as they are, and its pages need no second look later."""
         copy = f"COPY {table} ({', '.join(columns)}) FROM STDIN WITH (FREEZE)"
         with self._connection.raw.cursor().copy(copy) as stream:
             for row in rows:
                 stream.write_row(row)
 
     def insert_executions(self, rows: list[tuple[Any, ...]], *, is_new: bool) -> int | None:  # noqa: ARG002 - all go by COPY
-        """Copies executions; where an id comes twice, the server names it."""
+        """Copy executions; where an id comes twice, the server names it."""
         try:
             self.insert("execution", EXECUTION_COLUMNS, rows)
         except errors.UniqueViolation as error:
@@ -82,7 +82,7 @@ class ServerLoader(Loader):
         return None
 
     def complete(self, timezone: str, last_number: int, last_id: int) -> None:
-        """Finishes the tables and shows them."""
+        """Finish the tables and show them."""
         settings = [("timezone", timezone), ("unicode_version", UNICODE_VERSION)]
         self._connection.executemany("INSERT INTO setting (key, value) VALUES (?, ?)", settings)
         finish_tables(self._connection, counted=True)

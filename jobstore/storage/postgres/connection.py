@@ -143,7 +143,7 @@ class Connection:
             self.raw.commit()
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> psycopg.Cursor[tuple[Any, ...]]:
-        """Runs a statement; its rows are plain tuples."""
+        """Run a statement; its rows are plain tuples."""
         return self.raw.execute(translated(sql), values) if values else self.raw.execute(translated(sql))
 
     def value(self, sql: str, values: Sequence[Any] = ()) -> Any:
@@ -152,12 +152,12 @@ class Connection:
         return None if row is None else row[0]
 
     def executemany(self, sql: str, values: Iterable[Sequence[Any]]) -> None:
-        """Runs a statement for each of the values, without waiting for each answer."""
+        """Run a statement for each of the values, without waiting for each answer."""
         with self.raw.cursor() as cursor:
             cursor.executemany(translated(sql), values)
 
     def begin_snapshot(self) -> str:
-        """Begins a transaction that sees one state of the database, and changes nothing; says which state."""
+        """Begin a transaction that sees one state of the database, and changes nothing; says which state."""
         cursor = self.raw.execute(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_current_snapshot()::text", prepare=False
         )
@@ -166,11 +166,11 @@ class Connection:
         return str(snapshot)
 
     def commit(self) -> None:
-        """Makes the transaction last."""
+        """Make the transaction last."""
         self.raw.commit()
 
     def rollback(self) -> None:
-        """Undoes the transaction; nothing where the connection is gone."""
+        """Undo the transaction; nothing where the connection is gone."""
         if not self.raw.closed:
             self.raw.rollback()
 
@@ -185,7 +185,7 @@ class Connection:
         return bool(self.raw.closed)
 
     def close(self) -> None:
-        """Closes it. Safe to call twice."""
+        """Close it. Safe to call twice."""
         self.raw.close()
 
 
@@ -220,7 +220,7 @@ def is_worth_again(error: BaseException, connection: Connection) -> bool:
 
 
 def check_is_store(connection: Connection) -> None:
-    """Raises unless the schema is that of a job store which this version reads.
+    """Raise unless the schema is that of a job store which this version reads.
 
     Raises:
         StoreNotFound: there is no such schema, or nothing in it.

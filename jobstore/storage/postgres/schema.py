@@ -255,7 +255,7 @@ LOCK_SCHEMA, LOCK_FOLD = APPLICATION_ID, APPLICATION_ID + 1
 
 
 def migrate(connection: Connection) -> None:
-    """Makes the schema, or brings it to this version, in one transaction; two that come at once make one.
+    """Make the schema, or bring it to this version, in one transaction; two that come at once make one.
 
     Raises:
         StoreUnreadable: the role may not create it, or the server is a standby.
@@ -272,7 +272,7 @@ def migrate(connection: Connection) -> None:
 
 
 def lock_schema(connection: Connection) -> None:
-    """Holds others off the schema's definition until the transaction ends."""
+    """Hold others off the schema's definition until the transaction ends."""
     connection.execute(f"SELECT pg_advisory_xact_lock({LOCK_SCHEMA}, hashtext(?))", (connection.place.schema,))
 
 
@@ -301,7 +301,7 @@ def finish_tables(connection: Connection, *, counted: bool) -> None:
 
 
 def analyze(connection: Connection) -> None:
-    """Lets the server know how much there is of what; without it plans of a filled store are guesses."""
+    """Let the server know how much there is of what; without it plans of a filled store are guesses."""
     connection.execute("ANALYZE setting, job, job_name, worker, parameter_set, execution, period_sum, name_day_sum")
 
 
@@ -334,7 +334,7 @@ _FOLDS: Final = (
 
 
 def fold(connection: Connection) -> bool:
-    """Adds the finished changes to the sums and deletes old ones, in a transaction of its own (READ COMMITTED).
+    """Add the finished changes to the sums and delete old ones, in a transaction of its own (READ COMMITTED).
 
     Returns:
         False where another process is at it.
@@ -353,7 +353,7 @@ def fold(connection: Connection) -> bool:
 
 
 def absorb_starts(connection: Connection, number: int) -> None:
-    """Notes in a job what its starts say, so that what is then written into it counts instead."""
+    """Note in a job what its starts say, so that what is then written into it counts instead."""
     where = " WHERE started_us IS NOT NULL AND xid >= (SELECT folded FROM folding) AND n.job_number = ?"
     connection.execute(_STARTED.format(where=where), (number,))
     connection.execute(
@@ -366,7 +366,7 @@ def absorb_starts(connection: Connection, number: int) -> None:
 
 
 def _trim(connection: Connection, limit: int) -> None:
-    """Deletes changes that are in the sums and that few readers still have to read."""
+    """Delete changes that are in the sums and that few readers still have to read."""
     connection.execute(
         f"""
         WITH gone AS (

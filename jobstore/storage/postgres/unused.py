@@ -59,7 +59,7 @@ def find_unused(reader: Connection) -> Unused:
 
 
 def delete_unused(connection: Connection, unused: Unused) -> None:
-    """Deletes what still no execution has, in the transaction that is open; nothing where that cannot be told."""
+    """Delete what still no execution has, in the transaction that is open; nothing where that cannot be told."""
     if not any(unused.keys):
         return
     _lock(connection)
@@ -73,7 +73,7 @@ def delete_unused(connection: Connection, unused: Unused) -> None:
 
 
 def forget_processes(connection: Connection) -> None:
-    """Deletes processes without an open execution, once there are many."""
+    """Delete processes without an open execution, once there are many."""
     (idle,) = connection.execute(f"SELECT count(*) {_IDLE}").fetchone() or (0,)
     if idle >= FORGOTTEN_FROM:
         _lock(connection)
@@ -81,6 +81,6 @@ def forget_processes(connection: Connection) -> None:
 
 
 def _lock(connection: Connection) -> None:
-    """Holds recorders off until the transaction ends."""
+    """Hold recorders off until the transaction ends."""
     connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
     connection.execute("LOCK TABLE execution IN SHARE ROW EXCLUSIVE MODE")

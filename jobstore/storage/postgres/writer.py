@@ -101,7 +101,7 @@ class PostgresWriter(Transactions):
         tell_of_forks(self)
 
     def close(self) -> None:
-        """Closes the connection. Safe to call twice."""
+        """Close the connection. Safe to call twice."""
         if self._is_closed:
             return
         with self.gate.passed(self.timeout_seconds):
@@ -120,7 +120,7 @@ class PostgresWriter(Transactions):
         return cast("sqlite3.Connection", self._connection)
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Begins a transaction, and learns its number, in one question."""
+        """Begin a transaction, and learns its number, in one question."""
         cursor = cast("Connection", connection).raw.execute(_BEGIN, prepare=False)
         while cursor.nextset():
             pass
@@ -164,7 +164,7 @@ class PostgresWriter(Transactions):
             self._apart(forget_processes)
 
     def forget_unused(self) -> None:
-        """Deletes words and processes that no execution has any more."""
+        """Delete words and processes that no execution has any more."""
         with self.reading() as reader:
             unused = find_unused(cast("Connection", reader))
         with self.held():
@@ -178,7 +178,7 @@ class PostgresWriter(Transactions):
             yield cast("sqlite3.Connection", connection)
 
     def _apart(self, step: Callable[[Connection], object]) -> None:
-        """Takes a step in a transaction of its own, READ COMMITTED; what fails is tried again at another time."""
+        """Take a step in a transaction of its own, READ COMMITTED; what fails is tried again at another time."""
         connection = self._connection
         if connection is None:
             return
@@ -194,7 +194,7 @@ class PostgresWriter(Transactions):
                 connection.raw.autocommit = True
 
     def roll_back(self) -> None:
-        """Undoes what is open; a connection that cannot is given up."""
+        """Undo what is open; a connection that cannot is given up."""
         connection, status = self._connection, psycopg.pq.TransactionStatus
         if connection is None:
             return
@@ -208,7 +208,7 @@ class PostgresWriter(Transactions):
             self.disconnect()
 
     def disconnect(self) -> None:
-        """Closes the connection; the next call opens another."""
+        """Close the connection; the next call opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -220,7 +220,7 @@ class PostgresWriter(Transactions):
         """Nothing."""
 
     def after_fork_in_child(self) -> None:
-        """Leaves the connection open and unused, beyond the end of the interpreter too: to close it would end it."""
+        """Leave the connection open and unused, beyond the end of the interpreter too: to close it would end it."""
         self.gate = Turns(self.path)
         if self._connection is not None:
             import ctypes
