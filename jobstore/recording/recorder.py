@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
@@ -384,7 +384,6 @@ class Recorder:
             duration_ms = (ended_ns - begun_ns) // 1_000_000
         self._finish(number, End(code, instant_or_now(at, self._now_us()), duration_ms, stored, error))
 
-    @contextmanager
     def run(
         self,
         name: str,
@@ -393,7 +392,7 @@ class Recorder:
         trace_id: str | None = None,
         parameters: Any = None,
         capture_logs: bool = False,
-    ) -> Iterator[Run]:
+    ) -> AbstractContextManager[Run]:
         """Record the block as a run of the job: RUNNING, then SUCCESS with `Run.result`.
 
         Any exception, `KeyboardInterrupt` and `SystemExit` included, records FAILURE with its type and
@@ -414,14 +413,18 @@ class Recorder:
             NotFound: there is no such job.
             InvalidRecord: a value breaks its rule.
         """
-        entry = self._entry(trace_id, worker_id, parameters, None)
+        return self._running(name, (trace_id, worker_id, parameters), is_logged=capture_logs)
+
+    @contextmanager
+    def _running(self, name: str, labels: tuple[object, object, object], *, is_logged: bool) -> Iterator[Run]:
+        entry = self._entry(*labels, None)
         begun: list[int] = []
         run, logs = Run(""), None
         stopwatch = _Stopwatch(self._now_us, is_measured=self._is_measured)
         try:
             self._write(lambda connection: transitions.begin(connection, name, entry), begun)
             run.execution_id = str(begun[0])
-            with captured_logs() if capture_logs else nullcontext() as logs:
+            with captured_logs() if is_logged else nullcontext() as logs:
                 stopwatch.start()
                 try:
                     yield run
