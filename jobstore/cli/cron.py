@@ -14,7 +14,7 @@ import click
 from jobstore.cli.command import SETTINGS, Command
 from jobstore.cli.options import STORE_VARIABLE, flag, once, optional
 from jobstore.cli.phrases import count
-from jobstore.cli.screen import output, say
+from jobstore.cli.screen import say
 from jobstore.language.address import location_of
 from jobstore.language.errors import InvalidParameter, NotFound
 
@@ -36,8 +36,7 @@ def _import(file: str | None, user: str | None, store: str | None, system: bool,
     for number, reason in made.left:
         say(f"jobstore: line {number} stays as it is: {reason}")
     if not install:
-        with output(None) as stream:
-            stream.write(f"{made.text}\n")
+        sys.stdout.buffer.write(f"{made.text}\n".encode("utf-8", "surrogateescape"))
         say(f"jobstore: {count(len(made.jobs), 'job')}; nothing was changed. To use this crontab, add --install")
     elif not made.jobs:
         say("jobstore: there is nothing to change")

@@ -214,3 +214,15 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path, programs):
         answer = jobstore("cron", "import", *words, cwd=tmp_path, path=programs)
         assert (answer.returncode, answer.stdout) == (code, ""), answer.stderr
         assert said in answer.stderr
+
+
+def test_a_crontab_that_is_not_utf_8_is_printed_byte_for_byte(tmp_path):
+    file = tmp_path / "tab"
+    file.write_bytes(b"# r\xe9sum\xe9\n@daily /srv/\xe9t\xe9.sh\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "jobstore", "cron", "import", str(file), "--store", "/j.db"],
+        check=True, capture_output=True, cwd=tmp_path,
+    )  # fmt: skip
+    first, second = done.stdout.splitlines()
+    assert first == b"# r\xe9sum\xe9"
+    assert second.endswith(b"-- /bin/sh -c '/srv/\xe9t\xe9.sh'")
