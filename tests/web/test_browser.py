@@ -74,6 +74,15 @@ def test_a_phone_shows_cards(visitor):
     assert name.bounding_box()["width"] > 200
 
 
+def test_a_phone_shows_the_names_of_the_lanes(visitor):
+    """A name that is too long is cut at its end, and not left out."""
+    page = visitor.open("/timeline", width=360)
+    beyond = "each => each.getBoundingClientRect().right - each.parentElement.getBoundingClientRect().right"
+    names = page.locator(".lane-name a").all()
+    assert len(names) == 16
+    assert [each.inner_text() for each in names if each.evaluate(beyond) > 0] == []
+
+
 def test_nothing_moves_where_motion_is_unwelcome(visitor):
     page = visitor.open("/", reduced_motion="reduce")
     moving = """() => [...document.querySelectorAll('*')].filter(each => {
