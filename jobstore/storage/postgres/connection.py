@@ -7,6 +7,7 @@ the password.
 
 from __future__ import annotations
 
+import os
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -113,6 +114,7 @@ class Connection:
 
     def __init__(self, place: Place, *, is_reader: bool = False, lock_seconds: float = 0) -> None:
         self.place = place
+        self._process = os.getpid()
         with server_errors(place):
             self.raw = place.connect(autocommit=is_reader, **_OPTIONS)
             try:
@@ -185,8 +187,14 @@ class Connection:
         return bool(self.raw.closed)
 
     def close(self) -> None:
-        """Close it. Safe to call twice."""
-        self.raw.close()
+        """Close it. Safe to call twice; in a child of the process that opened it, nothing happens."""
+        if self._process == os.getpid():  # the driver would say good-bye to the server in the parent's name
+            self.raw.close()
+
+    def __del__(self) -> None:
+        """Close it: the driver warns of connections that are left open."""
+        if hasattr(self, "raw"):  # __init__ may have failed
+            self.close()
 
 
 _ONLY_SQLITE: Final = (

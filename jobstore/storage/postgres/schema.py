@@ -314,7 +314,7 @@ FROM (SELECT n.job_number, max(started_us) AS started
 WHERE number = s.job_number
 """
 _FOLDS: Final = (
-    _STARTED.format(where=", folding WHERE started_us IS NOT NULL AND xid >= folded AND xid < ?"),
+    _STARTED.format(where=", folding WHERE started_us IS NOT NULL AND xid >= folding.folded AND xid < ?"),
     f"""INSERT INTO period_sum SELECT span, period, status, {_SUMS}
     FROM (SELECT status, hour, {_SUMMED} {_FOLDED}) AS c, LATERAL {_PERIODS} GROUP BY 1, 2, 3
     ON CONFLICT (span, period, status) DO UPDATE SET {_ADDED.format(table="period_sum")}""",
