@@ -264,7 +264,8 @@ def format_of(connection: Connection) -> int | None:
             f"{connection.place} has tables in the schema {schema!r}, and they are no job store's; "
             "name another schema with options=-csearch_path=NAME"
         )
-    row = connection.execute("SELECT value FROM setting WHERE key = 'schema_version'").fetchone()
+    # By its full name: a search path leaves out a schema that the role may not use.
+    row = connection.execute(f"SELECT value FROM \"{schema}\".setting WHERE key = 'schema_version'").fetchone()
     if row is None or not row[0].isdigit():
         raise NotAStore(f"{connection.place} has a table 'setting' without a schema_version; it is no job store's")
     return int(row[0])
