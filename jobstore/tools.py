@@ -102,9 +102,10 @@ _TABLE: Final = (
         "List which jobs are in trouble",
         params.LIST_JOB_STATES,
         'Use it first for "is anything wrong": "states" counts the jobs in each state, and '
-        'state=["lost", "late", "failing"] lists those that need somebody. since says since when a job is in its state '
-        "(for late, when it should have run), failures_in_a_row how often it failed, last is its newest execution with "
-        f"the error. success_rate, p50_ms and p95_ms are over its newest 100 finished executions. {_PAGES} {_TIMES}",
+        'state=["lost", "late", "failing"] lists those that need attention. since says since when a job is in its '
+        "state (for late, when it should have run), failures_in_a_row how often it failed, last is its newest "
+        "execution with the error. success_rate, p50_ms and p95_ms are over its newest 100 finished executions. "
+        f"{_PAGES} {_TIMES}",
     ),
     Tool(
         "datahub_get_execution_histogram",

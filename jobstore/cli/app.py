@@ -161,7 +161,7 @@ def _misread(ctx: click.Context) -> str:
 
 
 def _quiet(code: int) -> int:
-    """Nobody reads what is left in the buffer, so it must not be written when Python ends."""
+    """The reader is gone, so what is left in the buffer must not be written when Python ends."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -36,7 +36,7 @@ class LazyGroup(click.Group):
         self.commands = dict.fromkeys(self.entries, click.Command(None))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """No words at all ask for the help, as everybody who is new to a program types."""
+        """Without arguments, show the help."""
         return super().parse_args(ctx, args or ["--help"])
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature

@@ -77,7 +77,7 @@ def _is_user(name: str) -> bool:
 
 
 def _store(given: str | None) -> str:
-    """The whole path: cron starts in the home folder of whoever runs the command. An address loses its password."""
+    """The whole path: cron starts in the home folder of the command's user. An address loses its password."""
     path = given or os.environ.get(STORE_VARIABLE)
     if not path:
         raise InvalidParameter(

@@ -43,7 +43,7 @@ _HOW = {
 FILE_HELP = f"The job store: a file or a postgresql:// address. May be left out if {STORE_VARIABLE} names one."
 TAKEN_FOR = "jobstore.taken_for"
 MEANT = "jobstore.meant"
-"""Where a command notes the job that was probably meant by a name nobody has."""
+"""Where a command notes the job that was probably meant by an unknown name."""
 
 
 def parameter_options(operation: Operation[Any]) -> list[click.Parameter]:

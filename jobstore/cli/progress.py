@@ -49,7 +49,7 @@ def progress(label: str, total: int | None = None, *, quiet: bool = False) -> It
 
     Args:
         label: what is being done.
-        total: how many records there will be; None if nobody knows.
+        total: how many records there will be; None if that is unknown.
         quiet: no bar, since the data goes to the same terminal.
     """
     if quiet or not sys.stderr.isatty():

@@ -28,7 +28,7 @@ class Screen:
     """What an answer must know of the place it is shown in.
 
     Attributes:
-        width: cells in a line; None where nobody looks, and everything is written out.
+        width: cells in a line; None in a pipe or a file, where nothing is cut.
         height: lines; None like `width`.
         colour: whether colours and marks are wanted (never with NO_COLOR or into a pipe).
         marks: whether ✓ and ✗ can be written at all.

@@ -85,14 +85,14 @@ def admitted(store: Location, tokens_file: str | None, *, open_access: bool) -> 
     The first of these that exists counts: --tokens-file, the variable, the token file beside the store.
 
     Raises:
-        InvalidParameter: nobody could be let in, or it is both open and kept.
+        InvalidParameter: no token is accepted, or tokens and open access are both given.
     """
     variable = os.environ.get(TOKENS_VARIABLE)
     if open_access:
         if tokens_file or variable:
             kept = "--tokens-file" if tokens_file else TOKENS_VARIABLE
             raise InvalidParameter(f"--open allows anyone and {kept} does not; leave one of them out")
-        return {"open_access": True}, "open to everybody on this machine"
+        return {"open_access": True}, "open to anyone on this machine"
     from jobstore.http import tokens
 
     if variable and not tokens_file:
@@ -100,7 +100,7 @@ def admitted(store: Location, tokens_file: str | None, *, open_access: bool) -> 
     path = tokens_path(store, tokens_file)
     if not tokens_file and not path.exists():
         raise InvalidParameter(
-            f"serve lets nobody in without tokens: make one with 'jobstore token create {store}', "
+            f"serve needs a token: make one with 'jobstore token create {store}', "
             f"set {TOKENS_VARIABLE}, or pass --open to allow anyone on this machine"
         )
     return {"authenticate": tokens.load(path)}, f"tokens from {path}"
@@ -236,7 +236,7 @@ serve = Command(
     examples=[
         ("jobstore serve jobs.db --open", "for yourself"),
         ("jobstore token create jobs.db > token", "once"),
-        ("jobstore serve jobs.db --host 0.0.0.0", "for those who have a token"),
+        ("jobstore serve jobs.db --host 0.0.0.0", "from other machines, with a token"),
     ],
 )
 mcp = Command(

@@ -151,7 +151,7 @@ def cut_text(cell: Cell, width: int) -> Text:
 
 
 def cut_lines(lines: list[Text], width: int | None) -> list[Text]:
-    """The lines, none wider than the screen; the same lines where nobody looks."""
+    """The lines, none wider than the screen; unchanged in a pipe or a file."""
     if width is not None:
         for line in lines:
             line.truncate(width, overflow="ellipsis")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NAME = "jobstore-demo"
 MOST_FILES = 1_000
 PIPED_CELLS = 100
-"""The width where nobody looks: this page is for reading, also in a log."""
+"""The width in a pipe or a file, such as a log."""
 
 
 def _demo(file: str | None, seed: str | None, utc: bool, serve: bool) -> None:

@@ -57,13 +57,13 @@ def create_app(
         tokens: each token with its permissions, as in ``{"s3cret": {"read:jobs"}}``. Only digests are kept.
         authenticate: a function of the WSGI environ that returns the caller's permissions, or ``None``;
             `jobstore.tokens.load` makes one of a token file.
-        open_access: whether everybody may read.
+        open_access: allow every request, without a token.
         max_body_bytes: the bound on a body before compression.
         cors_origins: the origins whose pages may read the API, ``*`` for all; none unless given.
         page: whether the web page is there, too, at ``/`` of this application.
         log_url: where the page finds the log of a trace: an http or https address with ``{trace_id}`` in it.
         host_names: the names in ``Host`` that are answered, beside addresses and ``localhost``; ``*`` for all. Unless
-            given, an application with tokens answers to every name, an open one to those that nobody can register.
+            given, every name with tokens, only names that cannot be registered with open access.
 
     Raises:
         InvalidParameter: not exactly one of the three, or one that could never work.

@@ -1,4 +1,4 @@
-"""Authentication. It runs before routing: without a token, nobody learns which paths there are."""
+"""Authentication. It runs before routing, so that paths are not revealed without a token."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Gate:
     """Lets a request pass, or raises `Unauthorized` or `Forbidden`."""
 
     def __init__(self, authenticate: Authenticate | None) -> None:
-        """`authenticate` is ``None`` where everybody may read."""
+        """`authenticate` is ``None`` if no token is needed."""
         self._authenticate = authenticate
 
     def check(self, environ: Environ) -> None:
@@ -52,7 +52,7 @@ def _permissions(authenticate: Authenticate, environ: Environ) -> Collection[str
 
 
 def is_open(environ: Environ) -> bool:
-    """Whether a request asks for what everybody may read, whatever the rest of it says."""
+    """Whether a request needs no token, wherever else one is needed."""
     return environ["PATH_INFO"] in OPEN_PATHS and environ["REQUEST_METHOD"] in READING
 
 

@@ -31,7 +31,11 @@ class Hosts:
     """The names that a request may be sent to, beside addresses and ``localhost``."""
 
     def __init__(self, names: Collection[str] | None) -> None:
-        """Raise `InvalidParameter` for what is no host name; ``*`` is every name, None those that nobody owns."""
+        """``*`` is every name, None the names that cannot be registered.
+
+        Raises:
+            InvalidParameter: a name is no host name.
+        """
         self._takes_ownerless = names is None
         names = () if names is None else names
         if isinstance(names, str):

@@ -1,8 +1,8 @@
 """Request ids and the access log (logger ``jobstore.http``). No line holds a token.
 
-A line has the path and, once the parameters were found good, the query: a token that somebody put
-into a query string by mistake is an unknown parameter, and so it is not written down. Whatever a caller sends, a line
-stays short: a log is no place that strangers can fill.
+A line has the path and, once the parameters were found good, the query: a token in a query
+string is an unknown parameter, so it is not logged. A line is short whatever a caller sends, so that strangers cannot
+fill the log.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LONGEST_TARGET = 500
 LONGEST_VERB = 20
 LONGEST_TRACEBACK = 20_000
 _TOKEN = re.compile(r"jst_[A-Za-z0-9_-]{8,}", re.ASCII)
-"""A token of ours, wherever somebody put it."""
+"""A token of ours, anywhere in a text."""
 _TOO_SHORT_TO_STRIKE = 3
 """Or a header of one letter would take that letter out of every traceback."""
 

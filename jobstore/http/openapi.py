@@ -60,7 +60,7 @@ def document(server_url: str = "/", *, is_open: bool = False) -> Json:
 
     Args:
         server_url: where the API is mounted, relative to the document or absolute.
-        is_open: whether everybody may read, so that it asks for no token.
+        is_open: whether no token is needed.
 
     >>> sorted(document()["paths"])[:2]
     ['/api/v1/executions/{execution_id}', '/api/v1/histogram']
@@ -70,7 +70,7 @@ def document(server_url: str = "/", *, is_open: bool = False) -> Json:
 
 
 def _without_tokens(made: Json) -> Json:
-    """The document of a server that lets everybody in: no security scheme, no 401, no 403."""
+    """The document of a server with open access: no security scheme, no 401, no 403."""
     del made["security"], made["components"]["securitySchemes"], made["components"]["headers"]["WWW-Authenticate"]
     made["info"]["description"] = made["info"]["description"].replace(_PERMISSION_LINE, "")
     for each in ("Unauthorized", "Forbidden"):

@@ -75,7 +75,7 @@ class Site:
         """Answer with a view."""
         environ = request.env
         if not environ["PATH_INFO"] and environ.get("SCRIPT_NAME"):
-            # Relative links need the slash, and only whoever mounts the page knows what stands before it.
+            # Relative links need the slash; what stands before it depends on where the page is mounted.
             _give(request, response, Reply(303, headers={"location": f"{environ['SCRIPT_NAME'].rpartition('/')[2]}/"}))
             return
         _give(request, response, self._page.answer(self._store(), self.ask(request)))
@@ -175,9 +175,9 @@ class _Login(_Readable):
         self._site = site
 
     def on_get(self, request: ApiRequest, response: falcon.Response, **_path: str) -> None:
-        """Nobody needs this address by itself; who has it in the history of a browser is taken to the views."""
+        """A browser may have this address in its history: redirect it to the views."""
         if request.env.get("QUERY_STRING"):
-            raise NotFound("There is no page at this address")  # whoever puts a token there finds it in no log
+            raise NotFound("There is no page at this address")  # an error, so that a token in the query is not logged
         _give(request, response, Reply(303, headers={"location": "./"}))
 
     def on_post(self, request: ApiRequest, response: falcon.Response) -> None:

@@ -1,7 +1,7 @@
 """Words from outside: method, path and query string, decoded strictly.
 
 falcon's own decoding puts U+FFFD in the place of what is not UTF-8 and takes ``%zz`` as it is; a name
-or a search term could then find something that nobody asked for.
+or a search term could then find something else than was asked for.
 """
 
 from __future__ import annotations

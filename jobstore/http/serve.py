@@ -1,13 +1,13 @@
 """`jobstore serve`: the API on waitress, with limits that hold slow and hostile peers off.
 
-waitress counts a connection that sends nothing like any other: with its defaults, 100 of them keep everybody
-else out for two minutes, and one that sends a byte now and then is never closed. Here
+waitress counts a connection that sends nothing like any other: with its defaults, 100 of them keep all
+others out for two minutes, and one that sends a byte now and then is never closed. Here
 
 - a request must be complete `REQUEST_SECONDS` after its first byte, however it trickles in;
 - a connection without a request is closed after `IDLE_SECONDS`, one whose peer stopped reading after
   `STALLED_SECONDS`; no thread ever waits for a peer;
-- at `MAX_CONNECTIONS` a new one takes the place of the one that was served the longest ago, so that whoever asks
-  quickly is always let in.
+- at `MAX_CONNECTIONS` a new one takes the place of the one that was served the longest ago, so that a
+  client that asks at once always gets in.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def serve(
         ready: called with the server's address (``http://127.0.0.1:8000``) as soon as it listens.
 
     Raises:
-        InvalidParameter: the settings would let in nobody, or everybody from other machines; or the address cannot be
-            listened on.
+        InvalidParameter: no token is accepted, `open_access` is set for an address that other machines can reach, or
+            the address cannot be listened on.
         StoreError: the file is not there or cannot be used.
     """
     if open_access and not is_loopback(host):
@@ -297,7 +297,7 @@ class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
 
 class _Listener(TcpWSGIServer):  # type: ignore[misc]
-    """Accepts whoever comes, at the cost of whoever has been waited for the longest."""
+    """Accepts every connection; at the limit it closes the one that has been waited for the longest."""
 
     channel_class = _Connection
 

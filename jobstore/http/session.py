@@ -1,7 +1,7 @@
 """Signing in to the page: a token once, then a cookie that is no token and ends with it.
 
 The cookie holds a value derived from the token, and the server keeps only the digest of that value. So the cookie
-is of no use to the API, whoever reads the token file cannot make one, any worker process can check one, and it is
+cannot be used for the API, cannot be made from the token file, any worker process can check one, and it is
 refused from the moment at which its token expires or is revoked.
 """
 
@@ -49,7 +49,7 @@ class Sessions:
     """Checks cookies and makes them.
 
     Attributes:
-        can_sign_in: whether there are tokens to sign in with; not where everybody may read, and not where the
+        can_sign_in: whether there are tokens to sign in with; not with open access, and not where the
             application that mounts the page lets readers in by its own means.
     """
 
@@ -126,7 +126,7 @@ def form(environ: Mapping[str, Any]) -> dict[str, str]:
 
 
 class Throttle:
-    """Slows down whoever sends wrong tokens: after a few, each wrong one doubles the time until the next counts."""
+    """Slows down guesses: after a few wrong tokens, each further one doubles the time until the next is checked."""
 
     def __init__(self, clock: Any = time.monotonic) -> None:
         self._clock = clock

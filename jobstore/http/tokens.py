@@ -159,7 +159,7 @@ def table(tokens: Mapping[str, Collection[str]]) -> TokenTable:
     if not isinstance(tokens, Mapping):
         raise InvalidParameter('tokens must be a mapping such as {"s3cret": {"read:jobs"}}')
     if not tokens:
-        raise InvalidParameter("tokens is empty, so nobody could ever be let in; give one, or open_access=True")
+        raise InvalidParameter("tokens is empty, so every request would be refused; give one, or open_access=True")
     entries: list[Entry] = []
     for position, (given, permissions) in enumerate(tokens.items(), 1):
         token = _checked_token(given, f"tokens: entry {position}")
@@ -290,8 +290,8 @@ def load(path: str | os.PathLike[str], *, clock: Clock | None = None) -> TokenFi
 class TokenFile:
     """The tokens of a file as it is now; see `load`.
 
-    When the file goes away or breaks while a server runs, nobody is let in and the log says why: to go on
-    with what was read last would let in those who were just revoked.
+    If the file is deleted or damaged while a server runs, every token is refused and the log says why: the tokens
+    read last may include revoked ones.
     """
 
     def __init__(self, path: str | os.PathLike[str], clock: Clock) -> None:
@@ -326,7 +326,7 @@ class TokenFile:
         try:
             return self._read()
         except JobStoreError as error:
-            _log.error("Nobody is let in: %s", error)
+            _log.error("Every token is refused: %s", error)
             return TokenTable((), self._clock)
 
 
@@ -354,7 +354,7 @@ def _check_expiry(expires_at: datetime | None, now: datetime) -> None:
 
 
 def _record(entry: Any, where: str) -> TokenRecord:
-    """A record of the file, checked: somebody may have edited it."""
+    """A record of the file, checked: the file may have been edited by hand."""
     try:
         return TokenRecord(
             id=_text(entry["id"]),

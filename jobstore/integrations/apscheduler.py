@@ -248,7 +248,7 @@ class Mirror:
             self._looking.start()
 
     def _is_shared(self, alias: str) -> bool:
-        """Whether other schedulers may change the jobs of a job store; nobody tells of that."""
+        """Whether other schedulers may change the jobs of a job store, of which there is no event."""
         store = self._scheduler._jobstores.get(alias)
         return store is not None and type(store) is not MemoryJobStore
 
@@ -347,7 +347,7 @@ class Mirror:
         return Runs(run_times, self._journal, job_name(job_id), worker_id=worker, define=define, ended=ended)
 
     def _define(self, job_id: str, job: Any, recorder: Recorder) -> None:
-        """The job of a run is not in the store: its definition was refused, or somebody removed it."""
+        """The job of a run is not in the store: its definition was refused, or it was removed."""
         if job is None:
             raise NotFound(f"Job not found: {job_name(job_id)}")
         recorder.save_job(job_name(job_id), **self._describe.fields(job, datetime.now(UTC)))

@@ -104,7 +104,7 @@ class Run:
         return self._runs.journal.put(finish)
 
     def _enqueue(self, recorder: Recorder) -> str:
-        """The execution, made by the first step that needs it; its job is made again if somebody removed it."""
+        """The execution, made by the first step that needs it; its job is made again if it was removed."""
         if self._execution_id is None:
             words: dict[str, Any] = {
                 "worker_id": self._runs.worker_id, "trace_id": self._trace_id, "at": self._scheduled_at,

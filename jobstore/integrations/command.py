@@ -125,7 +125,7 @@ def _job_fields(options: Options) -> dict[str, Any]:
 
 
 def _run_hook(hook: str, facts: dict[str, str], stdout: int, stderr: int) -> None:
-    """Tell somebody of a failure; that this fails, too, is said and nothing more."""
+    """Run the hook; if it fails, print a message and nothing more."""
     import subprocess
 
     environment = {**os.environ, **{f"JOBSTORE_{key}": value[:_LONGEST_ERROR] for key, value in facts.items()}}

@@ -296,7 +296,7 @@ class Mirror:
         return [each.__name__ for each in registered].count(task_class.__name__) > 1
 
     def _owner(self, name: str) -> str | None:
-        """The task that a job is for; None where nobody has taken the name."""
+        """The task that a job is for; None if the name is free."""
         try:
             parameters = self._store.get_job(name)["parameters"]
         except NotFound:
@@ -328,7 +328,7 @@ class Mirror:
         words: dict[str, Any] = {"trace_id": task_id, "parameters": parameters, "at": at, "outlives_process": True}
         try:
             return recorder.enqueue(self._name(task_class), **words)
-        except NotFound:  # somebody removed the job
+        except NotFound:  # the job was removed
             self._write_job(task_class, recorder)
             return recorder.enqueue(self._name(task_class), **words)
 

@@ -1,6 +1,6 @@
 """Pydantic models of what the API answers.
 
-`Job` and `Execution` parse a document into datetimes and enums, for those who want them; dumped as
+`Job` and `Execution` parse a document into datetimes and enums; dumped as
 JSON they give the document back, key by key. The OpenAPI document takes its schemas from here.
 Unknown fields are ignored, so that an older client reads a newer server.
 """

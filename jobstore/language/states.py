@@ -29,7 +29,7 @@ STATES: Final[tuple[State, ...]] = tuple(State)
 ATTENTION: Final = {state: rank for rank, state in enumerate(State)}
 """The rank of each state in attention order."""
 WRONG: Final = (State.LOST, State.LATE, State.FAILING)
-"""The states that somebody should look into."""
+"""The states that need attention."""
 
 LATE_GRACE_US: Final = 300 * MICROSECONDS
 """How long after its time a job may start before it counts as late."""

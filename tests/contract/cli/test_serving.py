@@ -86,7 +86,7 @@ def test_an_open_server_lets_this_machine_in(own):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "serve lets nobody in without tokens: make one with 'jobstore token create"),
+        ((), "serve needs a token: make one with 'jobstore token create"),
         (("--open", "--host", "0.0.0.0"), "this machine alone"),
         (("--open", "--tokens-file", "some.json"), "--open allows anyone and --tokens-file does not"),
         (("--port", "８０"), "--port must be an integer"),
