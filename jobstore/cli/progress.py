@@ -7,6 +7,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from jobstore.language.errors import escaped
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -56,7 +58,7 @@ def progress(label: str, total: int | None = None, *, quiet: bool = False) -> It
         yield Tally()
         return
     with _bar(total) as bar:
-        yield _Shown(bar, total, label)
+        yield _Shown(bar, total, escaped(label))
 
 
 def _bar(total: int | None) -> Progress:
@@ -76,7 +78,7 @@ def _bar(total: int | None) -> Progress:
     unknown: tuple[ProgressColumn, ...] = (TextColumn("{task.completed:,}"), TimeElapsedColumn())
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         *(known if total is not None else unknown),
         console=Console(stderr=True),
         transient=True,

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from jobstore.language.errors import escaped
 from jobstore.language.instants import instant_us
 
 if TYPE_CHECKING:
@@ -135,23 +136,31 @@ def output(target: str | None) -> Iterator[TextIO]:
         yield stdout_in_utf8()
         sys.stdout.flush()
         return
-    path = Path(target)
+    path = Path(os.path.realpath(target))
     if path.exists() and not path.is_file():  # a device or a named pipe
         with path.open("w", encoding="utf-8", newline="") as out:
             yield out
         return
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("x", encoding="utf-8", newline="") as out:
+        with _opened(part, path) as out:
             yield out
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
+def _opened(part: Path, path: Path) -> TextIO:
+    try:
+        return part.open("x", encoding="utf-8", newline="")
+    except OSError as error:
+        error.filename = str(path)  # the part is ours
+        raise
+
+
 def say(message: str) -> None:
-    """A message to stderr; data alone goes to stdout, and what was said there stands before the message."""
+    """A message to stderr, safe on a terminal; data alone goes to stdout, and what was said there stands before."""
     with suppress(OSError):
         sys.stdout.flush()
-    sys.stderr.write(f"{message}\n")
+    sys.stderr.write("".join(f"{escaped(line)}\n" for line in message.split("\n")))
     sys.stderr.flush()

@@ -102,7 +102,7 @@ def test_a_file_is_written_whole_or_not_at_all(cli, store, tmp_path, monkeypatch
 def test_a_folder_that_is_not_there_is_told(cli, store, tmp_path):
     answer = cli("dump", store, "-o", tmp_path / "no" / "out.json")
     assert answer.code == 3
-    assert "No such file or directory" in answer.err
+    assert f"No such file or directory: {tmp_path}/no/out.json [" in answer.err
 
 
 def test_a_bar_is_drawn_on_a_terminal_and_removed(terminal, store, tmp_path):
@@ -251,3 +251,23 @@ def test_long_work_shows_a_bar_on_a_terminal(terminal, own, words):
     assert one.end() == 0
     assert any(label in one.text for label in ("Checking own.db", "Copying own.db", "Pruning own.db"))
     assert one.text.splitlines()[-1].startswith("jobstore: ") or "jobstore: " in one.text.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("[bold]a.db", "[bold]a.db"), ("a\x1b[31m.db", "a\\x1b[31m.db"), ("a\u202e.db", "a\\u202e.db")],
+)
+@pytest.mark.parametrize("words", [("check",), ("prune", "--keep-last", "1"), ("compact",), ("backup",)])
+def test_a_path_is_no_instruction_to_the_terminal(terminal, own, name, shown, words):
+    own.rename(own.with_name(name))
+    one = terminal(words[0], name, *words[1:], *(["copy.db"] if words == ("backup",) else []))
+    assert one.end() == 0
+    assert shown in one.text
+    assert [each for each in (name, " a.db") if each in one.text and each != shown] == []
+
+
+def test_what_is_written_through_a_link_leaves_the_link(cli, store, tmp_path):
+    (tmp_path / "link.json").symlink_to("real.json")
+    assert cli("dump", store, "-o", tmp_path / "link.json").code == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "real.json").stat().st_size > 0
