@@ -193,7 +193,7 @@ class Bitmaps:
             spent += (len(key.missing) - made) * SLOTS * model.loaded
         for counters, named in self._named(wanted):
             runs = max(0, counters.total(ALL_STATUSES) - len(named.rows))
-            spent += runs * model.fetched + len(named.missing(counters)) * model.opened
+            spent += 2 * runs * model.filtered + len(named.missing(counters)) * model.opened
         return spent
 
     def build(self, connection: sqlite3.Connection, order: str, wanted: Wanted, budget: float) -> bool:
@@ -209,7 +209,7 @@ class Bitmaps:
             for names in in_chunks(named.missing(counters), NAMES_AT_ONCE):
                 if budget <= 0:
                     return False
-                budget -= len(names) * model.opened + named.take(connection, names) * model.fetched
+                budget -= len(names) * model.opened + 2 * named.take(connection, names) * model.filtered
         return True
 
     def _key(self, connection: sqlite3.Connection, kind: str) -> Keyed:

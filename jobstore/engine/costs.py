@@ -16,9 +16,9 @@ class Costs:
     """Pass an index entry that no filter looks at."""
     filtered: float = 0.06
     """Pass an entry of a covering index that a filter looks at."""
-    row: float = 0.7
+    row: float = 2.0
     """Look up a row, or pass one of the table."""
-    fetched: float = 0.2
+    fetched: float = 0.4
     """Fetch an entry of a covering index and sort it."""
     opened: float = 6.0
     """Open one more index range."""
