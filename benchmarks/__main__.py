@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--size", "sizes", type=click.Choice(list(SIZES)), multiple=True, help="Repeat for several; default 1M.")
-@click.option("--only", "parts", type=click.Choice(PARTS), multiple=True, help="Only these parts; default all.")
+@click.option("--only", "parts", type=click.Choice(list(PARTS)), multiple=True, help="Only these parts; default all.")
 @click.option("--match", default="", help="Of the queries only those whose name contains this.")
 @click.option("--rounds", type=click.IntRange(5), default=200, show_default=True, help="Calls of each quick candidate.")
 @click.option("--budget", type=float, default=1.5, show_default=True, help="Seconds for a slow candidate of a query.")
@@ -27,7 +27,6 @@ FOLDER = Path(__file__).parent
 @click.option("--data", type=click.Path(path_type=Path), default=FOLDER / "data", help="Where the data sets are kept.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), default=FOLDER / "out" / "figures.json")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), default=FOLDER / "out" / "growth.svg")
-@click.option("--markdown", is_flag=True, help="Print Markdown instead of a table for the terminal.")
 @click.pass_context
 def main(
     context: click.Context,
@@ -40,7 +39,6 @@ def main(
     data: Path,
     json_file: Path,
     plot_file: Path,
-    markdown: bool,
 ) -> None:
     """Builds the data, measures every candidate in rotation, prints the table; figures and plot go to files."""
     if context.invoked_subcommand is not None:
@@ -48,18 +46,14 @@ def main(
     begun = time.perf_counter()
     sizes = tuple(sorted(sizes or ("1M",), key=SIZES.__getitem__))
     talk = Console(stderr=True)
-    run = Run(data, sizes, parts or PARTS, Settings(rounds, budget, sweep_seconds), talk, match)
+    run = Run(data, sizes, parts or tuple(PARTS), Settings(rounds, budget, sweep_seconds), talk, match)
     lines = run.lines()
     add_growth(lines)
     seconds = time.perf_counter() - begun
     report.write_json(json_file, lines, seconds)
     plot.draw(plot_file, lines)
     for size in dict.fromkeys(line.size for line in lines):
-        chosen = [line for line in lines if line.size == size]
-        if markdown:
-            click.echo(report.markdown(chosen, size))
-        else:
-            Console(width=None if Console().is_terminal else 180).print(report.table(chosen, size))
+        click.echo(report.markdown([line for line in lines if line.size == size], size))
     click.echo(f"{report.caption(report.machine())}; {seconds:.0f} s")
     talk.print(f"figures: {json_file}, plot: {plot_file}")
     if run.failed:

@@ -1,4 +1,4 @@
-"""The table of a run, for a terminal and for a page of Markdown, and the figures as JSON."""
+"""The table of a run in Markdown, and the figures as JSON."""
 
 from __future__ import annotations
 
@@ -8,40 +8,17 @@ import sqlite3
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
-from rich.table import Table
 
 from benchmarks.results import MOST_GROWTH, Figure, Line, brief
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 HEADERS = ("", "goal", "measured", "p99", "against others", "growth", "")
-
-FAR = 2
-"""Beyond so many times a goal, per cents are hard to read."""
-
-
-def table(lines: Iterable[Line], size: str) -> Table:
-    """The lines of one size, part by part."""
-    shown = Table(title=f"jobstore at {size}" if size else "jobstore", title_justify="left", header_style="bold")
-    for header in HEADERS:
-        shown.add_column(header, justify="left" if header in ("", "goal", "against others") else "right")
-    part = ""
-    for line in lines:
-        if line.part != part and part:
-            shown.add_section()
-        part = line.part
-        cells = row(line)
-        style = "" if line.met or not line.has_goal else "yellow"
-        shown.add_row(*cells, style=style)
-    return shown
 
 
 def markdown(lines: list[Line], size: str) -> str:
-    """The same as a Markdown table."""
+    """The lines of one size as a Markdown table, which a terminal shows well enough."""
     rows = [HEADERS, tuple("---" for _ in HEADERS), *(row(line) for line in lines)]
     body = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
     return f"**{size}**\n\n{body}\n" if size else f"{body}\n"
@@ -65,24 +42,13 @@ def row(line: Line) -> tuple[str, ...]:
 
 
 def verdict(line: Line) -> str:
-    """``ok``, by how much a goal is missed, or nothing where none is set."""
+    """``ok``, how far a goal is missed, or nothing where none is set."""
     if not line.has_goal:
         return ""
-    missed = [_missed(figure) for figure in line.figures if not figure.met]
+    missed = [figure.missed for figure in line.figures if not figure.met]
     if line.growth is not None and line.growth > MOST_GROWTH:
         missed.append(f"growth {brief(line.growth)}")
     return "; ".join(missed) or "ok"
-
-
-def _missed(figure: Figure) -> str:
-    if figure.at_most is not None and figure.value > figure.at_most:
-        times = figure.value / figure.at_most
-        return f"{_per_cent(times - 1)} over" if times < FAR else f"{brief(times)} x the goal"
-    return f"{_per_cent(1 - figure.value / (figure.at_least or 1))} short"
-
-
-def _per_cent(part: float) -> str:
-    return "less than 1 %" if part < 0.01 else f"{part * 100:.0f} %"
 
 
 def _is_comparison(figure: Figure) -> bool:
@@ -90,15 +56,11 @@ def _is_comparison(figure: Figure) -> bool:
     return figure.unit.removeprefix("x ") in ("naive", "careful", "datasette")
 
 
-def document(lines: list[Line], seconds: float) -> dict[str, Any]:
-    """All figures of a run with where and when it was made."""
-    return {"machine": machine(), "seconds": round(seconds, 1), "lines": [line.document() for line in lines]}
-
-
 def write_json(path: Path, lines: list[Line], seconds: float) -> None:
-    """The document of a run as a file."""
+    """All figures of a run as a file, with where and when it was made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(orjson.dumps(document(lines, seconds), option=orjson.OPT_INDENT_2))
+    found = {"machine": machine(), "seconds": round(seconds, 1), "lines": [line.document() for line in lines]}
+    path.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
 
 
 def machine() -> dict[str, Any]:

@@ -28,6 +28,13 @@ class Figure:
             return f"≤ {brief(self.at_most)} {self.unit}"
         return "" if self.at_least is None else f"≥ {brief(self.at_least)} {self.unit}"
 
+    @property
+    def missed(self) -> str:
+        """How far the value is from the bound."""
+        if self.at_most is not None:
+            return f"missed: {brief(self.value / self.at_most)} times the goal"
+        return f"missed: {brief(self.value / (self.at_least or 1))} of the goal"
+
     def __str__(self) -> str:
         return f"{brief(self.value)} {self.unit}"
 

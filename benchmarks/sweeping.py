@@ -77,7 +77,7 @@ class Steps:
         return 0
 
 
-def run(bench: Bench, tick: Callable[[], object] = lambda: None, *, compared: bool) -> Iterator[Line]:
+def run(bench: Bench, *, compared: bool) -> Iterator[Line]:
     """The worst of the dense combinations in floors, and of the others in entries touched.
 
     They come in an order of chance, the same each time, so that those for which there is time are a fair sample.
@@ -86,7 +86,6 @@ def run(bench: Bench, tick: Callable[[], object] = lambda: None, *, compared: bo
     end = time.perf_counter() + bench.settings.sweep_seconds
     for case in shuffled(sweep()):
         found.append(measure(bench, case, compared=compared))
-        tick()
         if time.perf_counter() > end and len(found) >= FEWEST:
             break
     label = bench.dataset.label
