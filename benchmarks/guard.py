@@ -100,7 +100,7 @@ def ratio_problems(dataset: Dataset) -> Iterator[Problem]:
 def step_problems(dataset: Dataset, cases: Iterable[Case] = ()) -> Iterator[Problem]:
     """Queries for which SQLite takes many more steps than for the known rows, and those that break off."""
     bench = Bench(dataset, Settings(), peers=False)
-    for case in cases or (*CASES, *ordered_cases()):
+    for case in cases or (*CASES, *ordered_cases(), bench.trace_case()):
         try:
             most = _most_steps(bench, case)
             taken = _steps(bench, case)

@@ -78,12 +78,14 @@ class Bench:
 
     def trace(self) -> Line:
         """``trace_id=``: one row, held against the floor of the latest fifty."""
-        latest = answer(self.store, CASES[0], {})
-        ids = page_ids(latest)
-        traces = [document["trace_id"] for document in latest["data"]]
-        case = Case(TRACE, lambda number: {"trace_id": traces[number]}, 1)
-        queries = [case.query(number) for number in range(VARIANTS)]
-        return self._rotate(case, queries, lambda _: self.floor.executions(ids))
+        case, ids = self.trace_case(), page_ids(answer(self.store, CASES[0], {}))
+        return self._rotate(
+            case, [case.query(number) for number in range(VARIANTS)], lambda _: self.floor.executions(ids)
+        )
+
+    def trace_case(self) -> Case:
+        """The traces of the latest executions."""
+        return Case(TRACE, lambda n: {"trace_id": answer(self.store, CASES[0], {})["data"][n]["trace_id"]}, 1)
 
     def _rotate(self, case: Case, queries: list[dict[str, Any]], floor: Callable[[int], object]) -> Line:
         asking = {"jobstore": Asking(self.store, case, queries)}
