@@ -10,8 +10,13 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hypothesis import settings
+
 if TYPE_CHECKING:
     import pytest
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("any machine")
 
 MARK = "TESTS_THAT_STARTED_THIS"
 """A variable that every process inherits which a test starts, and by which the watcher knows it."""

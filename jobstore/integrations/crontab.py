@@ -37,24 +37,10 @@ _SCRIPTS: Final = frozenset({".sh", ".bash", ".py", ".pl", ".php", ".rb", ".js",
 _CHECKS: Final = frozenset(
     {"[", "[[", "test", "cd", "pushd", "command", "type", "which", "sleep", "export", ".", "source"}
 )
-_AROUND: Final = frozenset(
-    {
-        "nice",
-        "ionice",
-        "nohup",
-        "setsid",
-        "timeout",
-        "flock",
-        "sudo",
-        "su",
-        "env",
-        "exec",
-        "time",
-        "chronic",
-        "run-parts",
-    }
-    | {"if", "then", "while", "for", "do", "true", "root", "www-data"}
-)
+_AROUND: Final = frozenset({
+    "nice", "ionice", "nohup", "setsid", "timeout", "flock", "sudo", "su", "env", "exec", "time", "chronic",
+    "run-parts", "if", "then", "while", "for", "do", "true", "root", "www-data",
+})  # fmt: skip
 _INTERPRETERS: Final = re.compile(r"(?:python|perl|php|ruby|node|(?:ba|da|z|k)?sh|java|Rscript|pypy)[0-9.]*")
 _NO_PROGRAM: Final = re.compile(
     r"[A-Za-z_][A-Za-z0-9_]*=|[0-9.]+[smhd]?$|/tmp/|/dev/|/run/|/var/(?:lock|run)/|.*\.(?:lock|pid)$"
