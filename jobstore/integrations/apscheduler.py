@@ -7,6 +7,8 @@
 >>> scheduler = BackgroundScheduler(timezone="UTC")
 >>> mirror = apscheduler.mirror(scheduler, recorder)
 >>> _ = scheduler.add_job(print, "cron", hour=3, id="nightly")
+>>> mirror.close()
+>>> recorder.close()
 
 ``docs/integrations.md`` says what is recorded and what APScheduler leaves open. APScheduler's own *job stores*
 hold its schedules; they have nothing to do with this package.

@@ -11,7 +11,9 @@
 ...     return a + b
 >>> _ = add(1, 2)
 >>> mirror.close()
->>> jobstore.open(recorder.path).get_job_executions("add")["data"][0]["result"]
+>>> recorder.close()
+>>> with jobstore.open(recorder.path) as store:
+...     store.get_job_executions("add")["data"][0]["result"]
 {'value': 3}
 
 The mirror is made where the huey instance is, so that every process has one: the program that

@@ -46,7 +46,8 @@ _LEFT_OUT: Final = (
     ("timeout", frozenset({"timeout_seconds"})),
     ("command line", frozenset({"parameters"})),
 )
-_CALL_SECONDS = 5.0
+_CALL_SECONDS = PATIENCE_AFTER_SECONDS
+"""One call keeps its place in the line for all of the time promised."""
 _PAUSE_SECONDS = 0.05
 _ERROR_TAIL_BYTES = 8 * 1024
 

@@ -10,7 +10,11 @@ TIMEOUT_SECONDS: Final = 10.0
 FORK_TIMEOUT_SECONDS: Final = 5.0
 """How long a fork waits for what reads or writes at that moment."""
 LOCK_PAUSE_SECONDS: Final = 0.0005
-"""A process sleeps about this long before it looks again whether the lock is free."""
+"""The first process in line sleeps about this long before it looks again; those behind it longer."""
+LINE_STUCK_SECONDS: Final = 1.0
+"""The first in line may be stopped: after this time those behind it take the lock, too, where it is free."""
+MOST_COUNTED: Final = 40
+"""Of those in line; more make no pause longer."""
 
 ROWS_AT_ONCE: Final = 500
 """Rows that a long reading takes from its statement at once."""

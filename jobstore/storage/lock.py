@@ -1,7 +1,9 @@
 """The one way in for writers: in turn, one at a time, over all threads and processes.
 
-Threads of a process share two locks and processes two locks on a file beside the store, of which the first is a place
-to wait in, for one: whoever leaves cannot come in again past the one that waits there.
+Threads of a process share two locks, of which the first is a place to wait in, for one. Processes share a lock on a
+file beside the store and wait there in the order in which their threads came: each locks the byte of that file whose
+number is the time it came at (no byte needs to exist), and may take the lock while no byte before its own is locked.
+The system gives all of that back when a process dies.
 SQLite before 3.51.3 can lose commits when two writers checkpoint at once, so its own locks are not enough.
 """
 
@@ -18,19 +20,17 @@ from weakref import WeakSet, WeakValueDictionary
 
 from jobstore.language.errors import StoreBusy, StoreUnreadable
 from jobstore.storage.forking import refuse_in_this_process, tell_of_forks
-from jobstore.storage.limits import FORK_TIMEOUT_SECONDS, LOCK_PAUSE_SECONDS
+from jobstore.storage.limits import FORK_TIMEOUT_SECONDS, LINE_STUCK_SECONDS, LOCK_PAUSE_SECONDS, MOST_COUNTED
 from jobstore.storage.sidefiles import identity_of, lock_path, may_write, owner_of, share_with_writers
 from jobstore.storage.turns import frame_above, give_back, is_running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
     from types import FrameType, TracebackType
 
 _SET_LOCK: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None) if struct.calcsize("P") == 8 else None  # noqa: PLR2004
 """Linux: a lock on a byte that belongs to the open file, as ``flock`` does. Elsewhere turns are left to chance."""
-_TAKE: Final = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
-_GIVE: Final = struct.pack("hhqqi4x", fcntl.F_UNLCK, os.SEEK_SET, 0, 1, 0)
+_RANGE: Final = "hhqqi4x"
 
 
 class Visitor(Protocol):
@@ -79,12 +79,12 @@ class Turns:
         """
         if is_running(self._frame, frame):
             raise StoreBusy(f"This thread is writing to {self._name} already; end that call first")
-        deadline = time.monotonic() + timeout_seconds
+        came_at = time.monotonic_ns()
         try:
-            self._queue(deadline, timeout_seconds)
+            self._queue(time.monotonic() + timeout_seconds, timeout_seconds)
             self._pass, self._frame = key, frame
             give_back(self._next)
-            self._lock(deadline, timeout_seconds)
+            self._lock(came_at, timeout_seconds)
         except BaseException:
             self.leave(close=True)
             raise
@@ -108,8 +108,8 @@ class Turns:
                     f"Other threads have held {self._name} for longer than {timeout_seconds:g} s; try again"
                 )
 
-    def _lock(self, deadline: float, timeout_seconds: float) -> None:
-        """What to take beside the turn."""
+    def _lock(self, came_at: int, timeout_seconds: float) -> None:
+        """What to take beside the turn; the time, in ns, is when the thread came."""
 
     def _let_go(self, *, close: bool) -> None:
         """Give that back."""
@@ -154,7 +154,7 @@ class Gate(Turns):
         if not self._is_held_for_fork:
             return
         try:
-            self._lock(time.monotonic() + FORK_TIMEOUT_SECONDS, FORK_TIMEOUT_SECONDS)
+            self._lock(time.monotonic_ns(), FORK_TIMEOUT_SECONDS)
         except (StoreBusy, StoreUnreadable):
             self._is_held_for_fork = False
             self._close()
@@ -189,33 +189,37 @@ class Gate(Turns):
         if self._descriptor is not None:
             share_with_writers(self._descriptor, self._file)
 
-    def _lock(self, deadline: float, timeout_seconds: float) -> None:
-        while not self._lock_open_file(deadline, timeout_seconds):
+    def _lock(self, came_at: int, timeout_seconds: float) -> None:
+        while not self._lock_open_file(came_at, timeout_seconds):
             self._close()  # someone removed the file: others will lock a new one
 
-    def _lock_open_file(self, deadline: float, timeout_seconds: float) -> bool:
+    def _lock_open_file(self, came_at: int, timeout_seconds: float) -> bool:
         """Whether the file that is locked now still has its name."""
         descriptor = self._open() if self._descriptor is None else self._descriptor
-        try:
-            self._until(deadline, _wait_next, descriptor, timeout_seconds)
-            self._until(deadline, _take_turn, descriptor, timeout_seconds)
-        finally:
-            _go_on(descriptor)
+        if _came_first(descriptor, came_at) is not None or not _take_turn(descriptor):
+            try:
+                self._wait_in_line(descriptor, _stand_in_line(descriptor, came_at), timeout_seconds)
+            finally:
+                _leave_line(descriptor)
         return os.fstat(descriptor).st_nlink > 0
 
-    def _until(self, deadline: float, attempt: Callable[[int], None], descriptor: int, timeout_seconds: float) -> None:
-        """Make the attempt until it succeeds or the time is up."""
+    def _wait_in_line(self, descriptor: int, place: int, timeout_seconds: float) -> None:
+        """Take the lock when nobody is before this place, or the first one does not move, or the time is up."""
+        deadline = place / 1e9 + timeout_seconds
+        first, since = None, 0.0
         while True:
-            try:
-                attempt(descriptor)
-            except (BlockingIOError, PermissionError):  # what the two kinds of locks say when they are taken
-                if time.monotonic() >= deadline:
-                    raise StoreBusy(
-                        f"Another process has held {self._path} for longer than {timeout_seconds:g} s; try again"
-                    ) from None
-                time.sleep(LOCK_PAUSE_SECONDS * (0.5 + random.random()))  # noqa: S311 - only to be out of step
-            else:
+            now, (found, before) = time.monotonic(), _line_before(descriptor, place)
+            if found != first:
+                first, since = found, now
+            is_last_look = now >= deadline
+            if (not before or is_last_look or now > since + LINE_STUCK_SECONDS) and _take_turn(descriptor):
                 return
+            if is_last_look:
+                raise StoreBusy(
+                    f"Another process has held {self._path} for longer than {timeout_seconds:g} s; try again"
+                )
+            # Each looks as often as its turn may come, and out of step with the others.
+            time.sleep(LOCK_PAUSE_SECONDS * max(1, 2 * before - 2) * (0.5 + random.random()))  # noqa: S311
 
     def _unlock(self) -> None:
         if self._descriptor is not None:
@@ -243,7 +247,7 @@ class Gate(Turns):
         """Unlock first: where this is interrupted, a descriptor may stay open, but never a lock."""
         if self._descriptor is not None:
             self._unlock()
-            _go_on(self._descriptor)
+            _leave_line(self._descriptor)
             self._drop()
 
     def _drop(self) -> None:
@@ -284,20 +288,48 @@ class Passage:
             gate.leave()
 
 
-def _take_turn(descriptor: int) -> None:
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _take_turn(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
-def _wait_next(descriptor: int) -> None:
-    """Take the place of the one that waits."""
+def _stand_in_line(descriptor: int, came_at: int) -> int:
+    """The place taken: the time, or one just after it that nobody has."""
+    while _SET_LOCK is not None:
+        try:
+            fcntl.fcntl(descriptor, _SET_LOCK, struct.pack(_RANGE, fcntl.F_WRLCK, os.SEEK_SET, came_at, 1, 0))
+        except (BlockingIOError, PermissionError):
+            came_at += 1
+        else:
+            break
+    return came_at
+
+
+def _leave_line(descriptor: int) -> None:
     if _SET_LOCK is not None:
-        fcntl.fcntl(descriptor, _SET_LOCK, _TAKE)
+        fcntl.fcntl(descriptor, _SET_LOCK, struct.pack(_RANGE, fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
 
 
-def _go_on(descriptor: int) -> None:
-    """Leave that place to the next."""
-    if _SET_LOCK is not None:
-        fcntl.fcntl(descriptor, _SET_LOCK, _GIVE)
+def _came_first(descriptor: int, place: int, after: int = 0) -> int | None:
+    """Somebody else's place between the two; the system names the first that came there."""
+    if _SET_LOCK is None:
+        return None
+    asked = struct.pack(_RANGE, fcntl.F_WRLCK, os.SEEK_SET, after + 1, place - after - 1, 0)
+    kind, _, found, _, _ = struct.unpack(_RANGE, fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))
+    return None if kind == fcntl.F_UNLCK else found
+
+
+def _line_before(descriptor: int, place: int) -> tuple[int | None, int]:
+    """The first in line, and about how many stand before this place."""
+    first = found = _came_first(descriptor, place)
+    before = 0
+    while found is not None and before < MOST_COUNTED and found + 1 < place:
+        before += 1
+        found = _came_first(descriptor, place, found)
+    return first, before
 
 
 _gates: WeakValueDictionary[Path, Gate] = WeakValueDictionary()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import signal
+import struct
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import jobstore
-from jobstore.storage.lock import _SET_LOCK, _TAKE
+from jobstore.storage.lock import _RANGE, _SET_LOCK
 from jobstore.transfer.export import iter_executions
 from tests.reliability.scale import SOAK
 
@@ -105,7 +106,8 @@ class World:
         with Path(f"{self.path}.lock").open("r+b") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _SET_LOCK is not None:
-                fcntl.fcntl(lock, _SET_LOCK, _TAKE)
+                # nobody is left in line
+                fcntl.fcntl(lock, _SET_LOCK, struct.pack(_RANGE, fcntl.F_WRLCK, 0, 0, 0, 0))
         self.acknowledged.add(self.thread.submit(self.other.enqueue, "a").result(10))
         assert self.thread.submit(self.store.list_jobs).result(10)["pagination"]["total"] == 1
 

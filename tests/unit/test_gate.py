@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -63,6 +64,78 @@ def test_another_process_is_waited_for_and_not_for_ever(tmp_path):
         with gate_of(file).passed(10):
             pass
         other.wait(10)
+
+
+WAIT = """
+import sys, time
+from pathlib import Path
+from jobstore.storage.lock import gate_of
+gate = gate_of(Path(sys.argv[1]))
+with gate.passed(60):
+    print(time.monotonic_ns(), flush=True)
+"""
+
+
+def waiting(file: Path) -> subprocess.Popen[str]:
+    """A process that stands in line; returned once it does."""
+    before = standing(file)
+    process = subprocess.Popen([sys.executable, "-c", WAIT, file], stdout=-1, text=True)
+    until(lambda: standing(file) > before, 60)
+    return process
+
+
+def standing(file: Path) -> int:
+    identity = lock_path(file).stat()
+    lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    return sum("OFDLCK" in line and line.split()[5].endswith(f":{identity.st_ino}") for line in lines)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the lock until its standard input is closed."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "jobs.db"], stdin=-1, stdout=-1)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"in\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    process.stdin.close()
+
+
+linux = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="turns are in order on Linux alone")
+
+
+@linux
+def test_processes_come_in_the_order_in_which_they_asked(tmp_path, holder):
+    line = [waiting(tmp_path / "jobs.db") for _ in range(6)]
+    holder.stdin.close()
+    turns = [int(process.communicate(timeout=60)[0]) for process in line]
+    assert turns == sorted(turns)
+
+
+@linux
+def test_a_process_that_is_stopped_in_line_holds_nobody_up_for_ever(tmp_path, holder):
+    stopped = waiting(tmp_path / "jobs.db")
+    stopped.send_signal(signal.SIGSTOP)
+    try:
+        other = waiting(tmp_path / "jobs.db")
+        holder.stdin.close()
+        assert other.communicate(timeout=60)[0]
+    finally:
+        stopped.kill()
+        stopped.communicate()
+
+
+@linux
+def test_a_waiting_process_that_is_killed_leaves_the_line(tmp_path, holder):
+    killed, other = waiting(tmp_path / "jobs.db"), waiting(tmp_path / "jobs.db")
+    killed.kill()
+    killed.communicate()
+    until(lambda: standing(tmp_path / "jobs.db") == 1, 60)
+    holder.stdin.close()
+    assert other.communicate(timeout=60)[0]
 
 
 def test_threads_of_one_process_share_a_gate_and_are_told_apart(tmp_path):
