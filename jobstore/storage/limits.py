@@ -12,7 +12,7 @@ FORK_TIMEOUT_SECONDS: Final = 5.0
 LOCK_PAUSE_SECONDS: Final = 0.0005
 """The first process in line sleeps about this long before it looks again; those behind it longer."""
 LINE_STUCK_SECONDS: Final = 1.0
-"""The first in line may be stopped: after this time those behind it take the lock, too, where it is free."""
+"""The first in line may be stopped: if it has left the lock free for this time, the next one takes it."""
 MOST_COUNTED: Final = 40
 """Of those in line; more make no pause longer."""
 

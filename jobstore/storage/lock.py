@@ -204,20 +204,22 @@ class Gate(Turns):
         return os.fstat(descriptor).st_nlink > 0
 
     def _wait_in_line(self, descriptor: int, place: int, timeout_seconds: float) -> None:
-        """Take the lock when nobody is before this place, or the first one does not move, or the time is up."""
+        """Take the lock when nobody is before this place, or nobody takes it for long, or the time is up."""
         deadline = place / 1e9 + timeout_seconds
         first, since = None, 0.0
         while True:
             now, (found, before) = time.monotonic(), _line_before(descriptor, place)
-            if found != first:
-                first, since = found, now
-            is_last_look = now >= deadline
-            if (not before or is_last_look or now > since + LINE_STUCK_SECONDS) and _take_turn(descriptor):
+            is_last_look, is_free = now >= deadline, _take_turn(descriptor)
+            if is_free and (not before or is_last_look or (found == first and now > since + LINE_STUCK_SECONDS)):
                 return
             if is_last_look:
                 raise StoreBusy(
                     f"Another process has held {self._path} for longer than {timeout_seconds:g} s; try again"
                 )
+            if is_free:
+                self._unlock()
+            if found != first or not is_free:
+                first, since = found, now
             # Each looks as often as its turn may come, and out of step with the others.
             time.sleep(LOCK_PAUSE_SECONDS * max(1, 2 * before - 2) * (0.5 + random.random()))  # noqa: S311
 

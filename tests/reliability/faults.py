@@ -39,8 +39,8 @@ FAULTS = (
     Fault(
         "a total that is counted in another transaction than its page",
         "engine/executions.py",
-        "    rows = fetch_executions_of(",
-        '    connection.execute("COMMIT"), connection.execute("BEGIN")\n    rows = fetch_executions_of(',
+        "    data = [execution_document(row)",
+        '    connection.execute("COMMIT"), connection.execute("BEGIN")\n    data = [execution_document(row)',
         SNAPSHOTS,
     ),
     Fault(
@@ -124,8 +124,9 @@ FAULTS = (
     Fault(
         "a token that is asked for after the path was found",
         "http/app.py",
-        "        self._gate.check(request.env)\n",
-        "\n    def process_resource(self, request, response, resource, params):\n        self._gate.check(request.env)\n",
+        "            self._gate.check(request.env)\n\n",
+        "            pass\n\n    def process_resource(self, request, _response, _resource, _params):\n"
+        "        if not is_open(request.env):\n            self._gate.check(request.env)\n\n",
         "tests/contract/http/test_authorization.py",
     ),
     Fault(
@@ -194,8 +195,8 @@ FAULTS = (
     Fault(
         "nulls that come first when the order is turned",
         "engine/orders.py",
-        'f"key IS NULL, key {wanted.direction}, "',
-        'f"key IS NULL {wanted.direction}, key {wanted.direction}, "',
+        'f"{key.value} IS NULL, {key.value}',
+        'f"{key.value} IS NULL {wanted.direction}, {key.value}',
         f"{QUERIES}::test_a_page_of_all_executions_is_what_the_rules_say",
     ),
     Fault(
@@ -291,7 +292,7 @@ FAULTS = (
     ),
     Fault(
         "a wrong clock that empties the history",
-        "recording/prune.py",
+        "recording/retention.py",
         "        if gap is not None and until_us is not None and gap[0] < until_us:",
         "        if False:",
         f"{PRUNE}::test_a_wrong_clock_stops_automatic_pruning_and_says_so",
@@ -328,8 +329,8 @@ FAULTS = (
     Fault(
         "a commit that is forgotten where an interrupt follows it",
         "storage/writer.py",
-        "            self._outcome.is_committed = not connection.in_transaction",
-        "            self._outcome.is_committed = False",
+        "                self._note_commit()\n",
+        "                pass\n",
         f"{TOGETHER}::test_an_interrupt_at_any_moment_loses_nothing_and_stops_nobody",
     ),
     Fault(
@@ -421,8 +422,8 @@ FAULTS = (
     Fault(
         "a reader that fell behind the change log and goes on counting",
         "engine/memory.py",
-        "        behind = changes[0][0] != (self._seq or 0) + 1 or ",
-        "        behind = ",
+        "        behind = changes[0][0] != (self._seq or 0) + 1",
+        "        behind = False",
         "tests/reliability/test_readers.py::test_a_reader_that_fell_behind_the_change_log_counts_anew",
     ),
     # the disk
