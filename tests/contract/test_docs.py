@@ -16,12 +16,17 @@ import pytest
 
 import jobstore
 from jobstore.cli.app import SECTIONS
+from jobstore.http import serve
+from jobstore.http.reply import MAX_BODY_BYTES
 from jobstore.http.routes import DOCUMENT, HEALTH, ROUTES
-from jobstore.language import errors
+from jobstore.http.tokens import LONGEST_HEADER
+from jobstore.integrations import runrecord
+from jobstore.language import errors, fields
 from jobstore.language.instants import MIN_US
 from jobstore.language.models import STATUS_OF_CODE
 from jobstore.language.parameters import OPERATIONS
-from jobstore.storage import schema
+from jobstore.mcp import LARGEST_ANSWER_BYTES
+from jobstore.storage import limits, schema
 from tests.desk import Desk, programs_in, wait_for_line
 from tests.documents import DOCUMENTS, ROOT, Block, anchors, blocks, links, prose
 
@@ -211,6 +216,28 @@ def test_the_numbers_on_the_page_about_the_file_are_those_of_the_format() -> Non
     assert f"{-MIN_US}" in text
     for code, status in enumerate(STATUS_OF_CODE):
         assert f"{code} {status}" in text
+
+
+def test_the_bounds_on_the_page_about_reliability_are_those_of_the_code() -> None:
+    text = (DOCS / "reliability.md").read_text(encoding="utf-8")
+    for line in (
+        f"`jobstore serve` | {serve.MAX_CONNECTIONS} |",
+        f"at the same time | {serve.THREADS} |",
+        f"line and headers | {serve.MAX_HEADER_BYTES // 1024} KiB |",
+        f"request's body | {serve.MAX_REQUEST_BODY_BYTES // 1024} KiB |",
+        f"a token | {LONGEST_HEADER} characters |",
+        f"to arrive | {serve.REQUEST_SECONDS} s |",
+        f"not used | {serve.IDLE_SECONDS} s |",
+        f"stopped reading | {serve.STALLED_SECONDS} s |",
+        f"over HTTP | {MAX_BODY_BYTES // 2**20} MiB |",
+        f"an AI tool | {LARGEST_ANSWER_BYTES // 2**20} MiB |",
+        f"an error | {fields.TEXT_BYTES // 1024} KiB |",
+        f"a JSON value | {fields.DEEPEST} levels |",
+        f"for others | {limits.TIMEOUT_SECONDS:g} s,",
+        f"after it | {runrecord.PATIENCE_BEFORE_SECONDS:g} s, and {runrecord.PATIENCE_AFTER_SECONDS:g} s |",
+        f"beside the store | {limits.LOG_BYTES // 2**20} MiB,",
+    ):
+        assert line in text, line
 
 
 # The site.

@@ -417,7 +417,7 @@ FAULTS = (
         "language/states.py",
         "LATE_GRACE_US: Final = 300",
         "LATE_GRACE_US: Final = 1",
-        "tests/property/test_queries.py::test_a_page_of_states_is_what_the_rules_say",
+        "tests/reliability/test_states.py::test_a_job_is_late_300_seconds_after_its_time_and_not_before",
     ),
     Fault(
         "a reader that fell behind the change log and goes on counting",

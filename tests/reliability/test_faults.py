@@ -16,6 +16,8 @@ import pytest
 from tests.reliability.faults import FAULTS, Fault
 
 ROOT = Path(__file__).parents[2]
+SECONDS = 1800
+"""A fault that makes its test hang is seen earlier, by the test's own time-out."""
 
 
 def copied(folder: Path) -> Path:
@@ -40,7 +42,7 @@ def run(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
     """The tests in a folder, with the package beside them."""
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:randomly", "--hypothesis-seed=1", *tests],
-        capture_output=True, check=False, cwd=folder, text=True, timeout=280,
+        capture_output=True, check=False, cwd=folder, text=True, timeout=SECONDS,
         env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
 
@@ -59,7 +61,7 @@ def test_the_faults_are_spread_over_every_package() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(SECONDS)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_caught_by_the_test_that_is_named_for_it(tmp_path: Path, fault: Fault) -> None:
     folder = copied(tmp_path)
@@ -72,7 +74,7 @@ def test_a_fault_is_caught_by_the_test_that_is_named_for_it(tmp_path: Path, faul
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(SECONDS)
 def test_every_named_test_passes_without_a_fault(tmp_path: Path) -> None:
     said = run(copied(tmp_path), *sorted({fault.test for fault in FAULTS}))
     assert said.returncode == 0, said.stdout[-2_000:]

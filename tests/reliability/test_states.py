@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import jobstore
@@ -67,6 +68,17 @@ def test_a_job_whose_process_is_killed_is_lost_at_once_and_until_it_is_closed(tm
             assert states() == [("b", "lost"), ("c", "new"), ("a", "ok")]
             assert recorder.close_interrupted() == 1
             assert states() == [("b", "failing"), ("c", "new"), ("a", "ok")]
+
+
+def test_a_job_is_late_300_seconds_after_its_time_and_not_before(tmp_path: Path) -> None:
+    clock = Clock(datetime(2026, 1, 15, 2, 0, tzinfo=UTC))
+    with jobstore.Recorder(tmp_path / "jobs.db", clock=clock) as recorder:
+        recorder.save_job("a", job_type="t", job_category="c", schedule="0 3 * * *")
+    with jobstore.open(tmp_path / "jobs.db", clock=clock) as store:
+        seen = []
+        for clock.now in (datetime(2026, 1, 15, 3, 5, tzinfo=UTC), datetime(2026, 1, 15, 3, 5, 1, tzinfo=UTC)):
+            seen += [job["state"] for job in store.list_job_states()["data"]]
+    assert seen == ["new", "late"]
 
 
 def test_states_beside_writers_are_of_one_snapshot_and_right_in_the_end(tmp_path: Path) -> None:
