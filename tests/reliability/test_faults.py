@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.reliability.faults import FAULTS, Fault
+from tests.reliability.scale import FIGURES
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 1800
@@ -43,7 +44,7 @@ def run(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:randomly", "--hypothesis-seed=1", *tests],
         capture_output=True, check=False, cwd=folder, text=True, timeout=SECONDS,
-        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "JOBSTORE_SOAK": "1", FIGURES: ""},
     )  # fmt: skip
 
 
