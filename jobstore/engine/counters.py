@@ -53,7 +53,7 @@ def day_begins_us(day: int) -> int:
 class Counters:
     """The counters of a set of names (``names=None``: of all executions)."""
 
-    __slots__ = ("_days", "_hours", "_mask", "_masked", "_sums", "_total", "key", "names")
+    __slots__ = ("_days", "_hours", "_mask", "_masked", "_sums", "_total", "edges", "key", "names")
 
     def __init__(self, names: set[int] | None, total: list[int], key: object = None) -> None:
         self.names = names
@@ -65,6 +65,8 @@ class Counters:
         self._mask = b""
         self._masked = -1
         self._sums: dict[tuple[tuple[int, ...], int | None], Sums] = {}
+        self.edges: dict[tuple[tuple[int, ...], int], int] = {}
+        """Executions with some statuses that start before an instant inside an hour, as far as they were counted."""
 
     @property
     def counts(self) -> list[int]:
@@ -145,6 +147,7 @@ class Counters:
         """Take in one difference from the change log."""
         self._total[status] += runs
         self._sums.clear()
+        self.edges.clear()
         if self._days is not None:
             self._days.setdefault(hour // HOURS_A_DAY, [0] * 5)[status] += runs
         hours = self._hours.get(hour // HOURS_A_DAY)

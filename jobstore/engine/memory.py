@@ -110,9 +110,7 @@ class Memory:
 
     def _count(self, connection: sqlite3.Connection, moved: dict[tuple[int, int, int], int]) -> None:
         self._meet(connection, {name_id for name_id, _, _ in moved})
-        for (name_id, status, hour), runs in moved.items():
-            if not runs:
-                continue
+        for (name_id, status, hour), runs in moved.items():  # a difference of 0 may be a move inside the hour
             if self._all is not None:
                 self._all.apply(hour, status, runs)
             if self._names is not None:

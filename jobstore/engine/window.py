@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from jobstore.engine.selection import Part, Selection
 
+EDGES_REMEMBERED = 4_096
 COUNTED_DIRECTLY = 500
 """A part of few names and so few executions is counted in its index, without reading counters by day."""
 
@@ -41,9 +42,14 @@ def count_before(connection: sqlite3.Connection, part: Part, us: int) -> int:
     """Executions of a part that start before an instant: two lookups, and at most half an hour of an index."""
     if part.names is not None and len(part.names) <= FEW_NAMES and part.total <= COUNTED_DIRECTLY:
         return _count_few(connection, part, None, us)
-    hour = hour_of(us)
-    counted = part.counters.before_hour(connection, part.statuses, hour)
-    return counted if us == hour_begins_us(hour) else counted + _count_in_hour(connection, part, hour, us)
+    edges, key = part.counters.edges, (part.statuses, us)
+    if key not in edges:
+        if len(edges) >= EDGES_REMEMBERED:
+            edges.clear()
+        hour = hour_of(us)
+        counted = part.counters.before_hour(connection, part.statuses, hour)
+        edges[key] = counted if us == hour_begins_us(hour) else counted + _count_in_hour(connection, part, hour, us)
+    return edges[key]
 
 
 def _count_in_hour(connection: sqlite3.Connection, part: Part, hour: int, us: int) -> int:

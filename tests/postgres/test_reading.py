@@ -30,6 +30,7 @@ QUESTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("list_job_executions", {"limit": 3, "offset": 40, "order_desc": False}),
     ("list_job_executions", {"search": "a", "order_by": "duration_ms"}),
     ("list_job_executions", {"status": "FAILURE"}),
+    ("list_job_executions", {"limit": 5, "after": "2026-03-29T02:00:00.5Z"}),
     ("job_stats", {}),
     ("list_job_states", {}),
     ("execution_histogram", {"bucket": "1d", "after": "2026-03-20", "before": "2026-04-10"}),
@@ -117,6 +118,20 @@ def test_what_a_reader_remembers_stays_exact_in_whatever_order_others_commit(
                     assert answers(lasting) == answers(fresh)
     for connection in [folder, *(writer.connection for writer in writers)]:
         connection.close()
+
+
+def test_a_run_that_moves_inside_its_hour_leaves_a_window(filled: str) -> None:
+    moved = "UPDATE execution SET effective_us = ?, created_us = ? WHERE id = (SELECT min(id) FROM execution)"
+    hour_us = 1_774_746_000_000_000 // 3_600_000_000 * 3_600_000_000
+    cut = datetime.fromtimestamp(hour_us / 1_000_000 + 900, UTC)
+    writer, totals = Connection(Place(filled)), list[int]()
+    with jobstore.open(filled, clock=lambda: NOW) as store:
+        for minute in (20, 10):
+            writer.execute(moved, (hour_us + minute * 60_000_000,) * 2)
+            writer.commit()
+            totals.append(store.list_job_executions(after=cut)["pagination"]["total"])
+    writer.close()
+    assert totals[0] == totals[1] + 1
 
 
 def test_the_counters_are_exact_before_and_after_they_are_folded(filled: str) -> None:
