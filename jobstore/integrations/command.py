@@ -128,11 +128,11 @@ def _run_hook(hook: str, facts: dict[str, str], stdout: int, stderr: int) -> Non
     """Run the hook; if it fails, print a message and nothing more."""
     import subprocess
 
-    environment = {**os.environ, **{f"JOBSTORE_{key}": value[:_LONGEST_ERROR] for key, value in facts.items()}}
+    known = {f"JOBSTORE_{key}": value[:_LONGEST_ERROR] for key, value in facts.items()}
     try:
         done = subprocess.run(  # noqa: S603 - to run what one is given is the task
-            ["/bin/sh", "-c", hook], env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
-            timeout=HOOK_SECONDS, check=False,
+            ["/bin/sh", "-c", hook], env={**os.environ, **known}, stdin=subprocess.DEVNULL, stdout=stdout,
+            stderr=stderr, timeout=HOOK_SECONDS, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         say(f"the --on-failure command did not end within {HOOK_SECONDS:g} s and was killed")

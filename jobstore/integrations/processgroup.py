@@ -42,6 +42,7 @@ _POLL_SECONDS = 0.02
 _LOOK_UP_MILLISECONDS = 200
 _PAUSES_SECONDS = 0.1, 0.5, None
 """Between attempts to create a process, where the system has none left."""
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _COERCED = frozenset({"C.UTF-8", "C.utf8", "UTF-8"})
 _KEYBOARD = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP})
 _OURS = frozenset(
@@ -106,8 +107,11 @@ class Group:
     def start(self) -> Ended | None:
         """Start it; how it ended if it could not be started."""
         outputs = self._outputs()
-        self._started = time.monotonic()
         error = self._spawn(self._command, outputs)
+        if isinstance(error, OSError) and error.errno in _NO_DESCRIPTORS and self._pumps:
+            self._let_go_of_pumps()  # the command comes first; its output is not kept then
+            outputs = self._targets
+            error = self._spawn(self._command, outputs)
         if isinstance(error, OSError) and error.errno == errno.ENOEXEC:
             error = self._spawn(without_interpreter(self._command), outputs)
         if error is not None:
@@ -136,6 +140,7 @@ class Group:
     def _spawn(self, command: Sequence[str], outputs: tuple[int, int]) -> BaseException | None:
         """Start the command with every descriptor that we were given; ours close by themselves. Returns what failed."""
         for pause in _PAUSES_SECONDS:
+            self._started = time.monotonic()
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - to run what one is given is the task
                     command, stdout=outputs[0], stderr=outputs[1], close_fds=False,

@@ -104,7 +104,10 @@ class RunRecord:
         ended = self._ended
         status = "" if ended is None else str(_status(ended))
         error = "" if ended is None else _error(ended) or ""
-        store = self._path.absolute() if isinstance(self._path, Path) else self._path.secret
+        store: Path | str = self._path if isinstance(self._path, Path) else self._path.secret
+        if isinstance(store, Path):
+            with suppress(OSError):  # the current folder may be gone
+                store = store.absolute()
         return {
             "JOB": self._name, "EXECUTION_ID": self._execution_id or "", "STATUS": status, "ERROR": error,
             "DB": str(store),

@@ -463,11 +463,14 @@ def real_path(path: Path) -> Path:
 
     Raises:
         StoreNotFound: the path holds a NUL character.
+        StoreUnreadable: the path is relative, and the current folder is gone.
     """
     try:
         return Path(os.path.realpath(path))
     except ValueError:
         raise StoreNotFound("The path of the job store holds a NUL character; give the path of a file") from None
+    except FileNotFoundError:
+        raise StoreUnreadable(f"The current folder is gone; give the whole path of {path}") from None
 
 
 def refuse_left_over(file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import pty
 import select
@@ -615,6 +616,35 @@ def test_no_store_that_hangs_holds_the_command_up(tmp_path, monkeypatch, capfd):
     assert "not recorded: the store did not answer in time" in capfd.readouterr().err
     released.set()
     until(lambda: not any(thread.name == "jobstore-record" for thread in threading.enumerate()))
+
+
+def test_where_descriptors_run_out_the_command_has_those_of_its_pipes(tmp_path, monkeypatch):
+    """What it says is not kept then; that it ran is recorded, without the time that was spent on trying."""
+    start, out = subprocess.Popen, (tmp_path / "out").open("wb")
+
+    def scarce(command: list[str], **more: Any) -> Any:
+        if more["stdout"] != out.fileno():
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return start(command, **more)
+
+    monkeypatch.setattr(subprocess, "Popen", scarce)
+    with out:
+        code = execute.run(tmp_path / "j.db", "job", ["sh", "-c", "echo out; exit 7"], stdout=out.fileno())
+    assert code == 7
+    assert (tmp_path / "out").read_bytes() == b"out\n"
+    found = the_execution(tmp_path / "j.db")
+    assert (found["status"], found["result"]) == ("FAILURE", {"exit_code": 7})
+
+
+def test_a_folder_that_is_gone_takes_neither_the_code_nor_the_hook(tmp_path):
+    line = [*EXEC, "rel.db", "job", "--on-failure", "echo hook $JOBSTORE_STATUS", "--", "sh", "-c", "exit 7"]
+    there = tmp_path / "there"
+    there.mkdir()
+    done = subprocess.run(
+        ["sh", "-c", 'rmdir ../there; exec "$@"', "sh", *line], cwd=there, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (7, "hook FAILURE\n")
+    assert "The current folder is gone; give the whole path of rel.db" in done.stderr
 
 
 def test_where_no_process_can_be_made_the_reason_is_told(tmp_path, monkeypatch, capfd):
