@@ -15,7 +15,7 @@ import click
 from jobstore.cli.when import instant_text
 from jobstore.language.address import Address, is_address, location_of
 from jobstore.language.errors import InvalidRecord
-from jobstore.language.fields import NAME_CHARACTERS, checked_name
+from jobstore.language.fields import NAME_CHARACTERS, checked_name, is_storable
 from jobstore.language.parameters import Kind, Operation, Parameter
 from jobstore.language.rules import LARGEST
 
@@ -231,8 +231,10 @@ def named(job: str) -> str:
     """The job that is meant: what no name may hold, ``exec`` and the mirrors write as ``%2F``."""
     from jobstore.integrations.names import job_name
 
+    if job.isdigit() or len(job) not in range(1, NAME_CHARACTERS + 1) or "\0" in job or not is_storable(job):
+        return job  # a number, or what the common rules refuse
     try:
-        return job if job.isdigit() or len(job) not in range(1, NAME_CHARACTERS + 1) else checked_name(job)
+        return checked_name(job)
     except InvalidRecord:
         return job_name(job)
 

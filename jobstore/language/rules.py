@@ -9,6 +9,7 @@ refuses it: a rule, and its wording, exists once.
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
@@ -352,17 +353,12 @@ _LARGEST_IN_JSON: Final = 2**53 - 1
 """Beyond, hosts in JavaScript round a number, and model APIs refuse the rounded schema."""
 
 
-def _ref_schema(_parameter: Parameter) -> dict[str, object]:
-    name: dict[str, object] = {"type": "string", "minLength": 1, "maxLength": NAME_CHARACTERS, "pattern": _NO_NUL}
-    return {"anyOf": [name, {"type": "integer", "minimum": 0, "maximum": _LARGEST_IN_JSON}]}
-
-
-def _timezone_schema(_parameter: Parameter) -> dict[str, object]:
-    return {"type": "string", "minLength": 1, "maxLength": 64}
-
-
-def _term_schema(_parameter: Parameter) -> dict[str, object]:
-    return {"type": "string", "maxLength": TERM_CHARACTERS, "pattern": _NO_NUL}
+_NAME_SCHEMA: Final[dict[str, object]] = {
+    "type": "string", "minLength": 1, "maxLength": NAME_CHARACTERS, "pattern": _NO_NUL,
+}  # fmt: skip
+_REF_SCHEMA: Final[dict[str, object]] = {
+    "anyOf": [_NAME_SCHEMA, {"type": "integer", "minimum": 0, "maximum": _LARGEST_IN_JSON}]
+}
 
 
 def _text_schema(parameter: Parameter) -> dict[str, object]:
@@ -374,16 +370,12 @@ def _integer_schema(parameter: Parameter) -> dict[str, object]:
     return {"type": "integer", "minimum": parameter.minimum, "maximum": highest}
 
 
-def _flag_schema(_parameter: Parameter) -> dict[str, object]:
-    return {"type": "boolean"}
-
-
 def _choice_schema(parameter: Parameter) -> dict[str, object]:
-    return {"type": "string", "enum": list(parameter.choices)}
+    return {"type": "string", "enum": list(map(str, parameter.choices))}
 
 
 def _choices_schema(parameter: Parameter) -> dict[str, object]:
-    one: dict[str, object] = {"type": "string", "enum": list(map(str, parameter.choices))}
+    one = _choice_schema(parameter)
     return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
 
 
@@ -396,19 +388,15 @@ _INSTANT_PATTERN: Final = (
 _INSTANT_CHARACTERS: Final = len("2026-01-15T08:00:00.123456789+08:00")
 
 
-def _instant_schema(_parameter: Parameter) -> dict[str, object]:
-    return {"type": "string", "pattern": _INSTANT_PATTERN, "maxLength": _INSTANT_CHARACTERS}
-
-
 _SCHEMAS: Final[Mapping[Kind, Callable[[Parameter], dict[str, object]]]] = {
-    Kind.JOB_REF: _ref_schema,
-    Kind.EXECUTION_REF: _ref_schema,
-    Kind.TERM: _term_schema,
+    Kind.JOB_REF: lambda _: deepcopy(_REF_SCHEMA),
+    Kind.EXECUTION_REF: lambda _: deepcopy(_REF_SCHEMA),
+    Kind.TERM: lambda _: {"type": "string", "maxLength": TERM_CHARACTERS, "pattern": _NO_NUL},
     Kind.TEXT: _text_schema,
     Kind.INTEGER: _integer_schema,
-    Kind.FLAG: _flag_schema,
+    Kind.FLAG: lambda _: {"type": "boolean"},
     Kind.CHOICE: _choice_schema,
     Kind.CHOICES: _choices_schema,
-    Kind.INSTANT: _instant_schema,
-    Kind.TIMEZONE: _timezone_schema,
+    Kind.INSTANT: lambda _: {"type": "string", "pattern": _INSTANT_PATTERN, "maxLength": _INSTANT_CHARACTERS},
+    Kind.TIMEZONE: lambda _: {"type": "string", "minLength": 1, "maxLength": 64},
 }

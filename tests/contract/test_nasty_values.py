@@ -23,7 +23,7 @@ from jobstore.cli.app import run
 from jobstore.language.parameters import OPERATIONS, Kind
 from jobstore.language.states import STATES
 from jobstore.wsgi import create_app
-from tests.wsgi import ask
+from tests.wsgi import PATHS, ask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,16 +75,6 @@ PARAMETERS = [
     for operation in OPERATIONS.values()
     for parameter in operation.parameters
 ]
-PATHS = {
-    "list_jobs": "/api/v1/jobs",
-    "get_job": "/api/v1/jobs/{}",
-    "list_job_executions": "/api/v1/jobs/executions",
-    "get_job_executions": "/api/v1/jobs/{}/executions",
-    "job_stats": "/api/v1/stats",
-    "get_execution": "/api/v1/executions/{}",
-    "list_job_states": "/api/v1/states",
-    "execution_histogram": "/api/v1/histogram",
-}
 REFERENCES = {Kind.JOB_REF, Kind.EXECUTION_REF}
 TOOLS = {"job_stats": "datahub_get_job_stats", "execution_histogram": "datahub_get_execution_histogram"}
 COMMANDS = {

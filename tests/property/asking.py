@@ -12,7 +12,7 @@ from jobstore.language.instants import MAX_US
 from jobstore.language.models import EXECUTION_ORDERS, JOB_ORDERS, STATE_ORDERS
 from jobstore.language.schedule_text import schedule_text
 from tests.property import oracle, worlds
-from tests.wsgi import ask, segment, target
+from tests.wsgi import PATHS, ask, segment, target
 
 if TYPE_CHECKING:
     import random
@@ -28,16 +28,6 @@ TERMS = (
     None, None, "", " ", "sync", "SYNC", "Failed", "fail", "失败", " 执行超时 ", "timed out", "timed_out", "ing", "e", "%", "_",
     "*", '"', "\\", "ß", "ss", "SS", "i", "İ", "fi", "ﬁ", "ｋ", "K", "kline\nsync", "x%", "1", "８", "\ufdfa", "é", "zzz",
 )  # fmt: skip
-PATHS = {
-    "list_jobs": "/api/v1/jobs",
-    "get_job": "/api/v1/jobs/{}",
-    "list_job_executions": "/api/v1/jobs/executions",
-    "get_job_executions": "/api/v1/jobs/{}/executions",
-    "job_stats": "/api/v1/stats",
-    "get_execution": "/api/v1/executions/{}",
-    "list_job_states": "/api/v1/states",
-    "execution_histogram": "/api/v1/histogram",
-}
 
 
 @dataclass

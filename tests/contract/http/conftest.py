@@ -1,17 +1,15 @@
 """One request to a WSGI application, without a server between; every answer passes `wsgiref.validate`."""
 
 import json
-import sys
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
-from urllib.parse import unquote_to_bytes
 from wsgiref.validate import validator
 
 import pytest
 
 import jobstore
 from jobstore.wsgi import create_app
+from tests.wsgi import request_environ
 
 TOKEN = "s3cret"
 
@@ -44,23 +42,7 @@ class Asker:
         self, target: str, method: str = "GET", *, token: str | None = TOKEN, prefix: str = "", **headers: str
     ) -> Answer:
         path, _, query = target.partition("?")
-        environ: dict[str, Any] = {
-            "REQUEST_METHOD": method,
-            "SCRIPT_NAME": prefix,
-            "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
-            "QUERY_STRING": query,
-            "SERVER_NAME": "testserver",
-            "SERVER_PORT": "80",
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "REMOTE_ADDR": "127.0.0.1",
-            "wsgi.version": (1, 0),
-            "wsgi.url_scheme": "http",
-            "wsgi.input": BytesIO(),
-            "wsgi.errors": sys.stderr,
-            "wsgi.multithread": True,
-            "wsgi.multiprocess": False,
-            "wsgi.run_once": False,
-        }
+        environ = request_environ(method, path, query, prefix=prefix)
         if token is not None:
             environ["HTTP_AUTHORIZATION"] = f"Bearer {token}"
         environ |= {f"HTTP_{name.upper()}": value for name, value in headers.items()}
