@@ -12,6 +12,7 @@ import logging
 import os
 import stat
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobstore.language.errors import InvalidParameter, InvalidRecord, NotFound, escaped, shown
@@ -19,10 +20,10 @@ from jobstore.language.states import WRONG, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from apprise import NotifyBase
 
+    from jobstore.language.address import Location
     from jobstore.language.models import JobStateDocument
     from jobstore.store import JobStore
 
@@ -51,7 +52,8 @@ def notify(store: JobStore, urls: Sequence[str], memory: Path | None = None) -> 
     Args:
         store: whose jobs are looked at.
         urls: receivers, as Apprise takes them (``mailto://``, ``json://``, ``slack://``, ...).
-        memory: the file that keeps what was told; beside the store, with ``.notified`` appended, unless given.
+        memory: the file that keeps what was told. Default: beside the store, with ``.notified`` appended; of a store
+            on a server, in this user's ``~/.local/state/jobstore`` (``$XDG_STATE_HOME``).
 
     Raises:
         InvalidParameter: an address is none that Apprise knows.
@@ -59,7 +61,7 @@ def notify(store: JobStore, urls: Sequence[str], memory: Path | None = None) -> 
         ImportError: Apprise is not installed.
         StoreError: the store cannot be read.
     """
-    memory = memory or store.path.with_name(f"{store.path.name}.notified")
+    memory = memory or _memory_of(store.path)
     receivers = _receivers(urls)
     told = _read(memory)
     jobs = {job["job_id"]: job for job in list_in_states(store, UNSETTLED)}
@@ -74,6 +76,15 @@ def notify(store: JobStore, urls: Sequence[str], memory: Path | None = None) -> 
         told[key] = _after(before, changes)
         _write(memory, told, store.path)  # at once: whatever happens to the next receiver, this one is not told twice
     return failed
+
+
+def _memory_of(location: Location) -> Path:
+    if isinstance(location, Path):
+        return location.with_name(f"{location.name}.notified")
+    state = os.environ.get("XDG_STATE_HOME")
+    folder = (Path(state) if state else Path.home() / ".local" / "state") / "jobstore"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{hashlib.sha256(str(location).encode()).hexdigest()[:16]}.notified"
 
 
 def list_in_states(store: JobStore, states: Iterable[str]) -> list[JobStateDocument]:

