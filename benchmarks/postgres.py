@@ -10,6 +10,7 @@ import os
 import statistics
 import time
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -52,7 +53,10 @@ CREATE INDEX ON bare (started_at); CREATE INDEX ON bare (job, started_at);
 
 
 def run(dataset: Dataset, settings: Settings) -> Iterator[Line]:
-    """Pages at the size of the data set, then recording into a store of its own."""
+    """Pages at the size of the data set, then recording into a store of its own; nothing where no server is there."""
+    if not all(map(find_spec, ("pytest", "psycopg", "tests"))):
+        print("PostgreSQL is left out: pip install -e '.[test]'")
+        return
     with _server(dataset) as server, server.database() as name, server.database() as other:
         begun = time.perf_counter()
         jobstore.load(server.url(name), {"jobs": fleet.documents(), "executions": history.documents(dataset.size)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from benchmarks import datasets, joblists, processes, sweeping, writes
+from benchmarks import datasets, joblists, postgres, processes, sweeping, writes
 from benchmarks.cases import CASES
 from benchmarks.queries import Bench, Settings
 
@@ -116,4 +116,5 @@ PARTS: dict[str, Callable[[Run, Dataset], Iterator[Line]]] = {
     "writes": _writes,
     "http": _http,
     "processes": _processes,
+    "postgres": lambda run, dataset: postgres.run(dataset, run.settings),
 }
