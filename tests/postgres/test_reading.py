@@ -120,6 +120,24 @@ def test_what_a_reader_remembers_stays_exact_in_whatever_order_others_commit(
         connection.close()
 
 
+def test_a_lasting_reader_of_a_standby_follows_its_primary(
+    server: Server, standby: Server, database: str, filled: str
+) -> None:
+    standby.catch_up(server)
+    source = random.Random(1)
+    writers = [Writer(filled, source.randrange(10**6)) for _ in range(3)]
+    with jobstore.open(standby.url(database), clock=lambda: NOW) as lasting:
+        for _ in range(10):
+            for _ in range(6):
+                writer = source.choice(writers)
+                (writer.change if source.random() < 0.6 else writer.end)()
+            standby.catch_up(server)
+            with jobstore.open(filled, clock=lambda: NOW) as fresh:
+                assert answers(lasting) == answers(fresh)
+    for writer in writers:
+        writer.connection.close()
+
+
 def test_a_run_that_moves_inside_its_hour_leaves_a_window(filled: str) -> None:
     moved = "UPDATE execution SET effective_us = ?, created_us = ? WHERE id = (SELECT min(id) FROM execution)"
     hour_us = 1_774_746_000_000_000 // 3_600_000_000 * 3_600_000_000
