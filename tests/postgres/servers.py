@@ -199,7 +199,7 @@ class Server:
     def catch_up(self, primary: Server) -> None:
         """Waits until this standby has replayed what the primary has written so far."""
         with primary.connect() as connection, self.connect() as own:
-            (wanted,) = connection.execute("SELECT pg_current_wal_insert_lsn()").fetchone() or ()
+            (wanted,) = connection.execute("SELECT pg_current_wal_flush_lsn()").fetchone() or ()
             given_up_at = time.monotonic() + LONG
             while own.execute("SELECT pg_last_wal_replay_lsn() >= %s", (wanted,)).fetchone() != (True,):
                 assert time.monotonic() < given_up_at, self.log()
