@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 PENDING: Final = STATUS_CODES[Status.PENDING]
 RUNNING: Final = STATUS_CODES[Status.RUNNING]
-OPEN: Final = frozenset({PENDING, RUNNING})
-"""The statuses that can still change."""
 GUESSED: Final = 0
 """In ``enqueued_by``: the end is a guess of `close_interrupted`."""
 FORGOTTEN_EVERY: Final = 64
@@ -50,15 +48,6 @@ class Standing(NamedTuple):
     def may_start(self) -> bool:
         """Whether RUNNING may follow."""
         return self.status == PENDING or (self.enqueued_by == GUESSED and not self.started_by)
-
-    @property
-    def may_end(self) -> bool:
-        """Whether an end may follow."""
-        return self.status in OPEN or self.enqueued_by == GUESSED
-
-    def duration_ms(self, end_us: int) -> int | None:
-        """From the start to an end, 0 where the clock was set back in between; None for a run that never started."""
-        return max(0, end_us - self.effective_us) // 1000 if self.started_by else None
 
 
 class Closing(NamedTuple):
@@ -123,40 +112,43 @@ class Entry(NamedTuple):
     parameters: str | None
 
 
-_KEYS = """
-SELECT number, parameters,
+_IS_THIS_PROCESS = " AND ".join(f"{column} = ?" for column in Owner._fields)
+_KEYS = f"""
+SELECT number, parameters, (SELECT process_id FROM process WHERE {_IS_THIS_PROCESS}),
     (SELECT name_id FROM job_name WHERE job_number = job.number AND job_name.name = job.name),
     (SELECT worker_id FROM worker WHERE worker.name = ?),
     (SELECT parameter_set_id FROM parameter_set WHERE parameter_set.parameters = coalesce(?, job.parameters))
 FROM job WHERE name = ?
 """
-"""A job and what the dictionaries have for its next execution, in one look."""
+"""A job, this process, and what the dictionaries have for the job's next execution, in one look."""
 
 
 def enqueue(connection: sqlite3.Connection, name: str, entry: Entry, *, outlives_process: bool = False) -> int:
     """Add a PENDING execution of the job; its number."""
-    owner = None if outlives_process else process_key(connection)
-    return _insert(connection, name, entry, PENDING, 0, owner)
+    return _insert(connection, name, entry, PENDING, outlives_process=outlives_process)
 
 
 def begin(connection: sqlite3.Connection, name: str, entry: Entry) -> int:
     """Add a RUNNING execution of the job; its number."""
-    number = _insert(connection, name, entry, RUNNING, process_key(connection), None)
+    number = _insert(connection, name, entry, RUNNING)
     _note_start(connection, number, entry.at_us)
     return number
 
 
 def _insert(
-    connection: sqlite3.Connection, name: str, entry: Entry, status: int, started_by: int, enqueued_by: int | None
+    connection: sqlite3.Connection, name: str, entry: Entry, status: int, *, outlives_process: bool = False
 ) -> int:
     """Add an execution, with the job's parameters unless it brings its own."""
-    found = connection.execute(_KEYS, (entry.worker_id, entry.parameters, asked_name(name))).fetchone()
+    own = this_process()
+    found = connection.execute(_KEYS, (*own, entry.worker_id, entry.parameters, asked_name(name))).fetchone()
     if found is None:
         raise no_job(name)
-    job_number, own, name_id, worker_id, set_id = found
+    job_number, default, process, name_id, worker_id, set_id = found
+    owner = None if outlives_process else process or _add_process(connection, own)
+    started_by, enqueued_by = (owner, None) if status == RUNNING else (0, owner)
     parameters = None
     if set_id is None:
-        set_id, parameters = _parameters_key(connection, own, entry.parameters, is_first=name_id is None)
+        set_id, parameters = _parameters_key(connection, default, entry.parameters, is_first=name_id is None)
     return _added(
         connection,
         """
@@ -212,8 +204,10 @@ def process_key(connection: sqlite3.Connection) -> int:
     """The key of this process, which is added if it is new."""
     owner = this_process()
     found = connection.execute(_PROCESS, owner).fetchone()
-    if found is not None:
-        return int(found[0])
+    return _add_process(connection, owner) if found is None else int(found[0])
+
+
+def _add_process(connection: sqlite3.Connection, owner: Owner) -> int:
     if is_server(connection):
         return _added(connection, _ADD_PROCESS_THERE, owner)
     key = _added(connection, _ADD_PROCESS, owner)
@@ -229,7 +223,7 @@ _ADD_PROCESS_THERE = f"""
 INSERT INTO process ({", ".join(Owner._fields)}) VALUES (?, ?, ?, ?, ?) RETURNING process_id
 """
 """On a server, where two that are new at once must not both take the next number."""
-_PROCESS = f"SELECT process_id FROM process WHERE {' AND '.join(f'{column} = ?' for column in Owner._fields)}"
+_PROCESS = f"SELECT process_id FROM process WHERE {_IS_THIS_PROCESS}"
 
 
 def _forget_processes(connection: sqlite3.Connection, but: int) -> None:
@@ -309,7 +303,10 @@ def _note_start(connection: sqlite3.Connection, number: int, at_us: int) -> None
 
 
 class End(NamedTuple):
-    """How a run ended; without a duration it is the time from start to end."""
+    """How a run ended.
+
+    Without a duration it is the time from start to end: 0 where the clock was set back, null where it never started.
+    """
 
     code: int
     at_us: int
@@ -325,24 +322,25 @@ def finish(connection: sqlite3.Connection, number: int, end: End) -> None:
         NotFound: there is no such execution.
         Conflict: it has ended, and that end is no guess.
     """
-    standing = _standing_of(connection, number)
-    if not standing.may_end:
-        raise conflict(number, standing.status, end.code)
-    if end.duration_ms is None:
-        end = end._replace(duration_ms=standing.duration_ms(end.at_us))
-    _end(connection, number, end, None)
+    if not _end(connection, number, end, None):
+        raise conflict(number, _standing_of(connection, number).status, end.code)
 
 
-def _end(connection: sqlite3.Connection, number: int, end: End, enqueued_by: int | None) -> None:
-    connection.execute(
-        """
-        UPDATE execution
-        SET status = ?, completed_us = ?, duration_ms = ?, result = ?, error = ?,
-            started_by = CASE started_by WHEN 0 THEN 0 ELSE 1 END, enqueued_by = ?
-        WHERE id = ?
-        """,
-        (*end, enqueued_by, number),
-    )
+_END = f"""
+UPDATE execution
+SET status = ?, completed_us = ?, duration_ms = coalesce(
+        ?, CASE WHEN started_by = 0 THEN NULL WHEN effective_us > ? THEN 0 ELSE (? - effective_us) / 1000 END
+    ),
+    result = ?, error = ?, started_by = CASE started_by WHEN 0 THEN 0 ELSE 1 END, enqueued_by = ?
+WHERE id = ? AND (status IN ({PENDING}, {RUNNING}) OR enqueued_by = {GUESSED})
+"""
+
+
+def _end(connection: sqlite3.Connection, number: int, end: End, enqueued_by: int | None) -> bool:
+    """Whether there is such an execution and an end may follow."""
+    code, at_us, duration_ms, result, error = end
+    values = (code, at_us, duration_ms, at_us, at_us, result, error, enqueued_by, number)
+    return connection.execute(_END, values).rowcount == 1
 
 
 def close_interrupted(connection: sqlite3.Connection, closing: Closing) -> list[int]:

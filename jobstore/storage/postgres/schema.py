@@ -167,8 +167,6 @@ UNION ALL SELECT name_id, hour / 24 AS day, status, runs {_UNFOLDED};
 """
 
 INDEXES = f"""
-ALTER TABLE execution ADD FOREIGN KEY (name_id) REFERENCES job_name, ADD FOREIGN KEY (worker_id) REFERENCES worker,
-    ADD FOREIGN KEY (parameter_set_id) REFERENCES parameter_set;
 CREATE INDEX execution_started ON execution (effective_us, id) INCLUDE (name_id, status);
 CREATE INDEX execution_name_started ON execution (name_id, status, effective_us, id) INCLUDE (duration_ms);
 CREATE INDEX execution_status_started ON execution (status, effective_us, id) INCLUDE (name_id) WHERE {IS_NO_SUCCESS};
@@ -200,9 +198,22 @@ INSERT INTO period_sum
 
 
 def _changes(rows: str, sign: str, started: str) -> str:
-    return f"""INSERT INTO change (name_id, status, hour, {_SUMMED}, execution_id, started_us)
+    return f"""
         SELECT name_id, status, (effective_us - {MIN_US}) / {HOUR_US}, {sign}1, {sign}(duration_ms IS NOT NULL)::int,
-            {sign}coalesce(duration_ms, 0), {sign}(completed_us IS NOT NULL)::int, id, {started} FROM {rows};"""
+            {sign}coalesce(duration_ms, 0), {sign}(completed_us IS NOT NULL)::int, id, {started}, NULL::bigint
+        FROM {rows}"""
+
+
+_GONE = _changes("gone", "-", "NULL::bigint")
+# A start moves an interval that has no grid of its own.
+_COME = f"""{_changes("come", "", f"CASE status WHEN {RUNNING} THEN effective_us END")} UNION ALL
+        SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, j.number
+        FROM come AS e JOIN job_name AS n ON n.name_id = e.name_id JOIN ONLY job AS j ON j.number = n.job_number
+        WHERE e.status = {RUNNING} AND j.interval_seconds IS NOT NULL AND j.anchor_us IS NULL"""
+
+
+def _counted(rows: str) -> str:
+    return f"INSERT INTO change (name_id, status, hour, {_SUMMED}, execution_id, started_us, job_number) {rows};"
 
 
 _JOB_CHANGED = """name, job_type, job_category, folded, description, schedule, interval_seconds, timeout_seconds,
@@ -211,15 +222,12 @@ _JOB_CHANGED = """name, job_type, job_category, folded, description, schedule, i
 TRIGGERS = f"""
 CREATE FUNCTION execution_counted() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    IF TG_OP <> 'INSERT' THEN
-        {_changes("gone", "-", "NULL::bigint")}
-    END IF;
-    IF TG_OP <> 'DELETE' THEN
-        {_changes("come", "", f"CASE status WHEN {RUNNING} THEN effective_us END")}
-        -- A start moves an interval that has no grid of its own.
-        INSERT INTO change (job_number) SELECT DISTINCT j.number
-            FROM come AS e JOIN job_name AS n ON n.name_id = e.name_id JOIN ONLY job AS j ON j.number = n.job_number
-            WHERE e.status = {RUNNING} AND j.interval_seconds IS NOT NULL AND j.anchor_us IS NULL;
+    IF TG_OP = 'INSERT' THEN
+        {_counted(_COME)}
+    ELSIF TG_OP = 'UPDATE' THEN
+        {_counted(f"{_GONE} UNION ALL {_COME}")}
+    ELSE
+        {_counted(_GONE)}
     END IF;
     RETURN NULL;
 END $$;

@@ -88,7 +88,7 @@ class PostgresWriter(Transactions):
         self._connection: Connection | None = None
         self._xid: str | None = None
         self._home = ""
-        self._is_closed = False
+        self._is_committed = self._is_closed = False
         with self.errors:
             try:
                 connection = self._connection = Connection(place, lock_seconds=timeout_seconds)
@@ -121,6 +121,7 @@ class PostgresWriter(Transactions):
 
     def begin(self, connection: sqlite3.Connection) -> None:
         """Begin a transaction, and learns its number, in one question."""
+        self._is_committed = False
         cursor = cast("Connection", connection).raw.execute(_BEGIN, prepare=False)
         while cursor.nextset():
             pass
@@ -137,6 +138,7 @@ class PostgresWriter(Transactions):
             return
         try:
             connection.raw.execute("COMMIT", prepare=False)
+            self._is_committed = True
         except psycopg.Error as error:
             if not _is_loss(error):
                 raise
@@ -153,6 +155,8 @@ class PostgresWriter(Transactions):
         """What became of the transaction where an exception came while it was committed."""
         connection = self._connection
         status = psycopg.pq.TransactionStatus
+        if self._is_committed:
+            return True
         if connection is not None and connection.raw.info.transaction_status == status.INTRANS:
             return False  # COMMIT was not sent
         return self._became(time.monotonic() + self.timeout_seconds) is True
@@ -232,7 +236,10 @@ class PostgresWriter(Transactions):
         """What a new connection to a store is told and asked."""
         assert self._connection is not None  # noqa: S101 - its callers have made one
         self._connection.raw.autocommit = True
-        self._ask(f"SELECT set_config('idle_in_transaction_session_timeout', '{STOPPED_SECONDS}s', false)")
+        # Most statements find a row by its key: the server may keep their plans.
+        self._connection.raw.execute(
+            f"SET plan_cache_mode = auto; SET idle_in_transaction_session_timeout = '{STOPPED_SECONDS}s'"
+        )
         self._home = self._ask(_HOME)
         if self._home is None:
             raise StoreUnreadable(f"{self.path} is a standby; record into the primary server")
