@@ -107,11 +107,13 @@ CREATE TABLE process (
 );
 
 -- Of an execution: its name, status and hour, what it adds to the counters, its start where it starts; of a job: its
--- number; a name alone was folded anew.
+-- number; a name alone was folded anew. session: a number of the recorder's connection, by which it finds out what
+-- became of a transaction; after a crash the server gives the number of one that was lost to another.
 CREATE TABLE change (
     seq bigint {_KEY},
     xid bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
-    name_id integer, status smallint, hour bigint, {_MOVED}, job_number bigint, execution_id bigint, started_us bigint
+    name_id integer, status smallint, hour bigint, {_MOVED}, job_number bigint, execution_id bigint, started_us bigint,
+    session bigint DEFAULT nullif(current_setting('jobstore.session', true), '')::bigint
 );
 CREATE INDEX change_xid ON change (xid);
 

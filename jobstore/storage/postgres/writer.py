@@ -16,7 +16,7 @@ import random
 import time
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import psycopg
 from psycopg import errors
@@ -47,14 +47,19 @@ STOPPED_SECONDS: Final = 60
 """A recorder that was stopped in the middle of a transaction holds others up for no longer."""
 _BEGIN: Final = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ; LOCK TABLE execution IN ROW EXCLUSIVE MODE; "
-    "SELECT pg_current_xact_id()::text"
+    "SELECT pg_current_xact_id()::text::bigint"
 )
-_HOME: Final = """
-SELECT system_identifier || CASE WHEN pg_is_in_recovery() THEN NULL
-    ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END
-FROM pg_control_system()
+_SETTLE_IN: Final = f"""
+SELECT set_config('jobstore.session', ?, false), set_config('plan_cache_mode', 'auto', false),
+    set_config('idle_in_transaction_session_timeout', '{STOPPED_SECONDS}s', false),
+    pg_is_in_recovery(), pid, backend_start::text
+FROM pg_stat_activity WHERE pid = pg_backend_pid()
 """
-"""The cluster and its timeline: a standby that takes over begins another, and numbers transactions by itself."""
+"""Most statements of a recorder find a row by its key: the server may keep their plans."""
+_STILL_THERE: Final = "SELECT 1 FROM pg_stat_activity WHERE pid = ? AND backend_start::text = ?"
+_WRITTEN: Final = """
+SELECT f.trimmed >= ?, EXISTS (SELECT 1 FROM change AS c WHERE c.xid = ? AND c.session = ?) FROM folding AS f
+"""
 _LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "08000", "08003", "08006", "08007"})
 """SQLSTATE of what ends a connection: shut down, crashed, not there yet, idle for too long, broken."""
 _PASSING: Final = (
@@ -86,8 +91,9 @@ class PostgresWriter(Transactions):
         self.gate = Turns(address)
         self.errors = _Errors(address, place)
         self._connection: Connection | None = None
-        self._xid: str | None = None
-        self._home = ""
+        self._xid = 0
+        self._session: tuple[int, int, str] = (0, 0, "")
+        """Of the connection: a number that no other has, and the server's process with its start."""
         self._is_committed = self._is_closed = False
         with self.errors:
             try:
@@ -125,7 +131,7 @@ class PostgresWriter(Transactions):
         cursor = cast("Connection", connection).raw.execute(_BEGIN, prepare=False)
         while cursor.nextset():
             pass
-        (self._xid,) = cursor.fetchone() or (None,)
+        (self._xid,) = cursor.fetchone() or (0,)
 
     def commit(self) -> None:
         """Commits the transaction; where the answer is lost, asks the server what became of it.
@@ -191,7 +197,9 @@ class PostgresWriter(Transactions):
             step(connection)
             connection.commit()
         except (psycopg.Error, StoreError) as error:
-            _log.info("%s was not tidied; that is tried again later: %s", self.path, self.place.hidden(str(error)))
+            level = logging.INFO if isinstance(error, (psycopg.OperationalError, StoreError)) else logging.WARNING
+            words = "%s was not tidied; that is tried again later: %s"
+            _log.log(level, words, self.path, self.place.hidden(str(error)))
         finally:
             if self._connection is connection and not connection.is_lost:
                 connection.rollback()
@@ -236,13 +244,12 @@ class PostgresWriter(Transactions):
         """What a new connection to a store is told and asked."""
         assert self._connection is not None  # noqa: S101 - its callers have made one
         self._connection.raw.autocommit = True
-        # Most statements find a row by its key: the server may keep their plans.
-        self._connection.raw.execute(
-            f"SET plan_cache_mode = auto; SET idle_in_transaction_session_timeout = '{STOPPED_SECONDS}s'"
-        )
-        self._home = self._ask(_HOME)
-        if self._home is None:
+        number = random.getrandbits(63)
+        found = self._connection.execute(_SETTLE_IN, (str(number),)).fetchone() or ()
+        *_, is_standby, pid, begun = found
+        if is_standby:
             raise StoreUnreadable(f"{self.path} is a standby; record into the primary server")
+        self._session = number, pid, begun
 
     def _reconnect(self) -> None:
         """Connects anew; while the server is away, a call tries again until its time is up."""
@@ -262,28 +269,28 @@ class PostgresWriter(Transactions):
             raise
 
     def _became(self, deadline: float) -> bool | None:
-        """Whether the last transaction was committed; None where the server that knew is not to be asked."""
-        xid, home, became = self._xid, self._home, "in progress"
-        while xid is not None and became == "in progress":
+        """Whether the last transaction was committed; None where that cannot be known.
+
+        One that changed nothing that is noted counts as not committed: it may be taken again.
+        """
+        xid, (number, *process) = self._xid, self._session
+        while True:
             try:
-                if self._connection is None or self._connection.is_lost or self._connection.in_transaction:
+                connection = self._connection
+                if connection is None or connection.is_lost or connection.in_transaction:
                     self._reconnect()
-                if self._home != home:
-                    return None
-                became = self._ask("SELECT pg_xact_status(?::text::xid8)", (xid,))
+                    connection = cast("Connection", self._connection)
+                if self._session[0] == number or not connection.execute(_STILL_THERE, process).fetchone():
+                    is_forgotten, is_written = connection.execute(_WRITTEN, (xid, xid, number)).fetchone() or (
+                        True,
+                        False,
+                    )
+                    return None if is_forgotten and not is_written else bool(is_written)
             except (StoreBusy, StoreUnreadable, psycopg.OperationalError):
                 self.disconnect()
             if time.monotonic() >= deadline:
-                break
-            if became == "in progress":
-                time.sleep(LOOK_AGAIN_SECONDS)
-        return {"committed": True, "aborted": False}.get(became)
-
-    def _ask(self, sql: str, values: tuple[Any, ...] = ()) -> Any:
-        """What a statement of one row and column says."""
-        assert self._connection is not None  # noqa: S101 - its callers have made one
-        (found,) = self._connection.execute(sql, values).fetchone() or (None,)
-        return found
+                return None
+            time.sleep(LOOK_AGAIN_SECONDS)
 
 
 class _Errors:
