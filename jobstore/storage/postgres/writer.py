@@ -91,9 +91,10 @@ class PostgresWriter(Transactions):
         self.gate = Turns(address)
         self.errors = _Errors(address, place)
         self._connection: Connection | None = None
-        self._xid = 0
         self._session: tuple[int, int, str] = (0, 0, "")
         """Of the connection: a number that no other has, and the server's process with its start."""
+        self._begun = (0, self._session)
+        """The last transaction: its number, and the session that it was of."""
         self._is_committed = self._is_closed = False
         with self.errors:
             try:
@@ -131,7 +132,8 @@ class PostgresWriter(Transactions):
         cursor = cast("Connection", connection).raw.execute(_BEGIN, prepare=False)
         while cursor.nextset():
             pass
-        (self._xid,) = cursor.fetchone() or (0,)
+        (xid,) = cursor.fetchone() or (0,)
+        self._begun = (xid, self._session)
 
     def commit(self) -> None:
         """Commits the transaction; where the answer is lost, asks the server what became of it.
@@ -148,13 +150,14 @@ class PostgresWriter(Transactions):
         except psycopg.Error as error:
             if not _is_loss(error):
                 raise
-            is_committed = self._became(time.monotonic() + self.timeout_seconds)
-            if is_committed is None:
+            became = self._became(time.monotonic() + self.timeout_seconds)
+            self._is_committed = became is True
+            if became is None:
                 raise OutcomeUnknown(
                     f"{self.path} was lost while it recorded; whether the last call was recorded is not known. "
                     "Look it up before you repeat it"
                 ) from None
-            if not is_committed:
+            if not became:
                 raise
 
     def is_committed(self) -> bool:
@@ -273,14 +276,15 @@ class PostgresWriter(Transactions):
 
         One that changed nothing that is noted counts as not committed: it may be taken again.
         """
-        xid, (number, *process) = self._xid, self._session
+        xid, session = self._begun
+        number, *process = session
         while True:
             try:
                 connection = self._connection
                 if connection is None or connection.is_lost or connection.in_transaction:
                     self._reconnect()
                     connection = cast("Connection", self._connection)
-                if self._session[0] == number or not connection.execute(_STILL_THERE, process).fetchone():
+                if self._session == session or not connection.execute(_STILL_THERE, process).fetchone():
                     is_forgotten, is_written = connection.execute(_WRITTEN, (xid, xid, number)).fetchone() or (
                         True,
                         False,
