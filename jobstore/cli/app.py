@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -200,13 +200,19 @@ def wants_json(arguments: Sequence[str]) -> bool:
 def described(error: JobStoreError | click.ClickException | OSError) -> tuple[str, str, str]:
     """The code, the message, and for a slip in the words where to read on."""
     if isinstance(error, JobStoreError):
-        return error.code, error.message, ""
+        return error.code, error.message, _TIME_HINT if _TIME_RULE in error.message else ""
     if isinstance(error, click.UsageError):
         return "INVALID_PARAMETER", error.format_message().rstrip("."), _where_to_read(error)
     if isinstance(error, click.ClickException):
         return "INVALID_PARAMETER", error.format_message(), ""
     place = f": {error.filename}" if error.filename else ""
     return StoreError.code, f"{error.strerror or error}{place}", ""
+
+
+_TIME_RULE: Final = " must be a time: "
+_TIME_HINT: Final = (
+    "\nHere also today, yesterday, or a time before now such as 24h or 7d; without an offset, in the zone shown."
+)
 
 
 def _where_to_read(error: click.UsageError) -> str:

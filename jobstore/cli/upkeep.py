@@ -15,7 +15,7 @@ from jobstore.cli.progress import progress
 from jobstore.cli.screen import say, stdout_in_utf8
 from jobstore.cli.when import instant_text, length_option
 from jobstore.language.address import Address, file_of, location_of
-from jobstore.language.errors import StoreError
+from jobstore.language.errors import InvalidParameter, StoreError
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -40,6 +40,10 @@ def _prune(
     path = store_path(file)
     keep = ascii_integer(keep_last, "--keep-last", 0)
     bounds = _bounds(older_than, bounds, UTC if utc else None)
+    if keep is None and bounds["before"] is None and not emergency:
+        raise InvalidParameter(
+            "prune needs --older-than, --before or --keep-last; without one it would delete the whole history"
+        )
     if emergency and not dry_run:
         from jobstore.transfer.backup import give_up_reserve  # for this alone
 

@@ -93,7 +93,7 @@ def serve(
     """
     if open_access and not is_loopback(host):
         raise InvalidParameter(
-            f"open_access is for this machine alone: listen on 127.0.0.1 (not {host}), or give tokens"
+            f"Open access is for this machine alone: listen on 127.0.0.1 (not {host}), or give tokens"
         )
     names = _own_names(host, host_names)
     admitted: dict[str, Any] = {"tokens": tokens, "authenticate": authenticate, "open_access": open_access}

@@ -184,6 +184,7 @@ def test_failures_may_be_kept_for_longer(cli, own):
 def test_pruning_refuses_what_says_too_little_or_nothing(cli, own, words):
     answer = cli("prune", own, *words)
     assert answer.code == 2
+    assert words or "prune needs --older-than, --before or --keep-last; " in answer.err
     assert cli("executions", own, "--json").json["pagination"]["total"] == 65
 
 

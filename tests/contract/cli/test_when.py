@@ -58,3 +58,8 @@ def test_a_word_that_is_no_time_is_refused_in_the_common_words(cli, store):
     assert answer.code == 2
     assert "after must be" in answer.err
     assert "'soon'" in answer.err
+
+
+def test_what_the_command_line_takes_beside_times_is_told(cli, store):
+    said = cli("executions", store, "--after", "1w").err
+    assert "Here also today, yesterday, or a time before now such as 24h or 7d" in said
