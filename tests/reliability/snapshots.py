@@ -43,12 +43,17 @@ def guarded(work: Any, told: Any, *arguments: Any) -> None:
         told.put((work.__name__, None, traceback.format_exc()))
 
 
+LEAST_CALLS = 240
+"""Of each writer, however busy the machine is: so much that there is something to prune."""
+LEAST_ROUNDS = 5
+
+
 def write(path: Path, seed: int, acknowledged: Any, stop: Any) -> int:
     """Records runs until told to stop; returns how many calls came back."""
     source = random.Random(seed)
     calls = 0
     with jobstore.Recorder(path) as recorder:
-        while not stop.is_set():
+        while calls < LEAST_CALLS or not stop.is_set():
             name = source.choice(JOBS)
             with suppress(jobstore.NotFound):  # another writer has just renamed it
                 record(source, recorder, name, seed, acknowledged)
@@ -74,8 +79,8 @@ def prune(path: Path, stop: Any) -> int:
     """Keeps the history short, again and again; returns how many executions went."""
     gone = 0
     with jobstore.Recorder(path) as recorder:
-        while not stop.is_set():
-            gone += recorder.prune(keep_last=10)
+        while not gone or not stop.is_set():
+            gone += recorder.prune(keep_last=5)
             time.sleep(0.05)
     return gone
 
@@ -85,7 +90,7 @@ def read(path: Path, seed: int, acknowledged: list[Any], stop: Any) -> tuple[int
     source = random.Random(seed)
     rounds, wrong = 0, list[str]()
     with jobstore.open(path) as store:
-        while not stop.is_set():
+        while rounds < LEAST_ROUNDS or not stop.is_set():
             wrong += contradictions(source, store, acknowledged)
             rounds += 1
         wrong += differences(random.Random(seed), store, path)
