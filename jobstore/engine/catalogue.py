@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jobstore.engine.fires import Board, unit_of
+from jobstore.engine.fires import NextRuns, unit_of
 from jobstore.language.models import pagination
 from jobstore.storage.documents import job_document
 from jobstore.storage.rows import fetch_jobs
@@ -61,7 +61,7 @@ def list_jobs(connection: sqlite3.Connection, memory: Memory, query: JobsQuery, 
     numbers: list[int] = []
     if query.offset < total:
         if query.order_by == "next_run_at":
-            numbers = catalogue.board(connection).page(
+            numbers = catalogue.next_runs(connection).page(
                 among, now_us, descending=query.order_desc, offset=query.offset, take=query.limit
             )
         else:
@@ -90,7 +90,7 @@ class Catalogue:
 
     def __init__(self, connection: sqlite3.Connection, fires: Fires) -> None:
         self._fires = fires
-        self._board: Board | None = None
+        self._next_runs: NextRuns | None = None
         self._texts: dict[int, tuple[Any, ...]] | None = None
         self._found: OrderedDict[Filters, set[int]] = OrderedDict()
         self._orders: dict[tuple[str, bool], list[int]] = {}
@@ -107,22 +107,22 @@ class Catalogue:
             if self._texts is not None:
                 self._texts.pop(number, None)
                 self._put_texts(connection.execute(f"{_TEXTS} WHERE number = ?", (number,)))
-            if self._board is not None:
-                self._board.drop(number)
-                self._put(self._board, connection.execute(f"{_TIMINGS} WHERE number = ?", (number,)))
+            if self._next_runs is not None:
+                self._next_runs.drop(number)
+                self._put(self._next_runs, connection.execute(f"{_TIMINGS} WHERE number = ?", (number,)))
 
-    def board(self, connection: sqlite3.Connection) -> Board:
+    def next_runs(self, connection: sqlite3.Connection) -> NextRuns:
         """All jobs by next fire time; the first call reads every job."""
-        if self._board is None:
-            board = Board(self._fires)
-            self._put(board, connection.execute(_TIMINGS))
-            self._board = board
-        return self._board
+        if self._next_runs is None:
+            next_runs = NextRuns(self._fires)
+            self._put(next_runs, connection.execute(_TIMINGS))
+            self._next_runs = next_runs
+        return self._next_runs
 
     @staticmethod
-    def _put(board: Board, rows: Iterable[tuple[Any, ...]]) -> None:
+    def _put(next_runs: NextRuns, rows: Iterable[tuple[Any, ...]]) -> None:
         for number, *timing in rows:
-            board.put(number, unit_of(*timing))
+            next_runs.put(number, unit_of(*timing))
 
     def _put_texts(self, rows: Iterable[tuple[Any, ...]]) -> None:
         self._texts = self._texts or {}

@@ -102,7 +102,7 @@ def _first_us(unit: Unit, timezone: str, now_us: int) -> int | None:
     return next_interval_us(interval_seconds, moment_us, now_us)
 
 
-class Board:
+class NextRuns:
     """All jobs by next fire time, nulls last, ties by number."""
 
     def __init__(self, fires: Fires) -> None:

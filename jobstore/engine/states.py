@@ -69,8 +69,8 @@ def _page(
         return (selected[::-1] if query.order_desc else selected)[query.offset : end]
     if query.order_by == "next_run_at":
         of_number = {key.number: key for key in selected}
-        board = memory.jobs(connection).board(connection)
-        numbers = board.page(
+        next_runs = memory.jobs(connection).next_runs(connection)
+        numbers = next_runs.page(
             of_number.keys(), now_us, descending=query.order_desc, offset=query.offset, take=query.limit
         )
         return [of_number[number] for number in numbers]
