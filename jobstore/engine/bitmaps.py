@@ -51,7 +51,7 @@ FEW: Final = 256
 """So many executions are read and sorted rather than told apart by more bits."""
 MOST_READ: Final = 50_000
 """Where more executions share all bits of their code, and the code is not the whole key, another path is taken."""
-NAMES_AT_ONCE: Final = 100
+NAMES_AT_ONCE: Final = 10
 KEYS_KEPT: Final = 2
 NAMES_KEPT: Final = 8
 SELECTIONS_KEPT: Final = 4
