@@ -38,7 +38,7 @@ FILTERS: dict[str, dict[str, Any]] = {
     "all": {},
     "FAILURE": {"status": "FAILURE"},
     "FAILURE or TIMEOUT": {"status": ["FAILURE", "TIMEOUT"]},
-    "one job": {"job_id": fleet.fleet()[3].name},
+    "one job": {"job_id": min(fleet.fleet(), key=lambda job: job.cadence.period).name},
     "search in 30 % of the names": {"search": "kline"},
     "search in three names": {"search": "quasar"},
     "search and status": {"search": "kline", "status": "FAILURE"},
