@@ -235,8 +235,8 @@ def named(job: str) -> str:
         return job  # a number, or what the common rules refuse
     try:
         return checked_name(job)
-    except InvalidRecord:
-        return job_name(job)
+    except InvalidRecord:  # what cannot be printed is refused here as everywhere
+        return job_name(job) if job.isprintable() else job
 
 
 def _context() -> click.Context | None:

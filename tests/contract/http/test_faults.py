@@ -55,7 +55,7 @@ def test_a_store_error_is_a_503_that_names_no_file(failing, kind, target, caplog
 
 
 def test_every_store_error_there_is_was_tried():
-    assert len(store_errors()) == 9
+    assert sum(kind.__module__ == errors.__name__ for kind in store_errors()) == 9
 
 
 @pytest.mark.parametrize(
