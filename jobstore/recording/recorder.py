@@ -358,7 +358,8 @@ class Recorder:
         """Record how a run ended.
 
         Also where `close_interrupted` had ended it: the true end replaces the guess. A call that raises has changed
-        nothing and may be repeated.
+        nothing and may be repeated; where a server is lost at the wrong moment and the message says that the outcome
+        is not known, the repeated call raises `Conflict` if the end was recorded.
 
         Args:
             execution_id: from `enqueue` or `run`.

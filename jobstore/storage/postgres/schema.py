@@ -375,6 +375,23 @@ def absorb_starts(connection: Connection, number: int) -> None:
     )
 
 
+def settle_restored(connection: Connection) -> None:
+    """Fold all in a store that was restored into another cluster, whose transactions have smaller numbers.
+
+    Otherwise what is recorded there would count as folded long ago.
+    """
+    now = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+    is_ahead = f"SELECT folded > {now} FROM folding"
+    if connection.value(is_ahead):
+        connection.execute("LOCK TABLE execution, folding IN SHARE ROW EXCLUSIVE MODE")
+        if connection.value(is_ahead):
+            for statement in _FOLDS:
+                connection.execute(statement, (2**62,))
+            connection.execute("DELETE FROM change")
+            connection.execute(f"UPDATE folding SET folded = {now}, trimmed = {now}")
+    connection.commit()
+
+
 def _trim(connection: Connection, limit: int) -> None:
     """Delete changes that are in the sums and that few readers still have to read."""
     connection.execute(

@@ -26,7 +26,7 @@ from jobstore.language.search import UNICODE_VERSION
 from jobstore.storage.forking import tell_of_forks
 from jobstore.storage.lock import Turns
 from jobstore.storage.postgres.connection import Connection, Place, check_is_store, store_error
-from jobstore.storage.postgres.schema import fold, migrate
+from jobstore.storage.postgres.schema import fold, migrate, settle_restored
 from jobstore.storage.postgres.unused import delete_unused, find_unused, forget_processes
 from jobstore.storage.writer import OutcomeUnknown, Transactions
 
@@ -100,6 +100,7 @@ class PostgresWriter(Transactions):
             try:
                 connection = self._connection = Connection(place, lock_seconds=timeout_seconds)
                 migrate(connection)
+                settle_restored(connection)
                 _write_settings(connection, timezone)
                 self._settle_in()
             except BaseException:
