@@ -65,6 +65,8 @@ class Standings:
         self._orphans = Orphans()
         self._newest: OrderedDict[int, Newest] = OrderedDict()
         self._rates: dict[int, Rates] = {}
+        self.failures: dict[int, int] = {}
+        """Failures in a row of jobs that were asked for; forgotten as they change."""
         self._stale_jobs: set[int] = set()
         self._stale_names: set[int] = set()
         self._read(connection, None)
@@ -126,6 +128,7 @@ class Standings:
             self._facts.pop(number, None)
             self._newest.pop(number, None)
             self._rates.pop(number, None)
+            self.failures.pop(number, None)
 
     def _read(self, connection: sqlite3.Connection, numbers: list[int] | None) -> None:
         """The facts of some jobs, or of all, as far as the file knows them."""

@@ -127,7 +127,9 @@ def _documents(
 def _failures(connection: sqlite3.Connection, memory: Memory, standings: Standings, number: int) -> int:
     if not standings.facts(number).is_failing:
         return 0
-    return count_failures(connection, memory.of_job(connection, number))
+    if number not in standings.failures:
+        standings.failures[number] = count_failures(connection, memory.of_job(connection, number))
+    return standings.failures[number]
 
 
 def _document(
