@@ -67,7 +67,7 @@ class ServerStandings(Standings):
     def fetch_newest(connection: sqlite3.Connection, numbers: Collection[int]) -> dict[int, Newest]:
         """The newest executions of some jobs."""
         rows: dict[int, list[Any]] = {number: [] for number in numbers}
-        for number, *row in connection.execute(_NEWEST, (list(numbers),)):
+        for number, *row in connection.execute(_NEWEST, (list(numbers),)) if rows else ():
             rows[number].append(row)
         return {
             number: outline([Run(key, status, us, by > 0, ms) for key, status, us, ms, by in newest_of(found)])
