@@ -50,9 +50,9 @@ def joined(pids: list[int]) -> None:
 
 def record(path: Path, goes_on: Callable[[], bool]) -> list[float]:
     """Records runs without a pause; how long each call took."""
-    waits = []
+    waits: list[float] = []
     with Recorder(path) as recorder:
-        while goes_on():
+        while not waits or goes_on():
             begun = time.monotonic()
             number = recorder.enqueue("j")
             waits.append(time.monotonic() - begun)
@@ -65,7 +65,7 @@ def page(path: Path, goes_on: Callable[[], bool]) -> int:
     """Reads all pages in turn; in each, data and total must be of one snapshot."""
     pages = 0
     with jobstore.open(path) as store:
-        while goes_on():
+        while not pages or goes_on():
             offset = 0
             while True:
                 found = store.list_job_executions(limit=500, offset=offset)
