@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PART = "PostgreSQL"
 MOST_FLOORS, LEAST_OF_BARE = 3.0, 0.7
-PROCESSES, RUNS, ROUNDS = 8, 150, 3
+PROCESSES, RUNS, ROUNDS, CONNECTED_SECONDS = 8, 150, 3, 120
 """Of each process in a round."""
 FILTERS: dict[str, dict[str, Any]] = {
     "all": {},
@@ -131,7 +131,7 @@ def _at_once(write: Callable[[str, Any, int], None], url: str) -> float:
     writers = [spawn.Process(target=write, args=(url, together, number)) for number in range(PROCESSES)]
     for writer in writers:
         writer.start()
-    together.wait()
+    together.wait(timeout=CONNECTED_SECONDS)  # or it would wait for ever for one that failed
     begun = time.perf_counter()
     for writer in writers:
         writer.join()
