@@ -47,23 +47,25 @@ if TYPE_CHECKING:
     from jobstore.engine.selection import Part, Wanted
     from jobstore.storage.segments import Planes
 
+# Once no more executions than these are left, reading and sorting them is quicker than looking at further bits.
 FEW: Final = 256
-"""So many executions are read and sorted rather than told apart by more bits."""
+# Where more executions share a whole code, and the code is not the whole key, the page takes another path: each of
+# them would have to be read.
 MOST_READ: Final = 50_000
-"""Where more executions share all bits of their code, and the code is not the whole key, another path is taken."""
+# Small, so that the budget of one query is looked at often enough while the names of a search are taken in.
 NAMES_AT_ONCE: Final = 10
+# Limits of memory: a bitmap of ten million executions takes up to 1.3 MB, a key some twenty of them.
 KEYS_KEPT: Final = 2
 NAMES_KEPT: Final = 8
 SELECTIONS_KEPT: Final = 4
-"""Limits of memory: a bitmap of ten million executions takes up to 1.3 MB, a key some twenty of them."""
 COLUMNS: Final = {
     "created_at": "created_us",
     "completed_at": "completed_us",
     "duration_ms": "duration_ms",
     "trace_id": "trace_id",
 }
+# Kinds whose code is the key itself: executions that share all bits are in order of their ids already.
 _EXACT: Final = frozenset({"duration_ms"})
-"""Kinds whose code is the key itself."""
 
 
 class Keyed:
@@ -73,6 +75,7 @@ class Keyed:
         self.name = name
         self.kind = KINDS[name]
         self.planes: Planes = {}
+        # Only to estimate costs: a segment may be dropped before it is read, and is then made from its rows.
         self.missing = set(segments_of(connection))
         self.kept = set(kept_segments(connection, self.kind))
         self._taken: set[int] = set()
@@ -100,6 +103,7 @@ class Keyed:
                 self.planes[bit] |= plane
             else:
                 self.planes[bit] = plane
+        # Once, when all is in: it looks at every part of a bitmap, and what comes later by the log is little.
         if not self.missing:
             for plane in self.planes.values():
                 plane.run_optimize()
@@ -109,6 +113,7 @@ class Keyed:
         """Take in how an execution is now; of a segment not yet taken in, nothing is known that could be wrong."""
         segment = segment_of(execution_id)
         if segment not in self._taken:
+            # It may be a segment that began after this key was made: then it is read whole when it is due.
             if self.missing:
                 self.missing.add(segment)
                 return
@@ -161,14 +166,17 @@ class Bitmaps:
 
     def changed(self, connection: sqlite3.Connection, execution_ids: Iterable[int]) -> None:
         """Take in changes that others committed."""
+        # What was selected cannot be mended: a change may move an execution in or out of any status, name or window.
         self._selected.clear()
         self._workers = None
+        # Most readers never come to use bitmaps: they must not pay a row look-up for each change.
         if not self._keys and not self._names:
             return
         keys = list(self._keys.values())
+        # One look-up by id gives the codes of all kinds: a row is read once, however many keys are remembered.
         codes = ", ".join(["name_id", *(key.kind.code for key in keys)])
         for execution_id in execution_ids:
-            if execution_id < 0:  # bitmaps have no place for it, and say so in `_are_near`
+            if execution_id < 0:  # no bitmap can hold it: `_are_near` then keeps all pages from bitmaps
                 continue
             row = connection.execute(f"SELECT {codes} FROM execution WHERE id = ?", (execution_id,)).fetchone()
             for place, key in enumerate(keys, 1):
@@ -189,10 +197,12 @@ class Bitmaps:
         for kind in _kinds(order, wanted):
             key = self._key(connection, kind)
             made = len(key.missing - key.kept)
+            # A small store has one segment that is not full; without min() bitmaps would never seem worth it there.
             spent += made * min(SLOTS, wanted.everything) * model.built
             spent += (len(key.missing) - made) * SLOTS * model.loaded
         for counters, named in self._named(wanted):
             runs = max(0, counters.total(ALL_STATUSES) - len(named.rows))
+            # Twice: each id is read from the index, and then put into the bitmap.
             spent += 2 * runs * model.filtered + len(named.missing(counters)) * model.opened
         return spent
 
@@ -216,6 +226,7 @@ class Bitmaps:
         key = self._keys.get(kind)
         if key is None:
             key = self._keys[kind] = Keyed(connection, kind)
+            # Every page needs the statuses and every window the starts, so only keys of orders give way to each other.
             orders = [one for one in self._keys if one not in {"status", "started_at"}]
             if len(orders) > KEYS_KEPT:
                 del self._keys[orders[0]]
@@ -230,6 +241,7 @@ class Bitmaps:
                 named = self._names.setdefault(part.counters.key, Named())
                 self._names.move_to_end(part.counters.key)
                 found.append((part.counters, named))
+        # A selection has at most two parts, so what this query needs is among those kept.
         while len(self._names) > NAMES_KEPT:
             self._names.popitem(last=False)
         return found
@@ -247,6 +259,8 @@ class Bitmaps:
             return _cut(rows, wanted.offset, wanted.take, descending=wanted.descending)
         key = self._keys[order]
         if order == "worker_id":
+            # A worker's number is not in the order of its name, so bits cannot rank it: there are few workers, taken
+            # one by one.
             if self._workers is None:
                 self._workers = dict(_values(key, key.present))
             workers = connection.execute("SELECT worker_id FROM worker ORDER BY name").fetchall()
@@ -298,10 +312,13 @@ class Bitmaps:
         rows = key.present
         edges: list[tuple[int, int]] = []
         if wanted.before_us is not None:
+            # The planes know hours alone. Below this hour all lies inside; the rest of the window inside it comes from
+            # the index.
             hour = hour_of(last_us + 1)
             rows = _below(key, rows, hour)
             edges.append((max(first_us, hour_begins_us(hour)), last_us))
         if wanted.after_us is not None:
+            # The first hour that lies inside as a whole; what the window has before it comes from the index.
             hour = hour_of(first_us - 1) + 1
             rows = rows - _below(key, key.present, hour)
             edges.append((first_us, min(last_us, hour_begins_us(hour) - 1)))
@@ -320,14 +337,17 @@ def _kinds(order: str, wanted: Wanted) -> list[str]:
 
 
 def _are_near(connection: sqlite3.Connection, everything: int) -> bool:
-    """Whether no id is below 0, as only a stranger writes it, and all lie so close that there are few segments."""
+    """Whether no id is negative (no recorder writes one) and all lie close enough for few segments."""
+    # With ids far apart (a store loaded with its old ids) each segment would hold a few executions and cost a look-up.
     most = (everything + SLOTS) // FEWEST
+    # Two subqueries, not min() and max() in one: only so SQLite takes each from its end of the table.
     sql = "SELECT (SELECT min(id) FROM execution), (SELECT max(id) FROM execution)"
     first, last = connection.execute(sql).fetchone()
     if first < 0:
         return False
     if segment_of(last) - segment_of(first) < most:
         return True
+    # A few ids far out (2^40, say) make the range long and the segments no more: so they are counted, up to the limit.
     return sum(1 for _ in islice(segments_of(connection), most + 1)) <= most
 
 
@@ -344,6 +364,7 @@ def _ranked(
             break
         plane = key.planes[bit]
         zeros = len(rows) - rows.intersection_cardinality(plane)
+        # Nearly always the whole page lies on one side of the bit; both sides are looked at only where it is cut.
         if last <= zeros:
             rows = rows - plane
         elif first >= zeros:
@@ -351,6 +372,7 @@ def _ranked(
         else:
             low = _ranked(connection, key, rows - plane, first, zeros, bits[done:])
             return low + _ranked(connection, key, rows & plane, 0, last - zeros, bits[done:])
+    # What is left shares a code that is only a part of the key (a minute, three characters): the rows decide.
     if len(rows) <= FEW or key.name not in _EXACT:
         rows_in_order = _sorted(connection, COLUMNS[key.name], rows)
         return rows_in_order[first:last]
@@ -371,6 +393,7 @@ def _sorted(connection: sqlite3.Connection, column: str, rows: BitMap64) -> list
 def _below(key: Keyed, rows: BitMap64, code: int) -> BitMap64:
     """Those whose code is lower: at the first bit that differs, theirs is 0."""
     equal, found = rows, BitMap64()
+    # Over all bits that a code can have, not only those that occur: `code` may have bits that no execution has.
     for bit in range(PRESENT - 1, -1, -1):
         plane = key.planes.get(bit)
         if code >> bit & 1:
@@ -415,8 +438,9 @@ def _grouped(rows: BitMap64, groups: list[BitMap64], rest: BitMap64, wanted: Wan
 
 
 def _cut(rows: BitMap64, skip: int, take: int, *, descending: bool) -> list[int]:
-    """So many ids in order, after some."""
+    """The next `take` ids in order, after the first `skip`."""
     if not descending:
         return list(rows[skip : skip + take])
+    # Ids ascend, so a descending page is the same slice counted from the end, and only that slice is turned.
     end = len(rows) - skip
     return list(rows[max(0, end - take) : end])[::-1]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from jobstore.language.query import JobQuery, JobsQuery
     from jobstore.storage.rows import JobRow
 
+# Searches kept, and the same number of orders of what they found: pages of one search follow each other.
 REMEMBERED = 64
-"""Searches kept, and as many orders of what they found."""
 
 ORDER_COLUMNS = {
     "id": "name",
@@ -41,8 +41,9 @@ ORDER_COLUMNS = {
     "updated_at": "updated_us",
 }
 """``next_run_at`` is no column: see `fires`."""
+# Every run moves these orders, so they are read each time: one kept would be wrong after the next start. A start is
+# no change of a job in the change log, or each would make readers read the job again.
 MOVING = frozenset({"last_run_at", "updated_at"})
-"""Orders that every run moves, so that they are read each time."""
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -55,6 +56,7 @@ _TIMINGS = (
 
 def list_jobs(connection: sqlite3.Connection, memory: Memory, query: JobsQuery, now_us: int) -> JobPage:
     """A page of jobs: match in memory, order, then one row lookup for each job on the page."""
+    # The total comes from memory, so a page beyond the end reads no row.
     catalogue = memory.jobs(connection)
     among = catalogue.matching(connection, query)
     total = catalogue.count if among is None else len(among)
@@ -105,6 +107,7 @@ class Catalogue:
         self.count = _count(connection)
         for number in numbers:
             if self._texts is not None:
+                # First removed, then read: a job that was deleted has no row, and so stays out.
                 self._texts.pop(number, None)
                 self._put_texts(connection.execute(f"{_TEXTS} WHERE number = ?", (number,)))
             if self._next_runs is not None:
@@ -114,6 +117,7 @@ class Catalogue:
     def next_runs(self, connection: sqlite3.Connection) -> NextRuns:
         """All jobs by next fire time; the first call reads every job."""
         if self._next_runs is None:
+            # Assigned last: an exception on the way (Ctrl-C) must not leave half of the jobs as if they were all.
             next_runs = NextRuns(self._fires)
             self._put(next_runs, connection.execute(_TIMINGS))
             self._next_runs = next_runs
@@ -147,6 +151,7 @@ class Catalogue:
         if query.order_by in MOVING:
             numbers = _numbers_by(connection, *order)
             return numbers if among is None else [number for number in numbers if number in among]
+        # One order of all jobs serves every search: to filter it is quicker than to sort what each search finds.
         if order not in self._orders:
             self._orders[order] = _numbers_by(connection, *order)
         if among is None:
@@ -163,6 +168,7 @@ def _search(
     texts: dict[int, tuple[Any, ...]], needle: str, job_type: str | None, job_category: str | None, enabled: bool | None
 ) -> set[int]:
     """The jobs with the needle in name, type or category that have exactly the rest."""
+    # The folded texts of a job are joined by line feeds.
     if "\n" in needle:
         return set()  # it parts the texts, and none of them holds one
     found = {number for number, row in texts.items() if needle in row[0]}
@@ -180,6 +186,7 @@ def _count(connection: sqlite3.Connection) -> int:
 def _numbers_by(connection: sqlite3.Connection, order_by: str, order_desc: bool) -> list[int]:
     """All job numbers by a field, nulls last, ties by number."""
     column, direction = ORDER_COLUMNS[order_by], "DESC" if order_desc else "ASC"
+    # IS NULL first: nulls come last in both directions, which neither SQLite nor PostgreSQL does by itself.
     rows = connection.execute(
         f"SELECT number FROM job ORDER BY {column} IS NULL, {column} {direction}, number {direction}"
     )

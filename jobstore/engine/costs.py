@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+# Constants and no settings: a user could not measure them, and only their ratios matter. Change one only after the
+# benchmark has shown a wrong choice.
 @dataclass(frozen=True, slots=True)
 class Costs:
     """One step of each kind, in microseconds."""
@@ -30,5 +32,5 @@ class Costs:
     """Put an execution into the bitmaps of one kind, from its row."""
 
 
+# Looked up as `costs.COSTS` at each use, not imported by name: a test replaces it to force an access path.
 COSTS = Costs()
-"""The model in use. A test replaces it to force an access path."""

@@ -1,7 +1,7 @@
 """Remembered counters: how many executions of some names there are, by status, in all, by day, by hour.
 
 The file's own counters (see ``schema``) are read once, when a query first needs them, and then kept exact
-by the change log; so a total costs a few additions, whoever commits in between.
+by the change log; so a total costs a few additions, even when others commit in between.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Sums = tuple[list[int], list[int]]
 """Periods in order, and executions up to the end of each."""
 
 HOURS_A_DAY = 24
+# Beyond every instant, on either side, and still a 64-bit integer after a microsecond is added to it.
 FARTHEST_US = 2**62
-"""Beyond every instant, on either side."""
+# Days whose hours are remembered. A deep page needs one and a window two, so this is for those who browse.
 DAYS_REMEMBERED = 64
-"""Days whose hours are remembered; a deep page needs one, a window two."""
+# Up to this number, names are looked up one by one; for more, reading all names of the hours is quicker.
 FEW_NAMES = 20
-"""Up to this number, names are looked up one by one; more are read in one sweep."""
 
 
 def hour_of(us: int) -> int:
@@ -60,6 +60,7 @@ class Counters:
         self.key = key or object()
         """Equal keys stand for the same names, so what is remembered of one set serves the next."""
         self._total = total
+        # Read only when first needed: a total needs no days, and a page without an offset no hours.
         self._days: dict[int, list[int]] | None = None
         self._hours: dict[int, dict[int, list[int]]] = {}
         self._mask = b""
@@ -135,6 +136,7 @@ class Counters:
         In SQL ``substr(mask, name_id, 1) = x'01'`` tells a name of thousands in a tenth of a microsecond, several
         times quicker than an IN over as many values, which builds a tree of them for each statement.
         """
+        # The set only grows (`Memory._meet` adds to it), so its size tells whether the mask is still right.
         names = self.names or set()
         if self._masked != len(names):
             mask = bytearray(max(names, default=0))
@@ -145,9 +147,12 @@ class Counters:
 
     def apply(self, hour: int, status: int, runs: int) -> None:
         """Take in one difference from the change log."""
+        # Cumulative counts and counted edges would need as many steps as days to mend: they are added up again when
+        # asked for.
         self._total[status] += runs
         self._sums.clear()
         self.edges.clear()
+        # What was never read is not begun here: one difference would then look like the whole count.
         if self._days is not None:
             self._days.setdefault(hour // HOURS_A_DAY, [0] * 5)[status] += runs
         hours = self._hours.get(hour // HOURS_A_DAY)
@@ -192,6 +197,7 @@ def _day_rows(connection: sqlite3.Connection, names: set[int] | None) -> Iterato
             "SELECT period, status, runs FROM period_tally WHERE span = ?", (SPAN_DAY,)
         )  # fmt: skip
         return
+    # Sorted, as the counters are by name: neighbouring names share pages.
     for some in in_chunks(sorted(names)):
         yield from connection.execute(
             f"SELECT day, status, runs FROM name_day_tally WHERE name_id IN ({','.join('?' * len(some))})", some
@@ -205,6 +211,8 @@ def _hour_rows(connection: sqlite3.Connection, names: set[int] | None, day: int)
             "SELECT period, status, runs FROM period_tally WHERE span = ? AND period BETWEEN ? AND ?",
             (SPAN_HOUR, first, last),
         )
+    # The counters are kept by hour first, so names of one hour are neighbours: 24 short ranges, not one of the whole
+    # day.
     elif len(names) <= FEW_NAMES:
         marks = ",".join("?" * len(names))
         sql = f"SELECT hour, status, runs FROM name_hour_tally WHERE hour = ? AND name_id IN ({marks})"
@@ -214,4 +222,5 @@ def _hour_rows(connection: sqlite3.Connection, names: set[int] | None, day: int)
         rows = connection.execute(
             "SELECT hour, name_id, status, runs FROM name_hour_tally WHERE hour BETWEEN ? AND ?", (first, last)
         )
+        # Filtered here: thousands of names as bound values would cost more than the rows that are left out.
         yield from ((hour, status, runs) for hour, name_id, status, runs in rows if name_id in names)

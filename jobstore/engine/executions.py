@@ -58,6 +58,7 @@ def select_all(connection: sqlite3.Connection, memory: Memory, query: SelectionQ
         return _selection((memory.all(connection), wanted))
     meant = _codes(query.meant) if query.meant else ()
     at_once = tuple(code for code in wanted if code in meant)
+    # Disjoint by their statuses: so totals add up, and no execution comes twice on a merged page.
     by_name = tuple(code for code in wanted if code not in meant)
     return _selection(
         (memory.all(connection), at_once),
@@ -99,9 +100,11 @@ def _page_ids(
     """The exact total, and the ids of the page or a statement that yields them."""
     if not selection.parts:
         return 0, []
+    # Before anything is counted: a trace has an index of its own and so few executions that all of them are read.
     if query.trace_id is not None:
         return page_ids_of_trace(connection, selection, query, query.trace_id)
     total = count_selected(connection, selection, query.after_us, query.before_us)
+    # No path has to cope with an empty page: all below may rely on at least one execution to find.
     if query.offset >= total:
         return total, []
     wanted = Wanted(

@@ -24,9 +24,10 @@ Unit = tuple[str | None, int | None, int | None]
 """What decides a fire time: (cron expression, -, -), (-, interval seconds, anchor) or (-, -, announced time)."""
 NEVER: Unit = (None, None, None)
 
+# A limit of memory; beyond it all are forgotten, since each time can be computed again.
 TIMES_REMEMBERED = 100_000
+# Up to this number, jobs are sorted one by one. For more, units are walked: thousands of jobs share a few schedules.
 FEW_JOBS = 1_000
-"""Up to this number, jobs are sorted one by one; for more, units are walked."""
 
 
 def unit_of(
@@ -39,12 +40,14 @@ def unit_of(
     created_us: int,
 ) -> Unit:
     """The unit of a job; a disabled one never fires."""
+    # One unit for all disabled jobs: they never have to be timed one by one.
     if not enabled:
         return NEVER
     if schedule is not None:
         return (schedule, None, None)
     if interval_seconds is None:
         return (None, None, next_run_us)
+    # Without a grid of its own an interval counts from its last run, or from its creation before it ever ran.
     anchor = anchor_us if anchor_us is not None else last_run_us if last_run_us is not None else created_us
     return (None, interval_seconds, anchor)
 
@@ -77,6 +80,7 @@ class Fires:
         if now_us < self._now_us or len(self._times) > TIMES_REMEMBERED:
             self._times.clear()  # the clock was set back: a remembered time may not be the first
         self._now_us = now_us
+        # The default is now itself: "not known" and "passed" are then one comparison, and None still means "never".
         known = self._times.get(unit, now_us)
         if known is None or known > now_us:
             return known
@@ -86,6 +90,7 @@ class Fires:
     def _computed(self, unit: Unit, now_us: int) -> int | None:
         try:
             return _first_us(unit, self.timezone, now_us)
+        # A row that was loaded may hold what this version cannot read. One bad job must not fail the list of all.
         except InvalidSchedule as error:
             _log.warning("a schedule in the store cannot be computed, its next run is null: %s", error)
             return None
@@ -124,6 +129,7 @@ class NextRuns:
             self._members[unit] = [number]
             self._untimed.add(unit)
         else:
+            # Members stay in order of number: these decide among jobs that fire at the same moment.
             insort(members, number)
 
     def drop(self, number: int) -> None:
@@ -131,6 +137,7 @@ class NextRuns:
         unit = self._unit_of.pop(number, None)
         if unit is not None:
             members = self._members[unit]
+            # An empty unit stays until its time is up: to find it among the times would cost a pass over all.
             del members[bisect_left(members, number)]
 
     def next_us(self, number: int, now_us: int) -> int | None:
@@ -145,6 +152,7 @@ class NextRuns:
         Costs a step for each unit that is passed over, and one for each job of the units on the page.
         """
         self._advance(now_us)
+        # Units tell nothing of a search: few jobs among many units are found more quickly by themselves.
         if among is not None and len(among) <= FEW_JOBS:
             return self._few(among, now_us, descending=descending)[offset : offset + take]
         found: list[int] = []
@@ -174,10 +182,12 @@ class NextRuns:
     def _advance(self, now_us: int) -> None:
         """Times that have passed are computed anew; the rest stands, so sorting again is one pass."""
         if now_us < self._now_us:
+            # The clock was set back: units that were passed over may come again.
             self._untimed.update(self._members)
             self._times.clear()
         self._now_us = now_us
         passed = 0
+        # In order, so this stops at the first time that is still to come.
         for fires_us, unit in self._times:
             if fires_us > now_us:
                 break
@@ -196,12 +206,14 @@ class NextRuns:
             fires_us = self._fires.next_us(unit, now_us)
             if fires_us is not None:
                 self._times.append((fires_us, unit))
+        # By the time alone: a unit holds nulls, which do not compare. Most are in order, so it is nearly one pass.
         self._times.sort(key=itemgetter(0))
         self._untimed.clear()
 
     def _groups(self, *, descending: bool) -> Iterator[list[int]]:
         """The jobs of each fire time in order of number, then those that never fire."""
         timed = reversed(self._times) if descending else iter(self._times)
+        # Several units may fire at the same moment: then numbers decide among all their jobs, not among each unit's.
         for _, entries in groupby(timed, key=itemgetter(0)):
             numbers = [number for _, unit in entries for number in self._members.get(unit, ())]
             numbers.sort(reverse=descending)

@@ -62,6 +62,7 @@ def _extreme(connection: sqlite3.Connection, selection: Selection, function: str
     """The effective start of the first (min) or last (max) execution of a selection."""
     if not selection.total:
         return None
+    # Counters tell the hour; only its entries are read, however rare the selection is in the index of all starts.
     hour, _ = find_hour(connection, selection, 0 if function == "min" else selection.total - 1)
     condition, values = selection.condition()
     sql = f"""
@@ -77,6 +78,7 @@ def _buckets(
     connection: sqlite3.Connection, selection: Selection, starts: list[int], span: tuple[int, int]
 ) -> list[Bucket]:
     """The counts between each start and the next, inside the span."""
+    # The first and the last bucket are cut by the window, whose last microsecond still counts.
     cuts = [span[0], *starts[1:], span[1] + 1]
     counts = {status.value: _counts(connection, selection.only((STATUS_CODES[status],)), cuts) for status in STATUSES}
     return [
@@ -93,6 +95,7 @@ def _counts(connection: sqlite3.Connection, selection: Selection, cuts: list[int
     """The executions of a selection between each cut and the next."""
     before = [0] * len(cuts)
     for part in selection.parts:
+        # Of few executions all starts are read once, and each cut is a search in memory.
         if part.names is not None and len(part.names) <= FEW_NAMES and part.total <= COUNTED_DIRECTLY:
             moments = sorted(_moments(connection, part))
             counted = [bisect_left(moments, cut) for cut in cuts]

@@ -67,6 +67,7 @@ class _Ends(NamedTuple):
 
 def _end(status: int, direction: str, of: str = "names", after: str = "") -> str:
     """The first or last effective start of a name with a status, in SQL."""
+    # coalesce: without an execution of the other outcome, the streak begins with the first of all.
     bound = f"AND effective_us > coalesce({after}, {_BEFORE_ALL})" if after else ""
     return f"""(SELECT effective_us FROM execution INDEXED BY execution_name_started
         WHERE name_id = {of}.name_id AND status = {status} {bound} ORDER BY effective_us {direction} LIMIT 1)"""
@@ -104,12 +105,15 @@ FROM firsts
 
 def _history(connection: sqlite3.Connection, names: list[_Ends]) -> History:
     one = names[0]
+    # By far the most jobs have one name: their history is complete without a further statement.
     if len(names) == 1 and (one.success_us is None or one.success_us != one.failure_us):
         if one.failure_us is None:
             is_failing = None if one.success_us is None else False
         else:
             is_failing = one.success_us is None or one.failure_us > one.success_us
         return History(one.running_us, one.waiting_us, is_failing, one.streak_us)
+    # With several names the ends of each say nothing of the streak over all of them; a success and a failure at the
+    # very same moment are told apart by their ids, which the statement above does not compare.
     running_us = _least([ends.running_us for ends in names])
     waiting_us = _least([ends.waiting_us for ends in names])
     return History(running_us, waiting_us, *_exact_streak(connection, [ends.name_id for ends in names]))
@@ -124,6 +128,7 @@ def _exact_streak(connection: sqlite3.Connection, names: list[int]) -> tuple[boo
     succeeded, failed = _last(connection, names, (_SUCCESS,)), _last(connection, names, _FAILED)
     if succeeded is None and failed is None:
         return None, None
+    # Places are compared, moment and id: this is the order in which every list shows them.
     is_failing = succeeded is None or (failed is not None and failed > succeeded)
     statuses, after = (_FAILED, succeeded) if is_failing else ((_SUCCESS,), failed)
     sql = """
@@ -151,12 +156,12 @@ def _last(connection: sqlite3.Connection, names: list[int], statuses: Sequence[i
 
 # What a page shows of a job.
 
+# Executions in the strip of a job.
 RECENT = 20
-"""Executions in a job's strip."""
+# Finished executions that the success rate and the percentiles are taken from: enough for a p95.
 RATED = 100
-"""Finished executions that its success rate and its percentiles tell of."""
+# Failures in a row that are counted in the index. More are counted by counters, which have to be read first.
 COUNTED = 2_000
-"""Failures in a row that are counted in the index; more are counted by counters."""
 
 
 class Run(NamedTuple):
@@ -188,6 +193,7 @@ def fetch_newest(connection: sqlite3.Connection, numbers: Collection[int]) -> di
     """The newest executions of some jobs: some 300 index entries each, and the rows of those that are open."""
     found: dict[int, Newest] = {}
     for some in in_chunks(numbers):
+        # All names in one statement; the executions then need one for each name, since each has its own ranges.
         names = fetch_names(connection, some)
         for number in some:
             found[number] = outline(_newest(connection, names.get(number, [])))
@@ -210,6 +216,8 @@ def newest_sql(name_id: str, more: str = "") -> str:
             SELECT id, {status}, effective_us, duration_ms{more} FROM execution INDEXED BY execution_name_started
             WHERE name_id = {name_id} AND status = {status} ORDER BY effective_us DESC, id DESC LIMIT {most}
         ) AS newest"""
+        # Twenty open ones are enough for the strip; of the finished ones a hundred of each status may be the newest
+        # hundred.
         for status, most in (
             (_SUCCESS, RATED),
             (_FAILURE, RATED),
@@ -256,7 +264,9 @@ def _unstarted(
     SELECT id FROM execution INDEXED BY execution_never_started
     WHERE {IS_NEVER_STARTED} AND name_id IN ({marks(names)}) AND effective_us >= ?
     """
+    # From the oldest kept one on: a job that is refused for years would else have all of that read each time.
     found = {key for (key,) in connection.execute(sql, (*names, rows[-1][2]))}
+    # Open ones are in no such index: they are few, so their rows are read.
     still_open = [row[0] for row in rows if row[1] in _OPEN]
     sql = f"SELECT id FROM execution WHERE id IN ({marks(still_open)}) AND started_by = 0"
     return found.union(key for (key,) in connection.execute(sql, still_open))
@@ -287,6 +297,7 @@ def count_failures(connection: sqlite3.Connection, counters: Counters) -> int:
     ) AS failures
     """
     count: int = connection.execute(sql, (*names, us, us, execution_id)).fetchone()[0]
+    # The limit keeps a job that has failed for years from being counted through on each page.
     if count < COUNTED:
         return count
     # Those that began with the success, at the very same moment, are few.

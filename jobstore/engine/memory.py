@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from jobstore.language.query import JobRef
     from jobstore.storage.rows import ExecutionRow
 
+# Changes applied one by one; beyond this, reading the counters anew is quicker.
 REPLAYED = 4_096
-"""Changes applied one by one; beyond, reading the counters anew is quicker."""
+# Names of jobs whose numbers are kept. Beyond this all are forgotten: one costs a single look-up to find again.
 NUMBERS_REMEMBERED = 4_096
-"""Names of jobs whose numbers are kept."""
+# Search terms and jobs whose counters are kept. The least recently used is dropped first; each change has to be
+# compared with every one of them.
 TERMS_REMEMBERED = 128
-"""Search terms and jobs whose counters are kept, least recently used first to go."""
 
 _Change = tuple[int, int | None, int | None, int | None, int | None, int | None, int | None]
 
@@ -51,6 +52,7 @@ class Memory:
 
     def _begin_anew(self, connection: sqlite3.Connection) -> None:
         self._forget()
+        # The zone may be what has changed, and every time that was remembered depends on it.
         self.fires = Fires(fetch_timezone(connection))
 
     def _forget(self) -> None:
@@ -66,6 +68,7 @@ class Memory:
     def sync(self, connection: sqlite3.Connection) -> None:
         """Bring what is remembered up to this transaction: one look at the log, one step for each change in it."""
         if self._seq is None:
+            # The end of the log is read in the snapshot of this query: no later change is missed, none counted twice.
             (self._seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()
             self._begin_anew(connection)
             return
@@ -80,6 +83,7 @@ class Memory:
             self._replay(connection, changes)
 
     def _replay(self, connection: sqlite3.Connection, changes: list[_Change]) -> None:
+        # The log is cut at its old end and has no gaps: a first number that does not follow means that some are gone.
         behind = changes[0][0] != (self._seq or 0) + 1
         self._seq = changes[-1][0]
         self._take_in(connection, changes, is_behind=behind)
@@ -88,6 +92,7 @@ class Memory:
         if is_behind or len(changes) > REPLAYED:
             self._begin_anew(connection)
             return
+        # Added up first: many changes of one name and hour are then one step for each remembered counter.
         moved: dict[tuple[int, int, int], int] = {}
         jobs: set[int] = set()
         for _, name_id, status, hour, runs, job_number, _ in changes:
@@ -103,6 +108,7 @@ class Memory:
         self.bitmaps.changed(connection, changed)
         if self._standings is not None:
             self._standings.touch(jobs, {key[0] for key in moved}, changed)
+        # A job may have been renamed, or a name may be another job's now.
         if jobs:
             self._numbers.clear()
             if self._jobs is not None:
@@ -121,6 +127,7 @@ class Memory:
 
     def _meet(self, connection: sqlite3.Connection, name_ids: set[int]) -> None:
         """Add names that may be new to the catalogue and to every remembered term or job they belong to."""
+        # A new name comes with its first execution, and belongs to every remembered search that it matches.
         for name_id in name_ids - self._met:
             self._met.add(name_id)
             for row in connection.execute(
@@ -175,6 +182,7 @@ class Memory:
                 raise NotFound(f"Job not found: {job_ref.name}")
             if len(self._numbers) >= NUMBERS_REMEMBERED:
                 self._numbers.clear()
+            # Only what was found is kept: names that callers invent must not fill it.
             self._numbers[job_ref.name] = number
         return number
 
@@ -184,6 +192,7 @@ class Memory:
         if counters is None:
             every = self.names(connection)
             names = every.containing(needle)
+            # Counts come from memory, without a statement for each name: a term may match thousands.
             counters = self._terms[needle] = self.counters(names, every.summed(names))
         return self._used(needle, counters)
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from jobstore.engine.selection import Wanted
 
+# Selections and windows whose names in order are kept. Few: each holds every name, and any change makes all untrue.
 GROUPED_REMEMBERED = 4
-"""Selections and windows whose names in order are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class Names:
         for name_id, job_number, name, folded in rows:
             self.names[name_id] = (job_number, name, folded)
             self.totals[name_id] = [0] * 5
+        # Names are sorted again only when one is new, groups after every change: their counts are in them.
         self._sorted.clear()
         self._groups.clear()
 
@@ -63,6 +64,7 @@ class Names:
 
     def containing(self, needle: str) -> set[int]:
         """The names with the needle in them: one comparison for each name there is."""
+        # No index helps to find a text inside of a text; names are few compared with executions.
         return {name_id for name_id, (_, _, folded) in self.names.items() if needle in folded}
 
     def summed(self, names: Iterable[int]) -> list[int]:
@@ -79,6 +81,7 @@ class Names:
         parts = []
         for part in selection.parts:
             own = {name_id for name_id in names if part.names is None or name_id in part.names}
+            # The key is the names themselves: the same group on the next page finds its bitmaps again.
             parts.append(Part(type(part.counters)(own, self.summed(own), frozenset(own)), part.statuses))
         return Selection(tuple([part for part in parts if part.total]))
 
@@ -130,6 +133,7 @@ class Names:
 def _totals_inside(connection: sqlite3.Connection, first_us: int, last_us: int) -> dict[int, list[int]]:
     """Counts by name and status inside a window: whole days from the counters, the edges from an index."""
     first_day, last_day = day_of(first_us - 1) + 1, day_of(last_us + 1)
+    # A window that holds no midnight has no edges to part: the index alone is read.
     edges = [(first_us, last_us)]
     if first_day <= last_day:
         edges = [(first_us, day_begins_us(first_day) - 1), (day_begins_us(last_day), last_us)]

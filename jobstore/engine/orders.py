@@ -50,6 +50,7 @@ class Key:
     """and what that is."""
 
 
+# The table itself is in order of ids: NOT INDEXED keeps SQLite from taking an index that is in another order.
 _ID = Key("id", "NOT INDEXED", is_nullable=False, moves_with_time=True)
 _KEYS = {
     "id": _ID,
@@ -82,13 +83,15 @@ def page_ids_by(connection: sqlite3.Connection, memory: Memory, order: str, want
 
 
 def _parted(connection: sqlite3.Connection, key: Key, wanted: Wanted) -> tuple[Selection, Selection] | None:
-    """What of a selection has a key, and what has none, where that goes by status; five counters tell."""
+    """The part of a selection with a key and the part without, where the status decides; five counters tell."""
+    # Of a trace or a worker no counter tells how many executions have one: then nulls are sorted with the rest.
     if key.counted is None:
         return None
     counts = connection.execute(
         f"SELECT status, runs, {key.counted} FROM period_tally WHERE span = ? AND period = 0", (SPAN_ALL,)
     ).fetchall()
     statuses = wanted.selection.statuses
+    # Where every status has the key in all of its executions or in none (as recorders write them), nulls need no look.
     if any(0 < having < runs for status, runs, having in counts if status in statuses):
         return None
     absent = {status for status, _, having in counts if not having}
@@ -108,6 +111,7 @@ def _page_of_two(
     if take == wanted.take:
         return ids
     offset = max(0, wanted.offset - total)
+    # What lacks the key is in order of ids alone, so this is a page by id, from where the keys end.
     last = replace(wanted, selection=absent, total=wanted.total - total, offset=offset, take=wanted.take - take)
     return [*_listed(connection, ids), *_listed(connection, _nearer(connection, memory, "id", last))]
 
@@ -121,6 +125,7 @@ def _listed(connection: sqlite3.Connection, ids: list[int] | KeyQuery) -> list[i
 
 def _nearer(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> list[int] | KeyQuery:
     """The page of executions that all have the key, from the nearer end."""
+    # For few executions the direction saves less than a second kind of statement costs to prepare.
     if not wanted.is_far or wanted.total <= _FEW:
         return _chosen(connection, memory, order, wanted)
     found = _chosen(connection, memory, order, wanted.turned())
@@ -134,8 +139,10 @@ def _chosen(connection: sqlite3.Connection, memory: Memory, order: str, wanted: 
     """The page by the cheapest path, and by the next one where a scan gives up."""
     key, model = _KEYS[order], costs.COSTS
     algebra = wanted.everything * model.algebra
+    # Decided first, since it asks nothing of the file: no counter, no bitmap.
     if wanted.is_plain and not key.is_nullable and wanted.end * model.passed <= algebra:
         return _plain_scan(key, wanted)
+    # An index that does not hold the name and the status, or a window over its start, costs a row for each entry.
     each = model.filtered if key.is_covering and not wanted.is_windowed else model.row
     # Twice what an even spread of the matches needs, for they are seldom spread evenly.
     scan = inf if key.index is None else 2 * _entries(connection, memory, key, wanted) * each
@@ -143,6 +150,7 @@ def _chosen(connection: sqlite3.Connection, memory: Memory, order: str, wanted: 
     fetch = sum([source.cost for source in sources])
     found = _by_bitmaps(connection, memory, order, wanted, min(scan, fetch))
     if found is None and scan < fetch:
+        # The budget keeps a wrong guess from costing more than the path that was not taken.
         found = _scan(connection, key, wanted, budget=round(min(fetch, max(algebra / 2, scan)) / each))
         if found is None:
             scan = wanted.everything * each  # the matches are rare just here
@@ -152,10 +160,10 @@ def _chosen(connection: sqlite3.Connection, memory: Memory, order: str, wanted: 
     return fetch_and_sort(connection, key, sources, wanted) if found is None else found
 
 
+# Where at least one execution in 100 is selected, a server may walk the ids: it soon meets a page of them.
 _DENSE = 100
-"""Where one execution in so many is selected, a server may walk the ids rather than sort them."""
+# Up to this number of executions a page is always counted from the first one on.
 _FEW = 10_000
-"""Executions that are always counted from the first on."""
 _ALL = 2**62
 
 
@@ -165,16 +173,19 @@ def _by_bitmaps(
     """The page by bitmaps, where that is cheaper than the other paths.
 
     A reader that asks a second time for what they would be best at makes some of what is missing each time, for about
-    as long as the other path takes. So whoever asks once pays for one scan, and whoever asks on soon has them all.
+    as long as the other path takes. So one question costs one scan, and a reader that goes on soon has them all.
     """
+    # Even complete, bitmaps cost this much: no need to look at what is missing.
     if otherwise <= wanted.everything * costs.COSTS.algebra:
         return None
     bitmaps = memory.bitmaps
     cost = bitmaps.cost(connection, order, wanted)
+    # Compared by identity below: the first page that asks builds nothing in advance, since a command asks only once.
     if bitmaps.first_asked is None:
         bitmaps.first_asked = wanted
     if cost == inf or (cost >= otherwise and bitmaps.first_asked is wanted):
         return None
+    # Cheaper even with all that is missing: then it is read at once. Else only for as long as the other path takes.
     if not bitmaps.build(connection, order, wanted, inf if cost < otherwise else otherwise):
         return None
     return bitmaps.page_ids(connection, order, wanted)
@@ -182,6 +193,7 @@ def _by_bitmaps(
 
 def _entries(connection: sqlite3.Connection, memory: Memory, key: Key, wanted: Wanted) -> float:
     """Entries of the key's index up to the end of the page, if the matches are evenly spread."""
+    # Ids, creations and completions rise with the starts: what lies after or before a window is passed over first.
     if not wanted.is_windowed or not key.moves_with_time:
         return wanted.end * wanted.everything / wanted.total
     everything = Part(memory.all(connection), ALL_STATUSES)
@@ -202,6 +214,7 @@ def _plain_scan(key: Key, wanted: Wanted) -> KeyQuery:
 
 
 def _scan_sql(columns: str, key: Key, wanted: Wanted) -> str:
+    # IS NOT NULL word for word as in the partial indexes, or SQLite could not use them.
     order = f"{key.column} {wanted.direction}" + ("" if key is _ID else f", id {wanted.direction}")
     return f"SELECT {columns} FROM execution {key.index} WHERE {key.column} IS NOT NULL ORDER BY {order}"
 
@@ -218,6 +231,7 @@ def _scan(connection: sqlite3.Connection, key: Key, wanted: Wanted, *, budget: i
     sql = f"""
     SELECT id FROM ({_scan_sql(columns, key, wanted)} LIMIT ?) AS entries WHERE {condition or "TRUE"} LIMIT ? OFFSET ?
     """
+    # The inner LIMIT is what stops a scan whose matches are rare: the outer one counts matches alone.
     rows = connection.execute(sql, (budget, *values, wanted.take, wanted.offset))
     ids = [row_id for (row_id,) in rows]
     return ids if len(ids) == wanted.take else None
@@ -248,6 +262,7 @@ def _source(connection: sqlite3.Connection, memory: Memory, key: Key, part: Part
     condition, values = part.condition()
     filtered: tuple[int, ...] = ALL_STATUSES
     index = "execution_started WHERE"
+    # The partial index holds all but successes: few entries, already by status.
     if SUCCESS not in part.statuses:
         index, filtered = f"execution_status_started WHERE {IS_NO_SUCCESS} AND", part.statuses
     entries = _inside(connection, memory, filtered, wanted) * model.filtered
@@ -255,8 +270,10 @@ def _source(connection: sqlite3.Connection, memory: Memory, key: Key, part: Part
     found = Source(f"{index} {condition} {inside}", (*values, *window), cost)
     if part.names is None:
         return found
+    # The index of names also holds the duration, so no row has to be read for it.
     if key.column == "duration_ms":
         looked_up = 0
+    # One value of JSON: as many marks as names would be another statement for each number of names.
     names = orjson.dumps(sorted(part.names)).decode()
     statuses = ",".join(map(str, part.statuses))
     cost = most * (model.fetched + looked_up) + len(part.names) * len(part.statuses) * model.opened
@@ -277,6 +294,7 @@ def fetch_and_sort(connection: sqlite3.Connection, key: Key, sources: Iterable[S
     """Every selected key, through the indexes that know the selection, sorted: as many entries as match."""
     sources = list(sources)
     column = "" if key is _ID else f", {key.column} AS key"
+    # Nulls last in both directions, as everywhere.
     order = "" if key is _ID else f"{key.value} IS NULL, {key.value} {wanted.direction}, "
     # The plus sign keeps a server from walking all ids in their order, unless that soon meets a selected one.
     own_id = "id" if key is _ID and wanted.total * _DENSE >= wanted.everything else "+id"
@@ -302,6 +320,7 @@ def page_ids_of_trace(
     wanted = Wanted(selection, 0, 1, query.after_us, query.before_us, query.order_desc, query.offset, query.limit)
     condition, values = wanted.condition()
     source = Source(f"execution_trace WHERE trace_id = ? AND {condition}", (trace_id, *values), 0)
+    # Counted in the rows of the trace: no counter knows traces, and its few rows are read for the page anyway.
     (total,) = connection.execute(f"SELECT count(*) FROM execution INDEXED BY {source.sql}", source.values).fetchone()
     return total, fetch_and_sort(connection, _KEYS[query.order_by], [source], wanted)
 
@@ -343,9 +362,11 @@ def _status_groups(connection: sqlite3.Connection, wanted: Wanted) -> Iterator[G
 def _page_by_name(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> list[int]:
     """The page in the order of names or jobs, whose counts say in which group it begins."""
     if wanted.descending:
+        # Groups are kept in one direction only; the other is the same page from the other end.
         return _page_by_name(connection, memory, order, wanted.turned())[::-1]
     names = memory.names(connection)
     groups = names.groups_of(connection, order, wanted)
+    # A history of one job: the order of names decides nothing, so the ids alone do.
     if len(groups.ends) == 1:
         return _listed(connection, _nearer(connection, memory, "id", wanted))
 

@@ -47,7 +47,9 @@ class Part:
         """The part in SQL over the columns ``name_id`` and ``status``, and the values it binds."""
         clauses = []
         if self.names is not None:
+            # See `Counters.mask`: a look at one byte, however many names there are.
             clauses.append("substr(?, name_id, 1) = x'01'")
+        # No condition where all pass, or it would have to be tested on each entry.
         if self.statuses != ALL_STATUSES:
             clauses.append(f"status IN ({','.join(map(str, self.statuses))})")
         return " AND ".join(clauses) or "TRUE", [] if self.names is None else [self.counters.mask()]
@@ -74,6 +76,7 @@ class Selection:
         parts = [
             Part(part.counters, tuple(status for status in part.statuses if status in statuses)) for part in self.parts
         ]
+        # A part without executions is left out: it would cost an index range or a statement and yield nothing.
         return Selection(tuple(part for part in parts if part.total))
 
     def admits(self, name_id: int, status: int) -> bool:
@@ -108,6 +111,7 @@ class Wanted:
     @property
     def is_plain(self) -> bool:
         """Whether nothing is filtered."""
+        # A filter that lets everything pass is no filter: the page can do without its condition.
         return self.total == self.everything
 
     @property
@@ -136,6 +140,7 @@ class Wanted:
     @property
     def is_far(self) -> bool:
         """Whether the page lies nearer to the other end."""
+        # Compared by what has to be passed over from either end.
         return self.offset > self.total - self.end
 
     def turned(self) -> Wanted:

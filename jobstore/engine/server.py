@@ -33,12 +33,14 @@ class ServerCounters(Counters):
     def _day_rows(self, connection: sqlite3.Connection) -> Iterator[tuple[int, int, int]]:
         if self.names is None:
             return super()._day_rows(connection)
+        # Added up by the server: what is not folded yet comes as a row for each change.
         sql = "SELECT day, status, sum(runs) FROM name_day_tally WHERE name_id = ANY(?) GROUP BY 1, 2"
         return iter(connection.execute(sql, (list(self.names),)))
 
     def _hour_rows(self, connection: sqlite3.Connection, day: int) -> Iterator[tuple[int, int, int]]:
         if self.names is None:
             return super()._hour_rows(connection, day)
+        # The server keeps no counter by name and hour: the hours of one day are counted in its index of starts.
         condition, values = Part(self, ALL_STATUSES).condition()
         first = day * HOURS_A_DAY
         sql = f"""
@@ -119,13 +121,16 @@ class ServerMemory(Memory):
         before = self._oldest
         looked = connection.execute(_LOG, (oldest if before is None else before,)).fetchall()
         trimmed = looked[0][0]
+        # A row may be seen twice, since each look begins at the oldest transaction that was open at the last one.
         changes = [row[3:] for row in looked if row[1] is not None and row[1] not in self._seen]
+        # Rows that this reader has not seen may be among those that were cut away: all is read anew.
         is_behind = before is not None and trimmed >= before
         if before is None:
             self._begin_anew(connection)
         elif changes or is_behind:
             self.version += 1
             self._take_in(connection, changes, is_behind=is_behind)
+        # Only rows that the next look will read again have to be known.
         self._seen = {row[1] for row in looked if row[1] is not None and row[2] >= oldest}
         self._oldest = oldest
 
@@ -133,6 +138,7 @@ class ServerMemory(Memory):
         """The executions of these ids, or those that a statement names, in order."""
         if isinstance(ids, KeyQuery):
             rows = connection.execute(_ROWS_OF.format(keys=ids.sql), ids.values).fetchall()
+            # A join on a server keeps no order, so each key takes its place along.
             rows.sort(key=itemgetter(-1), reverse=ids.is_turned)
         else:
             place = {key: place for place, key in enumerate(ids)}
@@ -180,8 +186,8 @@ class _Words:
         ]
 
 
+# Names, workers and sets of parameters whose words are kept; beyond it all are read anew, one statement for a page.
 REMEMBERED = 2_000
-"""Names, workers and sets of parameters whose words are kept."""
 
 
 def _learn(connection: sqlite3.Connection, known: dict[int, Any], wanted: set[int | None], select: str) -> None:
@@ -189,6 +195,7 @@ def _learn(connection: sqlite3.Connection, known: dict[int, Any], wanted: set[in
     if missing:
         if len(known) > REMEMBERED:
             known.clear()
+            # All that this page needs, also what was known a moment ago.
             missing = [key for key in wanted if key is not None]
         for key, *words in connection.execute(f"{select} = ANY(?)", (missing,)):
             known[key] = words[0] if len(words) == 1 else tuple(words)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from jobstore.language.states import State
 
 
+# Jobs whose newest executions are kept, at some kilobytes each: a few pages of the longest lists.
 NEWEST_REMEMBERED = 1_000
-"""Jobs whose newest executions are kept, some kilobytes each."""
 
 
 class Key(NamedTuple):
@@ -72,13 +72,14 @@ class Standings:
         self._read(connection, None)
 
     def touch(self, job_numbers: Iterable[int], name_ids: Iterable[int], execution_ids: Iterable[int]) -> None:
-        """Take in what the change log names; it is read when somebody asks."""
+        """Note what the change log names; it is read when states are next asked for."""
         self._stale_jobs.update(job_numbers)
         self._stale_names.update(name_ids)
         self._orphans.touch(execution_ids)
 
     def refresh(self, connection: sqlite3.Connection, now_us: int) -> None:
         """Bring every state up to this snapshot and this moment."""
+        # All names at once, and not as they are noted: many changes may come before states are asked for again.
         for some in in_chunks(self._stale_names):
             sql = f"SELECT job_number FROM job_name WHERE name_id IN ({marks(some)})"
             self._stale_jobs.update(number for (number,) in connection.execute(sql, some))
@@ -88,6 +89,7 @@ class Standings:
             self._forget(some)
             self._read(connection, some)
         moved = changed | self._orphans.refresh(connection)
+        # With the clock set back, deadlines that have passed may lie ahead again.
         if self._now_us is None or now_us < self._now_us:
             self._place_all(now_us)
         else:
@@ -112,6 +114,7 @@ class Standings:
         missing = [number for number in numbers if number not in self._newest]
         self._newest.update(self.fetch_newest(connection, missing))
         found = {number: self._newest[number] for number in numbers}
+        # After the page is taken out: a page of a thousand jobs would else drop its own first ones.
         while len(self._newest) > NEWEST_REMEMBERED:
             self._newest.popitem(last=False)
         return found
@@ -138,6 +141,7 @@ class Standings:
         for number, updated_us, name, timeout_seconds, *timing in rows:
             unit = unit_of(*timing)
             last_run_us, created_us = timing[5:]
+            # A job is due from the last thing that changed it on: what fell before it was defined, or ran, is not late.
             changed_us = max(updated_us, created_us, created_us if last_run_us is None else last_run_us)
             self._names[number] = name
             timeout_us = None if timeout_seconds is None else timeout_seconds * MICROSECONDS
@@ -160,6 +164,7 @@ class Standings:
             if number in self._facts:
                 key, deadline_us = self._judged(number, now_us)
                 insort(self.order, key)
+                # Old deadlines stay in the heap: when one comes, the job is judged again, which changes nothing.
                 if deadline_us is not None:
                     heappush(self._deadlines, (deadline_us, number))
 
@@ -173,6 +178,7 @@ class Standings:
 
     def _judged(self, number: int, now_us: int) -> tuple[Key, int | None]:
         facts = self._facts[number]
+        # The file does not know it, so it is not among the facts that are read from there.
         gone_us = self._orphans.oldest_us(number)
         if gone_us is not None:
             facts = facts._replace(gone_us=gone_us)
@@ -204,6 +210,8 @@ class Orphans:
         for execution_id in self._touched:
             del self._runs[execution_id]
         found = [(row[0], Owner(*row[1:])) for row in connection.execute(_PROCESSES)]
+        # A process that was gone stays gone: only others are looked up in the system again. The owner is compared too,
+        # since a number of a deleted process may be given to another.
         gone = {(key, owner) for key, owner in found if (key, owner) in self._gone or is_gone(owner)}
         keys = [key for key, _ in gone - self._gone]
         if keys or self._touched:
@@ -229,9 +237,10 @@ FROM execution AS e JOIN job_name AS n USING (name_id)
 WHERE e.{IS_NO_SUCCESS} AND e.status = {STATUS_CODES["RUNNING"]} AND e.{{column}} IN ({{marks}})
 """
 
+# Read in order of schedule and last change: jobs of one expression follow each other from the earliest on, and share
+# the fire time that was computed for the one before (see `Fires.first_after`).
 _JOBS = """
 SELECT number, updated_us, name, timeout_seconds,
     schedule, interval_seconds, enabled, anchor_us, next_run_us, last_run_us, created_us
 FROM job
 """
-"""In this order, jobs of one expression follow each other from the earliest on, and share what is computed."""

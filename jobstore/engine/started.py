@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from jobstore.engine.memory import Memory
     from jobstore.engine.selection import Selection, Wanted
 
+# Index ranges that one statement merges: SQLite plans each, and compares their heads for each row.
 MOST_RANGES = 24
-"""As many index ranges are merged in one statement."""
+# The same for a server, which plans each range anew.
 FEW_RANGES = 6
-"""The same for a server, which plans each of them anew."""
+# Up to this number of executions, a server sorts them all more quickly than it plans anything else.
 FEW = 1_000
-"""So many a server sorts quicker than it plans anything else."""
+# A larger offset is found by counters; a smaller one is passed over more quickly than counters are asked.
 SKIPPED = 256
-"""A larger offset is found by counters."""
+# Index entries that a scan may read before it gives up: one or two milliseconds.
 MOST_ENTRIES = 25_000
-"""Index entries that a scan may read before it gives up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +68,20 @@ def page_ids_by_start(connection: sqlite3.Connection, memory: Memory, wanted: Wa
     ranges = _ranges(wanted.selection, MOST_RANGES if memory.merges else FEW_RANGES)
     walk = walk_hours if memory.merges else walk_hours_at_once
     if ranges is not None:
+        # Merged ranges pass over each row that is skipped, so a large offset first jumps to its hour.
         if wanted.offset > SKIPPED:
             near = _found_by_counters(connection, wanted, near, descending=wanted.descending)
         return merge_ranges(ranges, near, is_merged=memory.merges)
     if wanted.offset <= SKIPPED:
         model = costs.COSTS
+        # Of the selection over all time, not of the window: the index is walked from the edge of the window on.
         entries = wanted.end * wanted.everything / wanted.selection.total
         if wanted.total * model.fetched + _range_count(wanted.selection) * model.opened < entries * model.filtered:
             return page_ids_sorted(connection, memory, "started_at", wanted)
+        # Tried first even where matches may be rare: it needs no counters, and its budget bounds the loss.
         found = scan_starts(connection, wanted, near, MOST_ENTRIES)
         return walk(connection, wanted.selection, near) if found is None else found
+    # From both ends: the one from which less of an hour is left to skip is taken.
     ends = [_found_by_counters(connection, wanted, near, descending=descending) for descending in (True, False)]
     nearer = min(ends, key=lambda end: end.skip)
     ids = walk(connection, wanted.selection, nearer)
@@ -87,6 +91,7 @@ def page_ids_by_start(connection: sqlite3.Connection, memory: Memory, wanted: Wa
 def _found_by_counters(connection: sqlite3.Connection, wanted: Wanted, near: Slice, *, descending: bool) -> Slice:
     """The same stretch in either direction, from the edge of the hour in which it then begins."""
     selection = wanted.selection
+    # Positions are counted from the oldest execution of all on, so a bound stands for how many come before it.
     beyond = 0
     if abs(near.bound_us) < FARTHEST_US:
         beyond = sum([count_before(connection, part, near.bound_us) for part in selection.parts])
@@ -145,8 +150,8 @@ def merge_ranges(ranges: list[Range], wanted: Slice, *, is_merged: bool) -> KeyQ
     )
 
 
+# Stands for every range of a name: their statements are the same, so they share one prepared text.
 _NAMED: Range = (0, 0)
-"""Stands for every range of a name: their statements are the same."""
 
 
 @lru_cache(maxsize=256)
@@ -231,6 +236,7 @@ def walk_hours_at_once(connection: sqlite3.Connection, selection: Selection, nea
     skip, missing = near.skip, near.skip + near.take
     for hour in _hours_in_order(connection, selection, near):
         begins_us, ends_us = hour_begins_us(hour), hour_begins_us(hour) + HOUR_US
+        # An hour cut by the window counts for nothing, so that enough hours are taken.
         is_cut = begins_us < near.bound_us < ends_us
         within = 0 if is_cut else hour_total(connection, selection, hour)
         missing -= within
@@ -255,6 +261,7 @@ def walk_hours_at_once(connection: sqlite3.Connection, selection: Selection, nea
 
 def _hours_in_order(connection: sqlite3.Connection, selection: Selection, near: Slice) -> Iterator[int]:
     bound_hour = None if abs(near.bound_us) >= FARTHEST_US else hour_of(near.bound_us - near.descending)
+    # Only days and hours with executions: an empty year in the history costs nothing.
     for day in sorted(day_totals(connection, selection), reverse=near.descending):
         hours = range(day * HOURS_A_DAY, (day + 1) * HOURS_A_DAY)
         for hour in reversed(hours) if near.descending else hours:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     _Valued = tuple[Any, int, Key]
 
+# A page that ends within the first 1/PICKED of the jobs is picked out by a heap, without sorting all.
 PICKED = 20
-"""A page that ends within the first 1/PICKED of the jobs is picked out, without sorting all."""
 
 
 def list_job_states(connection: sqlite3.Connection, memory: Memory, query: JobStatesQuery, now_us: int) -> JobStatePage:
@@ -41,6 +41,7 @@ def list_job_states(connection: sqlite3.Connection, memory: Memory, query: JobSt
     keys = standings.order if found is None else standings.keys(found)
     selected = keys
     if query.state is not None:
+        # By rank: states are stretches of the attention order, so their keys stay in it.
         selected = [key for rank in sorted(map(ATTENTION.__getitem__, query.state)) for key in _of_rank(keys, rank)]
     numbers = [key.number for key in _page(connection, memory, standings, query, selected, now_us)]
     return {
@@ -78,6 +79,7 @@ def _page(
     valued = [(value(key), key.number, key) for key in selected]
     present = [each for each in valued if each[0] is not None]
     absent = [] if len(present) == len(valued) else [each for each in valued if each[0] is None]
+    # Apart from the others: null does not compare with a number, and comes last in both directions.
     absent.sort(key=itemgetter(1), reverse=query.order_desc)
     found = _first(present, end, descending=query.order_desc)
     return [key for _, _, key in (found + absent if end > len(present) else found)[query.offset : end]]
@@ -98,6 +100,7 @@ def _order(
         return attrgetter("name")
     if order_by == "last_run_at":
         return lambda key: standings.facts(key.number).last_run_us
+    # Last: rates cost a hundred index entries of each job, and only two orders need them.
     rates = standings.rates(connection, [key.number for key in selected])
     if order_by == "success_rate":
         return lambda key: rates[key.number].success_rate
@@ -125,6 +128,7 @@ def _documents(
 
 
 def _failures(connection: sqlite3.Connection, memory: Memory, standings: Standings, number: int) -> int:
+    # Nearly all jobs end here, without a statement.
     if not standings.facts(number).is_failing:
         return 0
     if number not in standings.failures:

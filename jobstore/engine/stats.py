@@ -44,6 +44,7 @@ def _stats(
     }
     unstarted = _unstarted(connection, counters, query)
     never_started = sum(count for *_, count in unstarted)
+    # A run that was missed or refused says nothing of how the job does when it runs.
     finished = sum(by_status[status] for status in FINISHED) - never_started
     succeeded = by_status["SUCCESS"] - sum(count for status, _, count in unstarted if status == _SUCCESS)
     return {
@@ -64,6 +65,7 @@ def _unstarted(
     connection: sqlite3.Connection, counters: Counters, query: StatsQuery
 ) -> list[tuple[int, int | None, int]]:
     """How many finished executions never started: (status, duration, count). They have an index of their own."""
+    # A job that never ran; and an empty IN () is no SQL to a server.
     if counters.names is not None and not counters.names:
         return []
     names = "" if counters.names is None else f"AND name_id IN ({','.join('?' * len(counters.names))})"
@@ -94,6 +96,7 @@ def _durations(
     if odd:
         durations = Counter(_gathered_durations(connection, counters, query)) - odd
         return _described(list(durations.elements()))
+    # Counters hold sums and no order: only over the whole history can the index of all durations be walked to a rank.
     if counters.names is not None or query.after_us is not None or query.before_us is not None:
         return _described(_gathered_durations(connection, counters, query))
     timed, spent = connection.execute(
@@ -119,6 +122,7 @@ def rank_of(count: int, percent: int) -> int:
 
 def _at_rank(connection: sqlite3.Connection, timed: int, rank: int) -> int:
     """The duration at a rank (from 0, shortest first), walked to from the nearer end of its index."""
+    # The p95 is near the longest end: from there it is a twentieth of the index.
     backwards = rank > timed // 2
     skip, direction = (timed - 1 - rank, "DESC") if backwards else (rank, "ASC")
     # Only a history that was loaded can hold an unfinished run with a duration: then the walk is filtered.

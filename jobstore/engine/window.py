@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
     from jobstore.engine.selection import Part, Selection
 
+# Counts before an instant that are kept: pages of one window ask for the same two edges again and again.
 EDGES_REMEMBERED = 4_096
+# A part of few names with no more executions than this is counted in its index: quicker than reading counters by day.
 COUNTED_DIRECTLY = 500
-"""A part of few names and so few executions is counted in its index, without reading counters by day."""
 
 
 def count_between(connection: sqlite3.Connection, part: Part, after_us: int | None, before_us: int | None) -> int:
     """Executions of a part with ``after_us <= effective start <= before_us``; half an hour of index at each edge."""
     below = 0 if after_us is None else count_before(connection, part, after_us)
+    # One microsecond later, since the last instant of a window is inside.
     return (part.total if before_us is None else count_before(connection, part, before_us + 1)) - below
 
 
@@ -57,6 +59,7 @@ def _count_in_hour(connection: sqlite3.Connection, part: Part, hour: int, us: in
     begins_us = hour_begins_us(hour)
     counts = part.counters.hours(connection, hour // HOURS_A_DAY).get(hour)
     whole = sum([counts[status] for status in part.statuses]) if counts else 0
+    # Empty hours are the rule for a job that runs once a day: no statement for them.
     if not whole:
         return 0
     if us - begins_us <= HOUR_US // 2:
@@ -84,6 +87,7 @@ def _count_all(connection: sqlite3.Connection, part: Part, begins_us: int, ends_
         SELECT count(*) FROM execution INDEXED BY execution_started WHERE effective_us >= ? AND effective_us < ?
         """
         return _one_number(connection, sql, (begins_us, ends_us))
+    # One range for each status that occurs: SUCCESS has no index of its own, the others share one.
     sql = "SELECT count(*) FROM execution INDEXED BY {} AND effective_us >= ? AND effective_us < ?"
     return sum(
         [_one_number(connection, sql.format(status_source(status)), (begins_us, ends_us)) for status in part.present]
@@ -120,6 +124,7 @@ def _find_hour(connection: sqlite3.Connection, selection: Selection, position: i
     parts = selection.parts
     if len(parts) == 1:
         return parts[0].counters.hour_at(connection, parts[0].statuses, position)
+    # Two parts have no common cumulative counts, so a binary search adds up both at each step.
     days = [day for part in parts for day in part.counters.days(connection)]
     day = _last_not_beyond(connection, selection, position, range(min(days), max(days) + 1), HOURS_A_DAY)
     return _last_not_beyond(connection, selection, position, range(day * HOURS_A_DAY, (day + 1) * HOURS_A_DAY), 1)
