@@ -177,16 +177,17 @@ def test_notify_remembers_what_it_told_in_the_users_own_folder(
 
 def test_serve_shows_no_password_and_answers(place: str) -> None:
     words = [sys.executable, "-m", "jobstore", "serve", place, "--open", "--port", "0"]
-    server = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    assert server.stderr is not None
-    with server.stderr as said:
-        first = said.readline()
-        url = first.partition(" at ")[2].partition(" ")[0]
-        with urllib.request.urlopen(f"{url}/api/v1/jobs") as answer:
-            assert json.load(answer)["pagination"]["total"] == 4
-        server.terminate()
-        assert PASSWORD not in first + said.read()
-    assert server.wait() == 0
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            first = server.stderr.readline()
+            url = first.partition(" at ")[2].partition(" ")[0]
+            with urllib.request.urlopen(f"{url}/api/v1/jobs") as answer:
+                assert json.load(answer)["pagination"]["total"] == 4
+        finally:
+            server.terminate()
+        assert PASSWORD not in first + server.stderr.read()
+    assert server.returncode == 0
 
 
 @pytest.mark.parametrize(
