@@ -1,10 +1,10 @@
-"""The only rooms that touch the file."""
+"""The only packages that touch the file."""
 
 import sqlite3
 from typing import Final
 
+# The first with STRICT tables.
 OLDEST_SQLITE: Final = (3, 37, 0)
-"""The first with STRICT tables."""
 
 if sqlite3.sqlite_version_info < OLDEST_SQLITE:
     raise ImportError(

@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _T = TypeVar("_T")
+# A reader would have to make the -shm file and may not.
 _NO_SHARED_MEMORY = frozenset({
     sqlite3.SQLITE_READONLY_DIRECTORY, sqlite3.SQLITE_READONLY_CANTINIT, sqlite3.SQLITE_READONLY_RECOVERY,
 })  # fmt: skip
-"""A reader would have to make the -shm file and may not."""
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT})
 _OF_THE_DISK = frozenset({
@@ -56,25 +56,27 @@ _OF_THE_DISK = frozenset({
 class Reader:
     """A connection that can only read the store at a path, and whether that is still the store there.
 
-    Who may write the store opens it as a writer would, and what SQLite makes beside it then is the writers'. For all
-    others nothing is made: with a log beside it, which only writers make, the file is read with its index read-only;
-    without one the file is whole, and is read as one that nobody changes (SQLite's ``immutable``), which is looked at
-    again after each query.
+    A user who may write the store opens it as a writer would, and what SQLite makes beside it then belongs to the
+    writers. For all others nothing is made: with a log beside it, which only writers make, the file is read with its
+    index read-only; without one the file is whole, and is read as one that does not change (SQLite's ``immutable``),
+    which is checked again after each query.
 
     Attributes:
         connection: the connection.
         file: where it really is.
         is_guest: it has no lock, or none that lasts; what it reads counts if `is_current` says so afterwards.
-        is_alone: the file is read as one that nobody changes.
+        is_alone: the file is read as one that does not change.
     """
 
     def __init__(self, path: Path) -> None:
         with driver_errors(path):
             check_is_file(path)
             self._path = path
+            # SQLite follows symbolic links and keeps its log beside the real file, so all is looked for there.
             self.file = Path(os.path.realpath(path))
             self._log = f"{self.file}-wal"
             check_not_mounted(self.file)
+            # Before the connection is opened: a file that is replaced in between then differs, and is noticed.
             self._identity = identity_of(self.file) or (0, 0)
             check_not_crossed(path, self._identity)
             mode = _mode(self.file)
@@ -84,6 +86,8 @@ class Reader:
             self.connection = _connect(self.file, path, mode)
             self._log_identity = None if self.is_alone else identity_of(self._log)
             if not self.is_guest:
+                # This connection may just have made the log and its index: they must not keep out writers of the
+                # store's group.
                 share_log(self.file)
 
     def __del__(self) -> None:
@@ -94,6 +98,8 @@ class Reader:
 
     def is_current(self) -> bool:
         """Whether it still reads what is at the path: two looks at the folder."""
+        # An immutable file is not looked at by SQLite again: a writer that came meanwhile shows in the log or the file
+        # alone.
         if self.is_alone:
             return _is_log_empty(self.file) and self._state == _state_of(self._path)
         return identity_of(self._path) == self._identity and identity_of(self._log) == self._log_identity
@@ -113,6 +119,7 @@ _ALONE: Final = "mode=ro&immutable=1"
 
 
 def _mode(file: Path) -> str:
+    # The folder too: SQLite makes files beside the store, and removes them at the end.
     if may_write(file) and may_write(file.parent):
         return _AS_WRITER
     if _is_log_empty(file):
@@ -135,6 +142,8 @@ def _state_of(path: Path) -> tuple[int, ...]:
 
 def _settled(file: Path) -> tuple[int, ...]:
     """The state of a file, once a further change would show in it."""
+    # The last part is the time of the inode's change, which no program can set back. A time ahead of the clock is no
+    # reason to wait.
     while (state := _state_of(file)) and 0 <= time.time_ns() - state[-1] < SETTLED_NANOSECONDS:
         time.sleep(SETTLED_NANOSECONDS / 1e9)
     return state
@@ -146,12 +155,15 @@ def _connect(file: Path, path: Path, mode: str) -> sqlite3.Connection:
         timeout=READ_TIMEOUT_SECONDS, cached_statements=512,
     )  # fmt: skip
     try:
+        # Negative: in KiB, whatever the page size.
         connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
         connection.execute("PRAGMA query_only = ON")
         # Neither ATTACH nor VACUUM INTO, which could write another file. An authorizer would do more than is needed:
         # an exception inside of it (Ctrl-C) is lost, and the statement refused.
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        # A file may come from anywhere: nothing in its schema may call functions that touch more than the data.
         connection.execute("PRAGMA trusted_schema = OFF")
+        # No temporary files: their folder may be full or closed, and what they hold is the user's.
         connection.execute("PRAGMA temp_store = MEMORY")
         check_is_store(connection, path)
     except BaseException:
@@ -213,7 +225,9 @@ class Reading:
             yield from self.handed_out(rows)
 
     def handed_out(self, values: Iterable[_T]) -> Iterator[_T]:
-        """The values; whoever takes them may fork meanwhile."""
+        """The values; the caller may fork between two of them."""
+        # Between two batches of rows nothing of ours runs: a fork may come now, also one that the taker of the rows
+        # makes.
         process = os.getpid()
         self._lock.release()
         try:
@@ -240,6 +254,8 @@ class Reading:
                 self._cursor.close()  # with a statement in the middle of its rows, SQLite would not close the file
             self._reader.close()
         else:
+            # A thread of the parent was inside SQLite at the fork: this child can neither close the connection nor open
+            # another.
             self._reader.refuse_in_this_process()
 
     def drop_if_cut_off(self, _file: Path) -> bool:
@@ -278,6 +294,7 @@ def check_is_store(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         raise NotAStore(f"{path} is a SQLite database but no job store; give the path of one")
+    # Not read at all: a newer format may keep counters that this version does not know of, and totals would be wrong.
     if version > SCHEMA_VERSION:
         raise SchemaTooNew(
             f"{path} has format {version} and this jobstore reads up to {SCHEMA_VERSION}; upgrade jobstore"
@@ -321,6 +338,7 @@ def raise_as_ours(error: BaseException | None, path: Path) -> None:
 
 def _ours(error: BaseException, path: Path) -> StoreError | None:
     """Our error for what was raised; None: it is no matter of the file."""
+    # sqlite3 has no code of its own for this: the words of its message are all there is.
     is_undecodable = isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" in str(error)
     if is_undecodable or isinstance(error, UnicodeDecodeError):
         return StoreCorrupt(f"{path} holds text that is not UTF-8. Run 'jobstore check', then restore a backup")
@@ -348,7 +366,7 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
         return NotAStore(f"{path} is no SQLite database; give the path of a job store")
     if primary in _OF_THE_DISK:
         return StoreUnreadable(_why_unreadable(error.sqlite_errorcode, path))
-    # A trigger or a table that somebody added may well be the reason; a damaged file has codes of its own.
+    # A trigger or a table of another program may well be the reason; a damaged file has codes of its own.
     return StoreUnreadable(
         f"SQLite refused a statement on {path}; a trigger or a table of another program may stand in its way. "
         "Run 'jobstore check', which names them"

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("jobstore")
 _STATUS_WORDS = tuple(status.value for status in STATUS_OF_CODE)
+# Levels of nesting that a recorder writes. Deeper values come from other programs, and could exhaust the stack of
+# whatever reads our JSON.
 DEEPEST = 64
-"""Levels of nesting that a recorder writes; anything deeper was written by someone else."""
 
 
 def execution_document(row: ExecutionRow) -> ExecutionDocument:
@@ -26,6 +27,7 @@ def execution_document(row: ExecutionRow) -> ExecutionDocument:
         number, job_number, job_name, status, effective_us, is_started, created_us, completed_us, duration_ms,
         worker, parameters, trace_id, result, error,
     ) = row  # fmt: skip
+    # Written once and used twice where a run starts as it is made: to write an instant costs more than to compare two.
     created_at = instant_text(created_us)
     started_at = None
     if is_started:
@@ -88,11 +90,13 @@ def json_value(text: str) -> Any:
         value = orjson.loads(text)
     except (orjson.JSONDecodeError, RecursionError):
         return _marked(text)
+    # Each level takes at least two characters, and no value nests deeper than it has opening brackets: nearly all texts
+    # pass by one of these two, and are not walked through.
     return _marked(text) if len(text) > 2 * DEEPEST and _depth_bound(text) > DEEPEST < _depth(value) else value
 
 
 def _depth_bound(text: str) -> int:
-    """No value nests deeper than it has opening brackets."""
+    """At least the levels of nesting: brackets inside of strings count too."""
     return text.count("[") + text.count("{")
 
 

@@ -25,6 +25,7 @@ def check_folder(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise StoreUnreadable(f"There is no folder {folder}; make it first")
+    # The real path: the mount table knows no symbolic links.
     kind = _file_system(os.path.realpath(folder))
     if kind in _NETWORK_FILE_SYSTEMS:
         raise StoreUnreadable(f"{folder} is on a network file system ({kind}); keep a job store on a local disk")
@@ -51,6 +52,8 @@ def _file_system(folder: str) -> str | None:
     found, longest = None, -1
     for mount_point, kind in _mounts():
         above = mount_point.rstrip("/")
+        # At equal length the later line counts: it was mounted over the earlier one. The stroke keeps /data from
+        # /data2.
         if len(above) >= longest and f"{folder}/".startswith(f"{above}/"):
             found, longest = kind, len(above)
     return found

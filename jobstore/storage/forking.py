@@ -1,9 +1,9 @@
-"""What holds a connection lets go of it before the process forks.
+"""What holds a connection closes it before the process forks.
 
 SQLite keeps a process-wide table of the locks it holds, and a fork copies the table without the
 locks: a connection that a child opens beside an inherited one believes itself protected and is not.
 So nothing may be open at the moment of the fork; parent and child open anew when they next need to.
-Where a thread would not let go in time, the child is refused the file.
+Where a thread does not finish in time, the child is refused the file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Forkable(Protocol):
         """Let others open one again."""
 
     def after_fork_in_child(self) -> None:
-        """The same in the child, where locks of other threads are held by nobody."""
+        """The same in the child, where no thread is left to release the locks of the parent's threads."""
 
 
 @runtime_checkable
@@ -42,9 +42,13 @@ class Holder(Protocol):
         """Close a connection to `file` whose log is no longer the one beside it; whether there was one."""
 
 
+# Weakly: a store that is dropped without being closed must not live on for the sake of forks.
 _known: weakref.WeakSet[Forkable] = weakref.WeakSet()
+# Those told before a fork are told after it, also where one was dropped or made meanwhile: locks are taken in pairs.
 _told: list[Forkable] = []
+# Two threads that fork at once would release each other's locks. Reentrant: a handler may fork inside of a fork.
 _one_fork = threading.RLock()
+# Kept for the life of the process: what is inherited cannot be closed, so the danger does not pass.
 _crossed: set[Identity] = set()
 
 

@@ -15,8 +15,9 @@ from typing import Final, NamedTuple
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE: Final = Path("/proc/self/ns/pid")
+# Of ``/proc/PID/stat``, counted behind the command's closing bracket: clock ticks after boot.
 _START_FIELD: Final = 19
-"""Of ``/proc/PID/stat``, counted behind the command's closing bracket: clock ticks after boot."""
+# Ended, and only not yet collected by the parent: such a process finishes no run.
 _ZOMBIES: Final = frozenset({"Z", "X", "x"})
 
 
@@ -47,6 +48,7 @@ def this_process() -> Owner:
     return _owner_of(os.getpid())
 
 
+# By the process id, so that a forked child does not take itself for its parent.
 @lru_cache(maxsize=1)
 def _owner_of(pid: int) -> Owner:
     state = _process(pid)
@@ -62,6 +64,7 @@ def is_gone(owner: Owner) -> bool:
     here = this_process()
     if owner.host != here.host:
         return False
+    # No process outlives a boot, whatever its id.
     if owner.boot_id != here.boot_id:
         return True
     return owner.pid_namespace == here.pid_namespace and not _runs(owner)
@@ -85,9 +88,11 @@ def _runs(owner: Owner) -> bool:
 
 def _is_there(pid: int) -> bool:
     try:
+        # Signal 0 is not sent: it only asks whether it could be.
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    # It is there, and another user's.
     except PermissionError:
         return True
     return True
@@ -99,6 +104,7 @@ def _process(pid: int) -> tuple[str, int] | None:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return None
+    # The last bracket: a command's name may hold brackets and blanks itself.
     fields = text[text.rindex(")") + 2 :].split()
     return fields[0], int(fields[_START_FIELD])
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
+# And the job's number, in the table of settings; the value is runs and failures with a blank between. No table of
+# its own: most stores never prune, and format 2 stays as it is.
 _KEY: Final = "pruned:"
-"""And the job's number, in the table of settings; the value is runs and failures with a blank between."""
 _WAITING: Final = STATUS_CODES[Status.PENDING]
 _BAD: Final = f"{STATUS_CODES[Status.FAILURE]}, {STATUS_CODES[Status.TIMEOUT]}"
 
@@ -34,6 +35,8 @@ def note_pruned(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
         for number, all_, bad in connection.execute(sql, some):
             runs[number][0] += all_
             runs[number][1] += bad
+    # In the transaction that deletes: a note without the deletion, or the other way, would count runs twice or not at
+    # all.
     before = _pruned(connection) if runs else {}
     connection.executemany(
         "INSERT INTO setting VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
@@ -71,4 +74,5 @@ def _pruned(connection: sqlite3.Connection) -> dict[int, tuple[int, int]]:
 def settings_under(connection: sqlite3.Connection, prefix: str) -> list[tuple[str, str]]:
     """The settings whose key begins so, and ends with something; the prefix ends with a colon."""
     sql = "SELECT key, value FROM setting WHERE key > ? AND key < ?"
+    # ";" follows ":" in ASCII: a range of the key, and no LIKE, whose wildcards and case would be in the way.
     return connection.execute(sql, (prefix, f"{prefix[:-1]};")).fetchall()

@@ -18,19 +18,23 @@ def keep_reserve(file: Path) -> None:
     reserve = reserve_path(file)
     with suppress(OSError):
         if (
+            # Cheap questions first: this is asked by every recorder that opens.
             reserve.exists()
             or size_of(file) + size_of(beside(file, "-wal")) < RESERVED_FROM_BYTES
             or _free_bytes(file) < RESERVE_BYTES * RESERVE_SHARE
         ):
             return
+        # O_EXCL: of two recorders that come at once, one makes it and the other is told that it is there.
         descriptor = os.open(reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             share_with_writers(descriptor, file)
             if hasattr(os, "posix_fallocate"):
+                # Allocated, not only made long: a file with a hole in it would keep no room.
                 os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
             else:  # macOS has no such call
                 os.write(descriptor, bytes(RESERVE_BYTES))
         except OSError:
+            # Half a reserve would be taken for a whole one at the next look.
             reserve.unlink()
             raise
         finally:

@@ -13,6 +13,7 @@ from jobstore.storage.schema import IS_NO_SUCCESS
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+# Below SQLite's oldest limit of 999 values in a statement, with room for a few others.
 KEYS_PER_STATEMENT = 500
 SUCCESS = STATUS_CODES[Status.SUCCESS]
 
@@ -48,6 +49,7 @@ class JobRow(NamedTuple):
 _EXECUTION_COLUMNS = """
 SELECT e.id, n.job_number, n.name, e.status, e.effective_us, e.started_by, e.created_us, e.completed_us,
        e.duration_ms, w.name AS worker, coalesce(p.parameters, e.parameters), e.trace_id, e.result, e.error"""
+# CROSS JOIN: the executions come first, found by their ids; SQLite may not begin with the names.
 _EXECUTION_WORDS = """
 CROSS JOIN job_name AS n ON n.name_id = e.name_id
 LEFT JOIN worker AS w ON w.worker_id = e.worker_id
@@ -69,6 +71,7 @@ def fetch_executions(connection: sqlite3.Connection, ids: Sequence[int]) -> list
     found: dict[int, ExecutionRow] = {}
     for some in in_chunks(ids):
         rows = connection.execute(f"{EXECUTION_SELECT}WHERE e.id IN ({marks(some)})", some)
+        # IN yields rows in the order of the table: the order that was asked for is put back at the end.
         found.update([(row[0], row) for row in rows])
     return [found[key] for key in ids]
 
@@ -129,6 +132,7 @@ def fetch_jobs(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[J
 
 def fetch_job_number(connection: sqlite3.Connection, name: str, number: int | None) -> int | None:
     """The number of the job of exactly this name, else this number if there is such a job; one or two index entries."""
+    # The name first: no name consists of digits alone, so the two never mean different jobs.
     row = connection.execute("SELECT number FROM job WHERE name = ?", (name,)).fetchone()
     if row is None and number is not None:
         row = connection.execute("SELECT number FROM job WHERE number = ?", (number,)).fetchone()

@@ -17,23 +17,24 @@ if TYPE_CHECKING:
 
     from sqlite_utils import Database
 
+# ``JOBS`` in ASCII; header field 68 of the SQLite file, which tells a store from any other database.
 APPLICATION_ID = 0x4A4F4253
-"""``JOBS`` in ASCII; header field 68 of the SQLite file, which tells a store from any other database."""
+# In ``PRAGMA user_version``; a file with a higher one is refused.
 SCHEMA_VERSION = 2
-"""In ``PRAGMA user_version``; a file with a higher one is refused."""
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 
+# In this order the newest day and the totals, which every commit writes, share a page.
 SPAN_DAY, SPAN_ALL, SPAN_HOUR = 0, 1, 2
-"""In this order the newest day and the totals, which every commit writes, share a page."""
 SEGMENT_BITS, SEGMENT_KINDS = 16, 8
 """A segment of the bitmap index: executions whose ids differ in these low bits; and keys for its blobs."""
+# Length of the change log; a reader further behind reads its counters anew.
 CHANGES_KEPT = 16_384
-"""Length of the change log; a reader further behind reads its counters anew."""
+# Changes between two cuts of the log: each cut writes its oldest page, too.
 TRIMMED_EVERY = 64
-"""Changes between two cuts of the log: each cut writes its oldest page, too."""
 
+# What Python's strip() takes for blank, but for control characters: SQLite's trim() takes off spaces unless told.
 _BLANKS = "char(32,160,5760,8192,8193,8194,8195,8196,8197,8198,8199,8200,8201,8202,8232,8233,8239,8287,12288)"
 _CONTROLS = "'*[' || char(1) || '-' || char(31) || char(127) || '-' || char(159) || ']*'"
 _INSTANT = f"BETWEEN {MIN_US} AND {MAX_US}"
@@ -202,8 +203,8 @@ CREATE TABLE segment (
 ) STRICT;
 """
 
+# In SQL; a partial index serves a query only where its condition stands in it, word for word.
 IS_NO_SUCCESS = "status <> 1"
-"""In SQL; a partial index serves a query only where its condition stands in it, word for word."""
 
 IS_NEVER_STARTED = "started_by = 0 AND status IN (0, 1, 4)"
 """Finished without a start: missed, refused or revoked."""
@@ -240,9 +241,11 @@ def _day(row: str) -> str:
 def _counted(*, out: str | None = None, into: str | None = None) -> str:
     """The statements that count a row out, or into, or both; a row moved is one statement a table, not two.
 
-    A counter that reaches zero goes, or pruning would leave them all.
+    A counter that reaches zero is deleted, or pruning would leave them all.
     """
     steps = [(row, runs) for row, runs in ((out, 0), (into, 1)) if row is not None]
+    # A row that moves is two changes, also where no counter differs (a worker, a trace): bitmaps of readers need its
+    # id.
     changes = ", ".join(f"({row}.name_id, {row}.status, {_hour(row)}, {2 * runs - 1}, {row}.id)" for row, runs in steps)
     return f"""
     {_added("period_tally", [values for row, runs in steps for values in _in_periods(row, runs)], _PERIOD_SUMS)}
@@ -390,6 +393,7 @@ def statements(script: str) -> list[str]:
     found, begun = [], ""
     for line in script.strip().splitlines(keepends=True):
         begun += line
+        # Line by line: a trigger holds semicolons, and only SQLite's own scanner knows where it ends.
         if sqlite3.complete_statement(begun):
             found.append(begun.strip())
             begun = ""
@@ -409,6 +413,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
 
 def finish_tables(connection: sqlite3.Connection, *, counted: bool) -> None:
     """Indexes, counters (from the rows, unless there are none) and triggers over filled tables."""
+    # Over filled tables, in this order: the counters are summed through the indexes, and triggers would count twice.
     run_script(connection, EXECUTION_INDEXES)
     if counted:
         run_script(connection, COUNTERS)
@@ -434,12 +439,14 @@ def apply_migrations(database: Database) -> None:
             finish_tables(db.conn, counted=False)
 
     steps.apply(database)
+    # In the same transaction as the tables: a file that says it is a store is one.
     database.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     database.conn.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _upgrade_first_format(connection: sqlite3.Connection) -> None:
     """Format 1 had other indexes and triggers, digests instead of segments, and bounds beside its counters."""
+    # Only what format 1 made on these tables; automatic indexes have no SQL and stay with their tables.
     made = connection.execute(
         """
         SELECT type, name FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL
@@ -451,6 +458,7 @@ def _upgrade_first_format(connection: sqlite3.Connection) -> None:
     for column in ("id_low", "id_high", "created_low", "created_high", "completed_low", "completed_high"):
         connection.execute(f"ALTER TABLE period_tally DROP COLUMN {column}")
     connection.execute("ALTER TABLE execution ADD COLUMN enqueued_by INTEGER")
+    # Its UNIQUE rule changed, which SQLite alters only by making the table anew.
     connection.execute("ALTER TABLE process RENAME TO process_1")
     connection.execute("DROP TABLE digest")
     connection.execute("DELETE FROM setting WHERE key IN ('trace_prefix', 'trace_digits')")

@@ -35,10 +35,10 @@ Planes = dict[int, BitMap64]
 PRESENT: Final = 63
 """The bit of every execution that has a code."""
 SLOTS: Final = 1 << SEGMENT_BITS
+# Where ids lie farther apart there would be too many segments: no smaller one is written.
 FEWEST: Final = SLOTS // 16
-"""Where ids lie farther apart there would be too many segments: no smaller one is written."""
+# Durations may be negative, codes may not. The table's own CHECK keeps them above -2**42 ms.
 _ZERO_MS: Final = 1 << 42
-"""Durations may be negative, codes may not."""
 _MINUTE_US: Final = 60_000_000
 
 
@@ -55,6 +55,7 @@ class Kind:
 
 
 KINDS: Final = {
+    # A bit for each status, not its number: the executions of a status are then one bitmap, ready to use.
     "status": Kind(0, "1 << status"),
     "started_at": Kind(1, f"(effective_us - {MIN_US}) / {HOUR_US}"),
     # By the minute: fewer bits than the instant itself, and few executions share one.
@@ -62,7 +63,7 @@ KINDS: Final = {
     "completed_at": Kind(3, f"(completed_us - {MIN_US}) / {_MINUTE_US}"),
     "duration_ms": Kind(4, f"duration_ms + {_ZERO_MS}"),
     "worker_id": Kind(5, "worker_id"),
-    # The first three characters, in the order of their code points.
+    # The first three characters, in the order of their code points: 21 bits hold each, and three fit below bit 63.
     "trace_id": Kind(
         6,
         """CASE WHEN trace_id IS NOT NULL THEN (coalesce(unicode(trace_id), 0) << 42)
@@ -84,6 +85,7 @@ def segments_of(connection: sqlite3.Connection) -> Iterator[int]:
         if last is None:
             return
         yield segment_of(last)
+        # On to the last id of this segment: a look-up for each segment, and none for its other rows.
         last |= SLOTS - 1
 
 
@@ -135,6 +137,7 @@ def due_segments(connection: sqlite3.Connection) -> Iterator[int]:
     known = {key // SEGMENT_KINDS for (key,) in connection.execute("SELECT key FROM segment")}
     (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM execution").fetchone()
     for segment in segments_of(connection):
+        # The newest segment is still written to: its blobs would be dropped with the next execution.
         if segment not in known and segment < segment_of(last_id):
             yield segment
 
@@ -149,6 +152,7 @@ def is_unchanged(connection: sqlite3.Connection, segment: int, seq: int) -> bool
     oldest, changed = connection.execute(
         "SELECT min(seq), total(seq > ? AND execution_id >> ? = ?) FROM change", (seq, SEGMENT_BITS, segment)
     ).fetchone()
+    # Where the log no longer reaches back to that point, a change may have been cut away: then it is not certain.
     return not changed and (oldest is None or oldest <= seq + 1)
 
 
@@ -172,6 +176,7 @@ def _planes(first: int, rows: Iterable[tuple[int, int | None]]) -> Planes:
     found = {}
     for byte in range(8):
         column = buffer[byte::8]
+        # Most of the eight bytes are zero in every code: one pass in C tells, and eight translations are saved.
         if column.count(0) < SLOTS:
             for bit in range(8):
                 digits = column.translate(_DIGITS[bit])
@@ -194,10 +199,12 @@ def _plane(first: int, digits: bytes, count: int) -> BitMap64:
     return BitMap64.deserialize(head + int(digits[::-1], 2).to_bytes(SLOTS // 8, "little"))
 
 
+# Roaring keeps up to this number of values in a list, and more as a bitmap of 8 KiB.
 _SPARSE: Final = 4096
-"""Roaring keeps up to this number of values in a list."""
+# Of roaring's format: containers without runs.
 _COOKIE: Final = 12346
 _HEAD: Final = struct.Struct("<QIIIHHI")
+# For each bit, a table that turns a byte into the digit 0 or 1.
 _DIGITS: Final = [bytes(48 + (value >> bit & 1) for value in range(256)) for bit in range(8)]
 _FLAGS: Final = bytes(value & 1 for value in range(256))
 _SUM: Final = struct.Struct("<I")

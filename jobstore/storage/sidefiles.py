@@ -57,10 +57,11 @@ def size_of(path: str | os.PathLike[str]) -> int:
 def share_with_writers(descriptor: int, file: Path) -> None:
     """Give a file of ours the owner of the store, and let exactly those open it who may write the store.
 
-    Who could open the lock could hold it, and so keep every recorder out: readers must not be able to.
+    A process that can open the lock can hold it, and so keep every recorder out: readers must not be able to.
     """
     with suppress(OSError):
         store, found = file.stat(), os.fstat(descriptor)
+        # The bits for reading follow those for writing: a recorder needs both, and a mere reader gets neither.
         written = store.st_mode & 0o222
         _give(descriptor, found, store)
         if stat.S_IMODE(found.st_mode) != written | written << 1:
@@ -85,6 +86,7 @@ def remove_left_over(file: Path) -> None:
     recorders that have them open notice before they write.
     """
     log, index = beside(file, "-wal"), beside(file, "-shm")
+    # Only an empty log: one with anything in it holds commits that are nowhere else.
     if size_of(log) == 0 and any(path.exists() and not may_write(path) for path in (log, index)):
         with suppress(OSError):
             index.unlink(missing_ok=True)
@@ -104,6 +106,7 @@ def _give(target: int | Path, found: os.stat_result, store: os.stat_result) -> N
 
 def may_write(path: Path) -> bool:
     """Whether this user may write a file or folder, as the system itself would decide it."""
+    # By the effective user, which os.access by itself does not take: a setuid program would be told of another one.
     return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
@@ -124,6 +127,7 @@ def owner_of(path: Path) -> str:
 def is_open_here(identity: Identity) -> bool:
     """Whether this process has a file open, by any means; True where the system does not tell."""
     try:
+        # Any means: the driver opens the file without telling its descriptor, so the system is asked for all.
         descriptors = os.listdir("/dev/fd")  # noqa: PTH208 - names are all that is wanted
     except OSError:
         return True

@@ -42,6 +42,8 @@ _COUNTERS: Final = (
 """What each kind of counter says, and what the rows say."""
 _WRONG: Final = (
     "PRAGMA foreign_key_check",
+    # SQLite's own check looks at the structure alone: constraints are kept on writing, and a damaged page wrote
+    # nothing.
     "SELECT 1 FROM execution WHERE status NOT BETWEEN 0 AND 4",
     "SELECT 1 FROM change WHERE status NOT BETWEEN 0 AND 4",
     "SELECT 1 FROM change WHERE name_id NOT IN (SELECT name_id FROM job_name) AND runs > 0",
@@ -49,12 +51,14 @@ _WRONG: Final = (
 
 
 def is_sound(connection: sqlite3.Connection) -> bool:
-    """Whether nothing contradicts anything, by what SQLite and the counters tell; reads the whole file.
+    """Whether rows, indexes and counters agree, by what SQLite and the counters tell; reads the whole file.
 
     `jobstore.transfer.check` says what is wrong, and looks at more.
     """
+    # One error is enough to know: without the limit a badly damaged file would be listed at length.
     (structure,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     contradictions = [*_WRONG]
     for said, counted in _COUNTERS:
+        # Both ways: a counter too many is as wrong as one that is missing.
         contradictions += [f"{said} EXCEPT {counted}", f"{counted} EXCEPT {said}"]
     return structure == "ok" and not any(connection.execute(statement).fetchone() for statement in contradictions)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def give_back(lock: threading.RLock) -> None:
     """Release a lock as often as this thread has taken it, perhaps not at all."""
     try:
+        # As often as it was taken: a reentrant lock counts, and an interrupted call may have taken it more than once.
         while True:
             lock.release()
     except RuntimeError:  # it is not, or no longer, this thread's

@@ -39,20 +39,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
 
+# Where the tables are, unless the address names a search_path.
 SCHEMA: Final = "jobstore"
-"""Where the tables are, unless the address names a search_path."""
+# Of the schema, in its table of settings under ``schema_version``; a higher one is refused.
 FORMAT: Final = 1
-"""Of the schema, in its table of settings under ``schema_version``; a higher one is refused."""
+# The oldest version that the tests run on.
 OLDEST_SERVER: Final = 150_000
+# For a server that does not answer, unless the address names a connect_timeout.
 CONNECT_SECONDS: Final = 10
-"""For a server that does not answer, unless the address names a connect_timeout."""
+# A network that fails without a word is noticed after a minute: 30 s of silence, then three questions.
 _OPTIONS: Final = {
     "connect_timeout": CONNECT_SECONDS, "application_name": "jobstore",
     "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
 }  # fmt: skip
-"""A network that fails without a word is noticed after a minute."""
+# The longest that a reader's statement may take: no page needs it, and a forgotten one would hold up VACUUM.
 STATEMENT_SECONDS: Final = 60
-"""The longest that a reader's statement may take."""
 
 _SEARCH_PATH: Final = re.compile(r"search_path\s*=\s*\"?([^\s,\"]+)")
 
@@ -131,14 +132,18 @@ class Connection:
         self.raw.adapters.register_loader("numeric", _Whole)
         settings = {
             "search_path": f'"{self.place.schema}"',
+            # To compile a statement takes longer than most of ours run.
             "jit": "off",
             "work_mem": "64MB",
+            # The right plan of a page depends on its values: a plan made for any value would walk the wrong index.
             "plan_cache_mode": "force_custom_plan",
             "statement_timeout": f"{STATEMENT_SECONDS}s" if is_reader else "0",
             "lock_timeout": f"{round((lock_seconds or READ_TIMEOUT_SECONDS) * 1000)}ms",
+            # A reader may hold a snapshot for long (an export): a limit of the server must not end it.
             "idle_in_transaction_session_timeout": "0",
             "DateStyle": "ISO",
         }
+        # All in one statement: each would be another journey to the server.
         calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
         self.raw.execute(f"SELECT {calls}", [text for pair in settings.items() for text in pair])
         if not is_reader:
@@ -161,7 +166,9 @@ class Connection:
     def begin_snapshot(self) -> str:
         """Begin a transaction that sees one state of the database, and changes nothing; says which state."""
         cursor = self.raw.execute(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_current_snapshot()::text", prepare=False
+            # Both in one journey. Unprepared: two statements in one text cannot be prepared.
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_current_snapshot()::text",
+            prepare=False,
         )
         cursor.nextset()
         (snapshot,) = cursor.fetchone() or ("",)
@@ -198,6 +205,7 @@ class Connection:
 
 
 _ONLY_SQLITE: Final = (
+    # Jobs are read through the view that knows starts not folded yet; DELETE FROM and ONLY name the table itself.
     (re.compile(r"(?<!DELETE )\b(FROM|JOIN) job\b(?! AS)"), r"\1 job_now AS job"),
     (re.compile(r"(?<!DELETE )\b(FROM|JOIN) job AS"), r"\1 job_now AS"),
     (re.compile(r" (?:NOT INDEXED|INDEXED BY \w+)"), ""),
@@ -219,6 +227,7 @@ def translated(sql: str) -> str:
     """
     for pattern, ours in _ONLY_SQLITE:
         sql = pattern.sub(ours, sql)
+    # Without values the driver does not look for placeholders, and a doubled percent sign would stay.
     return sql.replace("%", "%%").replace("?", "%s") if "?" in sql else sql
 
 
@@ -297,6 +306,7 @@ server_errors = ServerErrors
 
 _KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str], ...]] = (
     (
+        # What passes by itself is StoreBusy: the user may try again and change nothing.
         (errors.QueryCanceled, errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected),
         StoreBusy,
         "{place} was kept from answering by others, or for too long; try again",
@@ -344,6 +354,7 @@ def store_error(error: psycopg.Error, place: Place) -> StoreError | None:
     for kinds, ours, text in _KINDS:
         if isinstance(error, kinds):
             return ours(text.format(place=place, said=_said(error, place)))
+    # Without a kind of its own it is the connection, of which libpq tells in words alone.
     if isinstance(error, psycopg.OperationalError | psycopg.InternalError):
         return StoreUnreadable(_why_away(error, place))
     return None

@@ -14,15 +14,16 @@ from jobstore.storage.schema import IS_NO_SUCCESS
 if TYPE_CHECKING:
     from jobstore.storage.postgres.connection import Connection
 
+# Recorders wait behind the one that waits for the lock, so it does not wait for long.
 LOCK_MILLISECONDS: Final = 200
-"""Recorders wait behind the one that waits for the lock, so it does not wait for long."""
+# Processes without an open execution, before they are deleted; where each run has its own, there are as many as runs.
 FORGOTTEN_FROM: Final = 64
-"""Processes without an open execution; where each run has its own, there would be as many as runs."""
 _TABLES: Final = (("worker", "worker_id"), ("parameter_set", "parameter_set_id"), ("job_name", "name_id"))
 _RUNNING, _PENDING = STATUS_CODES[Status.RUNNING], STATUS_CODES[Status.PENDING]
 _UNUSED: Final = """
 SELECT t.{key} FROM {table} AS t WHERE NOT EXISTS (SELECT 1 FROM execution AS e WHERE e.{key} = t.{key})
 """
+# The name that a job has now is needed by its next execution.
 _BORNE: Final = "AND NOT EXISTS (SELECT 1 FROM job AS j WHERE j.number = t.job_number AND j.name = t.name)"
 _CHANGED: Final = """
 SELECT e.worker_id, e.parameter_set_id, e.name_id FROM execution AS e
@@ -50,6 +51,8 @@ class Unused(NamedTuple):
 
 def find_unused(reader: Connection) -> Unused:
     """What no execution has in this snapshot; one pass over all of them."""
+    # Everything before it has ended and is seen; whatever comes later stands in the log under this number or a higher
+    # one.
     (since,) = reader.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint").fetchone() or (0,)
     found = []
     for table, key in _TABLES:
@@ -64,10 +67,13 @@ def delete_unused(connection: Connection, unused: Unused) -> None:
         return
     _lock(connection)
     (trimmed,) = connection.execute("SELECT trimmed FROM folding").fetchone() or (0,)
+    # The log no longer says all that was used since the snapshot: a later prune tries again.
     if trimmed >= unused.since:
         return
     changed = connection.execute(_CHANGED, (unused.since,)).fetchall()
     for place, ((table, key), keys) in enumerate(zip(_TABLES, unused.keys, strict=True)):
+        # Looked at again in the log alone: with the lock held, a second pass over all executions would hold recorders
+        # up.
         left = keys - {row[place] for row in changed}
         connection.execute(f"DELETE FROM {table} WHERE {key} = ANY(?)", (list(left),))
 
@@ -83,4 +89,5 @@ def forget_processes(connection: Connection) -> None:
 def _lock(connection: Connection) -> None:
     """Hold recorders off until the transaction ends."""
     connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
+    # Conflicts with the ROW EXCLUSIVE that each recorder takes first, and not with what readers take.
     connection.execute("LOCK TABLE execution IN SHARE ROW EXCLUSIVE MODE")
