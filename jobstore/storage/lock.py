@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType, TracebackType
 
+# Linux: a lock on a byte that belongs to the open file, as ``flock`` does. Elsewhere turns are left to chance.
 _SET_LOCK: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None) if struct.calcsize("P") == 8 else None  # noqa: PLR2004
-"""Linux: a lock on a byte that belongs to the open file, as ``flock`` does. Elsewhere turns are left to chance."""
+# ``struct flock`` on 64-bit Linux: type, whence, start, length, pid (which must be 0 for these locks).
 _RANGE: Final = "hhqqi4x"
 
 
-class Visitor(Protocol):
+class LockUser(Protocol):
     """What holds a connection and takes the lock to use it."""
 
     def disconnect(self) -> None:
@@ -46,8 +47,8 @@ class Visitor(Protocol):
         """Give the connection up if its log is no longer the one beside the file; whether it was so."""
 
 
-class Turns:
-    """Turns among the threads of this process."""
+class ThreadLock:
+    """A lock among the threads of this process."""
 
     def __init__(self, name: object) -> None:
         """Take the name of what they wait for, for messages."""
@@ -55,35 +56,39 @@ class Turns:
         self._begin_anew()
 
     def _begin_anew(self) -> None:
+        # Two locks, so that threads come in order: one waits for its turn, and all later ones for its place. Reentrant
+        # ones know their thread, so that giving back what was not taken is harmless.
         self._next = threading.RLock()
         self._turn = threading.RLock()
-        self._pass: int | None = None
+        self._key: int | None = None
         self._frame: FrameType | None = None
 
-    def passed(self, timeout_seconds: float) -> Passage:
-        """A context manager; inside, nobody else is.
+    def acquired(self, timeout_seconds: float) -> Acquired:
+        """A context manager that holds the lock; no other thread or process is inside.
 
         Raises:
             StoreBusy: others were in for longer than the time-out.
             StoreUnreadable: the lock file cannot be made.
         """
-        return Passage(self, timeout_seconds)
+        return Acquired(self, timeout_seconds)
 
     def enter(self, key: int, frame: FrameType, timeout_seconds: float) -> None:
-        """Wait for the turn, among the threads and then among the processes; raises as `passed` does.
+        """Wait for the turn, among the threads and then among the processes; raises as `acquired` does.
 
         Args:
             key: what `holds` is asked with.
             frame: of the ``with`` statement; the turn counts for as long as it runs.
             timeout_seconds: how long to wait.
         """
+        # A signal handler that writes in the middle of a write of its own thread would wait for itself.
         if is_running(self._frame, frame):
             raise StoreBusy(f"This thread is writing to {self._name} already; end that call first")
         came_at = time.monotonic_ns()
         try:
             self._queue(time.monotonic() + timeout_seconds, timeout_seconds)
-            self._pass, self._frame = key, frame
+            self._key, self._frame = key, frame
             give_back(self._next)
+            # Threads first, processes second: one thread a process stands in line, so the others cost the line nothing.
             self._lock(came_at, timeout_seconds)
         except BaseException:
             self.leave(close=True)
@@ -91,14 +96,14 @@ class Turns:
 
     def holds(self, key: int) -> bool:
         """Whether this is the one that is inside."""
-        return self._pass == key
+        return self._key == key
 
     def leave(self, *, close: bool = False) -> None:
         """Let the next one in; harmless where nothing, or not everything, was taken."""
         give_back(self._next)
-        if self._turn.acquire(blocking=False):  # it is this thread's, or nobody's
+        if self._turn.acquire(blocking=False):  # it is this thread's, or free
             self._let_go(close=close)
-            self._pass = self._frame = None
+            self._key = self._frame = None
             give_back(self._turn)
 
     def _queue(self, deadline: float, timeout_seconds: float) -> None:
@@ -115,14 +120,14 @@ class Turns:
         """Give that back."""
 
 
-class Gate(Turns):
-    """The lock of one file in this process; get it from `gate_of`."""
+class FileLock(ThreadLock):
+    """The lock of one file in this process; get it from `lock_of`."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._path = lock_path(file)
         self._descriptor: int | None = None
-        self._visitors: WeakSet[Visitor] = WeakSet()
+        self._users: WeakSet[LockUser] = WeakSet()
         self._is_held_for_fork = False
         super().__init__(file)
         tell_of_forks(self)
@@ -130,30 +135,31 @@ class Gate(Turns):
     def __del__(self) -> None:
         self._drop()
 
-    def join(self, visitor: Visitor) -> None:
-        """Tell the visitor of forks from now on, and keep the lock file open for it."""
-        self._visitors.add(visitor)
+    def add(self, user: LockUser) -> None:
+        """Tell the user of forks from now on, and keep the lock file open for it."""
+        self._users.add(user)
 
-    def part(self, visitor: Visitor) -> None:
-        """The visitor will not come again."""
-        self._visitors.discard(visitor)
+    def remove(self, user: LockUser) -> None:
+        """The user will not come again."""
+        self._users.discard(user)
 
-    def visitors(self) -> list[Visitor]:
+    def users(self) -> list[LockUser]:
         """All that have joined."""
-        return list(self._visitors)
+        return list(self._users)
 
     def _let_go(self, *, close: bool) -> None:
-        if close or not self._visitors:
+        if close or not self._users:
             self._close()
         else:
             self._unlock()
 
     def before_fork(self) -> None:
-        """Let nobody in, and close the connections; see `jobstore.storage.forking`."""
+        """Take the lock, and close the connections; see `jobstore.storage.forking`."""
         self._is_held_for_fork = self._turn.acquire(timeout=FORK_TIMEOUT_SECONDS)
         if not self._is_held_for_fork:
             return
         try:
+            # The lock of the processes too: to close the last connection writes the log back.
             self._lock(time.monotonic_ns(), FORK_TIMEOUT_SECONDS)
         except (StoreBusy, StoreUnreadable):
             self._is_held_for_fork = False
@@ -161,8 +167,8 @@ class Gate(Turns):
             give_back(self._turn)
             return
         try:
-            for visitor in self.visitors():
-                visitor.disconnect()
+            for user in self.users():
+                user.disconnect()
         finally:
             self._unlock()
 
@@ -172,17 +178,17 @@ class Gate(Turns):
             give_back(self._turn)
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: what the threads of the parent held is held by nobody here."""
+        """Begin anew: no thread is left here that could release what the threads of the parent held."""
         self._begin_anew()
         self._drop()
-        for visitor in self.visitors():
-            visitor.abandon()
-        if not self._is_held_for_fork and self._visitors:
+        for user in self.users():
+            user.abandon()
+        if not self._is_held_for_fork and self._users:
             refuse_in_this_process(identity_of(self._file))
 
     def drop_if_cut_off(self, file: Path) -> bool:
-        """The same for those that write to the file, who are asked inside the turn."""
-        return file == self._file and sum(visitor.drop_if_cut_off(file) for visitor in self.visitors()) > 0
+        """The same for those that write to the file; asked inside the lock."""
+        return file == self._file and sum(user.drop_if_cut_off(file) for user in self.users()) > 0
 
     def share(self) -> None:
         """Give the lock file to those who may write the store, now that there is one."""
@@ -196,19 +202,23 @@ class Gate(Turns):
     def _lock_open_file(self, came_at: int, timeout_seconds: float) -> bool:
         """Whether the file that is locked now still has its name."""
         descriptor = self._open() if self._descriptor is None else self._descriptor
+        # The usual case costs two system calls: no place in line is taken where none waits.
         if _came_first(descriptor, came_at) is not None or not _take_turn(descriptor):
             try:
                 self._wait_in_line(descriptor, _stand_in_line(descriptor, came_at), timeout_seconds)
             finally:
                 _leave_line(descriptor)
+        # A lock on a removed file excludes only those that opened it before: the next ones make a new file.
         return os.fstat(descriptor).st_nlink > 0
 
     def _wait_in_line(self, descriptor: int, place: int, timeout_seconds: float) -> None:
-        """Take the lock when nobody is before this place, or nobody takes it for long, or the time is up."""
+        """Take the lock when none is before this place, or the first leaves it free for long, or the time is up."""
+        # From the time the thread came, which its place is: what it waited for other threads counts.
         deadline = place / 1e9 + timeout_seconds
         first, since = None, 0.0
         while True:
             now, (found, before) = time.monotonic(), _line_before(descriptor, place)
+            # Tried before the line is judged: a lock that others hold says that the line moves.
             is_last_look, is_free = now >= deadline, _take_turn(descriptor)
             if is_free and (not before or is_last_look or (found == first and now > since + LINE_STUCK_SECONDS)):
                 return
@@ -218,6 +228,7 @@ class Gate(Turns):
                 )
             if is_free:
                 self._unlock()
+            # A new first, or a lock in use: the line moves, and the time for one that is stopped begins anew.
             if found != first or not is_free:
                 first, since = found, now
             # Each looks as often as its turn may come, and out of step with the others.
@@ -229,6 +240,8 @@ class Gate(Turns):
 
     def _open(self) -> int:
         try:
+            # Not through a symbolic link: in a folder that others may write to, it could point at any file of this
+            # user.
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StoreUnreadable(self._why_closed(error)) from error
@@ -253,24 +266,24 @@ class Gate(Turns):
             self._drop()
 
     def _drop(self) -> None:
-        """Close the file; what another process holds by the same descriptor it goes on holding."""
+        """Close the file; another process that holds a lock by the same descriptor keeps it."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
 
-class Passage:
+class Acquired:
     """The lock, held; use it in a ``with`` statement and nowhere else."""
 
-    __slots__ = ("_gate", "_timeout_seconds")
+    __slots__ = ("_lock", "_timeout_seconds")
 
-    def __init__(self, gate: Turns, timeout_seconds: float) -> None:
-        self._gate = gate
+    def __init__(self, lock: ThreadLock, timeout_seconds: float) -> None:
+        self._lock = lock
         self._timeout_seconds = timeout_seconds
 
     def __enter__(self) -> None:
         try:
-            self._gate.enter(id(self), frame_above(1), self._timeout_seconds)
+            self._lock.enter(id(self), frame_above(1), self._timeout_seconds)
         except BaseException:
             self.__del__()
             raise
@@ -279,15 +292,15 @@ class Passage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._gate.leave()
+            self._lock.leave()
         finally:
-            self._gate.leave()  # an exception may have come before the first was done
+            self._lock.leave()  # an exception may have come before the first was done
 
     def __del__(self) -> None:
         """An exception came between the end of the block and `__exit__`, or between `__enter__` and the block."""
-        gate = getattr(self, "_gate", None)
-        if gate is not None and gate.holds(id(self)):
-            gate.leave()
+        lock = getattr(self, "_lock", None)
+        if lock is not None and lock.holds(id(self)):
+            lock.leave()
 
 
 def _take_turn(descriptor: int) -> bool:
@@ -299,7 +312,7 @@ def _take_turn(descriptor: int) -> bool:
 
 
 def _stand_in_line(descriptor: int, came_at: int) -> int:
-    """The place taken: the time, or one just after it that nobody has."""
+    """The place taken: the time, or one just after it that is free."""
     while _SET_LOCK is not None:
         try:
             fcntl.fcntl(descriptor, _SET_LOCK, struct.pack(_RANGE, fcntl.F_WRLCK, os.SEEK_SET, came_at, 1, 0))
@@ -316,7 +329,7 @@ def _leave_line(descriptor: int) -> None:
 
 
 def _came_first(descriptor: int, place: int, after: int = 0) -> int | None:
-    """Somebody else's place between the two; the system names the first that came there."""
+    """Another's place between the two; the system names one that is locked there."""
     if _SET_LOCK is None:
         return None
     asked = struct.pack(_RANGE, fcntl.F_WRLCK, os.SEEK_SET, after + 1, place - after - 1, 0)
@@ -334,12 +347,12 @@ def _line_before(descriptor: int, place: int) -> tuple[int | None, int]:
     return first, before
 
 
-_gates: WeakValueDictionary[Path, Gate] = WeakValueDictionary()
+_locks: WeakValueDictionary[Path, FileLock] = WeakValueDictionary()
 
 
-def gate_of(file: Path) -> Gate:
+def lock_of(file: Path) -> FileLock:
     """The lock of a file, by its real path; the same one for every writer in this process."""
-    gate = _gates.get(file)
-    if gate is None:  # two threads may make two, which exclude each other as two processes do
-        gate = _gates[file] = Gate(file)
-    return gate
+    lock = _locks.get(file)
+    if lock is None:  # two threads may make two, which exclude each other as two processes do
+        lock = _locks[file] = FileLock(file)
+    return lock

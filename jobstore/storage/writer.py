@@ -38,7 +38,7 @@ from jobstore.storage.limits import (
     TIMEOUT_SECONDS,
     WRITER_CACHE_KIB,
 )
-from jobstore.storage.lock import gate_of
+from jobstore.storage.lock import lock_of
 from jobstore.storage.reserve import keep_reserve
 from jobstore.storage.schema import APPLICATION_ID, apply_migrations
 from jobstore.storage.sidefiles import (
@@ -60,13 +60,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from jobstore.language.address import Location, Where
-    from jobstore.storage.lock import Gate, Turns
+    from jobstore.storage.lock import FileLock, ThreadLock
     from jobstore.storage.sidefiles import Identity
 
 _T = TypeVar("_T")
 
+# Of ``PRAGMA auto_vacuum``: free pages are given back when `Recorder.compact` says so. It has to be set before the
+# first table is made.
 INCREMENTAL: Final = 2
-"""Of ``PRAGMA auto_vacuum``: free pages are given back when `Recorder.compact` says so."""
 
 _log = logging.getLogger("jobstore")
 
@@ -90,14 +91,14 @@ class Transactions:
     Attributes:
         path: of the store, for messages.
         timeout_seconds: how long a call waits for others.
-        gate: the turns of those who write.
+        lock: the turns of those who write.
         errors: a context manager; inside, what the driver raises leaves as a `StoreError`.
         driver_error: the driver's exceptions.
     """
 
     path: Location
     timeout_seconds: float
-    gate: Turns
+    lock: ThreadLock
     errors: AbstractContextManager[None]
     driver_error: type[Exception]
     _connection: object
@@ -129,6 +130,8 @@ class Transactions:
                 with self.transaction() as connection:
                     return step(connection)
             except StoreError as error:
+                # Repeated only where the server is known to have written nothing: a step taken twice would record a run
+                # twice.
                 if not error.may_repeat or time.monotonic() >= deadline:
                     raise
 
@@ -187,7 +190,7 @@ class Writer(Transactions):
     """The one writing connection of a recorder; safe from several threads, and across forks."""
 
     path: Path
-    gate: Gate
+    lock: FileLock
     driver_error = sqlite3.Error
 
     def __init__(self, path: str | os.PathLike[str], *, timezone: str = "UTC", timeout_seconds: float) -> None:
@@ -203,8 +206,9 @@ class Writer(Transactions):
         """
         self.path = Path(path)
         self.timeout_seconds = timeout_seconds
+        # One lock for a file, under whatever name it was opened.
         self.file = real_path(self.path)
-        self.gate = gate_of(self.file)
+        self.lock = lock_of(self.file)
         self.errors = driver_errors(self.path)
         self._log, self._index = f"{self.file}-wal", f"{self.file}-shm"
         self._connection: sqlite3.Connection | None = None
@@ -215,12 +219,14 @@ class Writer(Transactions):
         self._is_closed = False
         with driver_errors(self.path):
             check_folder(self.file.parent)
-            with self.gate.passed(timeout_seconds):
+            with self.lock.acquired(timeout_seconds):
+                # Inside the lock: of two recorders that start at once, one makes the file. A broken symbolic link
+                # counts as there.
                 if not os.path.lexists(self.file):
                     create_store(self.file, timezone)
-                    self.gate.share()
+                    self.lock.share()
                 self._connect()
-                self.gate.join(self)
+                self.lock.add(self)
                 keep_reserve(self.file)
 
     @contextmanager
@@ -230,7 +236,7 @@ class Writer(Transactions):
             yield reading.connection
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Begin a transaction; nobody comes between what it reads and what it writes."""
+        """Begin a transaction; no other writer comes between what it reads and what it writes."""
         connection.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
@@ -246,11 +252,11 @@ class Writer(Transactions):
         """Close the file. Safe to call twice."""
         if self._is_closed:
             return
-        with driver_errors(self.path), self.gate.passed(self.timeout_seconds):
+        with driver_errors(self.path), self.lock.acquired(self.timeout_seconds):
             self._is_closed = True
             self.drop_if_cut_off(self.file)
             self.disconnect()
-            self.gate.part(self)
+            self.lock.remove(self)
             keep_reserve(self.file)
 
     def disconnect(self) -> None:
@@ -279,6 +285,7 @@ class Writer(Transactions):
         if connection is None or file != self.file or self._beside == self._found_beside():
             return False
         is_saved = False
+        # What this connection has in its log can be written back only while no newer log holds commits of others.
         if size_of(self._log) == 0:
             with suppress(sqlite3.Error):
                 (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -297,6 +304,7 @@ class Writer(Transactions):
         if found is None:
             raise StoreNotFound(f"{self.path} was removed while it was recorded to; put it back")
         self._size = found.st_size
+        # Another file was put at the path, as 'jobstore restore' does: this connection still writes to the old one.
         if self._connection is not None and self._identity != (found.st_dev, found.st_ino):
             self.disconnect()
             refuse_left_over(self.file)
@@ -309,6 +317,7 @@ class Writer(Transactions):
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
+        # In this order: each look is harmless to a file that is no store, and only the last opens it for writing.
         check_is_file(self.file)
         _check_may_write(self.file)
         self._check_not_cut_off()
@@ -320,6 +329,7 @@ class Writer(Transactions):
         except BaseException:
             connection.close()
             raise
+        # After the first look of SQLite at its log: only then both side files are there.
         share_log(self.file)
         self._identity, self._beside = identity_of(self.file), self._found_beside()
         self._connection = connection
@@ -331,6 +341,8 @@ class Writer(Transactions):
         check_not_crossed(self.path, identity)
         if sum(holder.drop_if_cut_off(self.file) for holder in holders()):
             _cut_off.add(identity)
+        # Once every connection of this process is closed, the old index is gone from memory and the file may be used
+        # again.
         if identity in _cut_off:
             if is_open_here(identity):
                 raise self._no_log()
@@ -348,6 +360,7 @@ class Writer(Transactions):
     def tidy(self) -> None:
         """What is due now and then after a commit: a shorter log, and the reserve of a store that has grown."""
         now, connection = time.monotonic(), self._connection
+        # Nearly every commit ends here, without a look at the disk.
         if now < min(self._shorten_due, self._reserve_due) or connection is None:
             return
         log_bytes = size_of(self._log)
@@ -360,6 +373,7 @@ class Writer(Transactions):
 
     def _shorten_log(self, connection: sqlite3.Connection) -> None:
         """Begin the log anew where readers that never pause keep SQLite from it, once those of now are done."""
+        # For once shorter than the writer's own: this is a favour to the disk, and other recorders wait meanwhile.
         connection.execute(f"PRAGMA busy_timeout = {SHORTEN_MILLISECONDS}")
         try:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -399,7 +413,8 @@ class Turn:
         writer = self._writer
         with writer.errors:
             try:
-                writer.gate.enter(id(self), frame_above(1), self._timeout_seconds)
+                # The caller's frame, not this one: the turn lasts for as long as the block of its with statement.
+                writer.lock.enter(id(self), frame_above(1), self._timeout_seconds)
                 connection = writer.current()
                 if self._outcome is not None:
                     writer.begin(connection)
@@ -424,7 +439,7 @@ class Turn:
     def __del__(self) -> None:
         """An exception came between the end of the block and `__exit__`, or between `__enter__` and the block."""
         writer = getattr(self, "_writer", None)
-        if writer is not None and writer.gate.holds(id(self)):
+        if writer is not None and writer.lock.holds(id(self)):
             self._end()
 
     def _settle(self, error: BaseException | None) -> None:
@@ -433,6 +448,8 @@ class Turn:
             self._is_ending = True
             try:
                 writer.commit()
+            # COMMIT itself failed, so nothing is to be asked. An interrupt is another matter: it may come after the
+            # commit.
             except (writer.driver_error, StoreError):
                 self._is_ending = False
                 raise
@@ -451,11 +468,11 @@ class Turn:
 
     def _end(self) -> None:
         try:
-            if self._writer.gate.holds(id(self)):
+            if self._writer.lock.holds(id(self)):
                 self._note_commit()
                 self._writer.roll_back()
         finally:
-            self._writer.gate.leave()
+            self._writer.lock.leave()
 
 
 def real_path(path: Path) -> Path:
@@ -491,6 +508,7 @@ def refuse_left_over(file: Path) -> None:
 def create_store(file: Path, timezone: str) -> None:
     """Make an empty store at `file`, whole or not at all; the caller holds the lock and saw no file there."""
     refuse_left_over(file)
+    # In the same folder, so that the rename stays within one file system and is whole or not at all.
     making = file.with_name(f".{file.name}.new")
     remove_store(making)  # of a process that died in here
     connection = _open(making, "rwc", TIMEOUT_SECONDS)
@@ -529,13 +547,14 @@ def write_settings(connection: sqlite3.Connection, timezone: str) -> None:
 
 def move_into_place(made: Path, file: Path) -> None:
     """Give a finished, closed store its name, and keep it there if the power goes."""
+    # The contents before the name, and the folder after it: else a power cut could leave the name with half a file.
     sync_path(made)
     made.rename(file)
     sync_path(file.parent)
 
 
 def sync_path(path: Path) -> None:
-    """Bring a file nobody has open, or a folder, to the disk."""
+    """Bring a file that is not open elsewhere, or a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -544,7 +563,7 @@ def sync_path(path: Path) -> None:
 
 
 def remove_store(file: Path) -> None:
-    """Remove a store that nobody uses, with what SQLite keeps beside it."""
+    """Remove a store that is not in use, with what SQLite keeps beside it."""
     for suffix in ("", *BY_SQLITE):
         beside(file, suffix).unlink(missing_ok=True)
 
@@ -568,6 +587,7 @@ def _check_header(file: Path) -> None:
 
     Without the log a file that was being written back looks damaged: all but its first page is not judged here.
     """
+    # Immutable: SQLite then makes no file beside it and takes no lock.
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
         try:
             (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -586,6 +606,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    # Both are off by default. With this one, INSERT OR REPLACE fires the delete triggers, and counters stay true.
     connection.execute("PRAGMA recursive_triggers = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA temp_store = MEMORY")
@@ -601,6 +622,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         except BaseException:
             connection.execute("ROLLBACK")
             raise
+    # Asked and not assumed: where shared memory fails, SQLite answers with another mode and no error.
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StoreUnreadable(f"{path} cannot keep a write-ahead log here; keep a job store on a local disk")

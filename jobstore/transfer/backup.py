@@ -15,7 +15,7 @@ from jobstore.language.errors import Conflict, NotAStore, StoreBusy, StoreCorrup
 from jobstore.storage.connection import Reading, driver_errors
 from jobstore.storage.folders import check_folder
 from jobstore.storage.limits import TIMEOUT_SECONDS
-from jobstore.storage.lock import gate_of
+from jobstore.storage.lock import lock_of
 from jobstore.storage.reserve import give_up_reserve as give_up_reserve  # noqa: PLC0414 - offered to the command line
 from jobstore.storage.sidefiles import BY_SQLITE, beside, may_write, size_of
 from jobstore.storage.writer import move_into_place, real_path, refuse_left_over, remove_store, sync_path
@@ -78,7 +78,7 @@ def _writable(reading: Reading) -> Iterator[sqlite3.Connection]:
         connection.execute("PRAGMA query_only = ON")
         yield connection
     finally:
-        with gate_of(reading.file).passed(TIMEOUT_SECONDS):
+        with lock_of(reading.file).acquired(TIMEOUT_SECONDS):
             connection.close()
 
 
@@ -159,7 +159,7 @@ def restore(
         _copy(source, making, None)
         with driver_errors(file):
             _take_over_owner(making, file)
-            with gate_of(file).passed(TIMEOUT_SECONDS):
+            with lock_of(file).acquired(TIMEOUT_SECONDS):
                 _end_log(file)
                 move_into_place(making, file)
     finally:

@@ -27,7 +27,7 @@ from jobstore.storage.connection import Reading, driver_errors
 from jobstore.storage.documents import execution_document, job_document
 from jobstore.storage.folders import check_folder
 from jobstore.storage.limits import TIMEOUT_SECONDS
-from jobstore.storage.lock import gate_of
+from jobstore.storage.lock import lock_of
 from jobstore.storage.rows import EXECUTION_SELECT, JOB_SELECT, JobRow
 from jobstore.storage.writer import (
     move_into_place,
@@ -270,7 +270,7 @@ def _new_file(file: Path) -> Iterator[Loader]:
 
 def _publish(making: Path, file: Path) -> None:
     """Give the finished store its name, unless another file has taken it meanwhile."""
-    with gate_of(file).passed(TIMEOUT_SECONDS):
+    with lock_of(file).acquired(TIMEOUT_SECONDS):
         _refuse_taken(file)
         move_into_place(making, file)
 

@@ -163,9 +163,9 @@ FAULTS = (
     Fault(
         "a checkpoint outside of the lock",
         "storage/writer.py",
-        "                writer.gate.enter(id(self), frame_above(1), self._timeout_seconds)\n",
+        "                writer.lock.enter(id(self), frame_above(1), self._timeout_seconds)\n",
         "                if self._outcome is not None:\n"
-        "                    writer.gate.enter(id(self), frame_above(1), self._timeout_seconds)\n",
+        "                    writer.lock.enter(id(self), frame_above(1), self._timeout_seconds)\n",
         "tests/reliability/test_brought_to_the_disk.py",
     ),
     Fault(

@@ -82,7 +82,7 @@ def test_what_goes_on_outside_of_a_transaction_goes_on_inside_the_lock(tmp_path:
 
         def come_in() -> None:
             try:
-                with recorder._writer.gate.passed(0):
+                with recorder._writer.lock.acquired(0):
                     said.append("two were in")
             except jobstore.StoreBusy:
                 said.append("refused")

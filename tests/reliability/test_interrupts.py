@@ -161,7 +161,7 @@ def hold(world: World) -> None:
 
 
 def pass_gate(world: World) -> None:
-    with world.recorder._writer.gate.passed(2):
+    with world.recorder._writer.lock.acquired(2):
         pass
 
 

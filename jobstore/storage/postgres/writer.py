@@ -24,7 +24,7 @@ from psycopg import errors
 from jobstore.language.errors import Conflict, StoreBusy, StoreError, StoreUnreadable
 from jobstore.language.search import UNICODE_VERSION
 from jobstore.storage.forking import tell_of_forks
-from jobstore.storage.lock import Turns
+from jobstore.storage.lock import ThreadLock
 from jobstore.storage.postgres.connection import Connection, Place, check_is_store, store_error
 from jobstore.storage.postgres.schema import fold, migrate, settle_restored
 from jobstore.storage.postgres.unused import delete_unused, find_unused, forget_processes
@@ -88,7 +88,7 @@ class PostgresWriter(Transactions):
         self.path = address
         self.place = place = Place(address.secret)
         self.timeout_seconds = timeout_seconds
-        self.gate = Turns(address)
+        self.lock = ThreadLock(address)
         self.errors = _Errors(address, place)
         self._connection: Connection | None = None
         self._session: tuple[int, int, str] = (0, 0, "")
@@ -112,7 +112,7 @@ class PostgresWriter(Transactions):
         """Close the connection. Safe to call twice."""
         if self._is_closed:
             return
-        with self.gate.passed(self.timeout_seconds):
+        with self.lock.acquired(self.timeout_seconds):
             self._is_closed = True
             self.disconnect()
 
@@ -237,7 +237,7 @@ class PostgresWriter(Transactions):
 
     def after_fork_in_child(self) -> None:
         """Leave the connection open and unused, beyond the end of the interpreter too: to close it would end it."""
-        self.gate = Turns(self.path)
+        self.lock = ThreadLock(self.path)
         if self._connection is not None:
             import ctypes
 

@@ -1,4 +1,4 @@
-"""Turns at a file, and where a file may be kept."""
+"""Locks of a file, and where a file may be kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from jobstore.language.errors import StoreBusy, StoreUnreadable
 from jobstore.storage import folders
-from jobstore.storage.lock import gate_of
+from jobstore.storage.lock import lock_of
 from jobstore.storage.sidefiles import lock_path
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from jobstore.storage.lock import gate_of
-with gate_of(Path(sys.argv[1])).passed(5):
+from jobstore.storage.lock import lock_of
+with lock_of(Path(sys.argv[1])).acquired(5):
     print("in", flush=True)
     sys.stdin.read()
 """
@@ -58,10 +58,10 @@ def test_another_process_is_waited_for_and_not_for_ever(tmp_path):
         assert other.stdout is not None
         assert other.stdout.readline() == b"in\n"
         words = r"Another process has held .*jobs\.db\.lock for longer than 0\.05 s"
-        with pytest.raises(StoreBusy, match=words), gate_of(file).passed(0.05):
+        with pytest.raises(StoreBusy, match=words), lock_of(file).acquired(0.05):
             pytest.fail("two were in")
         threading.Timer(0.1, other.stdin.close).start()
-        with gate_of(file).passed(10):
+        with lock_of(file).acquired(10):
             pass
         other.wait(10)
 
@@ -69,9 +69,9 @@ def test_another_process_is_waited_for_and_not_for_ever(tmp_path):
 WAIT = """
 import sys, time
 from pathlib import Path
-from jobstore.storage.lock import gate_of
-gate = gate_of(Path(sys.argv[1]))
-with gate.passed(60):
+from jobstore.storage.lock import lock_of
+lock = lock_of(Path(sys.argv[1]))
+with lock.acquired(60):
     print(time.monotonic_ns(), flush=True)
 """
 
@@ -140,42 +140,42 @@ def test_a_waiting_process_that_is_killed_leaves_the_line(tmp_path, holder):
 
 def test_threads_of_one_process_share_a_gate_and_are_told_apart(tmp_path):
     file = tmp_path / "jobs.db"
-    gate = gate_of(file)
-    assert gate_of(file) is gate
+    lock = lock_of(file)
+    assert lock_of(file) is lock
 
     def come_in(words: str) -> None:
-        with pytest.raises(StoreBusy, match=words), gate_of(file).passed(0.01):
+        with pytest.raises(StoreBusy, match=words), lock_of(file).acquired(0.01):
             pytest.fail("two were in")
 
-    with gate.passed(1):
+    with lock.acquired(1):
         other = threading.Thread(target=come_in, args=("Other threads have held",))
         other.start()
         other.join()
         come_in("This thread is writing")
-    with gate.passed(1):
+    with lock.acquired(1):
         pass
 
 
 def test_a_lock_file_that_was_removed_is_made_again(tmp_path):
     file, guest = tmp_path / "jobs.db", Guest()
-    gate = gate_of(file)
-    gate.join(guest)
+    lock = lock_of(file)
+    lock.add(guest)
     for _ in range(2):
-        with gate.passed(1):
+        with lock.acquired(1):
             assert lock_path(file).exists()
         lock_path(file).unlink()
 
 
 def test_no_lock_file_stays_open_without_a_writer(tmp_path):
-    with gate_of(tmp_path / "jobs.db").passed(1):
+    with lock_of(tmp_path / "jobs.db").acquired(1):
         pass
-    assert gate_of(tmp_path / "jobs.db")._descriptor is None
+    assert lock_of(tmp_path / "jobs.db")._descriptor is None
 
 
 def test_a_lock_file_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "jobs.db.lock").mkdir()
-    gate = gate_of(tmp_path / "jobs.db")
-    with pytest.raises(StoreUnreadable, match=r"jobs\.db\.lock cannot be made"), gate.passed(1):
+    lock = lock_of(tmp_path / "jobs.db")
+    with pytest.raises(StoreUnreadable, match=r"jobs\.db\.lock cannot be made"), lock.acquired(1):
         pytest.fail("it was in")
 
 
