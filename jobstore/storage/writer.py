@@ -317,7 +317,7 @@ class Writer(Transactions):
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
-        # In this order: each look is harmless to a file that is no store, and only the last opens it for writing.
+        # What needs no connection comes first: a file that is no store is refused before SQLite makes a file beside it.
         check_is_file(self.file)
         _check_may_write(self.file)
         self._check_not_cut_off()
