@@ -398,7 +398,7 @@ class Recorder:
 
         Any exception, `KeyboardInterrupt` and `SystemExit` included, records FAILURE with its type and
         message and is raised again, also when the store cannot be written then. ``duration_ms`` is the time of the
-        block alone, without the waits for the store. Where somebody else has ended the execution meanwhile, that end
+        block alone, without the waits for the store. Where another process has ended the execution meanwhile, that end
         stays (unless `close_interrupted` guessed it), and a warning is logged: the work itself has succeeded.
 
         Args:
@@ -435,7 +435,7 @@ class Recorder:
             if begun:  # also where an interrupt came while the start was being written
                 try:
                     self._finish_failed(begun[0], error, stopwatch, logs)
-                except BaseException:  # an interrupt while the end was being written: nobody else will report it
+                except BaseException:  # an interrupt while the end was being written: no one else will report it
                     self._finish_failed(begun[0], error, stopwatch, logs)
                     raise
             raise

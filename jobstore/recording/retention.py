@@ -143,7 +143,7 @@ class Keeper:
 
 
 def _drift_us() -> int:
-    """How far the system's clock is from one that nobody sets, and that goes on while the machine sleeps."""
+    """How far the system's clock is from one that cannot be set, and that runs on while the machine sleeps."""
     steady = time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
     return (time.time_ns() - steady) // 1000
 

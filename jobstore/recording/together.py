@@ -1,6 +1,6 @@
 """Calls of threads that wait for each other are written together: one transaction, one write to the disk for all.
 
-Every call goes to the waiting ones; then one thread leads and writes all that wait, while the others sleep. Each call
+Every call joins the waiting ones; then one thread leads and writes all that wait, while the others sleep. Each call
 has its own savepoint and its own error, and none returns before the commit that holds it is on the disk.
 
 An exception may come at any moment (Ctrl-C, a signal handler that raises). It belongs to the thread it comes in: a
@@ -198,7 +198,7 @@ class _Call:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nobody has to write it any more."""
+        """Whether it does not have to be written any more."""
         return self.is_over or self.is_withdrawn
 
     def attempt(self, connection: sqlite3.Connection, *, is_alone: bool) -> None:

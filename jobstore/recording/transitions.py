@@ -78,7 +78,7 @@ class Open(NamedTuple):
 
 
 def interruption(found: Open, closing: Closing) -> tuple[Status, str] | None:
-    """The end of an open execution that nobody will finish, and why; None where somebody may."""
+    """The end of an open execution that no process will finish, and why; None where one may."""
     owner, did = found.owner, "ran" if found.status == RUNNING else "enqueued"
     if owner is not None and is_gone(owner):
         return Status.FAILURE, f"Interrupted: process {owner.pid} on {owner.host}, which {did} it, is gone"
@@ -344,7 +344,7 @@ def _end(connection: sqlite3.Connection, number: int, end: End, enqueued_by: int
 
 
 def close_interrupted(connection: sqlite3.Connection, closing: Closing) -> list[int]:
-    """End the open executions that nobody will finish; their numbers.
+    """End the open executions that no process will finish; their numbers.
 
     Of an execution that was loaded no process is known; only its worker and its timeout count.
     """

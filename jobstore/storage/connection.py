@@ -259,7 +259,7 @@ class Reading:
             self._reader.refuse_in_this_process()
 
     def drop_if_cut_off(self, _file: Path) -> bool:
-        """It goes on to its end: a recorder must wait for that."""
+        """Never: it reads on to its end, and a recorder must wait for that."""
         return False
 
 

@@ -241,7 +241,7 @@ def check_is_store(connection: Connection) -> None:
 
     Raises:
         StoreNotFound: there is no such schema, or nothing in it.
-        NotAStore: the schema is somebody else's.
+        NotAStore: the schema is that of another program.
         SchemaTooNew: a newer jobstore made it.
     """
     place = connection.place

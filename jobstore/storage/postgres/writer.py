@@ -3,7 +3,7 @@
 Any number of hosts write at once, so a transaction may have to be given up: another changed the same execution, or
 both added the same name. It is one snapshot (REPEATABLE READ), so whatever it read and another changed ends it with
 nothing written, and its steps are taken again. Each transaction first takes a lock on the table ``execution`` that
-no other recorder waits for; who deletes words that nobody uses any more takes one that all wait for, for a moment.
+no other recorder waits for; the deletion of unused words takes one that all wait for, for a moment.
 
 A connection may be lost at any time. Before COMMIT was sent nothing is written, and the steps are taken again on a new
 connection. Afterwards the server is asked by the number of the transaction what became of it.
@@ -39,12 +39,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("jobstore")
 
+# Commits, about, of all recorders together, between two foldings: by chance, so that no one has to count them.
 TIDIED_EVERY: Final = 128
-"""Commits, about, of all recorders together, between two foldings: by chance, so that nobody counts them."""
+# Between two attempts to reach a server that is away: a restart takes seconds.
 RECONNECT_SECONDS: Final = 0.1
 LOOK_AGAIN_SECONDS: Final = 0.01
+# A recorder that was stopped in the middle of a transaction holds others up for no longer.
 STOPPED_SECONDS: Final = 60
-"""A recorder that was stopped in the middle of a transaction holds others up for no longer."""
 _BEGIN: Final = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ; LOCK TABLE execution IN ROW EXCLUSIVE MODE; "
     "SELECT pg_current_xact_id()::text::bigint"
@@ -60,13 +61,13 @@ _STILL_THERE: Final = "SELECT 1 FROM pg_stat_activity WHERE pid = ? AND backend_
 _WRITTEN: Final = """
 SELECT f.trimmed >= ?, EXISTS (SELECT 1 FROM change AS c WHERE c.xid = ? AND c.session = ?) FROM folding AS f
 """
+# SQLSTATE of what ends a connection: shut down, crashed, not there yet, idle for too long, broken.
 _LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "08000", "08003", "08006", "08007"})
-"""SQLSTATE of what ends a connection: shut down, crashed, not there yet, idle for too long, broken."""
+# Another transaction came first; with what it wrote in sight, the same steps do something else.
 _PASSING: Final = (
     errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation, errors.ForeignKeyViolation,
     errors.ExclusionViolation,
 )  # fmt: skip
-"""Another transaction came first; with what it wrote in sight, the same steps do something else."""
 
 
 class PostgresWriter(Transactions):
@@ -130,6 +131,8 @@ class PostgresWriter(Transactions):
     def begin(self, connection: sqlite3.Connection) -> None:
         """Begin a transaction, and learns its number, in one question."""
         self._is_committed = False
+        # The number is learnt before anything is written: it is what the outcome is asked by, if the connection is
+        # lost.
         cursor = cast("Connection", connection).raw.execute(_BEGIN, prepare=False)
         while cursor.nextset():
             pass
@@ -149,6 +152,7 @@ class PostgresWriter(Transactions):
             connection.raw.execute("COMMIT", prepare=False)
             self._is_committed = True
         except psycopg.Error as error:
+            # The server answered: the transaction was refused, and that is certain.
             if not _is_loss(error):
                 raise
             became = self._became(time.monotonic() + self.timeout_seconds)
@@ -181,6 +185,7 @@ class PostgresWriter(Transactions):
         """Delete words and processes that no execution has any more."""
         with self.reading() as reader:
             unused = find_unused(cast("Connection", reader))
+        # The long look at all executions is over by now: only the deletion holds others up.
         with self.held():
             self._apart(partial(delete_unused, unused=unused))
 
@@ -197,6 +202,8 @@ class PostgresWriter(Transactions):
         if connection is None:
             return
         try:
+            # The recorder's own transactions are begun by hand; in this mode the driver begins one at the first
+            # statement.
             connection.raw.autocommit = False
             step(connection)
             connection.commit()
@@ -248,6 +255,7 @@ class PostgresWriter(Transactions):
         """What a new connection to a store is told and asked."""
         assert self._connection is not None  # noqa: S101 - its callers have made one
         self._connection.raw.autocommit = True
+        # By chance, not counted: recorders of all hosts must get different ones without asking each other.
         number = random.getrandbits(63)
         found = self._connection.execute(_SETTLE_IN, (str(number),)).fetchone() or ()
         *_, is_standby, pid, begun = found
@@ -265,6 +273,7 @@ class PostgresWriter(Transactions):
             self._settle_in()
         except (StoreBusy, StoreUnreadable) as error:
             self.disconnect()
+            # The caller tries again at once, until its own time is up: the pause keeps it from spinning.
             time.sleep(RECONNECT_SECONDS)
             error.may_repeat = True
             raise
@@ -285,11 +294,14 @@ class PostgresWriter(Transactions):
                 if connection is None or connection.is_lost or connection.in_transaction:
                     self._reconnect()
                     connection = cast("Connection", self._connection)
+                # While the server's process of the lost connection lives, it may still commit: the answer would be too
+                # early.
                 if self._session == session or not connection.execute(_STILL_THERE, process).fetchone():
                     is_forgotten, is_written = connection.execute(_WRITTEN, (xid, xid, number)).fetchone() or (
                         True,
                         False,
                     )
+                    # Changes so old may have been cut from the log: then their absence says nothing.
                     return None if is_forgotten and not is_written else bool(is_written)
             except (StoreBusy, StoreUnreadable, psycopg.OperationalError):
                 self.disconnect()
@@ -322,7 +334,7 @@ class _Errors:
 
 
 def _is_loss(error: psycopg.Error) -> bool:
-    """Whether the connection is gone, or goes with this error."""
+    """Whether the connection is gone, or is closed by this error."""
     return (isinstance(error, psycopg.OperationalError) and error.sqlstate is None) or error.sqlstate in _LOST
 
 
