@@ -67,6 +67,7 @@ def create_app(
 
     Raises:
         InvalidParameter: not exactly one of the three, or one that could never work.
+        ImportError: an address needs psycopg, which is not installed.
     """
     if not isinstance(max_body_bytes, int) or max_body_bytes < 1:
         raise InvalidParameter("max_body_bytes must be a positive integer")
@@ -110,6 +111,8 @@ class Source:
             raise InvalidParameter("store must be a JobStore, or the path or address of one")
         self._opened = store if isinstance(store, stores.JobStore) else None
         self._location = Path() if isinstance(store, stores.JobStore) else location_of(store)
+        if isinstance(self._location, Address):
+            import jobstore.postgres  # noqa: F401 - without its driver no request could be answered: say so now
         self._lock = threading.Lock()
 
     def get(self) -> JobStore:

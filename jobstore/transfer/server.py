@@ -127,6 +127,7 @@ def reading(address: Address) -> Iterator[Connection]:
             check_is_store(connection)
             connection.begin_snapshot()
             connection.execute("SET LOCAL statement_timeout = 0")  # it reads everything
+            connection.raw.patience_seconds = None
             yield connection
     finally:
         connection.close()
@@ -143,12 +144,12 @@ def check(address: Address, progress: Progress | None) -> list[str]:
 def _unfit(connection: Connection) -> Iterator[str]:
     """Triggers that are gone, switched off or somebody else's, and indexes that serve nothing."""
     ours = set(re.findall(r"CREATE TRIGGER (\w+)", TRIGGERS))
-    found = dict(connection.execute(_TRIGGERS_THERE, (connection.place.schema,)).fetchall())
+    found = dict(connection.execute(_TRIGGERS_THERE, (connection.place.quoted,)).fetchall())
     for name in sorted(ours - {name for name, enabled in found.items() if enabled != "D"}):
         yield f"The trigger {name} is missing or disabled; without it counters and changes are not kept"
     for name in sorted(found.keys() - ours):
         yield f"The trigger {shown(name)} is not of jobstore and can make recording fail"
-    for (name,) in connection.execute(_INVALID_INDEXES, (connection.place.schema,)):
+    for (name,) in connection.execute(_INVALID_INDEXES, (connection.place.quoted,)):
         yield f"The index {name} is not valid; run REINDEX INDEX on it"
 
 

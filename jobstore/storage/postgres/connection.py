@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from jobstore.language.errors import (
+    InvalidParameter,
     NotAStore,
     SchemaTooNew,
     SchemaTooOld,
@@ -31,12 +33,12 @@ try:
     from psycopg import errors
     from psycopg.conninfo import conninfo_to_dict
     from psycopg.types.numeric import Int8BinaryDumper
-    from psycopg.types.string import TextLoader
+    from psycopg.types.string import StrDumperUnknown, TextLoader
 except ImportError as error:
     raise missing("A store on a PostgreSQL server", "postgres") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Generator, Iterable, Sequence
     from types import TracebackType
 
 # Where the tables are, unless the address names a search_path.
@@ -55,7 +57,12 @@ _OPTIONS: Final = {
 # The longest that a reader's statement may take: no page needs it, and a forgotten one would hold up VACUUM.
 STATEMENT_SECONDS: Final = 60
 
-_SEARCH_PATH: Final = re.compile(r"search_path\s*=\s*\"?([^\s,\"]+)")
+READER_PATIENCE_SECONDS: Final = STATEMENT_SECONDS + 5
+"""A server that lives has cut the statement off by then; one that is stopped, or a network, says nothing for ever."""
+WRITER_PATIENCE_SECONDS: Final = 30
+"""Beside the time that a statement may wait for a lock."""
+
+_SEARCH_PATH: Final = re.compile(r"search_path\s*=\s*(?:\"((?:[^\"]|\"\")+)\"|([^\s,\"]+))")
 
 
 class _Whole(TextLoader):
@@ -65,29 +72,66 @@ class _Whole(TextLoader):
         return int(bytes(data))
 
 
+class _Text(StrDumperUnknown):
+    """No text of a server holds NUL; a run that ended must not stay open because of one in its error."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", "\ufffd") if "\0" in obj else obj)
+
+
+class _Driver(psycopg.Connection["tuple[Any, ...]"]):
+    """A connection that gives up a server from which nothing comes."""
+
+    patience_seconds: float | None = None
+
+    def wait(self, gen: Generator[Any, Any, Any], *values: Any, **more: Any) -> Any:
+        return super().wait(gen if self.patience_seconds is None else self._bounded(gen), *values, **more)
+
+    def _bounded(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        patience = self.patience_seconds or 0
+        given_up_at = time.monotonic() + patience
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted  # the driver wakes it ten times a second, with 0 where nothing came
+                if ready:
+                    given_up_at = time.monotonic() + patience
+                elif time.monotonic() >= given_up_at:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(f"no answer within {patience:g} s")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            return end.value
+
+
 class Place:
     """Where a store is: the address, and what of it may be shown.
 
     Attributes:
         address: with its password, if it holds one; never shown.
-        schema: the PostgreSQL schema of its tables.
+        schema: the PostgreSQL schema of its tables, the first of a search_path.
+        quoted: the schema as SQL writes it.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address
         try:
             self._known = conninfo_to_dict(address)
-        except psycopg.Error:  # its message repeats the address
+        except (psycopg.Error, UnicodeDecodeError):  # the message repeats the address
             raise StoreUnreadable(
                 "The address of the PostgreSQL store cannot be understood; "
                 "write it as postgresql://user@host:port/database"
             ) from None
-        named = _SEARCH_PATH.search(str(self._known.get("options") or ""))
-        self.schema = named[1] if named else SCHEMA
+        named = _SEARCH_PATH.search(re.sub(r"\\(.)", r"\1", str(self._known.get("options") or "")))
+        self.schema = SCHEMA if not named else named[1].replace('""', '"') if named[1] else named[2].lower()
+        if self.schema == "$user" or self.schema.startswith("pg_"):
+            raise InvalidParameter(f"A store cannot be in the schema {self.schema}; name another as search_path")
+        self.quoted = '"' + self.schema.replace('"', '""') + '"'
 
     def __str__(self) -> str:
         """For messages: the database, the host, and the schema if it is another."""
-        host, database = self._known.get("host") or "this machine", self._known.get("dbname") or "the default database"
+        host = str(self._known.get("host") or "this machine")
+        host, database = f"[{host}]" if ":" in host else host, self._known.get("dbname") or "the default database"
         port = f":{self._known['port']}" if self._known.get("port") else ""
         schema = "" if self.schema == SCHEMA else f", schema {self.schema}"
         return f"PostgreSQL database {database} at {host}{port}{schema}"
@@ -96,11 +140,16 @@ class Place:
         """A text of libpq on one line and without the password."""
         password = str(self._known.get("password") or "")
         text = " ".join(text.split())
-        return text.replace(password, "...") if password else text
+        # As a word: a short one is in half of all words, and to cut it out there would show which it is.
+        return re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "...", text) if password else text
 
-    def connect(self, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
+    def connect(self, **options: Any) -> _Driver:
         """A connection of the driver; `options` count where the address says nothing."""
-        return psycopg.connect(self.address, **{k: v for k, v in options.items() if k not in self._known})
+        try:
+            return _Driver.connect(self.address, **{k: v for k, v in options.items() if k not in self._known})
+        except psycopg.ProgrammingError as error:
+            said = self.hidden(str(error))
+            raise StoreUnreadable(f"The address of {self} cannot be used ({said}); correct it") from None
 
 
 class Connection:
@@ -118,6 +167,10 @@ class Connection:
         self._process = os.getpid()
         with server_errors(place):
             self.raw = place.connect(autocommit=is_reader, **_OPTIONS)
+            if is_reader or lock_seconds:
+                self.raw.patience_seconds = (
+                    READER_PATIENCE_SECONDS if is_reader else lock_seconds + WRITER_PATIENCE_SECONDS
+                )
             try:
                 self._prepare(is_reader=is_reader, lock_seconds=lock_seconds)
             except BaseException:
@@ -130,8 +183,9 @@ class Connection:
         # One type for all integers, or each size would be another prepared statement.
         self.raw.adapters.register_dumper(int, Int8BinaryDumper)
         self.raw.adapters.register_loader("numeric", _Whole)
+        self.raw.adapters.register_dumper(str, _Text)
         settings = {
-            "search_path": f'"{self.place.schema}"',
+            "search_path": self.place.quoted,
             # To compile a statement takes longer than most of ours run.
             "jit": "off",
             "work_mem": "64MB",
@@ -262,7 +316,7 @@ def format_of(connection: Connection) -> int | None:
     found = connection.execute(
         """
         SELECT t.relname FROM pg_catalog.pg_namespace AS n JOIN pg_catalog.pg_class AS t ON t.relnamespace = n.oid
-        WHERE n.nspname = ? AND t.relkind IN ('r', 'p', 'v')
+        WHERE n.nspname = ? AND t.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')
         """,
         (schema,),
     ).fetchall()
@@ -271,11 +325,13 @@ def format_of(connection: Connection) -> int | None:
     if ("setting",) not in found or ("execution",) not in found:
         raise NotAStore(
             f"{connection.place} has tables in the schema {schema!r}, and they are no job store's; "
-            "name another schema with options=-csearch_path=NAME"
+            "name another schema with options=-csearch_path%3DNAME"
         )
     # By its full name: a search path leaves out a schema that the role may not use.
-    row = connection.execute(f"SELECT value FROM \"{schema}\".setting WHERE key = 'schema_version'").fetchone()
-    if row is None or not row[0].isdigit():
+    row = connection.raw.execute(
+        f"SELECT value::text FROM {connection.place.quoted}.setting WHERE key = 'schema_version'"
+    ).fetchone()
+    if row is None or not str(row[0]).isdigit():
         raise NotAStore(f"{connection.place} has a table 'setting' without a schema_version; it is no job store's")
     return int(row[0])
 
@@ -340,6 +396,16 @@ _KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str
         (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedColumn),
         StoreNotFound,
         "The tables of {place} are gone or changed ({said}); open the store again",
+    ),
+    (
+        (errors.SequenceGeneratorLimitExceeded,),
+        StoreFull,
+        "{place} has given its last number ({said}); move to a new store",
+    ),
+    (
+        (errors.DuplicateTable, errors.DuplicateObject, errors.DuplicateFunction, errors.ReservedName),
+        NotAStore,
+        "{place} holds something else ({said}); name another schema with options=-csearch_path%3DNAME",
     ),
     (
         (errors.CheckViolation, errors.RaiseException),

@@ -295,7 +295,7 @@ def create_tables(connection: Connection) -> None:
     schema = connection.place.schema
     row = connection.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = ?", (schema,)).fetchone()
     if row is None:  # IF NOT EXISTS would ask for a right that is not needed where it exists
-        connection.execute(f'CREATE SCHEMA "{schema}"')
+        connection.raw.execute(f"CREATE SCHEMA {connection.place.quoted}")
     connection.execute(TABLES)
     connection.execute("INSERT INTO setting VALUES ('schema_version', ?)", (str(FORMAT),))
 

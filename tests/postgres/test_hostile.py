@@ -1,0 +1,174 @@
+"""What crooked addresses, texts and schemas, and a server that says nothing, may do: end in one error of ours."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+
+import jobstore
+from jobstore.wsgi import create_app
+from tests.postgres.servers import ANY_KIND, running
+from tests.wsgi import ask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.postgres.servers import Server
+
+psycopg = pytest.importorskip("psycopg")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running(ANY_KIND) as started:
+        yield started
+
+
+@contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """The server's processes, stopped as by a debugger: connections stay, and nothing is answered."""
+    postmaster = int((server.data / "postmaster.pid").read_text().split()[0])
+    os.kill(postmaster, signal.SIGSTOP)  # first: it starts no more of them
+    children = subprocess.run(["pgrep", "-P", str(postmaster)], capture_output=True, text=True, check=False).stdout
+    processes = [postmaster, *map(int, children.split())]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
+def use(url: str) -> None:
+    with jobstore.Recorder(url) as recorder:
+        recorder.save_job("a", job_type="t", job_category="c")
+        recorder.enqueue("a")
+    with jobstore.open(url) as store:
+        assert store.list_job_executions()["pagination"]["total"] == 1
+    assert jobstore.check(url) == []
+
+
+def test_a_server_that_says_nothing_is_given_up(server, url, monkeypatch):
+    for patience in ("READER_PATIENCE_SECONDS", "WRITER_PATIENCE_SECONDS"):
+        monkeypatch.setattr(f"jobstore.storage.postgres.connection.{patience}", 1)
+    place = f"{url}&connect_timeout=2"
+    with jobstore.Recorder(place, timeout_seconds=1) as recorder, jobstore.open(place) as store:
+        recorder.save_job("a", job_type="t", job_category="c")
+        first = recorder.enqueue("a")
+        app = create_app(place, open_access=True)
+        assert ask(app, "/healthz").status == 200
+        with stopped(server):
+            with pytest.raises(jobstore.StoreUnreadable, match="cannot be reached"):
+                store.list_jobs()
+            with pytest.raises((jobstore.StoreUnreadable, jobstore.StoreBusy)):
+                recorder.start(first)
+            assert ask(app, "/healthz").status == 503
+            assert ask(app, "/api/v1/jobs").status == 503
+        assert store.list_jobs()["pagination"]["total"] == 1
+        assert ask(app, "/healthz").status == 200
+        recorder.start(first)
+        assert store.get_execution(first)["status"] == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("path", "schema"),
+    [
+        ('"Two Words"', "Two Words"), ('"q""u%?"', 'q"u%?'), ("one,two", "one"), ("UPPER", "upper"), ("ümlaut", "ümlaut"),
+        ("x'y", "x'y"), ("", "jobstore"),
+    ],
+)  # fmt: skip
+def test_the_store_is_in_the_first_schema_of_the_search_path(server, database, path, schema):
+    url = server.url(database, options="-csearch_path=" + path.replace(" ", "\\ "))
+    use(url)
+    with server.connect(database) as connection:
+        found = connection.execute("SELECT schemaname FROM pg_tables WHERE tablename = 'execution'").fetchall()
+    assert found == [(schema,)]
+
+
+@pytest.mark.parametrize("path", ['"$user"', "pg_catalog", "pg_mine"])
+def test_a_schema_that_is_nobodys_is_refused(server, path):
+    with pytest.raises(jobstore.InvalidParameter, match="cannot be in the schema"):
+        jobstore.open(server.url(options=f"-csearch_path={path}"))
+
+
+@pytest.mark.parametrize("name", ['Weird "db" x', "données", "a'b", "a%b?"])
+def test_a_database_may_have_any_name(server, name):
+    with server.connect() as connection:
+        connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
+        try:
+            use(server.url(quote(name, safe="")))
+        finally:
+            connection.execute(psycopg.sql.SQL("DROP DATABASE {} WITH (FORCE)").format(psycopg.sql.Identifier(name)))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["u@h/%FF", "u:p%00w@h/x", "u@127.0.0.1/x?connect_timeout=abc", "u@/x?service=none", "u@[::1]:1/x", "u@h:99999/x"],
+)
+def test_a_crooked_address_is_an_error_of_ours(address):
+    with pytest.raises(jobstore.StoreUnreadable):
+        jobstore.open(f"postgresql://{address}")
+
+
+def test_a_short_password_is_not_cut_out_of_words():
+    with pytest.raises(jobstore.StoreUnreadable, match="connection"):
+        jobstore.open("postgresql://u:n@127.0.0.1:1/x")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "FOREIGN TABLE jobstore.job (a int) SERVER away", "TYPE jobstore.job AS (a int)",
+        "MATERIALIZED VIEW jobstore.setting AS SELECT 1 AS a",
+        "TABLE jobstore.setting (key text, value int); CREATE TABLE jobstore.execution (a int)",
+    ],
+)  # fmt: skip
+def test_a_schema_of_somebody_else_is_left_alone(server, database, url, made):
+    with server.connect(database) as connection:
+        connection.execute("CREATE FOREIGN DATA WRAPPER none; CREATE SERVER away FOREIGN DATA WRAPPER none")
+        connection.execute(f"CREATE SCHEMA jobstore; CREATE {made}")
+    for opened in (jobstore.Recorder, jobstore.open):
+        with pytest.raises(jobstore.NotAStore):
+            opened(url)
+
+
+def test_a_text_with_nul_is_kept_with_a_mark_in_its_place(url):
+    with jobstore.Recorder(url) as recorder:
+        recorder.save_job("'; DROP TABLE job; -- %s ?", job_type="t", job_category="c", description="x\0y")
+        run = recorder.enqueue("'; DROP TABLE job; -- %s ?", parameters={"nul": "\0", "large": "x" * 65_000})
+        recorder.start(run)
+        recorder.finish(run, "FAILURE", error="a\0b")
+    with jobstore.open(url) as store:
+        assert store.get_execution(run)["error"] == "a\ufffdb"
+        assert store.get_job("1")["description"] == "x\ufffdy"
+    assert jobstore.check(url) == []
+
+
+def test_after_the_last_number_the_store_is_full(server, database, url):
+    use(url)
+    with server.connect(database) as connection:
+        connection.execute("SELECT setval('jobstore.execution_id_seq', 9223372036854775806)")
+    with jobstore.Recorder(url) as recorder:
+        assert recorder.enqueue("a") == "9223372036854775807"
+        with pytest.raises(jobstore.StoreFull, match="last number"):
+            recorder.enqueue("a")
+    with jobstore.open(url) as store:
+        assert store.get_execution("9223372036854775807")["status"] == "PENDING"
+
+
+def test_an_application_on_an_address_says_at_once_that_the_driver_is_missing():
+    code = (
+        "import sys; sys.modules['psycopg'] = None\nfrom jobstore.wsgi import create_app\n"
+        "create_app('postgresql://u:s3cret@h/db', open_access=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "[postgres]" in done.stderr.splitlines()[-1]
+    assert "s3cret" not in done.stderr
