@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from jobstore.language.address import Where
     from jobstore.language.query import Query
+    from jobstore.postgres import PostgresStore
 
     Clock = Callable[[], datetime]
 
@@ -61,11 +62,16 @@ def open(path: Where, *, clock: Clock | None = None) -> JobStore:  # noqa: A001 
     """
     location = location_of(path)
     if isinstance(location, Address):
-        from jobstore.postgres import PostgresStore  # its driver comes with an extra
-
-        JobStore.register(PostgresStore)  # the same methods, by another connection
-        return cast("JobStore", PostgresStore(location, clock=clock))
+        return cast("JobStore", server_store()(location, clock=clock))
     return JobStore(location, clock=clock)
+
+
+def server_store() -> type[PostgresStore]:
+    """The store over an address; `ImportError` names the extra that its driver comes with."""
+    from jobstore.postgres import PostgresStore
+
+    JobStore.register(PostgresStore)  # the same methods, by another connection
+    return PostgresStore
 
 
 class JobStore(Queries):

@@ -112,7 +112,7 @@ class Source:
         self._opened = store if isinstance(store, stores.JobStore) else None
         self._location = Path() if isinstance(store, stores.JobStore) else location_of(store)
         if isinstance(self._location, Address):
-            import jobstore.postgres  # noqa: F401 - without its driver no request could be answered: say so now
+            stores.server_store()  # without its driver no request could be answered: say so now
         self._lock = threading.Lock()
 
     def get(self) -> JobStore:

@@ -437,6 +437,8 @@ def _why_away(error: psycopg.Error, place: Place) -> str:
             f"{place} does not let this user in ({said}); give a password by PGPASSWORD or ~/.pgpass, and check the "
             "user and pg_hba.conf"
         )
+    if "certificate" in said or "SSL" in said:
+        return f"{place} cannot be reached by TLS ({said}); check host name, sslmode and sslrootcert in the address"
     if "does not exist" in said:
         return f"{place} is not there ({said}); check the names in the address, or create it with createdb"
     return f"{place} cannot be reached ({said}); check that the server runs and the address is right"
