@@ -72,17 +72,27 @@ def run_as_user(*command: str | Path) -> None:
 class Server:
     """One running server; its databases are made by `database`."""
 
-    def __init__(self, programs: Path, primary: Server | None = None, durable_in: Path | None = None) -> None:
+    def __init__(
+        self,
+        programs: Path,
+        primary: Server | None = None,
+        durable_in: Path | None = None,
+        more: tuple[str, ...] = (),
+        port: int | None = None,
+    ) -> None:
         """Starts a server in memory, if there is room, or in a folder of `durable_in` and bringing all to its disk."""
         self.folder = Path(tempfile.mkdtemp(prefix="jobstore-pg-", dir=durable_in or _quick_folder())).resolve()
         self.programs = programs
+        self._port = "" if port is None else f"&port={port}"
         self.data = self.folder / "data"
         if user():
             os.chown(self.folder, user(), user())
             self.programs = _reachable(programs, self.folder)
         command: list[str | Path] = [self.programs / "postgres", "-D", self.data, "-k", self.folder]
-        for setting in SETTINGS if durable_in is None else (*SETTINGS, *DURABLE):
+        for setting in (*SETTINGS, *more) if durable_in is None else (*SETTINGS, *DURABLE, *more):
             command += ["-c", setting]
+        if port is not None:
+            command += ["-p", str(port)]
         clean = {name: value for name, value in os.environ.items() if name != MARK and not name.startswith("PG")}
         self._log = (self.folder / "log").open("wb")
         self._guard = subprocess.Popen(
@@ -161,7 +171,7 @@ class Server:
         """The address of a database; this server asks for no password and takes any."""
         given = "".join(f"&{name}={quote(value, safe='')}" for name, value in parameters.items())
         secret = "" if password is None else f":{quote(password, safe='')}"
-        return f"postgresql://{ROLE}{secret}@/{database}?host={quote(str(self.folder), safe='')}{given}"
+        return f"postgresql://{ROLE}{secret}@/{database}?host={quote(str(self.folder), safe='')}{self._port}{given}"
 
     def connect(self, database: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
         """A connection of the test's own, in autocommit."""
@@ -188,9 +198,9 @@ class Server:
             yield self.url(name)
 
     @contextmanager
-    def standby(self) -> Iterator[Server]:
-        """A hot standby of this server."""
-        standby = Server(self.programs, self)
+    def standby(self, *more: str) -> Iterator[Server]:
+        """A hot standby of this server, with more settings."""
+        standby = Server(self.programs, self, more=more)
         try:
             yield standby
         finally:

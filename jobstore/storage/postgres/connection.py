@@ -7,6 +7,7 @@ the password.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -61,6 +62,9 @@ READER_PATIENCE_SECONDS: Final = STATEMENT_SECONDS + 5
 """A server that lives has cut the statement off by then; one that is stopped, or a network, says nothing for ever."""
 WRITER_PATIENCE_SECONDS: Final = 30
 """Beside the time that a statement may wait for a lock."""
+
+# The driver tells of errors on its way out of a failed call; ours has said what there is to say, and once.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 _SEARCH_PATH: Final = re.compile(r"search_path\s*=\s*(?:\"((?:[^\"]|\"\")+)\"|([^\s,\"]+))")
 
@@ -385,7 +389,10 @@ _KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str
     (
         (errors.InsufficientPrivilege,),
         StoreUnreadable,
-        "{place} is closed to this role ({said}); grant it USAGE on the schema and SELECT on its tables to read",
+        (
+            "{place} is closed to this role ({said}). To read, it needs USAGE on the schema and SELECT on its tables; "
+            "to record, INSERT, UPDATE and DELETE as well; to make a store, CREATE on the database"
+        ),
     ),
     (
         (errors.ReadOnlySqlTransaction,),
