@@ -204,7 +204,7 @@ def test_select_alone_is_enough_to_read(server: Server, database: str, filled: s
         role = f"reader_{database}"
         owner.execute(f"CREATE ROLE {role} LOGIN")
         guest = filled.replace("tester@", f"{role}@")
-        with pytest.raises(StoreUnreadable, match="grant it USAGE"):
+        with pytest.raises(StoreUnreadable, match="needs USAGE"):
             jobstore.open(guest)
         owner.execute(f"GRANT USAGE ON SCHEMA jobstore TO {role}")
         owner.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA jobstore TO {role}")
