@@ -30,6 +30,7 @@ def main(folder: str, user: str, *command: str) -> None:
     finally:
         if server is not None and server.poll() is None:
             server.send_signal(signal.SIGQUIT)
+            server.send_signal(signal.SIGCONT)  # a test may have stopped it, and been killed
             server.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
