@@ -11,7 +11,7 @@ import statistics
 import time
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
@@ -20,9 +20,9 @@ from benchmarks import fleet, history
 from benchmarks.measure import FLOOR, in_rotation
 from benchmarks.results import Figure, Line
 from benchmarks.subjects import page_ids
+from jobstore.engine.fires import Fires
 from jobstore.language.models import pagination
 from jobstore.storage.documents import execution_document
-from jobstore.storage.rows import EXECUTION_SELECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,9 +78,10 @@ def _server(dataset: Dataset) -> Iterator[Any]:
 
 
 def _pages(url: str, label: str, settings: Settings) -> Iterator[Line]:
+    from jobstore.engine.server import ServerMemory
     from jobstore.storage.postgres.connection import Connection, Place
 
-    floor = Connection(Place(url), is_reader=True)
+    floor, memory = Connection(Place(url), is_reader=True), ServerMemory(Fires("UTC"))
     with jobstore.open(url) as store:
         for words, filters in FILTERS.items():
             ask = store.get_job_executions if "job_id" in filters else store.list_job_executions
@@ -90,8 +91,7 @@ def _pages(url: str, label: str, settings: Settings) -> Iterator[Line]:
                 ids = page_ids(ask(**query))
 
                 def known(_number: int, ids: list[int] = ids) -> bytes:
-                    rows: list[Any] = floor.execute(f"{EXECUTION_SELECT}WHERE e.id = ANY(?)", (ids,)).fetchall()
-                    data = [execution_document(row) for row in rows]
+                    data = [execution_document(row) for row in memory.rows(cast("Any", floor), ids)]
                     return orjson.dumps({"data": data, "pagination": pagination(len(ids), 50, 0, len(ids))})
 
                 def asked(_number: int, ask: Callable[..., Any] = ask, query: dict[str, Any] = query) -> bytes:
