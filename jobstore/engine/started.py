@@ -31,6 +31,8 @@ MOST_RANGES = 24
 FEW_RANGES = 6
 # Up to this number of executions, a server sorts them all more quickly than it plans anything else.
 FEW = 1_000
+# The same where they lie in many ranges: few executions are spread over many hours, and a walk would filter all of these.
+FEW_SCATTERED = 5_000
 # A larger offset is found by counters; a smaller one is passed over more quickly than counters are asked.
 SKIPPED = 256
 # Index entries that a scan may read before it gives up: one or two milliseconds.
@@ -72,6 +74,8 @@ def page_ids_by_start(connection: sqlite3.Connection, memory: Memory, wanted: Wa
         if wanted.offset > SKIPPED:
             near = _found_by_counters(connection, wanted, near, descending=wanted.descending)
         return merge_ranges(ranges, near, is_merged=memory.merges)
+    if not memory.merges and wanted.total <= FEW_SCATTERED:
+        return page_ids_sorted(connection, memory, "started_at", wanted)
     if wanted.offset <= SKIPPED:
         model = costs.COSTS
         # Of the selection over all time, not of the window: the index is walked from the edge of the window on.
