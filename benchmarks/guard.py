@@ -46,7 +46,7 @@ FORBIDDEN = (
 )
 WALK = re.compile(r"^SCAN (execution|e)\b")
 COUNTS = re.compile(r"(?i)\bcount\s*\(")
-FETCH_AND_SORT = re.compile(r"SELECT id FROM \(SELECT id")
+FETCH_AND_SORT = re.compile(r"\s*SELECT id FROM \(SELECT id\b.* AS found\b", re.DOTALL)
 """An access path of its own, chosen by cost; the steps that it takes are held against their bound."""
 IN_ORDER_OF_ID = re.compile(r"ORDER BY id (ASC|DESC)\s+LIMIT \d+( OFFSET \d+)?\s*(\)|$)")
 """The table itself is in order of id: walking it for a page is no scan."""

@@ -31,7 +31,7 @@ MOST_RANGES = 24
 FEW_RANGES = 6
 # Up to this number of executions, a server sorts them all more quickly than it plans anything else.
 FEW = 1_000
-# The same where they lie in many ranges: few executions are spread over many hours, and a walk would filter all of these.
+# The same where they lie in many ranges: they are spread over many hours, and a walk would filter all of these.
 FEW_SCATTERED = 5_000
 # A larger offset is found by counters; a smaller one is passed over more quickly than counters are asked.
 SKIPPED = 256

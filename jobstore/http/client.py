@@ -265,8 +265,12 @@ def _all_below(root: type[JobStoreError]) -> list[type[JobStoreError]]:
     return children + [below for child in children for below in _all_below(child)]
 
 
-# The root and `StoreError` borrow codes of their children.
-_CLASSES: Final = {error.code: error for error in _all_below(JobStoreError) if error is not StoreError}
+# The root and `StoreError` borrow codes of their children; what other modules derive says no more to a client.
+_CLASSES: Final = {
+    error.code: error
+    for error in _all_below(JobStoreError)
+    if error is not StoreError and error.__module__ == JobStoreError.__module__
+}
 
 
 def _no_answer(url: str, error: Exception) -> str:

@@ -278,9 +278,13 @@ def _exit_code(process: subprocess.Popen[bytes], timeout_seconds: float) -> int:
     try:
         descriptor = os.pidfd_open(process.pid)
     except (AttributeError, OSError):  # not on Linux, or no descriptor is left
-        return process.wait(timeout_seconds)
-    ended = select.poll()
-    ended.register(descriptor, select.POLLIN)
+        return process.wait(None if timeout_seconds == math.inf else timeout_seconds)
+    try:
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+    except BaseException:  # noqa: BLE001 - the command comes first
+        os.close(descriptor)
+        return process.wait(None if timeout_seconds == math.inf else timeout_seconds)
     try:
         while not ended.poll(min(_LOOK_UP_MILLISECONDS, max(0, deadline - time.monotonic()) * 1000)):
             if time.monotonic() >= deadline:

@@ -34,7 +34,7 @@ ROLE = "tester"
 ROOM = 4 << 30
 SETTINGS = (
     "listen_addresses=", "fsync=off", "full_page_writes=off", "shared_buffers=64MB", "max_connections=60",
-    "wal_level=replica", "max_wal_senders=8", "max_wal_size=4GB", "dynamic_shared_memory_type=mmap",
+    "wal_level=replica", "wal_keep_size=1GB", "max_wal_senders=8", "max_wal_size=4GB", "dynamic_shared_memory_type=mmap",
     "log_min_messages=warning", "max_standby_streaming_delay=30s", "autovacuum_naptime=10s",
 )  # fmt: skip
 DURABLE = ("fsync=on", "full_page_writes=on")
