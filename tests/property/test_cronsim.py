@@ -135,8 +135,14 @@ def differences(seed: int, triples: int) -> tuple[list[str], Counter[str]]:
     return wrong, known
 
 
-@pytest.mark.timeout(1800)  # cronsim walks minute by minute, for long on a busy machine
-@pytest.mark.parametrize(("seed", "triples"), [(20261127, TRIPLES), (None, TRIPLES_AT_RANDOM)], ids=["fixed", "random"])
+# On some triples (seed 3267835034) cronsim itself does not come back, so chance is no part of the usual run.
+@pytest.mark.parametrize(
+    ("seed", "triples"),
+    [
+        pytest.param(20261127, TRIPLES, id="fixed"),
+        pytest.param(None, TRIPLES_AT_RANDOM, id="random", marks=pytest.mark.slow),
+    ],
+)
 def test_it_agrees_with_cronsim_but_for_the_classes_we_know(seed, triples):
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     sys.stdout.write(f"seed {seed}\n")
