@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
-from datetime import UTC, datetime
-from itertools import count
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from jobstore.engine.answers import ANSWERS
 from jobstore.engine.fires import Fires
 from jobstore.engine.memory import Memory
 from jobstore.language.address import Address, file_of, location_of
 from jobstore.language.errors import JobStoreError, StoreBusy, StoreCorrupt, StoreUnreadable
-from jobstore.language.instants import instant_us
-from jobstore.queries import Queries
+from jobstore.reading import Snapshots, serials
 from jobstore.storage.connection import Reader, driver_errors
 from jobstore.storage.forking import tell_of_forks
 from jobstore.storage.limits import FORK_TIMEOUT_SECONDS
-from jobstore.storage.pruned import run_totals
 from jobstore.storage.soundness import Inconsistent, is_sound
-from jobstore.storage.turns import frame_above, give_back, is_running
+from jobstore.storage.turns import give_back
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
     from pathlib import Path
-    from types import FrameType
 
     from jobstore.language.address import Where
-    from jobstore.language.query import Query
     from jobstore.postgres import PostgresStore
-
-    Clock = Callable[[], datetime]
+    from jobstore.reading import Clock
 
 _T = TypeVar("_T")
 _SURPRISES = (LookupError, TypeError, ValueError, ArithmeticError)
 """Raised by values that no recorder writes, or by a defect of ours; `is_sound` reads the file to tell which."""
 _TRIES: Final = 10
 """A reader that may not write has no lock: it repeats a query, up to this often, if the file was written meanwhile."""
-_serials = count(1)
-
-
-def system_clock() -> datetime:
-    """The current time of the system, in UTC."""
-    return datetime.now(UTC)
 
 
 def open(path: Where, *, clock: Clock | None = None) -> JobStore:  # noqa: A001 - read as jobstore.open
@@ -74,60 +59,29 @@ def server_store() -> type[PostgresStore]:
     return PostgresStore
 
 
-class JobStore(Queries):
+class JobStore(Snapshots):
     """The queries of the job API over one file.
 
     May be used from several threads, and after a fork: one connection serves all threads in turn, each
     process has its own. A context manager.
     """
 
+    path: Path
+
     def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
-        self.path = file_of(path, "JobStore(...)", "use jobstore.open(...)")
-        self._clock = clock or system_clock
-        self._is_closed = False
-        self._lock = threading.RLock()
-        self._frame: FrameType | None = None
-        self._memory: Memory
-        self._is_clean = True
+        file = file_of(path, "JobStore(...)", "use jobstore.open(...)")
+        super().__init__(file, driver_errors(file), clock)
         self._reader: Reader | None = None
-        self._serial = 0
         self._sound_at: tuple[int, int] | None = None
         self._is_held_for_fork = False
-        with driver_errors(self.path):
+        with self._errors:
             self._begin_anew()
         tell_of_forks(self)
-
-    def __repr__(self) -> str:
-        return f"JobStore({str(self.path)!r})"
-
-    def __enter__(self) -> JobStore:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the store. Safe to call twice."""
-        try:
-            with self._lock:
-                self._is_closed = True
-                self._disconnect()
-        finally:
-            give_back(self._lock)
 
     @property
     def connection(self) -> sqlite3.Connection | None:
         """The current connection, if there is one."""
         return None if self._reader is None else self._reader.connection
-
-    @property
-    def timezone(self) -> str:
-        """The IANA name of the zone that cron expressions are read in."""
-        return self.read(lambda _, memory: memory.fires.timezone)
-
-    def now(self) -> datetime:
-        """The current time, by the store's clock."""
-        return self._clock()
 
     def fresh(self) -> tuple[int, int]:
         """A token that differs after any commit to the file by another connection; two numbers, cheap to ask."""
@@ -136,39 +90,6 @@ class JobStore(Queries):
     def _version(self, connection: sqlite3.Connection) -> tuple[int, int]:
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         return self._serial, version
-
-    def run_totals(self) -> dict[int, tuple[int, int]]:
-        """Each job's runs and failures so far, by job number, pruned ones included."""
-        return self.read(lambda connection, _memory: run_totals(connection))
-
-    def answer(self, query: Query) -> Any:
-        """The document that a checked query asks for, from one snapshot of the file."""
-        find = ANSWERS[type(query)]
-        now_us = self._now_us()
-        return self.read(lambda connection, memory: find(connection, memory, query, now_us))
-
-    def _now_us(self) -> int:
-        return instant_us(self._clock())
-
-    def read(self, query: Callable[[sqlite3.Connection, Memory], _T]) -> _T:
-        """The result of `query` in one snapshot of the file, with the memory brought up to that snapshot.
-
-        Whatever is raised, and whenever (Ctrl-C, a time-out in a signal handler), the next call works: the lock is
-        released, and after anything but an error of ours the next call opens a new connection with an empty memory.
-        """
-        frame = frame_above(0)
-        if is_running(self._frame, frame):  # in a signal handler, in the middle of a query of this thread
-            with JobStore(self.path, clock=self._clock) as other:
-                return other.read(query)
-        try:
-            with self._lock, driver_errors(self.path):
-                self._frame = frame
-                try:
-                    return self._read(query)
-                finally:
-                    self._frame = None
-        finally:
-            give_back(self._lock)
 
     def _read(self, query: Callable[[sqlite3.Connection, Memory], _T]) -> _T:
         for _ in range(_TRIES):
@@ -236,7 +157,7 @@ class JobStore(Queries):
         self._disconnect()
         reader = Reader(self.path)
         self._memory = Memory(Fires("UTC"))  # until its first query has read the zone
-        self._serial = next(_serials)
+        self._serial = next(serials)
         self._is_clean = True
         self._reader = reader
         return reader
@@ -259,8 +180,7 @@ class JobStore(Queries):
 
     def after_fork_in_child(self) -> None:
         """Queries may go on, with a connection of this process."""
-        self._lock = threading.RLock()
-        self._frame = None
+        self._begin_locks_anew()
         if self._reader is not None:
             self._reader.refuse_in_this_process()
 

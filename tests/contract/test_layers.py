@@ -22,8 +22,9 @@ MAY_IMPORT: dict[str, str] = {
     "engine": "language storage",
     "recording": "language storage",
     "transfer": "language storage engine recording store",
-    "store": "language storage engine queries postgres",
-    "postgres": "language storage engine queries",
+    "store": "language storage engine queries reading postgres",
+    "postgres": "language storage engine queries reading",
+    "reading": "language storage engine queries",
     "queries": "language",
     # interfaces: each knows the store, none knows another
     "http": "language store queries metrics web package",

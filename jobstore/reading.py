@@ -1,0 +1,126 @@
+"""What reads a store, whatever holds it: one snapshot for each query, one connection for all threads."""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from datetime import UTC, datetime
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jobstore.engine.answers import ANSWERS
+from jobstore.language.instants import instant_us
+from jobstore.queries import Queries
+from jobstore.storage.pruned import run_totals
+from jobstore.storage.turns import frame_above, give_back, is_running
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from types import FrameType
+    from typing import Self
+
+    from jobstore.engine.memory import Memory
+    from jobstore.language.query import Query
+
+    Clock = Callable[[], datetime]
+
+_T = TypeVar("_T")
+serials = count(1)
+"""A number for each connection, so that what one of them counts is never taken for the count of another."""
+
+
+def _system_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+class Snapshots(Queries):
+    """The queries over one store; a child says how a snapshot is read, and how a connection is closed.
+
+    May be used from several threads, and after a fork: one connection serves all threads in turn, each process has
+    its own. A context manager.
+    """
+
+    _memory: Memory
+
+    def __init__(self, path: Any, errors: AbstractContextManager[None], clock: Clock | None) -> None:
+        self.path = path
+        self._errors = errors
+        self._clock = clock or _system_clock
+        self._is_closed = False
+        self._lock = threading.RLock()
+        self._frame: FrameType | None = None
+        self._is_clean = True
+        self._serial = 0
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store. Safe to call twice."""
+        try:
+            with self._lock:
+                self._is_closed = True
+                self._disconnect()
+        finally:
+            give_back(self._lock)
+
+    @property
+    def timezone(self) -> str:
+        """The IANA name of the zone that cron expressions are read in."""
+        return self.read(lambda _, memory: memory.fires.timezone)
+
+    def now(self) -> datetime:
+        """The current time, by the store's clock."""
+        return self._clock()
+
+    def run_totals(self) -> dict[int, tuple[int, int]]:
+        """Each job's runs and failures so far, by job number, pruned ones included."""
+        return self.read(lambda connection, _memory: run_totals(connection))
+
+    def answer(self, query: Query) -> Any:
+        """The document that a checked query asks for, from one snapshot of the store."""
+        find = ANSWERS[type(query)]
+        now_us = instant_us(self._clock())
+        return self.read(lambda connection, memory: find(connection, memory, query, now_us))
+
+    def read(self, query: Callable[[sqlite3.Connection, Memory], _T]) -> _T:
+        """The result of `query` in one snapshot of the store, with the memory brought up to that snapshot.
+
+        Whatever is raised, and whenever (Ctrl-C, a time-out in a signal handler), the next call works: the lock is
+        released, and after anything but an error of ours the next call opens a new connection with an empty memory.
+        """
+        frame = frame_above(0)
+        # In a signal handler, in the middle of a query of this thread: its connection and memory are half-way.
+        if is_running(self._frame, frame):
+            with type(self)(self.path, clock=self._clock) as other:  # type: ignore[call-arg]  # a child takes these
+                return other.read(query)
+        try:
+            with self._lock, self._errors:
+                self._frame = frame
+                try:
+                    return self._read(query)
+                finally:
+                    self._frame = None
+        finally:
+            give_back(self._lock)
+
+    @abstractmethod
+    def _read(self, query: Callable[[sqlite3.Connection, Memory], _T]) -> _T:
+        """The result of `query`, by the connection or a new one; inside the lock."""
+
+    @abstractmethod
+    def _disconnect(self) -> None:
+        """Close the connection; the next query opens another."""
+
+    def _begin_locks_anew(self) -> None:
+        """In a child of a fork: no thread is left here that could release the lock."""
+        self._lock = threading.RLock()
+        self._frame = None
