@@ -8,7 +8,7 @@ from jobstore.engine.fires import Fires
 from jobstore.engine.server import ServerMemory
 from jobstore.language.errors import JobStoreError, StoreUnreadable
 from jobstore.reading import Snapshots, serials
-from jobstore.storage.forking import tell_of_forks
+from jobstore.storage.forking import keep_for_good, tell_of_forks
 from jobstore.storage.postgres.connection import Connection, Place, check_is_store, is_worth_again, server_errors
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from jobstore.reading import Clock
 
 _T = TypeVar("_T")
-# Connections of the parent, in a child: kept, since one that is collected is closed, in the parent's name.
-_inherited: list[Connection] = []
 
 
 class PostgresStore(Snapshots):
@@ -107,5 +105,5 @@ class PostgresStore(Snapshots):
         """Queries may go on, with a connection of this process."""
         self._begin_locks_anew()
         if self._connection is not None:
-            _inherited.append(self._connection)
+            keep_for_good(self._connection.raw)
             self._connection = None

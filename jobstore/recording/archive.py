@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-    from jobstore.storage.writer import Transactions
+    from jobstore.storage.transactions import Transactions
 
     IsNamed = Callable[[sqlite3.Connection, int], bool]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from jobstore.recording.prune import Progress, Rules
-    from jobstore.storage.writer import Transactions
+    from jobstore.storage.transactions import Transactions
 
 EMERGENCY_BATCH: Final = 20
 COMPACTED_PAGES: Final = 50

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
 
-    from jobstore.storage.writer import Transactions
+    from jobstore.storage.transactions import Transactions
 
     Progress = Callable[[int], None]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from jobstore.storage.writer import Transactions
+    from jobstore.storage.transactions import Transactions
 
 _log = logging.getLogger("jobstore")
 

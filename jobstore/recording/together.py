@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from jobstore.language.errors import JobStoreError
 from jobstore.storage.forking import tell_of_forks
+from jobstore.storage.transactions import Outcome, OutcomeUnknown
 from jobstore.storage.turns import give_back
-from jobstore.storage.writer import Outcome, OutcomeUnknown
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from jobstore.storage.writer import Transactions
+    from jobstore.storage.transactions import Transactions
 
     Step = Callable[[sqlite3.Connection], Any]
 

@@ -103,3 +103,10 @@ def _in_child() -> None:
 
 
 os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+
+
+def keep_for_good(connection: object) -> None:
+    """Let a connection never be collected, not even at the end of the interpreter: that would close it."""
+    import ctypes  # a fork in the middle of a transaction, or a log that was removed: both are rare
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

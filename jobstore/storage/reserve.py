@@ -24,7 +24,7 @@ def keep_reserve(file: Path) -> None:
             or _free_bytes(file) < RESERVE_BYTES * RESERVE_SHARE
         ):
             return
-        # O_EXCL: of two recorders that come at once, one makes it and the other is told that it is there.
+        # O_EXCL: of two recorders that open at once, one makes the file; the other's call fails, which is as good.
         descriptor = os.open(reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             share_with_writers(descriptor, file)

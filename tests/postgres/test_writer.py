@@ -16,7 +16,7 @@ import pytest
 import jobstore
 from jobstore.recording import transitions
 from jobstore.storage.postgres.writer import PostgresWriter
-from jobstore.storage.writer import OutcomeUnknown
+from jobstore.storage.transactions import OutcomeUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -162,7 +162,7 @@ FAULTS = (
     ),
     Fault(
         "a checkpoint outside of the lock",
-        "storage/writer.py",
+        "storage/transactions.py",
         "                writer.lock.enter(id(self), frame_above(1), self._timeout_seconds)\n",
         "                if self._outcome is not None:\n"
         "                    writer.lock.enter(id(self), frame_above(1), self._timeout_seconds)\n",
@@ -328,7 +328,7 @@ FAULTS = (
     ),
     Fault(
         "a commit that is forgotten where an interrupt follows it",
-        "storage/writer.py",
+        "storage/transactions.py",
         "                self._note_commit()\n",
         "                pass\n",
         f"{TOGETHER}::test_an_interrupt_at_any_moment_loses_nothing_and_stops_nobody",

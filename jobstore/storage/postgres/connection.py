@@ -343,10 +343,10 @@ def format_of(connection: Connection) -> int | None:
 class ServerErrors:
     """Whatever the driver or the server raises inside leaves as a `StoreError` that names the database."""
 
-    __slots__ = ("_place",)
+    __slots__ = ("place",)
 
     def __init__(self, place: Place) -> None:
-        self._place = place
+        self.place = place
 
     def __enter__(self) -> None:
         pass
@@ -354,11 +354,14 @@ class ServerErrors:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, psycopg.Error):
-            ours = store_error(error, self._place)
-            if ours is not None:
-                # Without its cause: libpq's own text is in ours, and nothing else of it may be shown.
-                raise ours from None
+        ours = self.error_for(error) if isinstance(error, psycopg.Error) else None
+        if ours is not None:
+            # Without its cause: libpq's own text is in ours, and nothing else of it may be shown.
+            raise ours from None
+
+    def error_for(self, error: psycopg.Error) -> StoreError | None:
+        """Ours for the driver's; None: it is a defect of ours."""
+        return store_error(error, self.place)
 
 
 server_errors = ServerErrors

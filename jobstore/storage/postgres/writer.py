@@ -6,7 +6,7 @@ nothing written, and its steps are taken again. Each transaction first takes a l
 no other recorder waits for; the deletion of unused words takes one that all wait for, for a moment.
 
 A connection may be lost at any time. Before COMMIT was sent nothing is written, and the steps are taken again on a new
-connection. Afterwards the server is asked by the number of the transaction what became of it.
+connection. Afterwards the rows tell that it wrote, or did not write, into the log of changes.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ from psycopg import errors
 
 from jobstore.language.errors import Conflict, StoreBusy, StoreError, StoreUnreadable
 from jobstore.language.search import UNICODE_VERSION
-from jobstore.storage.forking import tell_of_forks
+from jobstore.storage.forking import keep_for_good, tell_of_forks
 from jobstore.storage.lock import ThreadLock
-from jobstore.storage.postgres.connection import Connection, Place, check_is_store, store_error
+from jobstore.storage.postgres.connection import Connection, Place, ServerErrors, check_is_store
 from jobstore.storage.postgres.schema import fold, migrate, settle_restored
 from jobstore.storage.postgres.unused import delete_unused, find_unused, forget_processes
-from jobstore.storage.writer import OutcomeUnknown, Transactions
+from jobstore.storage.transactions import OutcomeUnknown, Transactions
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
-    from types import TracebackType
 
     from jobstore.language.address import Address
 
@@ -90,7 +89,7 @@ class PostgresWriter(Transactions):
         self.place = place = Place(address.secret)
         self.timeout_seconds = timeout_seconds
         self.lock = ThreadLock(address)
-        self.errors = _Errors(address, place)
+        self.errors = _Errors(place)
         self._connection: Connection | None = None
         self._session: tuple[int, int, str] = (0, 0, "")
         """Of the connection: a number that no other has, and the server's process with its start."""
@@ -246,13 +245,15 @@ class PostgresWriter(Transactions):
         """Leave the connection open and unused, beyond the end of the interpreter too: to close it would end it."""
         self.lock = ThreadLock(self.path)
         if self._connection is not None:
-            import ctypes
-
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection.raw))
+            keep_for_good(self._connection.raw)
             self._connection = None
 
     def _settle_in(self) -> None:
-        """What a new connection to a store is told and asked."""
+        """Give a new connection its settings and a number of its own.
+
+        Raises:
+            StoreUnreadable: the server is a standby.
+        """
         assert self._connection is not None  # noqa: S101 - its callers have made one
         self._connection.raw.autocommit = True
         # By chance, not counted: recorders of all hosts must get different ones without asking each other.
@@ -310,27 +311,24 @@ class PostgresWriter(Transactions):
             time.sleep(LOOK_AGAIN_SECONDS)
 
 
-class _Errors:
-    """Whatever the driver raises inside leaves as a `StoreError` that says whether to try again."""
+class _Errors(ServerErrors):
+    """The same, with whether the steps may be taken again."""
 
-    def __init__(self, address: Address, place: Place) -> None:
-        self._address = address
-        self._place = place
+    __slots__ = ()
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def error_for(self, error: psycopg.Error) -> StoreError | None:
+        """Ours for the driver's; None: it is a defect of ours."""
         if isinstance(error, _PASSING):
-            busy = StoreBusy(f"{self._address} was changed by others at the same time, again and again; try again")
-            busy.may_repeat = True
-            raise busy from None
-        ours = store_error(error, self._place) if isinstance(error, psycopg.Error) else None
+            ours: StoreError | None = StoreBusy(
+                f"{self.place} was changed by others at the same time, again and again; try again"
+            )
+            may_repeat = True
+        else:
+            ours = super().error_for(error)
+            may_repeat = _is_loss(error)
         if ours is not None:
-            ours.may_repeat = isinstance(error, psycopg.Error) and _is_loss(error)
-            raise ours from None
+            ours.may_repeat = may_repeat
+        return ours
 
 
 def _is_loss(error: psycopg.Error) -> bool:
