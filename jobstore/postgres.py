@@ -80,11 +80,10 @@ class PostgresStore(Snapshots):
         connection = Connection(self.place, is_reader=True)
         try:
             check_is_store(connection)
-            self._timezone: str = connection.value("SELECT value FROM setting WHERE key = 'timezone'") or "UTC"
         except BaseException:
             connection.close()
             raise
-        self._memory = ServerMemory(Fires(self._timezone))
+        self._memory = ServerMemory(Fires("UTC"))  # until the first answer reads the zone in its snapshot
         self._serial = next(serials)
         self._is_clean = True
         self._connection = connection

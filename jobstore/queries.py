@@ -58,7 +58,7 @@ class Queries(ABC):
         """
 
     def run_totals(self) -> dict[int, tuple[int, int]]:
-        """Each job's runs and failures so far, by job number, pruned ones included; empty unless read from a file."""
+        """Each job's runs and failures so far, by job number, pruned ones included; empty from an HTTP server."""
         return {}
 
     def list_jobs(

@@ -15,7 +15,7 @@ from jobstore.language.models import STATUS_OF_CODE, pagination
 from jobstore.language.schedule_text import schedule_text
 from jobstore.language.states import ATTENTION
 from jobstore.storage.documents import execution_document
-from jobstore.storage.rows import fetch_executions, fetch_jobs
+from jobstore.storage.rows import fetch_jobs
 
 if TYPE_CHECKING:
     import sqlite3
@@ -112,7 +112,7 @@ def _documents(
 ) -> list[JobStateDocument]:
     newest = standings.newest(connection, numbers)
     last_ids = [newest[number].runs[0].id for number in numbers if newest[number].runs]
-    last = {row[0]: execution_document(row) for row in fetch_executions(connection, last_ids)}
+    last = {row[0]: execution_document(row) for row in memory.rows(connection, last_ids)}
     return [
         _document(
             standings.key(row.number),

@@ -107,11 +107,16 @@ def _durations(
     ).fetchone()
     if not timed:
         return {"average": None, "p50": None, "p95": None, "max": None}
+    # Only a history that was loaded can hold an unfinished run with a duration: then the walks are filtered.
+    unfinished = connection.execute(
+        f"SELECT 1 FROM period_tally WHERE span = {SPAN_ALL} AND status NOT IN ({_FINISHED_SQL}) AND timed > 0 LIMIT 1"
+    ).fetchone()
+    condition = f"AND status IN ({_FINISHED_SQL})" if unfinished else ""
     return {
         "average": spent / timed,
-        "p50": _at_rank(connection, timed, rank_of(timed, 50)),
-        "p95": _at_rank(connection, timed, rank_of(timed, 95)),
-        "max": _at_rank(connection, timed, timed - 1),
+        "p50": _at_rank(connection, timed, rank_of(timed, 50), condition),
+        "p95": _at_rank(connection, timed, rank_of(timed, 95), condition),
+        "max": _at_rank(connection, timed, timed - 1, condition),
     }
 
 
@@ -120,18 +125,14 @@ def rank_of(count: int, percent: int) -> int:
     return -(-count * percent // 100) - 1
 
 
-def _at_rank(connection: sqlite3.Connection, timed: int, rank: int) -> int:
+def _at_rank(connection: sqlite3.Connection, timed: int, rank: int, condition: str) -> int:
     """The duration at a rank (from 0, shortest first), walked to from the nearer end of its index."""
     # The p95 is near the longest end: from there it is a twentieth of the index.
     backwards = rank > timed // 2
     skip, direction = (timed - 1 - rank, "DESC") if backwards else (rank, "ASC")
-    # Only a history that was loaded can hold an unfinished run with a duration: then the walk is filtered.
-    odd = connection.execute(
-        f"SELECT 1 FROM period_tally WHERE span = {SPAN_ALL} AND status NOT IN ({_FINISHED_SQL}) AND timed > 0 LIMIT 1"
-    ).fetchone()
     sql = f"""
     SELECT duration_ms FROM execution INDEXED BY execution_duration
-    WHERE duration_ms IS NOT NULL {f"AND status IN ({_FINISHED_SQL})" if odd else ""}
+    WHERE duration_ms IS NOT NULL {condition}
     ORDER BY duration_ms {direction} LIMIT 1 OFFSET ?
     """
     duration: int = connection.execute(sql, (skip,)).fetchone()[0]

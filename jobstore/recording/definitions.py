@@ -71,8 +71,6 @@ def save_job(
     Only a new job takes what `defaults` give.
     """
     row = connection.execute(f"{JOB_SELECT}WHERE name = ?", (name,)).fetchone()
-    if row is not None and is_server(connection):
-        absorb_starts(connection, row[0])
     if row is None:
         connection.execute(_INSERT_JOB, new_job(name, {**(defaults or {}), **definition}, now_us))
         return
@@ -80,6 +78,9 @@ def save_job(
     old = Job(folded=folded_job(found.name, found.job_type, found.job_category), **_columns_of(found))
     new = changed_job(old, definition, now_us)
     if new is not old:
+        # Only here: every recorder that notes a start would have to wait for what this writes.
+        if is_server(connection):
+            absorb_starts(connection, found.number)
         connection.execute(_UPDATE_JOB, (*new, found.number))
 
 
@@ -135,11 +136,10 @@ def forget_names(connection: sqlite3.Connection, job_numbers: Iterable[int]) -> 
     ]
     if not unused:
         return
-    (newest,) = connection.execute("SELECT max(name_id) FROM job_name").fetchone()
     connection.executemany("DELETE FROM job_name WHERE name_id = ?", [(key,) for key in unused])
-    if newest in unused:
-        # The key will be given again: a change without a count tells readers to read their names anew.
-        connection.execute("INSERT INTO change (name_id) VALUES (?)", (newest,))
+    # A change without a count tells readers to read their names anew: they may have counted under one of these, and
+    # its key may be given again.
+    connection.execute("INSERT INTO change (name_id) VALUES (?)", (unused[0],))
 
 
 def job_number_of(connection: sqlite3.Connection, name: object) -> int:

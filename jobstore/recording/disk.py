@@ -61,7 +61,7 @@ def _pages(connection: sqlite3.Connection) -> int:
 
 
 def prune_emergency(writer: Writer, bounds: Rules | None, progress: Progress | None) -> int:
-    """The same on a full disk, in the room of the reserve; without bounds the room alone is given up.
+    """Prune on a full disk, in the room of the reserve; without bounds the room alone is given up.
 
     The log is written back after each small batch, so that it never needs more room than one.
 

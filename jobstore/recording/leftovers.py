@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from jobstore.language.errors import JobStoreError
+from jobstore.language.models import STATUS_CODES, Status
 from jobstore.storage.connection import Reading
 from jobstore.storage.schema import IS_NO_SUCCESS
 from jobstore.storage.segments import due_segments, is_unchanged, make_segment, save_segment
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from jobstore.storage.transactions import Transactions
 
 _log = logging.getLogger("jobstore")
+_RUNNING, _PENDING = STATUS_CODES[Status.RUNNING], STATUS_CODES[Status.PENDING]
 
 
 def forget_unused(writer: Transactions) -> None:
@@ -35,7 +37,10 @@ def forget_unused(writer: Transactions) -> None:
         unused = _unused(reader, "parameter_set", "parameter_set_id"), _unused(reader, "worker", "worker_id")
         (newest,) = reader.execute("SELECT coalesce(max(id), 0) FROM execution").fetchone()
         changing = [
-            key for (key,) in reader.execute(f"SELECT id FROM execution WHERE {IS_NO_SUCCESS} AND status IN (2, 3)")
+            key
+            for (key,) in reader.execute(
+                f"SELECT id FROM execution WHERE {IS_NO_SUCCESS} AND status IN ({_RUNNING}, {_PENDING})"
+            )
         ]
     if any(unused):
         with writer.held() as connection:

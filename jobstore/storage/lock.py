@@ -187,7 +187,7 @@ class FileLock(ThreadLock):
             refuse_in_this_process(identity_of(self._file))
 
     def drop_if_cut_off(self, file: Path) -> bool:
-        """The same for those that write to the file; asked inside the lock."""
+        """Let each that writes to the file give up a connection whose log is gone; inside the lock."""
         return file == self._file and sum(user.drop_if_cut_off(file) for user in self.users()) > 0
 
     def share(self) -> None:

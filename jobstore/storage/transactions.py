@@ -1,6 +1,6 @@
 """Write transactions on one connection, in turn: what the writers of a file and of a server have in common.
 
-Whatever writes to a store, its checkpoints included, does so inside `Transactions.transaction`.
+Whatever writes to a store does so inside `Transactions.transaction`; a checkpoint runs inside `Transactions.held`.
 """
 
 from __future__ import annotations

@@ -125,9 +125,7 @@ def reading(address: Address) -> Iterator[Connection]:
     try:
         with server_errors(place):
             check_is_store(connection)
-            connection.begin_snapshot()
-            connection.execute("SET LOCAL statement_timeout = 0")  # it reads everything
-            connection.raw.patience_seconds = None
+            connection.begin_long_snapshot()
             yield connection
     finally:
         connection.close()
@@ -137,7 +135,7 @@ def check(address: Address, progress: Progress | None) -> list[str]:
     """What is wrong with the store, a sentence each."""
     with reading(address) as connection:
         taken = cast("sqlite3.Connection", connection)  # the checks ask nothing of it that ours has not
-        own = (_unfit(connection), _name_days(connection), _numbers(connection))
+        own = (_unfit(connection), _name_days(connection), _numbers(connection), _references(connection))
         return list(problems_of_server(taken, rows_of(connection, EXECUTIONS), own, progress))
 
 
@@ -184,6 +182,19 @@ def _numbers(connection: Connection) -> Iterator[str]:
             yield f"The next {column} of the table {table} was given already: it is {given + 1}, the highest {highest}"
 
 
+def _references(connection: Connection) -> Iterator[str]:
+    """Keys of executions that name no row: the tables have no foreign keys, for which recorders would wait."""
+    for table, key in (("job_name", "name_id"), ("worker", "worker_id"), ("parameter_set", "parameter_set_id")):
+        lost = connection.execute(
+            f"""
+            SELECT e.id FROM execution AS e WHERE e.{key} IS NOT NULL
+                AND NOT EXISTS (SELECT 1 FROM {table} AS t WHERE t.{key} = e.{key})
+            """
+        )
+        for (row,) in lost:
+            yield f"Row {row} of the table execution refers to a row of {table} that is not there"
+
+
 def lag(address: Address) -> str | None:
     """How far a standby is behind its primary, in words; None for a primary."""
     with reading(address) as connection:
@@ -228,10 +239,12 @@ def _next(connection: Connection, table: str, column: str) -> int:
 def _given(connection: Connection, table: str, column: str) -> tuple[int | None, int]:
     """The last number that was given, if the role may know it, and the highest in the rows."""
     sequence = f"pg_get_serial_sequence('{table}', '{column}')"
+    # The names of a job that was removed tell its number, too.
+    named = "(SELECT max(job_number) FROM job_name)" if table == "job" else "0"
     found: tuple[int | None, int] | None = connection.execute(
         f"""
         SELECT CASE WHEN has_sequence_privilege({sequence}, 'USAGE, SELECT')
-            THEN coalesce(pg_sequence_last_value({sequence}::regclass), 0) END, coalesce(max({column}), 0)
+            THEN coalesce(pg_sequence_last_value({sequence}::regclass), 0) END, greatest(max({column}), {named}, 0)
         FROM {table}
         """
     ).fetchone()

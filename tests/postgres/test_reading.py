@@ -15,6 +15,7 @@ from jobstore.engine import memory
 from jobstore.language.errors import NotAStore, SchemaTooNew, StoreNotFound, StoreUnreadable
 from jobstore.storage.postgres import schema
 from jobstore.storage.postgres.connection import Connection, Place
+from tests.names import come_and_go
 from tests.property.worlds import world
 
 if TYPE_CHECKING:
@@ -242,6 +243,15 @@ def test_what_is_no_store_of_ours_is_told_apart(
         spoilt(owner.execute)
     with pytest.raises(error):
         jobstore.open(filled)
+    if error is not StoreNotFound:  # a recorder makes what is missing, and nothing else
+        with pytest.raises(error):
+            jobstore.Recorder(filled)
+
+
+def test_a_name_that_came_and_went_between_two_looks_is_no_damage(server: Server, database: str) -> None:
+    address = server.url(database)
+    with jobstore.Recorder(address) as recorder, jobstore.open(address) as store:
+        come_and_go(store, recorder)
 
 
 def addresses(server: Server, database: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import jobstore
+from tests.names import come_and_go
 from tests.property import skewed
 from tests.reliability import readers
 from tests.reliability.scale import SOAK, scaled
@@ -130,3 +131,8 @@ def test_a_reader_that_fell_behind_the_change_log_counts_anew(tmp_path: Path) ->
             assert store.list_job_executions(search="poll")["pagination"]["total"] == 3
             assert store.list_job_executions(status="SUCCESS")["pagination"]["total"] == 3
             assert store.job_stats("poll")["runs"] == 3
+
+
+def test_a_name_that_came_and_went_between_two_looks_is_no_damage(tmp_path):
+    with jobstore.Recorder(tmp_path / "jobs.db") as recorder, jobstore.open(tmp_path / "jobs.db") as store:
+        come_and_go(store, recorder)

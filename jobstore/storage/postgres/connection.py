@@ -134,8 +134,9 @@ class Place:
 
     def __str__(self) -> str:
         """For messages: the database, the host, and the schema if it is another."""
-        host = str(self._known.get("host") or "this machine")
-        host, database = f"[{host}]" if ":" in host else host, self._known.get("dbname") or "the default database"
+        host = str(self._known.get("host") or os.environ.get("PGHOST") or "this machine")
+        host = f"[{host}]" if ":" in host else host
+        database = self._known.get("dbname") or os.environ.get("PGDATABASE") or "the default database"
         port = f":{self._known['port']}" if self._known.get("port") else ""
         schema = "" if self.schema == SCHEMA else f", schema {self.schema}"
         return f"PostgreSQL database {database} at {host}{port}{schema}"
@@ -166,17 +167,19 @@ class Connection:
         raw: the connection of the driver, for COPY.
     """
 
-    def __init__(self, place: Place, *, is_reader: bool = False, lock_seconds: float = 0) -> None:
+    def __init__(self, place: Place, *, is_reader: bool = False, lock_seconds: float | None = None) -> None:
         self.place = place
         self._process = os.getpid()
         with server_errors(place):
             self.raw = place.connect(autocommit=is_reader, **_OPTIONS)
-            if is_reader or lock_seconds:
-                self.raw.patience_seconds = (
-                    READER_PATIENCE_SECONDS if is_reader else lock_seconds + WRITER_PATIENCE_SECONDS
-                )
+            if is_reader:
+                self.raw.patience_seconds = READER_PATIENCE_SECONDS
+            elif lock_seconds is not None:
+                self.raw.patience_seconds = lock_seconds + WRITER_PATIENCE_SECONDS
             try:
-                self._prepare(is_reader=is_reader, lock_seconds=lock_seconds)
+                self._prepare(
+                    is_reader=is_reader, lock_seconds=READ_TIMEOUT_SECONDS if lock_seconds is None else lock_seconds
+                )
             except BaseException:
                 self.raw.close()
                 raise
@@ -196,7 +199,10 @@ class Connection:
             # The right plan of a page depends on its values: a plan made for any value would walk the wrong index.
             "plan_cache_mode": "force_custom_plan",
             "statement_timeout": f"{STATEMENT_SECONDS}s" if is_reader else "0",
-            "lock_timeout": f"{round((lock_seconds or READ_TIMEOUT_SECONDS) * 1000)}ms",
+            # Not less than a millisecond: none would mean for ever.
+            "lock_timeout": f"{max(1, round(lock_seconds * 1000))}ms",
+            # Of those that name none: a database may have another default, under which we would see too little.
+            "default_transaction_isolation": "read committed",
             # A reader may hold a snapshot for long (an export): a limit of the server must not end it.
             "idle_in_transaction_session_timeout": "0",
             "DateStyle": "ISO",
@@ -231,6 +237,12 @@ class Connection:
         cursor.nextset()
         (snapshot,) = cursor.fetchone() or ("",)
         return str(snapshot)
+
+    def begin_long_snapshot(self) -> None:
+        """The same for what reads everything: no time-out ends it."""
+        self.begin_snapshot()
+        self.execute("SET LOCAL statement_timeout = 0")
+        self.raw.patience_seconds = None
 
     def commit(self) -> None:
         """Make the transaction last."""
@@ -418,7 +430,7 @@ _KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str
         "{place} holds something else ({said}); name another schema with options=-csearch_path%3DNAME",
     ),
     (
-        (errors.CheckViolation, errors.RaiseException),
+        (errors.CheckViolation, errors.ForeignKeyViolation, errors.RaiseException),
         StoreUnreadable,
         "{place} refused a statement ({said}); a trigger or a rule of another program may stand in its way",
     ),

@@ -2,7 +2,7 @@
 
 Columns mean what they mean in `jobstore.storage.schema`. What differs is how counters are kept. A recorder that raised
 the counter of all successes would wait for every other one, so each change of an execution is a row of ``change``,
-written by the trigger and never altered; `fold` adds them up now and then. The counters that readers see
+written by the trigger; `fold` adds them up now and then. The counters that readers see
 (``period_tally``, ``name_tally``, ``name_day_tally``) are views: what is folded and what is not, in one snapshot.
 
 ``change`` is also the log that readers follow. Ids are not in the order of commits, so a row names its transaction: a
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobstore.language.instants import MAX_US, MIN_US
 from jobstore.language.models import STATUS_CODES, Status
-from jobstore.storage.postgres.connection import FORMAT, format_of
+from jobstore.storage.postgres.connection import FORMAT, check_is_store, format_of
 from jobstore.storage.schema import (
     APPLICATION_ID,
     CHANGES_KEPT,
@@ -273,6 +273,7 @@ def migrate(connection: Connection) -> None:
     Raises:
         StoreUnreadable: the role may not create it, or the server is a standby.
         NotAStore: the schema is that of another program.
+        SchemaTooNew: a newer jobstore made it.
     """
     # The usual case takes no lock; where there is work, the format is looked at again inside the lock.
     if format_of(connection) == FORMAT:
@@ -282,6 +283,7 @@ def migrate(connection: Connection) -> None:
     if format_of(connection) is None:
         create_tables(connection)
         finish_tables(connection, counted=False)
+    check_is_store(connection)
     connection.commit()
 
 
@@ -405,7 +407,7 @@ def _trim(connection: Connection, limit: int) -> None:
         f"""
         WITH gone AS (
             DELETE FROM change WHERE xid < ? AND seq <= (SELECT max(seq) FROM change) - {CHANGES_KEPT} RETURNING xid
-        ) UPDATE folding SET trimmed = (SELECT max(xid) FROM gone) WHERE EXISTS (SELECT 1 FROM gone)
+        ) UPDATE folding SET trimmed = greatest(trimmed, (SELECT max(xid) FROM gone)) WHERE EXISTS (SELECT 1 FROM gone)
         """,
         (limit,),
     )

@@ -1,7 +1,8 @@
 """Deleting what no execution has any more: worker ids, parameters, names of jobs that are gone, processes.
 
 A recorder may be about to use one of them. So candidates are found in a snapshot, and looked at again, as far as
-anything has changed since, under a lock that all recorders wait for, for a moment: each takes the weaker one first.
+anything has changed since, under a lock that all recorders wait for, for a moment:
+the transaction of each begins with a weaker lock on the same table.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def find_unused(reader: Connection) -> Unused:
     """What no execution has in this snapshot; one pass over all of them."""
     # Everything before it has ended and is seen; whatever comes later stands in the log under this number or a higher
     # one.
-    (since,) = reader.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint").fetchone() or (0,)
+    since: int = reader.value("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
     found = []
     for table, key in _TABLES:
         borne = _BORNE if table == "job_name" else ""
@@ -66,7 +67,7 @@ def delete_unused(connection: Connection, unused: Unused) -> None:
     if not any(unused.keys):
         return
     _lock(connection)
-    (trimmed,) = connection.execute("SELECT trimmed FROM folding").fetchone() or (0,)
+    trimmed: int = connection.value("SELECT trimmed FROM folding")
     # The log no longer says all that was used since the snapshot: a later prune tries again.
     if trimmed >= unused.since:
         return
@@ -76,12 +77,14 @@ def delete_unused(connection: Connection, unused: Unused) -> None:
         # up.
         left = keys - {row[place] for row in changed}
         connection.execute(f"DELETE FROM {table} WHERE {key} = ANY(?)", (list(left),))
+        if left and table == "job_name":
+            # A change without a count tells readers to read their names anew.
+            connection.execute("INSERT INTO change (name_id) VALUES (?)", (max(left),))
 
 
 def forget_processes(connection: Connection) -> None:
     """Delete processes without an open execution, once there are many."""
-    (idle,) = connection.execute(f"SELECT count(*) {_IDLE}").fetchone() or (0,)
-    if idle >= FORGOTTEN_FROM:
+    if connection.value(f"SELECT count(*) {_IDLE}") >= FORGOTTEN_FROM:
         _lock(connection)
         connection.execute(f"DELETE {_IDLE}")
 

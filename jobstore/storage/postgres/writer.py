@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("jobstore")
 
-# Commits, about, of all recorders together, between two foldings: by chance, so that no one has to count them.
+# On average, this many commits of all recorders lie between two foldings; chance decides, so nothing has to be counted.
 TIDIED_EVERY: Final = 128
 # Between two attempts to reach a server that is away: a restart takes seconds.
 RECONNECT_SECONDS: Final = 0.1
@@ -49,13 +49,13 @@ _BEGIN: Final = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ; LOCK TABLE execution IN ROW EXCLUSIVE MODE; "
     "SELECT pg_current_xact_id()::text::bigint"
 )
+# Most statements of a recorder find a row by its key: the server may keep their plans ("auto").
 _SETTLE_IN: Final = f"""
 SELECT set_config('jobstore.session', ?, false), set_config('plan_cache_mode', 'auto', false),
     set_config('idle_in_transaction_session_timeout', '{STOPPED_SECONDS}s', false),
     pg_is_in_recovery(), pid, backend_start::text
 FROM pg_stat_activity WHERE pid = pg_backend_pid()
 """
-"""Most statements of a recorder find a row by its key: the server may keep their plans."""
 _STILL_THERE: Final = "SELECT 1 FROM pg_stat_activity WHERE pid = ? AND backend_start::text = ?"
 _WRITTEN: Final = """
 SELECT f.trimmed >= ?, EXISTS (SELECT 1 FROM change AS c WHERE c.xid = ? AND c.session = ?) FROM folding AS f
@@ -64,8 +64,7 @@ SELECT f.trimmed >= ?, EXISTS (SELECT 1 FROM change AS c WHERE c.xid = ? AND c.s
 _LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "08000", "08003", "08006", "08007"})
 # Another transaction came first; with what it wrote in sight, the same steps do something else.
 _PASSING: Final = (
-    errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation, errors.ForeignKeyViolation,
-    errors.ExclusionViolation,
+    errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation, errors.ExclusionViolation,
 )  # fmt: skip
 
 
@@ -128,7 +127,7 @@ class PostgresWriter(Transactions):
         return cast("sqlite3.Connection", self._connection)
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Begin a transaction, and learns its number, in one question."""
+        """Begin a transaction, and learn its number, in one question."""
         self._is_committed = False
         # The number is learnt before anything is written: it is what the outcome is asked by, if the connection is
         # lost.
@@ -139,7 +138,7 @@ class PostgresWriter(Transactions):
         self._begun = (xid, self._session)
 
     def commit(self) -> None:
-        """Commits the transaction; where the answer is lost, asks the server what became of it.
+        """Commit the transaction; where the answer is lost, find out what became of it.
 
         Raises:
             OutcomeUnknown: that cannot be known.
@@ -175,7 +174,7 @@ class PostgresWriter(Transactions):
         return self._became(time.monotonic() + self.timeout_seconds) is True
 
     def tidy(self) -> None:
-        """Now and then: adds up what was counted since the last time, and forgets processes."""
+        """Now and then, add up what was counted since the last time, and forget processes."""
         if random.randrange(TIDIED_EVERY) == 0:  # noqa: S311 - only to be out of step
             self._apart(fold)
             self._apart(forget_processes)
@@ -192,7 +191,7 @@ class PostgresWriter(Transactions):
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One snapshot of the store, on a connection of its own."""
         with self.errors, closing(Connection(self.place, is_reader=True)) as connection:
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            connection.begin_long_snapshot()
             yield cast("sqlite3.Connection", connection)
 
     def _apart(self, step: Callable[[Connection], object]) -> None:
