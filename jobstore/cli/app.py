@@ -90,7 +90,7 @@ def commands() -> click.Group:
     return LazyGroup(
         SECTIONS,
         name="jobstore",
-        help="Scheduled jobs and their history in one file: when they run next, what ran, what failed and why.",
+        help="Scheduled jobs and their history: when they run next, what ran, what failed and why.",
         epilog=EPILOG,
         params=[
             click.Option(
@@ -200,7 +200,7 @@ def wants_json(arguments: Sequence[str]) -> bool:
 def described(error: JobStoreError | click.ClickException | OSError) -> tuple[str, str, str]:
     """The code, the message, and for a slip in the words where to read on."""
     if isinstance(error, JobStoreError):
-        return error.code, error.message, _TIME_HINT if _TIME_RULE in error.message else ""
+        return error.code, error.message, _TIME_HINT if error.message.startswith(_TIMES) else ""
     if isinstance(error, click.UsageError):
         return "INVALID_PARAMETER", error.format_message().rstrip("."), _where_to_read(error)
     if isinstance(error, click.ClickException):
@@ -209,9 +209,10 @@ def described(error: JobStoreError | click.ClickException | OSError) -> tuple[st
     return StoreError.code, f"{error.strerror or error}{place}", ""
 
 
-_TIME_RULE: Final = " must be a time: "
+_TIMES: Final = tuple(f"{name} must be a time: " for name in ("after", "before", "keep_failures_before"))
 _TIME_HINT: Final = (
-    "\nHere also today, yesterday, or a time before now such as 24h or 7d; without an offset, in the zone shown."
+    "\nOn the command line today, yesterday and lengths such as 24h or 7d (ago) are times, too, and one without an "
+    "offset is read in the zone that times are shown in."
 )
 
 

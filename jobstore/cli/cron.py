@@ -15,7 +15,7 @@ from jobstore.cli.command import SETTINGS, Command
 from jobstore.cli.options import STORE_VARIABLE, flag, once, optional
 from jobstore.cli.phrases import count
 from jobstore.cli.screen import say
-from jobstore.language.address import location_of
+from jobstore.language.address import Address, location_of
 from jobstore.language.errors import InvalidParameter, NotFound
 
 _CRONTAB = "crontab"
@@ -84,6 +84,8 @@ def _store(given: str | None) -> str:
             f"--store is missing: name the store, such as --store /var/lib/jobs.db, or set {STORE_VARIABLE}"
         )
     location = location_of(path)
+    if isinstance(location, Address) and str(location) != path:
+        say("the password was left out of the crontab; put it into ~/.pgpass")
     return str(location.absolute() if isinstance(location, Path) else location)
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobstore.cli.when import instant_text
-from jobstore.language.address import Address, is_address, location_of
-from jobstore.language.errors import InvalidRecord
+from jobstore.language.address import Address, is_address, location_of, refuse_address
+from jobstore.language.errors import InvalidParameter, InvalidRecord
 from jobstore.language.fields import NAME_CHARACTERS, checked_name, is_storable
 from jobstore.language.parameters import Kind, Operation, Parameter
 from jobstore.language.rules import LARGEST
@@ -260,6 +260,15 @@ def _read(text: str) -> object:
     return Parameter("", Kind.INTEGER, "").read(text)
 
 
+class _File(click.Path):
+    """A file that is no store: an address, which may hold a password, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        refuse_address(value, param.make_metavar(ctx) if param and ctx else "This")
+        return super().convert(value, param, ctx)
+
+
 def once(
     option: str,
     metavar: str,
@@ -273,13 +282,11 @@ def once(
 
     def single(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:
         if len(values) > 1:
-            from jobstore.language.errors import InvalidParameter  # only a refusal needs it
-
             raise InvalidParameter(f"{param.opts[0]} was given twice; give it once")
         return values[0] if values else None
 
     words = [word for word in (short, option, name) if word]
-    type_ = click.Path() if is_path else None
+    type_ = _File() if is_path else None
     return click.Option(words, multiple=True, metavar=metavar, help=help, callback=single, type=type_)
 
 
@@ -290,7 +297,7 @@ def repeated(option: str, metavar: str, help: str) -> click.Option:  # noqa: A00
 
 def optional(name: str, metavar: str, help: str | None = None, *, is_path: bool = False) -> click.Argument:  # noqa: A002
     """An argument that the parser does not insist on, since `JOBSTORE_DB` may stand in for FILE before it."""
-    return click.Argument([name], required=False, metavar=metavar, help=help, type=click.Path() if is_path else None)
+    return click.Argument([name], required=False, metavar=metavar, help=help, type=_File() if is_path else None)
 
 
 def utc_option() -> click.Option:

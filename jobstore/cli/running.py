@@ -10,9 +10,8 @@ import click
 from jobstore.cli import become
 from jobstore.cli.app import commands
 from jobstore.cli.command import Command
-from jobstore.cli.options import STORE_VARIABLE, once, optional
+from jobstore.cli.options import STORE_VARIABLE, FileArgument, once, optional
 from jobstore.cli.when import length_option
-from jobstore.language.address import location_of
 from jobstore.language.errors import InvalidParameter, shown
 
 COMMAND_WORDS = "jobstore.command"
@@ -66,7 +65,7 @@ def _exec(
     from jobstore.integrations.command import run  # writers are heavy
 
     return run(
-        location_of(file),
+        file,
         job,
         list(command),
         schedule=schedule,
@@ -108,7 +107,7 @@ exec_ = _ExecCommand(
     it started are killed, and the exit code is 124. No shell reads COMMAND: for 'cd x && y' write
     -- sh -c 'cd x && y'.""",
     params=[
-        optional("file", "FILE", "The store.", is_path=True),
+        FileArgument("The store: a file or a postgresql:// address."),
         optional("job", "JOB", "The name of the job."),
         once("--schedule", "CRON", "The job's cron expression, as in the crontab; makes the next run known."),
         once("--interval", "TIME", "Instead of --schedule: how often the job runs, such as 15m."),
@@ -126,7 +125,7 @@ exec_ = _ExecCommand(
             "--on-failure",
             "CMD",
             "A shell command to run after a failure or time-out. Its environment has JOBSTORE_JOB, "
-            "JOBSTORE_EXECUTION_ID, JOBSTORE_STATUS and JOBSTORE_ERROR.",
+            "JOBSTORE_EXECUTION_ID, JOBSTORE_STATUS, JOBSTORE_ERROR and JOBSTORE_DB.",
         ),
     ],
     examples=[

@@ -44,7 +44,7 @@ def tokens_path(store: Location, given: str | None) -> Path:
     """
     if given:
         return Path(given)
-    file = file_of(store, "A token file beside the store", "name one with --tokens-file")
+    file = file_of(store, "A token file beside its store", "name one with --tokens-file")
     return file.with_name(f"{file.name}.tokens")
 
 

@@ -107,6 +107,8 @@ def _keep_owner(target: Path, descriptor: int) -> None:
             os.fchmod(descriptor, stat.S_IMODE(before.st_mode) & ~WRITABLE_BY_OTHERS)
         else:  # root makes it for whoever serves the store
             before = target.with_suffix("").stat()
+            if not stat.S_ISREG(before.st_mode):
+                return  # no store of that name: the file is that of whoever makes it
         os.fchown(descriptor, before.st_uid, before.st_gid)
 
 

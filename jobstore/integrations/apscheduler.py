@@ -2,13 +2,15 @@
 
 >>> from apscheduler.schedulers.background import BackgroundScheduler
 >>> import jobstore, tempfile
+>>> folder = tempfile.TemporaryDirectory()
 >>> from jobstore.integrations import apscheduler
->>> recorder = jobstore.Recorder(f"{tempfile.mkdtemp()}/jobs.db")
+>>> recorder = jobstore.Recorder(f"{folder.name}/jobs.db")
 >>> scheduler = BackgroundScheduler(timezone="UTC")
 >>> mirror = apscheduler.mirror(scheduler, recorder)
 >>> _ = scheduler.add_job(print, "cron", hour=3, id="nightly")
 >>> mirror.close()
 >>> recorder.close()
+>>> folder.cleanup()
 
 ``docs/integrations.md`` says what is recorded and what APScheduler leaves open. APScheduler's own *job stores*
 hold its schedules; they have nothing to do with this package.

@@ -14,7 +14,6 @@ from jobstore.integrations.output import TAIL_BYTES, say
 from jobstore.integrations.processgroup import GRACE_SECONDS, NOT_EXECUTABLE, Group, signals_passed_on
 from jobstore.integrations.runrecord import LARGEST_OUTPUT_BYTES, RunRecord
 from jobstore.integrations.secrets import masked
-from jobstore.language.address import location_of
 from jobstore.language.errors import InvalidParameter
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class Options(TypedDict, total=False):
             given: 8 KiB, in ``result`` after a success and in ``error`` after a failure. 0: keep nothing; the
             command then writes to `stdout` and `stderr` itself, with no pipe between.
         on_failure: a shell command to run after a run that failed or timed out, with ``JOBSTORE_JOB``,
-            ``JOBSTORE_EXECUTION_ID``, ``JOBSTORE_STATUS`` and ``JOBSTORE_ERROR``; at most a minute.
+            ``JOBSTORE_EXECUTION_ID``, ``JOBSTORE_STATUS``, ``JOBSTORE_ERROR`` and ``JOBSTORE_DB``; at most a minute.
         grace_seconds: between SIGTERM and SIGKILL.
         stdout: the file descriptor that gets the command's output; 1 unless given.
         stderr: the one that gets its messages; 2 unless given.
@@ -93,7 +92,7 @@ def run(path: Where, job: str, command: Sequence[str], **options: Unpack[Options
     kept = TAIL_BYTES if keep_output is None else min(keep_output, LARGEST_OUTPUT_BYTES)
     job_fields = {**_job_fields(options), "parameters": {"command": _shown_command(command)}}
     zone = options.get("timezone")
-    record = RunRecord(location_of(path), job, job_fields, timezone=zone, keeps_always=bool(keep_output))
+    record = RunRecord(path, job, job_fields, timezone=zone, keeps_always=bool(keep_output))
     group = Group(command, stdout=stdout, stderr=stderr, keep_bytes=kept)
     with signals_passed_on(group):
         record.begin()

@@ -2,8 +2,9 @@
 
 >>> from huey import MemoryHuey
 >>> import jobstore, tempfile
+>>> folder = tempfile.TemporaryDirectory()
 >>> from jobstore.integrations import huey as integration
->>> recorder = jobstore.Recorder(f"{tempfile.mkdtemp()}/jobs.db")
+>>> recorder = jobstore.Recorder(f"{folder.name}/jobs.db")
 >>> huey = MemoryHuey(immediate=True)
 >>> mirror = integration.mirror(huey, recorder)
 >>> @huey.task()
@@ -15,6 +16,7 @@
 >>> with jobstore.open(recorder.path) as store:
 ...     store.get_job_executions("add")["data"][0]["result"]
 {'value': 3}
+>>> folder.cleanup()
 
 The mirror is made where the huey instance is, so that every process has one: the program that
 enqueues records that a task waits, the consumer that it runs and how it ended. A task's id is the

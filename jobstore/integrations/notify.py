@@ -212,7 +212,7 @@ def _read(memory: Path) -> dict[str, Told]:
         ) from None
 
 
-def _write(memory: Path, told: Mapping[str, Told], store: Path) -> None:
+def _write(memory: Path, told: Mapping[str, Told], store: Location) -> None:
     part = memory.with_name(f".{memory.name}.{os.getpid()}.part")
     try:
         part.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
@@ -222,8 +222,10 @@ def _write(memory: Path, told: Mapping[str, Told], store: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _give_to_owner(part: Path, store: Path) -> None:
-    """What one user's timer leaves must not keep the store's owner out."""
+def _give_to_owner(part: Path, store: Location) -> None:
+    """What one user's timer leaves must not keep the store's owner out; a store on a server has no owner here."""
+    if not isinstance(store, Path):
+        return
     with suppress(OSError):
         whose = store.stat()
         part.chmod(stat.S_IMODE(whose.st_mode))

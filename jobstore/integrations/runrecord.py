@@ -6,6 +6,7 @@ runs the command waits for it two seconds before the command and thirty after it
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ import orjson
 
 from jobstore.integrations.names import job_name
 from jobstore.integrations.output import say
+from jobstore.language.address import Address, is_address, location_of
 from jobstore.language.errors import Conflict, InvalidRecord, InvalidSchedule, JobStoreError, StoreBusy, StoreNotFound
 from jobstore.language.models import Status
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobstore.integrations.processgroup import Ended
-    from jobstore.language.address import Location
+    from jobstore.language.address import Location, Where
     from jobstore.recording.recorder import Recorder
 
 PATIENCE_BEFORE_SECONDS: Final = 2.0
@@ -57,14 +59,14 @@ class RunRecord:
 
     def __init__(
         self,
-        path: Location,
+        store: Where,
         job: str,
         definition: dict[str, Any],
         *,
         timezone: str | None = None,
         keeps_always: bool = False,
     ) -> None:
-        self._path, self._job, self._definition = path, job, definition
+        self._store, self._job, self._definition = store, job, definition
         self._name = job_name(job)
         self._timezone, self._keeps_always = timezone, keeps_always
         self._started_at = self._ended_at = datetime.now(UTC)
@@ -104,14 +106,19 @@ class RunRecord:
         ended = self._ended
         status = "" if ended is None else str(_status(ended))
         error = "" if ended is None else _error(ended) or ""
-        store: Path | str = self._path if isinstance(self._path, Path) else self._path.secret
-        if isinstance(store, Path):
+        store = self._store.secret if isinstance(self._store, Address) else os.fspath(self._store)
+        if not is_address(store):
             with suppress(OSError):  # the current folder may be gone
-                store = store.absolute()
+                store = str(Path(store).absolute())
         return {
             "JOB": self._name, "EXECUTION_ID": self._execution_id or "", "STATUS": status, "ERROR": error,
-            "DB": str(store),
+            "DB": store,
         }  # fmt: skip
+
+    @property
+    def _path(self) -> Location:
+        """Read where the store is opened, not before: an address that cannot be read keeps no command from running."""
+        return location_of(self._store)
 
     def _work(self) -> None:
         self._attempt(self._record_start, self._is_ended.is_set)

@@ -100,6 +100,16 @@ def file_of(given: Where, task: str, instead: str) -> Path:
     return location
 
 
+def refuse_address(given: object, name: str) -> None:
+    """Refuse the address of a server where a file is meant; it may hold a password, so it is not repeated.
+
+    Raises:
+        InvalidParameter: it is one.
+    """
+    if isinstance(given, Address) or (isinstance(given, str) and is_address(given)):
+        raise InvalidParameter(f"{name} must be a file; received the address of a PostgreSQL server")
+
+
 def _refuse(scheme: str) -> Path:
     if scheme.lower() in {"http", "https"}:
         raise InvalidParameter("A store is a file or a postgresql:// address; read an HTTP server by jobstore.connect")

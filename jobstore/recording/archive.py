@@ -25,6 +25,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import orjson
 
+from jobstore.language.address import refuse_address
 from jobstore.language.errors import Conflict, InvalidParameter, StoreError, StoreFull, StoreUnreadable
 from jobstore.storage.documents import execution_document
 from jobstore.storage.pruned import note_pruned, settings_under
@@ -53,6 +54,7 @@ class Archive:
         Raises:
             InvalidParameter: the path is that of the store or of a file beside it, or is no path.
         """
+        refuse_address(path, "archive")
         self._writer = writer
         self._id = secrets.token_hex(16)
         try:

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jobstore.language.address import Address, file_of, location_of
+from jobstore.language.address import Address, file_of, location_of, refuse_address
 from jobstore.language.errors import Conflict, NotAStore, StoreBusy, StoreCorrupt, StoreUnreadable
 from jobstore.storage.connection import Reading, driver_errors
 from jobstore.storage.folders import check_folder
@@ -101,7 +101,9 @@ def backup(path: Where, target: str | os.PathLike[str], *, progress: Progress | 
         Conflict: there is a file at `target`.
         StoreError: the file cannot be read, or the copy cannot be written.
     """
-    file, copy = file_of(path, "backup", PG_DUMP), real_path(Path(target))
+    file = file_of(path, "backup", PG_DUMP)
+    refuse_address(target, "target")
+    copy = real_path(Path(target))
     if os.path.lexists(copy):
         raise _taken(copy)
     refuse_left_over(copy)

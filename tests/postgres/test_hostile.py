@@ -58,8 +58,8 @@ def use(url: str) -> None:
 
 def test_a_server_that_says_nothing_is_given_up(server, url, monkeypatch):
     for patience in ("READER_PATIENCE_SECONDS", "WRITER_PATIENCE_SECONDS"):
-        monkeypatch.setattr(f"jobstore.storage.postgres.connection.{patience}", 1)
-    place = f"{url}&connect_timeout=2"
+        monkeypatch.setattr(f"jobstore.storage.postgres.connection.{patience}", 5)
+    place = f"{url}&connect_timeout=5"
     with jobstore.Recorder(place, timeout_seconds=1) as recorder, jobstore.open(place) as store:
         recorder.save_job("a", job_type="t", job_category="c")
         first = recorder.enqueue("a")

@@ -192,7 +192,11 @@ def test_threads_and_a_forked_child_share_a_store(filled: str) -> None:
             thread.start()
         child = os.fork()
         if not child:
-            os._exit(0 if answers(store) == wanted else 1)
+            code = 1
+            try:
+                code = 0 if answers(store) == wanted else 1
+            finally:
+                os._exit(code)
         for thread in threads:
             thread.join()
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -31,7 +31,7 @@ RECORD = """
 import random, sys, time
 from datetime import UTC, datetime, timedelta
 import jobstore
-step = [0.0]
+step, chance = [0.0], random.Random(1)
 clock = lambda: datetime.now(UTC) + timedelta(seconds=step[0])
 with jobstore.Recorder(sys.argv[1], clock=clock, timeout_seconds=60) as recorder:
     for name in "abcde":
@@ -41,7 +41,7 @@ with jobstore.Recorder(sys.argv[1], clock=clock, timeout_seconds=60) as recorder
     while True:
         number += 1
         if number % 50 == 0:
-            step[0] = random.choice([0.0, 3600.0, -3600.0, 86400.0, -86400.0])
+            step[0] = chance.choice([0.0, 3600.0, -3600.0, 86400.0, -86400.0])
         with recorder.run("abcde"[number % 5], trace_id=f"t{number}"):
             pass
         if number % 100 == 0:

@@ -18,14 +18,14 @@ from tests.reliability.scale import SOAK, report, run_program
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells what a process uses")
 
 HOLD = """
-import sys, time
+import sys
 from jobstore.storage.writer import Writer
 from pathlib import Path
 writer = Writer(Path(sys.argv[1]), timeout_seconds=60)
 with writer.transaction() as connection:
     connection.execute("UPDATE job SET description = 'half'")
     print("inside", flush=True)
-    time.sleep(0.5)
+    sys.stdin.read()
     raise SystemExit
 """
 TIMEOUT_SECONDS = 0.5
@@ -39,7 +39,7 @@ def test_a_writer_that_is_stopped_stops_no_reader_and_other_writers_are_told(tmp
     path = tmp_path / "jobs.db"
     with jobstore.Recorder(path, timeout_seconds=TIMEOUT_SECONDS) as recorder, jobstore.open(path) as store:
         recorder.save_job("a", job_type="t", job_category="c", description="whole")
-        stopped = subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE)
+        stopped = subprocess.Popen([sys.executable, "-c", HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             assert stopped.stdout is not None
             assert stopped.stdout.readline() == b"inside\n"
@@ -57,10 +57,10 @@ def test_a_writer_that_is_stopped_stops_no_reader_and_other_writers_are_told(tmp
                     promised_seconds=TIMEOUT_SECONDS,
                 )
             os.kill(stopped.pid, signal.SIGCONT)
-            stopped.wait(60)
+            stopped.communicate(timeout=60)
         finally:
             stopped.kill()
-            stopped.communicate()
+            stopped.wait()
         assert recorder.enqueue("a")
         assert store.get_job("a")["description"] == "whole"
     assert jobstore.check(path) == []

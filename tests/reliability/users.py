@@ -43,12 +43,10 @@ def look_twice(path: Path) -> list[int]:
 
 
 def copy(path: Path) -> int:
-    to = Path(f"/tmp/users-{os.getpid()}.db")
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        to = Path(folder) / "copy.db"
         backup(path, to)
         return look(to)
-    finally:
-        to.unlink(missing_ok=True)
 
 
 def copy_beside(path: Path) -> None:

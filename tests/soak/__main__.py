@@ -60,9 +60,18 @@ class Outcome:
 
     def told(self) -> str:
         """The figures as a line of a table."""
-        parts = [f"{what}: {', '.join(f'{name} {value:,.4g}' for name, value in sums.items())}"
+        parts = [f"{what}: {', '.join(f'{name} {plain(value)}' for name, value in sums.items())}"
                  for what, sums in self.figures.items()]  # fmt: skip
         return "; ".join([f"{self.passed:,} tests passed", *parts])
+
+
+def plain(value: float) -> str:
+    """Counts whole, with commas; times and sizes with four digits.
+
+    >>> plain(38170), plain(0.570712)
+    ('38,170', '0.5707')
+    """
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 def command(trial: Trial, seed: int) -> list[str]:

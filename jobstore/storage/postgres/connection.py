@@ -14,6 +14,12 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+import psycopg
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.numeric import Int8BinaryDumper
+from psycopg.types.string import StrDumperUnknown, TextLoader
+
 from jobstore.language.errors import (
     InvalidParameter,
     NotAStore,
@@ -26,17 +32,7 @@ from jobstore.language.errors import (
     StoreNotFound,
     StoreUnreadable,
 )
-from jobstore.language.extras import missing
 from jobstore.storage.limits import READ_TIMEOUT_SECONDS
-
-try:
-    import psycopg
-    from psycopg import errors
-    from psycopg.conninfo import conninfo_to_dict
-    from psycopg.types.numeric import Int8BinaryDumper
-    from psycopg.types.string import StrDumperUnknown, TextLoader
-except ImportError as error:
-    raise missing("A store on a PostgreSQL server", "postgres") from error
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
