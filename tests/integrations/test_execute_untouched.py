@@ -240,9 +240,10 @@ ENDING = [
 @pytest.mark.parametrize("name", [each for each in ENDING if hasattr(signal, f"SIG{each}")])
 def test_each_signal_that_would_end_exec_reaches_the_command(path, name):
     signum = getattr(signal, f"SIG{name}")
+    # Written without print: the signal may come while that of "ready" still flushes, and print does not nest.
     program = (
-        "import signal,sys,time\n"
-        f"signal.signal({int(signum)}, lambda *_: (print('got it', flush=True), sys.exit(9)))\n"
+        "import os,signal,sys,time\n"
+        f"signal.signal({int(signum)}, lambda *_: (os.write(1, b'got it\\n'), sys.exit(9)))\n"
         "print('ready', flush=True)\nwhile True: time.sleep(.05)"
     )
     line = [*EXEC, str(path), "job", "--", sys.executable, "-c", program]
