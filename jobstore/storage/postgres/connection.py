@@ -140,6 +140,8 @@ class Place:
     def hidden(self, text: str) -> str:
         """A text of libpq on one line and without the password."""
         password = str(self._known.get("password") or "")
+        # libpq asks the reader a question there, and our own message says what to do.
+        text = re.sub(r"Is the server running[^?]*\?", "", text)
         text = " ".join(text.split())
         # As a word: a short one is in half of all words, and to cut it out there would show which it is.
         return re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "...", text) if password else text
