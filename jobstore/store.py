@@ -186,7 +186,9 @@ class JobStore(Snapshots):
 
     def drop_if_cut_off(self, file: Path) -> bool:
         """Close the connection if its log is no longer the one beside the file; whether it was so."""
-        if not self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS):
+        # Asked first without the lock: a long query over another file must not hold up a recorder that opens this one.
+        reader = self._reader
+        if reader is None or reader.file != file or not self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS):
             return False
         try:
             reader = self._reader

@@ -361,16 +361,17 @@ def test_a_server_that_does_not_answer_is_given_up():
 
 
 @contextmanager
-def raw_server(*answers: bytes) -> Iterator[tuple[str, list[int]]]:
-    """A server that gives each connection one answer, whatever the answer promises, and then hangs up."""
+def raw_server(*connections: list[bytes]) -> Iterator[tuple[str, list[int]]]:
+    """A server that gives each connection its answers, whatever they promise, and hangs up after the last."""
     requests: list[int] = []
 
     def serve(listening: socket.socket) -> None:
-        for answer in answers:
+        for answers in connections:
             connection, _ = listening.accept()
             with connection:
-                requests.append(len(connection.recv(65536)))
-                connection.sendall(answer)
+                for answer in answers:
+                    requests.append(len(connection.recv(65536)))
+                    connection.sendall(answer)
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=serve, args=(listening,), daemon=True)
@@ -381,7 +382,7 @@ def raw_server(*answers: bytes) -> Iterator[tuple[str, list[int]]]:
 
 def test_a_kept_connection_that_was_dropped_meanwhile_is_made_again():
     good = b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: keep-alive\r\n\r\n{"id":"a"}'
-    with raw_server(good, b"", good) as (url, requests), jobstore.connect(url) as store:
+    with raw_server([good, b""], [good]) as (url, requests), jobstore.connect(url) as store:
         assert [store.get_job(1)["id"], store.get_job(1)["id"]] == ["a", "a"]
     assert len(requests) == 3
 
@@ -389,7 +390,7 @@ def test_a_kept_connection_that_was_dropped_meanwhile_is_made_again():
 def test_an_answer_that_breaks_off_is_a_typed_error():
     half = b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"id":'
     with (
-        raw_server(half, half) as (url, _),
+        raw_server([half], [half]) as (url, _),
         jobstore.connect(url) as store,
         pytest.raises(jobstore.StoreUnreadable, match="Cannot reach"),
     ):

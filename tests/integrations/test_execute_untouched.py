@@ -527,6 +527,9 @@ class Faults:
         real = getattr(owner, name)
 
         def called(*given: Any, **more: Any) -> Any:
+            thread = threading.current_thread()
+            if thread is not threading.main_thread() and not thread.name.startswith("jobstore-"):
+                return real(*given, **more)  # a server of other tests in this process
             with self._lock:
                 self.count += 1
                 if self.count == self.failing:

@@ -168,7 +168,7 @@ def test_a_crontab_is_rewritten_without_the_password(tmp_path: Path) -> None:
 
 
 def test_notify_remembers_what_it_told_in_the_users_own_folder(
-    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from jobstore.integrations import notify as module
 
@@ -181,6 +181,7 @@ def test_notify_remembers_what_it_told_in_the_users_own_folder(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(module, "_receivers", lambda urls: [(url, None) for url in urls])
     monkeypatch.setattr(module, "_send", send)
+    place = server.url(database, password=PASSWORD)
     with jobstore.Recorder(place) as recorder:
         recorder.save_job("fails", job_type="any", job_category="any")
         recorder.finish(recorder.enqueue("fails"), "FAILURE", error="no")

@@ -133,6 +133,25 @@ def test_a_reader_that_fell_behind_the_change_log_counts_anew(tmp_path: Path) ->
             assert store.job_stats("poll")["runs"] == 3
 
 
+def test_a_long_query_over_one_file_keeps_no_recorder_from_another(tmp_path, monkeypatch):
+    monkeypatch.setattr("jobstore.store.FORK_TIMEOUT_SECONDS", 3600)
+    jobstore.Recorder(tmp_path / "one.db").close()
+    inside, over = threading.Event(), threading.Event()
+
+    def long(_connection: object, _memory: object) -> None:
+        inside.set()
+        over.wait()
+
+    with jobstore.open(tmp_path / "one.db") as store, ThreadPoolExecutor(2) as pool:
+        asked = pool.submit(store.read, long)
+        try:
+            assert inside.wait(60)
+            pool.submit(lambda: jobstore.Recorder(tmp_path / "other.db").close()).result(60)
+        finally:
+            over.set()
+        asked.result(60)
+
+
 def test_a_name_that_came_and_went_between_two_looks_is_no_damage(tmp_path):
     with jobstore.Recorder(tmp_path / "jobs.db") as recorder, jobstore.open(tmp_path / "jobs.db") as store:
         come_and_go(store, recorder)
