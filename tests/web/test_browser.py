@@ -233,8 +233,8 @@ def test_twenty_refreshes_disturb_nothing(visitor: Visitor, changing: Any) -> No
     page = visitor.open("/?order_by=name", url=url)
     page.evaluate(SHIFT)
     page.locator("#settings > summary").click()
-    page.mouse.wheel(0, 700)
-    page.wait_for_function("scrollY > 600")
+    page.evaluate("scrollTo({top: 700, behavior: 'instant'})")
+    assert page.evaluate("scrollY") > 600
     page.locator("#job-job_20 .c-name a").focus()
     page.evaluate("() => getSelection().selectAllChildren(document.querySelector('#job-job_21 .c-name'))")
     place = page.evaluate("scrollY")
@@ -312,7 +312,7 @@ def test_an_error_that_is_open_stays_open(visitor, changing):
 def test_copy_takes_the_whole_error(visitor, failed):
     page = visitor.open(f"/executions/{failed}", permissions=["clipboard-read", "clipboard-write"])
     page.locator("[data-copy=error-text]").click()
-    page.wait_for_function("document.querySelector('[data-copy=error-text]').textContent === 'Copied'")
+    page.locator("[data-copy=error-text]", has_text="Copied").wait_for()
     assert page.evaluate("navigator.clipboard.readText()") == page.locator("#error-text").inner_text()
 
 
