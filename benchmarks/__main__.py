@@ -1,20 +1,113 @@
-"""``python -m benchmarks``: the whole run; ``python -m benchmarks guard``: the regression check of CI."""
+"""``python -m benchmarks``: the whole run; ``guard``: the regression check of CI; ``report``: a run's tables again."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
-from benchmarks import plot, report
+from benchmarks import datasets, joblists, postgres, processes, report, sweeping, writes
+from benchmarks.cases import CASES
 from benchmarks.history import SIZES
-from benchmarks.queries import Settings
-from benchmarks.results import add_growth
-from benchmarks.runs import PARTS, Run
+from benchmarks.measure import Settings
+from benchmarks.queries import Bench
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from benchmarks.datasets import Dataset
+    from benchmarks.measure import Line
 
 FOLDER = Path(__file__).parent
+FIGURES = FOLDER / "out" / "figures.json"
+MANY_JOBS = 100_000
+POSTGRES_SIZE = "1M"
+"""The goals of a server are set for this size; another one is measured with ``--only postgres`` alone."""
+
+
+@dataclass(slots=True)
+class Run:
+    """What was asked for on the command line, and the parts that broke off."""
+
+    data: Path
+    sizes: tuple[str, ...]
+    parts: tuple[str, ...]
+    settings: Settings
+    match: str
+    console: Console
+    failed: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def lines(self) -> list[Line]:
+        """Everything measured; sizes one after the other."""
+        found: list[Line] = []
+        for label in self.sizes:
+            dataset = datasets.prepare(self.data, label, console=self.console)
+            for part in self.parts:
+                found += self._told(f"{label} {part}", PARTS[part](self, dataset))
+        return found
+
+    def _told(self, what: str, lines: Iterable[Line]) -> Iterator[Line]:
+        """The same lines, each named on the terminal when it is done."""
+        begun = time.perf_counter()
+        try:
+            for line in lines:
+                self.console.print(f"{what}: {line.name}: {line.figures[0]} {line.note}", highlight=False)
+                yield line
+        except Exception:  # noqa: BLE001 - a long run goes on with its other parts, and fails at its end
+            self.failed.append(what)
+            self.console.print_exception()
+        self.seconds[what] = round(time.perf_counter() - begun, 1)
+
+
+def _queries(run: Run, dataset: Dataset) -> Iterator[Line]:
+    bench = Bench(dataset, run.settings)
+    yield from (bench.measure(case) for case in (*CASES, bench.trace_case()) if run.match in case.name)
+    bench.close()
+
+
+def _sweep(run: Run, dataset: Dataset) -> Iterator[Line]:
+    bench = Bench(dataset, run.settings)
+    yield from sweeping.run(bench, run.console)
+    bench.close()
+
+
+def _jobs(run: Run, dataset: Dataset) -> Iterator[Line]:
+    """Statistics at each size; the lists, which do not depend on it, once."""
+    bench = joblists.JobBench(dataset.path("jobstore"), dataset.path("naive"), run.settings)
+    yield from bench.stats(dataset.label)
+    if dataset.label == run.sizes[-1]:
+        yield from bench.run()
+        many = joblists.JobBench(*datasets.many_jobs(run.data, MANY_JOBS), run.settings, jobs=MANY_JOBS)
+        yield from many.run()
+        many.close()
+    bench.close()
+
+
+def _http(run: Run, dataset: Dataset) -> Iterator[Line]:
+    from benchmarks import web  # Datasette is an extra that the guard does without
+
+    yield from web.run(dataset, run.settings)
+
+
+def _postgres(run: Run, dataset: Dataset) -> Iterator[Line]:
+    if dataset.label == POSTGRES_SIZE or run.parts == ("postgres",):
+        yield from postgres.run(dataset, run.settings)
+
+
+PARTS: dict[str, Callable[[Run, Dataset], Iterator[Line]]] = {
+    "queries": _queries,
+    "sweep": _sweep,
+    "jobs": _jobs,
+    "writes": lambda run, dataset: writes.run(dataset, run.settings, loads=dataset.label == run.sizes[0]),
+    "http": _http,
+    "processes": lambda _, dataset: processes.run(dataset),
+    "postgres": _postgres,
+}
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,40 +117,37 @@ FOLDER = Path(__file__).parent
 @click.option("--rounds", type=click.IntRange(5), default=200, show_default=True, help="Calls of each quick candidate.")
 @click.option("--budget", type=float, default=1.5, show_default=True, help="Seconds for a slow candidate of a query.")
 @click.option("--sweep-seconds", type=float, default=60, show_default=True, help="Time for the sweep of a size.")
+@click.option("--compare-seconds", type=float, default=60, show_default=True, help="Time to compare its answers.")
 @click.option("--data", type=click.Path(path_type=Path), default=FOLDER / "data", help="Where the data sets are kept.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), default=FOLDER / "out" / "figures.json")
-@click.option("--plot", "plot_file", type=click.Path(path_type=Path), default=FOLDER / "out" / "growth.svg")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), default=FIGURES, help="Where the figures go.")
 @click.pass_context
 def main(
-    context: click.Context,
-    sizes: tuple[str, ...],
-    parts: tuple[str, ...],
-    match: str,
-    rounds: int,
-    budget: float,
-    sweep_seconds: float,
-    data: Path,
-    json_file: Path,
-    plot_file: Path,
-) -> None:
-    """Builds the data, measures every candidate in rotation, prints the table; figures and plot go to files."""
+    context: click.Context, sizes: tuple[str, ...], parts: tuple[str, ...], match: str, rounds: int, budget: float,
+    sweep_seconds: float, compare_seconds: float, data: Path, json_file: Path,
+) -> None:  # fmt: skip
+    """Builds the data, measures every candidate in rotation, prints the tables; the figures go to a file."""
     if context.invoked_subcommand is not None:
         return
     begun = time.perf_counter()
     sizes = tuple(sorted(sizes or ("1M",), key=SIZES.__getitem__))
-    talk = Console(stderr=True)
-    run = Run(data, sizes, parts or tuple(PARTS), Settings(rounds, budget, sweep_seconds), talk, match)
+    settings = Settings(rounds, budget, sweep_seconds, compare_seconds)
+    run = Run(data, sizes, parts or tuple(PARTS), settings, match, Console(stderr=True))
     lines = run.lines()
-    add_growth(lines)
-    seconds = time.perf_counter() - begun
-    report.write_json(json_file, lines, seconds)
-    plot.draw(plot_file, lines)
-    for size in dict.fromkeys(line.size for line in lines):
-        click.echo(report.markdown([line for line in lines if line.size == size], size))
-    click.echo(f"{report.caption(report.machine())}; {seconds:.0f} s")
-    talk.print(f"figures: {json_file}, plot: {plot_file}")
+    report.write_json(json_file, lines, {"seconds": round(time.perf_counter() - begun), "parts": run.seconds})
+    click.echo("\n".join(report.blocks(json_file)))
     if run.failed:
         raise click.ClickException(f"broken off: {', '.join(run.failed)}")
+
+
+@main.command("report")
+@click.option("--json", "json_file", type=click.Path(path_type=Path, exists=True), default=FIGURES)
+@click.option("--write", is_flag=True, help="Put the tables between the markers in both READMEs.")
+def report_again(json_file: Path, *, write: bool) -> None:
+    """Prints the tables of the last run again, with the reasons of now."""
+    for path, block in zip((FOLDER.parent / "README.md", FOLDER / "README.md"), report.blocks(json_file), strict=True):
+        click.echo(block)
+        if write:
+            report.replace_block(path, block)
 
 
 @main.command()

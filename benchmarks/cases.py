@@ -7,9 +7,12 @@ or place, so that no candidate can answer from memory. Deep pages begin at 90 % 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.fleet import DAY_MINUTES, DEAD, DENSE, END_US, FAILED, FAILING, MINUTE_US, SLOW, SPARSE, fleet
+from benchmarks.measure import VARIANTS
 from jobstore.language.instants import instant_text
 
 if TYPE_CHECKING:
@@ -17,8 +20,6 @@ if TYPE_CHECKING:
 
     Keywords = dict[str, Any]
 
-VARIANTS = 8
-"""Rounds repeat after so many."""
 LIST, OF_JOB = "list_job_executions", "get_job_executions"
 
 
@@ -34,18 +35,14 @@ class Case:
     """The goal, as how many times faster than naive."""
     method: str = LIST
     deep: bool = False
-    rounds_share: float = 1.0
-    growth: bool = True
 
 
-def _busy_jobs() -> list[str]:
-    """Jobs that fire each minute, so that every size has a page of them."""
-    return [job.name for job in fleet() if job.cadence.period == 1 and "dead" not in job.name][:VARIANTS]
+BUSY = [job.name for job in fleet() if job.cadence.period == 1 and "dead" not in job.name][:VARIANTS]
+"""Jobs that fire each minute, so that every size has a page of them."""
 
 
 def _job(number: int) -> str:
-    names = _busy_jobs()
-    return names[number % len(names)]
+    return BUSY[number % len(BUSY)]
 
 
 def _window(number: int, days: int, *, aligned: bool = False) -> Keywords:
@@ -75,9 +72,6 @@ CASES = (
     Case("dense search, unaligned window", lambda n: {"search": DENSE, **_window(n, 20)}, 5),
 )
 """Named in the goal, in its order."""
-
-TRACE = "trace_id"
-"""Its page holds one row, so it is divided by the floor of the latest fifty."""
 
 _ORDERS = (
     "id", "job_id", "job_name", "status", "started_at", "completed_at", "duration_ms", "trace_id", "worker_id",
@@ -120,25 +114,17 @@ _FILTERS: dict[str, tuple[str, Callable[[int], Keywords]]] = {
 def sweep() -> Iterator[Case]:
     """Every order in both directions over every filter, at the first page and 90 % deep."""
     for filtered, (method, query) in _FILTERS.items():
-        for order in _ORDERS:
-            for descending in (True, False):
-                for deep in (False, True):
-                    yield _swept(filtered, method, query, order, descending=descending, deep=deep)
+        for order, descending, deep in product(_ORDERS, (True, False), (False, True)):
+            name = f"{filtered} by {order} {'desc' if descending else 'asc'}{', 90 % deep' if deep else ''}"
+            ordered = {"order_by": order, "order_desc": descending}
+            yield Case(name, partial(_ordered, query, ordered), None, None, method, deep)
 
 
-GUARDED = ("all", "FAILURE", "dense", "job")
+def _ordered(query: Callable[[int], Keywords], order: Keywords, number: int) -> Keywords:
+    return {**query(number), **order}
 
 
 def ordered_cases() -> list[Case]:
     """The first page in every order, of all, of a status, of a dense search and of a job."""
-    return [case for case in sweep() if not case.deep and case.name.partition(" by ")[0] in GUARDED]
-
-
-def _swept(
-    filtered: str, method: str, query: Callable[[int], Keywords], order: str, *, descending: bool, deep: bool
-) -> Case:
-    def ordered(number: int) -> Keywords:
-        return {**query(number), "order_by": order, "order_desc": descending}
-
-    name = f"{filtered} by {order} {'desc' if descending else 'asc'}{', 90 % deep' if deep else ''}"
-    return Case(name, ordered, None, None, method, deep)
+    guarded = ("all", "FAILURE", "dense", "job")
+    return [case for case in sweep() if not case.deep and case.name.partition(" by ")[0] in guarded]

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from benchmarks import datasets
 from benchmarks.cases import CASES, Case, ordered_cases
 from benchmarks.datasets import Dataset
-from benchmarks.queries import Bench, Settings, answer
+from benchmarks.measure import Settings
+from benchmarks.queries import Bench, answer
 from benchmarks.subjects import connection_of, page_ids
 from benchmarks.sweeping import ENTRIES, STEPS_PER_ENTRY, Steps, steps_of
 from jobstore.language.errors import JobStoreError
@@ -99,7 +100,7 @@ def ratio_problems(dataset: Dataset) -> Iterator[Problem]:
 
 def step_problems(dataset: Dataset, cases: Iterable[Case] = ()) -> Iterator[Problem]:
     """Queries for which SQLite takes many more steps than for the known rows, and those that break off."""
-    bench = Bench(dataset, Settings(), peers=False)
+    bench = Bench(dataset, peers=False)
     for case in cases or (*CASES, *ordered_cases(), bench.trace_case()):
         try:
             most = _most_steps(bench, case)
@@ -114,7 +115,7 @@ def step_problems(dataset: Dataset, cases: Iterable[Case] = ()) -> Iterator[Prob
 
 def growth_problems(small: Dataset, large: Dataset) -> Iterator[Problem]:
     """Queries that take more steps in ten times the history."""
-    benches = [Bench(dataset, Settings(), peers=False) for dataset in (small, large)]
+    benches = [Bench(dataset, peers=False) for dataset in (small, large)]
     for case in CASES:
         before, after = (_steps(bench, case) for bench in benches)
         floor = _floor_steps(benches[1], case)
@@ -148,7 +149,7 @@ def faults_of(connection: sqlite3.Connection, statement: str) -> list[str]:
 def statements_run(dataset: Dataset) -> Iterator[tuple[str, list[str]]]:
     """Each measured query with the statements that it sends to SQLite when it is first asked."""
     for case in (*CASES, *ordered_cases()):
-        bench = Bench(dataset, Settings(), peers=False)
+        bench = Bench(dataset, peers=False)
         query = bench.placed(case, 0)
         seen: list[str] = []
         connection = connection_of(bench.store)
@@ -166,14 +167,6 @@ def index_names(path: Path) -> list[str]:
         ).fetchall()
     connection.close()
     return sorted(name for (name,) in rows)
-
-
-def drop_index(path: Path, name: str) -> None:
-    """Takes an index out of a store, as a careless migration would."""
-    connection = sqlite3.connect(path)
-    connection.execute(f'DROP INDEX "{name}"')
-    connection.commit()
-    connection.close()
 
 
 def _most_steps(bench: Bench, case: Case) -> float:

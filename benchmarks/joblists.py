@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from benchmarks.fleet import DENSE, FleetJob, fleet
-from benchmarks.measure import FLOOR, in_rotation
+from benchmarks.measure import VARIANTS, Line, Settings, rivals
 from benchmarks.peers import HandWritten
-from benchmarks.queries import Disagreement
-from benchmarks.results import Figure, Line
 from benchmarks.subjects import NOW, Floor, MovingClock, open_store
 from jobstore.language.instants import instant_us
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from benchmarks.measure import Series
-    from benchmarks.queries import Settings
-
-PART = "jobs"
-COMPARED_UP_TO = 10_000
-"""The naive order by next run takes a minute for ten times as many."""
+PART, STATISTICS = "Jobs", "Statistics"
 
 
 class JobBench:
     """Our store and the naive one with the same jobs."""
 
-    def __init__(self, ours: Path, naive: Path, label: str, settings: Settings, *, jobs: int = 10_000) -> None:
-        self.label = label
+    def __init__(self, ours: Path, naive: Path, settings: Settings, *, jobs: int = 10_000) -> None:
+        self.label = f"{jobs // 1000}k jobs"
         self.jobs = fleet(jobs)
         self.settings = settings
         self.still = open_store(ours)
@@ -48,115 +41,60 @@ class JobBench:
 
     def run(self) -> Iterator[Line]:
         """All lines over jobs."""
-        yield self.seen_term()
-        yield self.new_term()
-        yield self.next_run()
-        yield self.one_job()
-
-    def seen_term(self) -> Line:
-        """The same search again and again."""
-        return self._measured("list_jobs, search, seen term", {"search": DENSE}, Figure(0, "F", at_most=1.2))
-
-    def new_term(self) -> Line:
-        """A search that was never asked before in each round."""
-        terms = _terms(self.jobs, self.settings.rounds + 8)
-        asked = iter(terms)
-        known = self._known(self.still.list_jobs(search=terms[-1]))
-        candidates: dict[str, Callable[[int], object]] = {
-            FLOOR: lambda _: self.floor.jobs(*known),
-            "jobstore": lambda _: orjson.dumps(self.still.list_jobs(search=next(asked))),
-            "naive": lambda n: orjson.dumps(self.naive.list_jobs(now=NOW, search=terms[n])),
-        }
-        found = in_rotation(candidates, rounds=self.settings.rounds)
-        return self._line("list_jobs, search, new term", found, Figure(0, "F", at_most=3))
-
-    def next_run(self) -> Line:
-        """The next to run, while the clock moves on."""
-        query: dict[str, Any] = {"order_by": "next_run_at"}
-        if len(self.jobs) <= COMPARED_UP_TO:
-            self._compare(query)
-        known = self._known(self.still.list_jobs(**query))
+        rounds, first = self.settings.rounds, self._known(self.still.list_jobs(order_by="next_run_at"))
+        yield self._search("seen term", [DENSE] * VARIANTS, 1.2, rounds)
+        yield self._search("new term", _terms(self.jobs, rounds + 10), 3, rounds)
         clock = MovingClock()
-        candidates: dict[str, Callable[[int], object]] = {
-            FLOOR: lambda _: self.floor.jobs(*known),
-            "jobstore": lambda _: orjson.dumps(self.moving.list_jobs(**query)),
-            "naive": lambda _: orjson.dumps(self.naive.list_jobs(now=clock(), **query)),
-        }
-        found = in_rotation(candidates, rounds=self.settings.rounds, budget_seconds=self.settings.budget_seconds)
-        line = self._line("list_jobs by next_run_at, moving clock", found, Figure(0, "F"))
-        line.figures.insert(1, Figure(found["jobstore"].milliseconds, "ms", at_most=1))
-        return line
-
-    def one_job(self) -> Line:
-        """One job by name against reading the row of a known number."""
+        yield rivals(
+            PART, "list_jobs by next_run_at, moving clock", self.label,
+            floor=lambda _: self.floor.jobs(*first),
+            ours=lambda _: self.moving.list_jobs(order_by="next_run_at"),
+            others={"naive": lambda _: self.naive.list_jobs(now=clock(), order_by="next_run_at")},
+            rounds=rounds, budget=self.settings.budget_seconds, most_ms=1,
+        )  # fmt: skip
         name = self.jobs[77].name
-        known = self._known({"data": [self.still.get_job(name)]})
-        candidates: dict[str, Callable[[int], object]] = {
-            FLOOR: lambda _: self.floor.job(known[0][0], known[1][0]),
-            "jobstore": lambda _: orjson.dumps(self.still.get_job(name)),
-            "naive": lambda _: orjson.dumps(self.naive.get_job(name)),
-        }
-        found = in_rotation(candidates, rounds=self.settings.rounds * 5)
-        return self._line("get_job", found, Figure(0, "one-row reads", at_most=2))
+        (number,), (next_run,) = self._known({"data": [self.still.get_job(name)]})
+        yield rivals(
+            PART, "get_job", self.label,
+            floor=lambda _: self.floor.job(number, next_run),
+            ours=lambda _: self.still.get_job(name), others={"naive": lambda _: self.naive.get_job(name)},
+            rounds=rounds * 5, unit="one-row reads", most=2,
+        )  # fmt: skip
 
-    def stats(self) -> Iterator[Line]:
+    def _search(self, what: str, terms: list[str], most: float, rounds: int) -> Line:
+        """A list of terms longer than the rounds is asked one after the other, each once."""
+        known = self._known(self.still.list_jobs(search=terms.pop()))
+        asked = iter(terms if len(terms) > rounds else terms * rounds)
+        asked_of_naive = iter(terms if len(terms) > rounds else terms * rounds)
+        return rivals(
+            PART, f"list_jobs, search, {what}", self.label,
+            floor=lambda _: self.floor.jobs(*known),
+            ours=lambda _: self.still.list_jobs(search=next(asked)),
+            others={"naive": lambda _: self.naive.list_jobs(now=NOW, search=next(asked_of_naive))},
+            rounds=rounds, most=most, same=None if what == "new term" else _list_key,
+        )  # fmt: skip
+
+    def stats(self, label: str) -> Iterator[Line]:
         """``job_stats`` of one job and of all executions."""
         name = next(job.name for job in self.jobs if job.cadence.period == 1)
-        for job_id, bound in ((name, 10), (None, 300)):
-            ours: Any = self.still.job_stats(job_id)
-            theirs = self.naive.job_stats(job_id)
-            found = [_stats_key(ours), _stats_key(theirs)]
-            if found[0] != found[1]:
-                raise Disagreement(f"job_stats({job_id!r}): jobstore {found[0]}, naive {found[1]}")
-            yield self._stats_line(job_id, bound)
-
-    def _stats_line(self, job_id: str | None, bound: int) -> Line:
-        known = self._known({"data": [self.still.get_job(self.jobs[77].name)]})
-        candidates: dict[str, Callable[[int], object]] = {
-            FLOOR: lambda _: self.floor.job(known[0][0], known[1][0]),
-            "jobstore": lambda _: self.still.job_stats(job_id),
-            "naive": lambda _: self.naive.job_stats(job_id),
-        }
-        found = in_rotation(candidates, rounds=20, budget_seconds=self.settings.budget_seconds)
-        line = self._line(f"job_stats of {'all' if job_id is None else 'one job'}", found, Figure(0, "F"))
-        line.figures[0] = Figure(found["jobstore"].milliseconds, "ms", at_most=bound)
-        del line.detail["p99"]  # of a ratio that says nothing here
-        return line
-
-    def _measured(self, name: str, query: dict[str, Any], goal: Figure) -> Line:
-        self._compare(query)
-        known = self._known(self.still.list_jobs(**query))
-        candidates: dict[str, Callable[[int], object]] = {
-            FLOOR: lambda _: self.floor.jobs(*known),
-            "jobstore": lambda _: orjson.dumps(self.still.list_jobs(**query)),
-            "naive": lambda _: orjson.dumps(self.naive.list_jobs(now=NOW, **query)),
-        }
-        return self._line(name, in_rotation(candidates, rounds=self.settings.rounds), goal)
-
-    def _compare(self, query: dict[str, Any]) -> None:
-        ours: Any = self.still.list_jobs(**query)
-        theirs = self.naive.list_jobs(now=NOW, **query)
-        seen = [[(job["name"], job["next_run_at"]) for job in page["data"]] for page in (ours, theirs)]
-        if seen[0] != seen[1] or ours["pagination"] != theirs["pagination"]:
-            raise Disagreement(f"list_jobs({query}): jobstore {seen[0][:3]}, naive {seen[1][:3]}")
+        (number,), (next_run,) = self._known({"data": [self.still.get_job(name)]})
+        for what, job_id, bound in (("one job", name, 10), ("all", None, 300)):
+            line = rivals(
+                STATISTICS, f"job_stats of {what}", label,
+                floor=lambda _: self.floor.job(number, next_run),
+                ours=partial(_stats, self.still, job_id),
+                others={"naive": partial(_stats, self.naive, job_id)},
+                rounds=20, budget=self.settings.budget_seconds, most_ms=bound, same=_stats_key,
+            )  # fmt: skip
+            del line.detail["p99"], line.figures[1]  # a ratio to one row says nothing here
+            yield line
 
     def _known(self, page: Any) -> tuple[list[int], list[int | None]]:
         """The numbers and next runs of the jobs on a page."""
-        numbers, runs = [], []
-        for job in page["data"]:
-            row = self.floor.connection.execute("SELECT number FROM job WHERE name = ?", (job["name"],)).fetchone()
-            numbers.append(row[0])
-            runs.append(_instant(job["next_run_at"]))
-        return numbers, runs
-
-    def _line(self, name: str, found: dict[str, Series], goal: Figure) -> Line:
-        ours = found["jobstore"]
-        figures = [
-            Figure(ours.ratio, goal.unit, goal.at_most),
-            Figure(found["naive"].ratio / ours.ratio, "x naive"),
-        ]
-        milliseconds = {candidate: series.milliseconds for candidate, series in found.items()}
-        return Line(PART, name, self.label, figures, {"p99": ours.ratio_p99, "milliseconds": milliseconds})
+        ask = self.floor.connection.execute
+        numbers = [ask("SELECT number FROM job WHERE name = ?", (job["name"],)).fetchone()[0] for job in page["data"]]
+        texts = [job["next_run_at"] for job in page["data"]]
+        return numbers, [text and instant_us(datetime.fromisoformat(text)) for text in texts]
 
 
 def _terms(jobs: Sequence[FleetJob], count: int) -> list[str]:
@@ -170,13 +108,14 @@ def _terms(jobs: Sequence[FleetJob], count: int) -> list[str]:
     raise AssertionError("the fleet has too few distinct parts of names")
 
 
-def _instant(text: str | None) -> int | None:
-    from datetime import datetime  # one line of this module needs it
-
-    return None if text is None else instant_us(datetime.fromisoformat(text))
+def _stats(candidate: Any, job_id: str | None, _: int) -> Any:
+    return candidate.job_stats(job_id)
 
 
-def _stats_key(stats: dict[str, Any]) -> tuple[Any, ...]:
-    durations = stats["duration_ms"]
-    by_status = {status: count for status, count in stats["by_status"].items() if count}
-    return stats["runs"], sorted(by_status.items()), durations["p50"], durations["p95"], durations["max"]
+def _list_key(page: Any) -> tuple[Any, ...]:
+    return [(job["name"], job["next_run_at"]) for job in page["data"]], page["pagination"]
+
+
+def _stats_key(stats: Any) -> tuple[Any, ...]:
+    by_status = sorted((status, count) for status, count in stats["by_status"].items() if count)
+    return stats["runs"], by_status, [stats["duration_ms"][key] for key in ("p50", "p95", "max")]

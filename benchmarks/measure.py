@@ -10,16 +10,85 @@ import gc
 import statistics
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import orjson
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    Ask = Callable[[int], Any]
+
 FLOOR = "floor"
+VARIANTS = 8
+"""Rounds ask the same after so many."""
 SLOW_SECONDS = 0.02
 """A candidate that takes longer is called less often, and in rounds of its own: it empties the caches."""
 VERY_SLOW_SECONDS = 5.0
 """One call of such a candidate must do."""
+
+
+class Disagreement(AssertionError):
+    """Two candidates gave different answers to the same question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How long to measure, of which the last for holding the sweep's pages against the peers."""
+
+    rounds: int = 200
+    budget_seconds: float = 1.5
+    sweep_seconds: float = 60.0
+    compare_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured value with its unit (``F``, ``x naive``, ``ms``, ``MB``) and the bound it is held to."""
+
+    value: float
+    unit: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether the bound holds; true where there is none."""
+        above = self.at_least is None or self.value >= self.at_least
+        return above and (self.at_most is None or self.value <= self.at_most)
+
+    @property
+    def goal(self) -> str:
+        """The bound in words, empty where there is none."""
+        if self.at_most is not None:
+            return f"≤ {brief(self.at_most)} {self.unit}"
+        return "" if self.at_least is None else f"≥ {brief(self.at_least)} {self.unit}"
+
+    @property
+    def fault(self) -> str:
+        """How far a value is from the bound that it misses."""
+        times = self.value / (self.at_least or self.at_most or 1)
+        if times > 2:
+            return f"{brief(times)} x the goal"
+        percent = abs(times - 1) * 100
+        much = f"{percent:.0f} %" if percent >= 1 else "less than 1 %"
+        return f"{much} {'over' if times > 1 else 'short'}"
+
+    def __str__(self) -> str:
+        text = f"{brief(self.value)} {self.unit}"
+        return text if self.met else f"**{text}**"
+
+
+@dataclass(slots=True)
+class Line:
+    """What was measured at one size; the details are for the JSON."""
+
+    part: str
+    name: str
+    size: str
+    figures: list[Figure]
+    detail: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(slots=True)
@@ -28,11 +97,6 @@ class Series:
 
     ratios: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-
-    def add(self, seconds: float, floor: float) -> None:
-        """Takes in a call and the floor of its round."""
-        self.seconds.append(seconds)
-        self.ratios.append(seconds / floor)
 
     @property
     def ratio(self) -> float:
@@ -50,18 +114,67 @@ class Series:
         return statistics.median(self.seconds) * 1000
 
 
-def percentile(values: list[float], percent: int) -> float:
-    """The smallest value that ``percent`` of all do not exceed.
+class Asked:
+    """Asks the variant of a round and makes JSON of the answer; keeps the first answer to each variant."""
 
-    >>> percentile([3.0, 1.0, 2.0], 50), percentile([3.0, 1.0, 2.0], 99)
-    (2.0, 3.0)
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+        self.answers: dict[int, Any] = {}
+
+    def __call__(self, number: int) -> bytes:
+        """The body of the answer."""
+        answer = self.ask(number % VARIANTS)
+        self.answers.setdefault(number % VARIANTS, answer)
+        return answer if isinstance(answer, bytes) else orjson.dumps(answer)
+
+
+def rivals(
+    part: str,
+    name: str,
+    size: str,
+    *,
+    floor: Ask,
+    ours: Ask,
+    others: Mapping[str, Ask],
+    rounds: int,
+    budget: float = 1.5,
+    unit: str = "F",
+    most: float | None = None,
+    most_ms: float | None = None,
+    faster: float | None = None,
+    same: Callable[[Any], Any] | None = None,
+    before: Callable[[], object] | None = None,
+) -> Line:
+    """One line: all in rotation, then the others' answers held against ours by what ``same`` makes of them.
+
+    The first figure is in ``unit``, or in milliseconds where ``most_ms`` bounds those; ``faster`` bounds ``x naive``.
     """
-    ordered = sorted(values)
-    return ordered[-(-len(ordered) * percent // 100) - 1]
+    asked = {"jobstore": Asked(ours)} | {other: Asked(ask) for other, ask in others.items()}
+    found = in_rotation({FLOOR: floor, **asked}, rounds=rounds, budget_seconds=budget, before=before)
+    mine = asked["jobstore"]
+    for other in others if same else ():
+        for number, answer in asked[other].answers.items():
+            check_equal(f"{name}, {other}", same, mine.answers.get(number) or ours(number), answer)
+    series = found["jobstore"]
+    figures = [Figure(series.ratio, unit, most)]
+    if most_ms is not None:
+        figures.insert(0, Figure(series.milliseconds, "ms", most_ms))
+    for other in others:
+        bound = faster if other == "naive" else None
+        figures.append(Figure(found[other].ratio / series.ratio, f"x {other}", at_least=bound))
+    milliseconds = {who: one.milliseconds for who, one in found.items()}
+    return Line(part, name, size, figures, {"p99": series.ratio_p99, "milliseconds": milliseconds})
+
+
+def check_equal(what: str, key: Callable[[Any], Any] | None, ours: Any, theirs: Any) -> None:
+    """Raises unless both answers have the same key."""
+    keys = [key(ours), key(theirs)] if key else [ours, theirs]
+    if keys[0] != keys[1]:
+        raise Disagreement(f"{what}: jobstore says {str(keys[0])[:300]}, not {str(keys[1])[:300]}")
 
 
 def in_rotation(
-    candidates: Mapping[str, Callable[[int], object]],
+    candidates: Mapping[str, Ask],
     *,
     rounds: int,
     budget_seconds: float = 2.0,
@@ -82,25 +195,49 @@ def in_rotation(
         cut = number % len(quick)
         took = {name: timed(candidates[name], number, prepare) for name in (*quick[cut:], *quick[:cut])}
         for name, seconds in took.items():
-            found[name].add(seconds, took[FLOOR])
+            found[name].seconds.append(seconds)
+            found[name].ratios.append(seconds / took[FLOOR])
     for name in slow:
         for number in range(min(rounds, max(1, int(budget_seconds / first[name])))):
             # after a scan the caches would be cold for the floor: it is taken before, the median of three
             floor = statistics.median(timed(candidates[FLOOR], number, prepare) for _ in range(3))
             again = first[name] < VERY_SLOW_SECONDS
-            found[name].add(timed(candidates[name], number, prepare) if again else first[name], floor)
+            seconds = timed(candidates[name], number, prepare) if again else first[name]
+            found[name].seconds.append(seconds)
+            found[name].ratios.append(seconds / floor)
     return found
 
 
-def _warmed(call: Callable[[int], object], prepare: Callable[[], object]) -> float:
+def _warmed(call: Ask, prepare: Callable[[], object]) -> float:
     """Seconds of a first call, or of a second where that costs little."""
     seconds = timed(call, 0, prepare)
     return seconds if seconds > 1 else timed(call, 0, prepare)
 
 
-def timed(call: Callable[[int], object], number: int, prepare: Callable[[], object]) -> float:
+def timed(call: Ask, number: int, prepare: Callable[[], object] = lambda: None) -> float:
     """Seconds that one call takes."""
     prepare()
     begun = time.perf_counter()
     call(number)
     return time.perf_counter() - begun
+
+
+def percentile(values: list[float], percent: int) -> float:
+    """The smallest value that ``percent`` of all do not exceed.
+
+    >>> percentile([3.0, 1.0, 2.0], 50), percentile([3.0, 1.0, 2.0], 99)
+    (2.0, 3.0)
+    """
+    ordered = sorted(values)
+    return ordered[-(-len(ordered) * percent // 100) - 1]
+
+
+def brief(value: float) -> str:
+    """Three figures are enough.
+
+    >>> [brief(value) for value in (0.0312, 1.0, 13.26, 123.4, 12345.0)]
+    ['0.0312', '1', '13.3', '123', '12,345']
+    """
+    if value >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

@@ -17,8 +17,7 @@ import orjson
 
 import jobstore
 from benchmarks import fleet, history
-from benchmarks.measure import FLOOR, in_rotation
-from benchmarks.results import Figure, Line
+from benchmarks.measure import FLOOR, Figure, Line, Settings, in_rotation
 from benchmarks.subjects import page_ids
 from jobstore.engine.fires import Fires
 from jobstore.language.models import pagination
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from benchmarks.datasets import Dataset
-    from benchmarks.queries import Settings
 
 PART = "PostgreSQL"
 MOST_FLOORS, LEAST_OF_BARE = 3.0, 0.7

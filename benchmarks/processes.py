@@ -9,9 +9,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.cases import CASES
-from benchmarks.fleet import DAY_MINUTES, DENSE, END_US, MINUTE_US, fleet
-from benchmarks.results import Figure, Line
+from benchmarks.cases import BUSY, CASES, LIST
+from benchmarks.fleet import DAY_MINUTES, DENSE, END_US, MINUTE_US
+from benchmarks.measure import Figure, Line
 from jobstore.language.instants import instant_text
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from benchmarks.datasets import Dataset
 
-PART = "process"
+PART = "A process"
 REPEATS = 3
 
 IMPORT = """
@@ -64,61 +64,44 @@ print(json.dumps({key: int(value.split()[0]) for key, value in lines if key in (
 """
 
 
-def importing() -> Line:
-    """``import jobstore`` in a new interpreter, and whether it pulled a door in."""
-    found = [_run(IMPORT) for _ in range(REPEATS + 1)][1:]
-    figure = Figure(statistics.median(one["seconds"] for one in found) * 1000, "ms", at_most=150)
-    return Line(PART, "import jobstore", "", [figure], {"pulled": found[0]["pulled"]})
+def _questions(size: int) -> Iterator[tuple[str, str, dict[str, Any], float | None, float | None]]:
+    """Name, method, keywords, and the bounds in milliseconds of the first answer and of the eleventh."""
+    month = {"after": instant_text(END_US - 30 * DAY_MINUTES * MINUTE_US), "before": instant_text(END_US - 1)}
+    deep, dense = {"offset": size // 2}, {"search": DENSE, "offset": size // 8}
+    failed = {"search": "failed", "offset": size // 40}
+    yield "latest", LIST, {}, 100, None
+    yield "dense search", LIST, {"search": DENSE}, 100, None
+    yield "deep by duration", LIST, {**deep, "order_by": "duration_ms"}, 100, 15
+    yield "deep by completed_at", LIST, {**deep, "order_by": "completed_at"}, 100, 15
+    yield "failures by worker", LIST, {"status": "FAILURE", "order_by": "worker_id"}, 100, 15
+    yield "failed, deep by duration", LIST, {**failed, "order_by": "duration_ms"}, 100, 15
+    yield "dense, deep by duration", LIST, {**dense, "order_by": "duration_ms"}, 100, 15
+    yield "dense, deep by job_name", LIST, {**dense, "order_by": "job_name"}, 100, 15
+    yield "list_job_states", "list_job_states", {}, 150, 10
+    yield "execution_histogram, 30 days", "execution_histogram", month, None, 5
+    yield "execution_histogram, 30 days, one job", "execution_histogram", {**month, "job_id": BUSY[0]}, None, 5
 
 
-def opening(dataset: Dataset) -> Iterator[Line]:
-    """Opening the file, and the first query after it beside the same query when it has been asked ten times."""
-    path, middle = dataset.path("jobstore"), dataset.size // 2
-    deep = {"order_by": "duration_ms", "offset": middle}
-    dense = {"search": "kline", "offset": middle // 4}
-    last_month = {"after": instant_text(END_US - 30 * DAY_MINUTES * MINUTE_US), "before": instant_text(END_US - 1)}
-    one_job = {**last_month, "job_id": next(job.name for job in fleet() if job.cadence.period == 1)}
-    for name, method, query, first, warm in (
-        ("latest", "list_job_executions", {}, 100, None),
-        ("dense search", "list_job_executions", {"search": "kline"}, 100, None),
-        ("deep by duration", "list_job_executions", deep, 100, 15),
-        ("deep by completed_at", "list_job_executions", {**deep, "order_by": "completed_at"}, 100, 15),
-        ("failures by worker", "list_job_executions", {"status": "FAILURE", "order_by": "worker_id"}, 100, 15),
-        (
-            "failed, deep by duration",
-            "list_job_executions",
-            {**deep, "search": "failed", "offset": middle // 20},
-            100,
-            15,
-        ),
-        ("dense, deep by duration", "list_job_executions", {**dense, "order_by": "duration_ms"}, 100, 15),
-        ("dense, deep by job_name", "list_job_executions", {**dense, "order_by": "job_name"}, 100, 15),
-        ("list_job_states", "list_job_states", {}, 150, 10),
-        ("execution_histogram, 30 days", "execution_histogram", last_month, None, 5),
-        ("execution_histogram, 30 days, one job", "execution_histogram", one_job, None, 5),
-    ):
-        for cold in (False, True):
+def run(dataset: Dataset) -> Iterator[Line]:
+    """Import, opening, the first query of each kind beside the same asked ten times, the most memory."""
+    found = [_run(IMPORT) for _ in range(REPEATS)]
+    yield Line(PART, "import jobstore", dataset.label, [_milliseconds(found, "seconds", 150)], found[0])
+    path = dataset.path("jobstore")
+    for name, method, query, first, warm in _questions(dataset.size):
+        for state in ("warm", "cold"):
             found = []
             for _ in range(REPEATS):
-                if cold:
+                if state == "cold":
                     forget(path)
                 found.append(_run(FIRST, str(path), method, json.dumps(query)))
-            state = "cold" if cold else "warm"
             if name == "latest":
-                opened = _milliseconds(found, "open", 100)
-                yield Line(PART, f"opening, {state} file", dataset.label, [opened])
+                yield Line(PART, f"opening, {state} file", dataset.label, [_milliseconds(found, "open", 100)])
             figures = [_milliseconds(found, "first", first), _milliseconds(found, "warm", warm)]
-            yield Line(PART, f"first query of a process, then warm: {name}, {state} file", dataset.label, figures)
-
-
-def memory(dataset: Dataset) -> Iterator[Line]:
-    """The most memory a reader ever held while it answered a mix of everything, with one thread and with sixteen."""
-    queries = _mix()
+            yield Line(PART, f"first query, then warm: {name}, {state} file", dataset.label, figures)
     for threads in (1, 16):
-        found = _run(MEMORY, str(dataset.path("jobstore")), str(threads), json.dumps(queries))
-        figure = Figure(found["VmHWM"] / 1024, "MB", at_most=150)
-        plural = "thread" if threads == 1 else "threads"
-        yield Line(PART, f"memory of a reader, {threads} {plural}", dataset.label, [figure], {"kilobytes": found})
+        held = _run(MEMORY, str(path), str(threads), json.dumps(_mix()))
+        figure = Figure(held["VmHWM"] / 1024, "MB", at_most=150)
+        yield Line(PART, f"memory of a reader, {threads} thread{'s'[: threads - 1]}", dataset.label, [figure], held)
 
 
 def forget(path: Path) -> None:
@@ -132,7 +115,7 @@ def _mix() -> list[tuple[str, dict[str, Any]]]:
     mix: list[tuple[str, dict[str, Any]]] = [(case.method, case.query(number)) for case in CASES for number in range(4)]
     mix += [(case.method, {**case.query(0), "offset": 20_000}) for case in CASES if case.deep]
     mix += [
-        ("list_job_executions", {"order_by": order, "search": search, "offset": 20_000})
+        (LIST, {"order_by": order, "search": search, "offset": 20_000})
         for order in ("duration_ms", "trace_id", "worker_id")
         for search in (None, DENSE)
     ]

@@ -1,88 +1,146 @@
-"""The table of a run in Markdown, and the figures as JSON."""
+"""The figures of a run as JSON, and from that the Markdown of both READMEs: what is printed is what they show."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import sqlite3
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from benchmarks.results import MOST_GROWTH, Figure, Line, brief
+from benchmarks.measure import Figure, Line, brief
+from benchmarks.reasons import reason
 
-HEADERS = ("", "goal", "measured", "p99", "against others", "growth", "")
+BEGIN, END = "<!-- figures: python -m benchmarks report --write -->", "<!-- end of figures -->"
+MOST_GROWTH = 1.5
+"""From 100k to 10M executions, on every query."""
+FIVE = {
+    "latest 50 of all": "latest 50 of all, with the exact total",
+    "name search, dense": "search that a quarter of the runs match",
+    "one job's latest": "one job's latest 50",
+    "job_stats of all": "statistics of all",
+    "first query, then warm: latest, cold file": "first query of a process (latest 50), file not in the cache",
+}
+"""Name of a line -> the words for it in the README."""
 
-
-def markdown(lines: list[Line], size: str) -> str:
-    """The lines of one size as a Markdown table, which a terminal shows well enough."""
-    rows = [HEADERS, tuple("---" for _ in HEADERS), *(row(line) for line in lines)]
-    body = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
-    return f"**{size}**\n\n{body}\n" if size else f"{body}\n"
-
-
-def row(line: Line) -> tuple[str, ...]:
-    """The cells of a line."""
-    own = [figure for figure in line.figures if not _is_comparison(figure)] or line.figures[:1]
-    others = [figure for figure in line.figures if figure not in own]
-    goals = [figure.goal for figure in line.figures if figure.goal]
-    p99 = line.detail.get("p99")
-    return (
-        line.name,
-        "; ".join(goals),
-        ", ".join(map(str, own)),
-        "" if p99 is None else brief(p99),
-        ", ".join(map(str, others)),
-        "" if line.growth is None else brief(line.growth),
-        verdict(line),
-    )
+Sized = dict[str, Line]
+"""The same line at each size."""
 
 
-def verdict(line: Line) -> str:
-    """``ok``, how far a goal is missed, or nothing where none is set."""
-    if not line.has_goal:
-        return ""
-    missed = [figure.missed for figure in line.figures if not figure.met]
-    if line.growth is not None and line.growth > MOST_GROWTH:
-        missed.append(f"growth {brief(line.growth)}")
-    return "; ".join(missed) or "ok"
-
-
-def _is_comparison(figure: Figure) -> bool:
-    """Whether a figure says how others do, not how we do."""
-    return figure.unit.removeprefix("x ") in ("naive", "careful", "datasette")
-
-
-def write_json(path: Path, lines: list[Line], seconds: float) -> None:
+def write_json(path: Path, lines: list[Line], took: dict[str, Any]) -> None:
     """All figures of a run as a file, with where and when it was made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = {"machine": machine(), "seconds": round(seconds, 1), "lines": [line.document() for line in lines]}
+    found = {"machine": _machine(), **took, "lines": [asdict(line) for line in lines]}
     path.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
 
 
-def machine() -> dict[str, Any]:
+def blocks(path: Path) -> tuple[str, str]:
+    """The five lines for the README, and everything for the benchmark's own page, of the figures in a file."""
+    run = orjson.loads(path.read_bytes())
+    named: dict[tuple[str, str], Sized] = {}
+    for line in run["lines"]:
+        made = Line(**{**line, "figures": [Figure(**figure) for figure in line["figures"]]})
+        named.setdefault((made.part, made.name), {})[made.size] = made
+    return _five(named, run["machine"]), _all(named, run)
+
+
+def replace_block(path: Path, block: str) -> None:
+    """Puts a block between the markers of a document."""
+    parts = re.split(f"({re.escape(BEGIN)}|{re.escape(END)})", path.read_text())
+    if len(parts) != 5:
+        raise ValueError(f"{path} needs the two markers {BEGIN} and {END}, once each")
+    path.write_text("".join((*parts[:2], f"\n{block}", *parts[3:])))
+
+
+def _five(named: dict[tuple[str, str], Sized], machine: dict[str, Any]) -> str:
+    lines = {name: sized for (_, name), sized in named.items() if name in FIVE}
+    sizes = list(dict.fromkeys(size for sized in lines.values() for size in sized))
+    rows = [
+        [words, *(_milliseconds(lines[name][size]) if size in lines[name] else "" for size in sizes)]
+        for name, words in FIVE.items()
+        if name in lines
+    ]
+    where = f"{machine['date']}, {machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f}"
+    return _table([f"milliseconds ({where})", *(f"{size} runs" for size in sizes)], rows)
+
+
+def _milliseconds(line: Line) -> str:
+    own = [figure.value for figure in line.figures if figure.unit == "ms"]
+    return brief(round(own[0] if own else line.detail["milliseconds"]["jobstore"], 1))
+
+
+def _all(named: dict[tuple[str, str], Sized], run: dict[str, Any]) -> str:
+    """A table for each part, sizes side by side, then the goals that were missed with their reasons."""
+    tables, missed = [], []
+    for part in dict.fromkeys(part for part, _ in named):
+        lines = {name: sized for (of, name), sized in named.items() if of == part}
+        sizes = list(dict.fromkeys(size for sized in lines.values() for size in sized))
+        grows = any(_growth(sized) for sized in lines.values())
+        rows = [_row(name, sized, sizes, grows=grows) for name, sized in lines.items()]
+        tables.append(f"**{part}**\n\n{_table(['', 'goal', *sizes, *(['growth'] if grows else [])], rows)}")
+        missed += [[name, ", ".join(_missed(sized)), reason(name)] for name, sized in lines.items() if _missed(sized)]
+    machine, parts = run["machine"], ", ".join(f"{name} {seconds:.0f} s" for name, seconds in run["parts"].items())
+    caption = (
+        f"{machine['date']}, `{machine['command']}`; {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['memory_gib']} GiB, load {machine['load']:.1f}; "
+        f"Python {machine['python']}, SQLite {machine['sqlite']}; "
+        f"{run['seconds']} s ({parts})"
+    )
+    why = f"**Goals not met, and why**\n\n{_table(['', 'missed', 'why'], missed)}"
+    return "\n".join((*tables, why, f"{caption}\n"))
+
+
+def _row(name: str, sized: Sized, sizes: list[str], *, grows: bool) -> list[str]:
+    goals = dict.fromkeys(figure.goal for line in sized.values() for figure in line.figures if figure.goal)
+    growth = _growth(sized)
+    shown = "" if growth is None else brief(growth) if growth <= MOST_GROWTH else f"**{brief(growth)}**"
+    cells = [_cell(sized[size]) if size in sized else "" for size in sizes]
+    return [name, "; ".join(goals), *cells, *([shown] if grows else [])]
+
+
+def _cell(line: Line) -> str:
+    """Its figures, those that miss their goal in bold; the 99th percentile behind the ratio that it belongs to."""
+    first, *others = map(str, line.figures)
+    p99 = line.detail.get("p99")
+    return "; ".join(filter(None, (first + (f" (p99 {brief(p99)})" if p99 else ""), *others, line.note)))
+
+
+def _missed(sized: Sized) -> list[str]:
+    growth = _growth(sized)
+    faults = [f"{size}: {figure.fault}" for size, line in sized.items() for figure in line.figures if not figure.met]
+    return faults + (["growth"] if growth is not None and growth > MOST_GROWTH else [])
+
+
+def _growth(sized: Sized) -> float | None:
+    """The ratio at 10M over that at 100k, of a query that was measured at both."""
+    if not {"100k", "10M"} <= set(sized) or "grows" not in sized["10M"].detail:
+        return None
+    return sized["10M"].figures[0].value / sized["100k"].figures[0].value
+
+
+def _table(headers: list[str], rows: list[list[str]]) -> str:
+    made = [headers, ["---"] * len(headers), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in made)
+
+
+def _machine() -> dict[str, Any]:
     """What the figures depend on."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
+        "command": f"python -m benchmarks {' '.join(sys.argv[1:])}".strip(),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
-        "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "load": os.getloadavg()[2],
     }
-
-
-def caption(found: dict[str, Any]) -> str:
-    """One line for below the table."""
-    return (
-        f"{found['date']}, `{found['command'].strip()}`; {found['processor']}, {found['cores']} cores, "
-        f"{found['memory_gib']} GiB; Python {found['python']}, SQLite {found['sqlite']}"
-    )
 
 
 def _processor() -> str:

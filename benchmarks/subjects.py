@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOW = instant_datetime(END_US) + timedelta(seconds=30)
-MOVES = timedelta(seconds=7)
 
 
 class MovingClock:
@@ -36,7 +35,7 @@ class MovingClock:
 
     def __call__(self) -> datetime:
         """The moment, later than the one before."""
-        self.now += MOVES
+        self.now += timedelta(seconds=7)
         return self.now
 
 
@@ -47,10 +46,9 @@ def open_store(path: Path, clock: Callable[[], datetime] | None = None) -> jobst
 
 def connection_of(store: jobstore.JobStore) -> sqlite3.Connection:
     """The connection that the store's next query uses; what it does there can be watched."""
-    connection = store.connection
-    if connection is None:
+    if store.connection is None:
         raise ValueError("the store is closed")
-    return connection
+    return store.connection
 
 
 class Floor:
@@ -84,3 +82,8 @@ class Floor:
 def page_ids(page: Any) -> list[int]:
     """The ids of the executions on a page."""
     return [int(document["id"]) for document in page["data"]]
+
+
+def page_key(page: Any) -> tuple[list[int], Any]:
+    """In what two pages of executions must agree: ids, their places, the total."""
+    return page_ids(page), page["pagination"]

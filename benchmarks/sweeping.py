@@ -12,32 +12,35 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.cases import VARIANTS, Case, sweep
-from benchmarks.queries import Asking, answer, check_equal
-from benchmarks.results import Figure, Line
+import orjson
+from rich.progress import track
+
+from benchmarks.cases import Case, sweep
+from benchmarks.measure import Figure, Line, check_equal, timed
+from benchmarks.queries import answer
 from benchmarks.subjects import connection_of, page_ids
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
+
+    from rich.console import Console
 
     from benchmarks.queries import Bench
     from jobstore import JobStore
 
-PART = "every order and filter"
+PART = "Every order and filter"
 DENSE_SHARE = 0.1
 STEPS_PER_ENTRY = 6
 """What SQLite's machine does to pass over one entry of a covering index: three columns, a row, the next."""
-ENTRIES = 25_000
-FLOORS = 10
-DEEP_MS = 15
+ENTRIES, FLOORS, DEEP_MS = 25_000, 10, 15
+BOTH_UP_TO = 100_000
+"""Where naive's scans are short, it is asked too."""
 STEP = 100
-ROUNDS, MOST_ROUNDS = 5, 25
-LONGEST_SECONDS = 0.25
+ROUNDS, MOST_ROUNDS, LONGEST_SECONDS = 5, 25, 0.25
 DOUBTED = 5.0
-"""The worst of a thousand is noise, if it is not measured again."""
-WORST_SHOWN = 40
-FEWEST = 100
+"""Floors from which a combination is measured again: the worst of a thousand would be noise otherwise."""
+WORST_KEPT, FEWEST = 40, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +51,7 @@ class Swept:
     share: float
     ratio: float
     milliseconds: float
-    steps: int
-    is_deep: bool
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether a tenth of all rows match."""
-        return self.share >= DENSE_SHARE
+    entries: float
 
 
 class Steps:
@@ -77,87 +74,91 @@ class Steps:
         return 0
 
 
-def run(bench: Bench, *, compared: bool) -> Iterator[Line]:
-    """The worst of the dense combinations in floors, and of the others in entries touched.
+def run(bench: Bench, console: Console) -> Iterator[Line]:
+    """The worst combinations in floors, in entries touched and in milliseconds, and how many are over each bound.
 
     They come in an order of chance, the same each time, so that those for which there is time are a fair sample.
     """
-    found = []
+    cases = list(sweep())
+    random.Random(20261101).shuffle(cases)
+    near: list[Swept] = []
+    deep: list[Swept] = []
     end = time.perf_counter() + bench.settings.sweep_seconds
-    for case in shuffled(sweep()):
-        found.append(measure(bench, case, compared=compared))
-        if time.perf_counter() > end and len(found) >= FEWEST:
+    for case in cases:
+        (deep if case.deep else near).append(measure(bench, case))
+        if time.perf_counter() > end and len(near) + len(deep) >= FEWEST:
             break
     label = bench.dataset.label
-    near = [one for one in found if not one.is_deep]
-    deep = [one for one in found if one.is_deep]
-    for name, some in ("first pages", near), ("40 and 90 % deep", deep):
-        dense = sorted((one for one in some if one.is_dense), key=lambda one: -one.ratio)
-        sparse = sorted((one for one in some if not one.is_dense), key=lambda one: -one.steps)
-        goal = FLOORS if some is near or label != "10M" else None
-        over = sum(one.ratio > FLOORS for one in dense)
-        text = f"{name}, {len(dense)} that match a tenth or more, {over} over {FLOORS} F; worst"
-        yield _line(text, label, Figure(dense[0].ratio, "F", goal), dense)
-        over = sum(one.steps > ENTRIES * STEPS_PER_ENTRY for one in sparse)
-        text = f"{name}, {len(sparse)} that match less, {over} over {ENTRIES:,} entries; worst"
-        yield _line(text, label, Figure(sparse[0].steps / STEPS_PER_ENTRY, "entries", ENTRIES), sparse)
-    slow = sorted(deep, key=lambda one: -one.milliseconds)
-    over = sum(one.milliseconds > DEEP_MS for one in deep)
-    text = f"40 and 90 % deep, {len(deep)} in all, {over} over {DEEP_MS} ms; worst"
-    yield _line(text, label, Figure(slow[0].milliseconds, "ms", DEEP_MS), slow)
-    slow = sorted(near, key=lambda one: -one.milliseconds)
-    yield _line("first pages, slowest", label, Figure(slow[0].milliseconds, "ms"), slow)
+    for name, found in ("first pages", near), ("40 and 90 % deep", deep):
+        dense = [one for one in found if one.share >= DENSE_SHARE]
+        floors = FLOORS if found is near or label != "10M" else None  # there the deep ones are bound by milliseconds
+        yield _line(f"{name} that match a tenth or more", label, dense, "ratio", "F", floors)
+        sparse = [one for one in found if one.share < DENSE_SHARE]
+        yield _line(f"{name} that match less", label, sparse, "entries", "entries", ENTRIES)
+    yield _line("first pages, slowest", label, near, "milliseconds", "ms", None)
+    yield _line("40 and 90 % deep, slowest", label, deep, "milliseconds", "ms", DEEP_MS)
+    yield _compared(bench, cases[: len(near) + len(deep)], console)
 
 
-def shuffled(cases: Iterable[Case]) -> list[Case]:
-    """The cases in an order of chance that never changes."""
-    mixed = list(cases)
-    random.Random(20261101).shuffle(mixed)
-    return mixed
+def _line(name: str, label: str, found: list[Swept], key: str, unit: str, bound: float | None) -> Line:
+    found = sorted(found, key=lambda one: -getattr(one, key))
+    worst = found[0]
+    over = f"{sum(getattr(one, key) > bound for one in found)} of {len(found)} over; " if bound else ""
+    detail = {"worst": [asdict(one) for one in found[:WORST_KEPT]], "combinations": len(found)}
+    return Line(PART, name, label, [Figure(getattr(worst, key), unit, bound)], detail, f"{over}worst: {worst.name}")
 
 
-def measure(bench: Bench, case: Case, *, compared: bool = False) -> Swept:
-    """One combination: a few rounds, and the steps of its dearest page.
+def _compared(bench: Bench, cases: list[Case], console: Console) -> Line:
+    """Holds as many pages as there is time for against the peers, one of them at least; a difference raises."""
+    names = ("naive", "careful") if bench.dataset.size <= BOTH_UP_TO else ("careful",)
+    pages = combinations = 0
+    end = time.perf_counter() + bench.settings.compare_seconds
+    for case in track(cases, "comparing pages", console=console, transient=True):
+        for query in _queries(bench, case):
+            page = answer(bench.store, case, query)
+            ours = page_ids(page), page["pagination"]["total"]
+            for name in names:
+                check_equal(f"{case.name}, {name}", None, ours, bench.peers[name].ids(case.method, query))
+            pages += 1
+        combinations += 1
+        if time.perf_counter() > end:
+            break
+    text = f"all equal, of {combinations} combinations, with {' and '.join(names)}"
+    return Line(PART, "pages compared", bench.dataset.label, [Figure(pages, "pages")], {}, text)
 
-    Deep pages are asked at 90 % and at 40 % in turn, so that none begins where the last one ended.
-    """
+
+def measure(bench: Bench, case: Case) -> Swept:
+    """One combination: a few rounds, and the steps of its dearest page."""
     queries = _queries(bench, case)
     pages = [answer(bench.store, case, query) for query in queries]
-    if compared:
-        for name, peer in bench.peers.items():
-            for query, page in zip(queries, pages, strict=True):
-                check_equal(case, name, page, answer(peer, case, query))
     ids = [page_ids(page) for page in pages]
-    asking = Asking(bench.store, case, [queries[number % len(queries)] for number in range(VARIANTS)])
     steps = max(steps_of(bench.store, case, query) for query in queries)
-    ratio, milliseconds = _ratio(lambda number: bench.floor.executions(ids[number % len(ids)]), asking)
+    ratio, milliseconds = _ratio(bench, case, queries, ids)
     share = pages[0]["pagination"]["total"] / bench.dataset.size
-    return Swept(case.name, share, ratio, milliseconds, steps, case.deep)
+    return Swept(case.name, share, ratio, milliseconds, steps / STEPS_PER_ENTRY)
 
 
 def _queries(bench: Bench, case: Case) -> list[dict[str, Any]]:
+    """Deep pages at 90 % and at 40 % in turn, so that none begins where the last one ended."""
     query = case.query(0)
     if not case.deep:
         return [query]
-    total = answer(bench.store, case, {**query, "limit": 1})["pagination"]["total"]
+    total = bench.total(case, query)
     return [{**query, "offset": total * 9 // 10}, {**query, "offset": total * 4 // 10}]
 
 
-def _ratio(floor: Callable[[int], object], ours: Callable[[int], object]) -> tuple[float, float]:
+def _ratio(bench: Bench, case: Case, queries: list[dict[str, Any]], ids: list[list[int]]) -> tuple[float, float]:
     """Floors and milliseconds: the median of a few rounds, more where it looks slow, two where that takes long."""
-    floor(0)
+    bench.floor.executions(ids[0])
     ratios: list[float] = []
     seconds: list[float] = []
     end = time.perf_counter() + LONGEST_SECONDS
     while len(ratios) < ROUNDS or (statistics.median(ratios) > DOUBTED and len(ratios) < MOST_ROUNDS):
-        begun = time.perf_counter()
-        floor(len(ratios))
-        between = time.perf_counter()
-        ours(len(ratios))
-        ended = time.perf_counter()
-        ratios.append((ended - between) / (between - begun))
-        seconds.append(ended - between)
-        if ended > end and len(ratios) > 1:
+        turn = len(ratios) % len(queries)
+        floor = timed(lambda at: bench.floor.executions(ids[at]), turn)
+        seconds.append(timed(lambda at: orjson.dumps(answer(bench.store, case, queries[at])), turn))
+        ratios.append(seconds[-1] / floor)
+        if time.perf_counter() > end and len(ratios) > 1:
             break
     return statistics.median(ratios), statistics.median(seconds) * 1000
 
@@ -167,8 +168,3 @@ def steps_of(store: JobStore, case: Case, query: dict[str, Any]) -> int:
     with Steps(connection_of(store)) as steps:
         answer(store, case, query)
     return steps.count
-
-
-def _line(name: str, label: str, figure: Figure, found: list[Swept]) -> Line:
-    worst = [asdict(one) for one in found[:WORST_SHOWN]]
-    return Line(PART, f"{name}: {found[0].name}", label, [figure], {"worst": worst, "combinations": len(found)})

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,8 @@ import orjson
 import jobstore
 from benchmarks import fleet, history, peers
 from benchmarks.datasets import remove
-from benchmarks.measure import FLOOR, in_rotation, timed
-from benchmarks.results import Figure, Line
+from benchmarks.measure import FLOOR, Figure, Line, Series, Settings, in_rotation, rivals, timed
+from benchmarks.queries import PART as EXECUTIONS
 from benchmarks.subjects import NOW, Floor, MovingClock, open_store, page_ids
 from jobstore.language.instants import instant_text, instant_us
 
@@ -29,15 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from benchmarks.datasets import Dataset
-    from benchmarks.queries import Settings
 
-PART = "writing"
+PART = "Writing"
 LOADED = 100_000
-THREADS = 8
-CROWDS = 30
+THREADS, CROWDS = 8, 30
 RUNS_AT_ONCE = 4
 """Of each thread."""
-PAUSES = 3_000
+PAUSES, MOST_PAUSE_MS = 3_000, 20
 RUNS_LOGGED = 10
 RESULT = {"processed": 500, "inserted": 450, "updated": 50}
 
@@ -73,39 +71,57 @@ class NaiveRecorder:
         execute("COMMIT")
 
 
-def recording(dataset: Dataset, settings: Settings) -> Iterator[Line]:
-    """Start and finish, ours against naive, on copies of this size: from one thread, and from eight at once."""
+def run(dataset: Dataset, settings: Settings, *, loads: bool) -> Iterator[Line]:
+    """On copies of this size: reading beside commits, recording; then loading, and the size of the files."""
     job = fleet.fleet()[0]
     with copied(dataset, "naive") as theirs, copied(dataset, "jobstore") as ours:
         naive = NaiveRecorder(theirs, job)
         with jobstore.Recorder(ours, clock=MovingClock()) as recorder:
-
-            def record(_: int) -> None:
-                with recorder.run(job.name, worker_id="worker-00") as run:
-                    run.result = RESULT
-
-            in_turn = threading.Lock()
-
-            def record_naively(_: int) -> None:
-                with in_turn:  # without it, threads of one process wait for each other's locks for seconds
-                    naive.run()
-
-            single = in_rotation({FLOOR: record_naively, "jobstore": record}, rounds=settings.rounds)
-            many = {FLOOR: _at_once(record_naively), "jobstore": _at_once(record)}
-            crowd = in_rotation(many, rounds=min(settings.rounds, CROWDS))
-            pages = _log_pages(ours, record)
-            pauses = sorted((timed(record, number, lambda: None) * 1000 for number in range(PAUSES)), reverse=True)
+            yield _beside_commits(ours, recorder, dataset.label, settings)
+            yield from _recording(dataset.label, settings, ours, naive, _recording_of(recorder, [job.name]))
         naive.connection.close()
-    for name, found, goal in ("", single, 0.8), (f", {THREADS} threads", crowd, 1.5):
-        figure = Figure(1 / found["jobstore"].ratio, "x naive", at_least=goal)
-        milliseconds = {"jobstore": found["jobstore"].milliseconds, "naive": found[FLOOR].milliseconds}
-        yield Line(PART, f"recording: start + finish{name}", dataset.label, [figure], {"milliseconds": milliseconds})
+    if loads:
+        yield _bulk_load(dataset.label)
+    yield from _built(dataset)
 
-    yield Line(PART, "pages of log for a start and an end", dataset.label, [Figure(pages, "pages", at_most=20)])
-    longest = Figure(pauses[0], "ms", at_most=20)
-    over = sum(pause > 20 for pause in pauses)
-    name = f"longest of {PAUSES:,} runs recorded one after the other; over 20 ms: {over}"
-    yield Line(PART, name, dataset.label, [longest], {"longest": pauses[:20]})
+
+def _recording_of(recorder: jobstore.Recorder, names: list[str]) -> Callable[..., None]:
+    """Records a run of one job after another."""
+    turns = cycle(names)
+
+    def record(_: int = 0) -> None:
+        with recorder.run(next(turns), worker_id="worker-00") as run:
+            run.result = RESULT
+
+    return record
+
+
+def _recording(
+    label: str, settings: Settings, path: Path, naive: NaiveRecorder, record: Callable[..., None]
+) -> Iterator[Line]:
+    in_turn = threading.Lock()
+
+    def record_naively(_: int) -> None:
+        with in_turn:  # without it, threads of one process wait for each other's locks for seconds
+            naive.run()
+
+    for name, made, rounds, goal in (
+        ("", lambda write: write, settings.rounds, 0.8),
+        (f", {THREADS} threads", _at_once, min(settings.rounds, CROWDS), 1.5),
+    ):
+        found = in_rotation({FLOOR: made(record_naively), "jobstore": made(record)}, rounds=rounds)
+        yield _times_naive(f"recording: start + finish{name}", label, found, goal)
+    yield Line(PART, "log of a start and an end", label, [Figure(_log_pages(path, record), "pages", at_most=20)])
+    pauses = sorted((timed(record, number) * 1000 for number in range(PAUSES)), reverse=True)
+    text = f"{sum(pause > MOST_PAUSE_MS for pause in pauses)} over"
+    figure = Figure(pauses[0], "ms", at_most=MOST_PAUSE_MS)
+    yield Line(PART, f"longest of {PAUSES:,} runs one after the other", label, [figure], {"longest": pauses[:20]}, text)
+
+
+def _times_naive(name: str, label: str, found: dict[str, Series], goal: float) -> Line:
+    milliseconds = {"jobstore": found["jobstore"].milliseconds, "naive": found[FLOOR].milliseconds}
+    figure = Figure(1 / found["jobstore"].ratio, "x naive", at_least=goal)
+    return Line(PART, name, label, [figure], {"milliseconds": milliseconds})
 
 
 def _log_pages(path: Path, record: Callable[[int], object]) -> float:
@@ -128,33 +144,20 @@ def _at_once(record: Callable[[int], object]) -> Callable[[int], object]:
     return all_of_them
 
 
-def foreign_commits(dataset: Dataset, settings: Settings) -> Line:
+def _beside_commits(path: Path, recorder: jobstore.Recorder, label: str, settings: Settings) -> Line:
     """The dense name search while another connection records a run before every query."""
-    with copied(dataset, "jobstore") as path, jobstore.Recorder(path, clock=MovingClock()) as recorder:
-        names = [job.name for job in fleet.fleet() if job.cadence.period == 1]
-        store, floor = open_store(path), Floor(path)
+    names = [job.name for job in fleet.fleet() if job.cadence.period == 1]
+    with closing(open_store(path)) as store, closing(Floor(path)) as floor:
         ids = page_ids(store.list_job_executions(search=fleet.DENSE))
-
-        def commit() -> None:
-            name = names.pop(0)
-            names.append(name)
-            with recorder.run(name) as run:
-                run.result = RESULT
-
-        candidates: dict[str, Callable[[int], object]] = {
-            FLOOR: lambda _: floor.executions(ids),
-            "jobstore": lambda _: orjson.dumps(store.list_job_executions(search=fleet.DENSE)),
-        }
-        found = in_rotation(candidates, rounds=settings.rounds, before=commit)
-        store.close()
-        floor.close()
-    series = found["jobstore"]
-    detail = {"p99": series.ratio_p99, "milliseconds": {name: one.milliseconds for name, one in found.items()}}
-    figure = Figure(series.ratio, "F", at_most=1.5)
-    return Line("executions", "name search, dense, a commit before each", dataset.label, [figure], detail)
+        return rivals(
+            EXECUTIONS, "name search, dense, a commit before each", label,
+            floor=lambda _: floor.executions(ids),
+            ours=lambda _: store.list_job_executions(search=fleet.DENSE), others={},
+            rounds=settings.rounds, most=1.5, before=_recording_of(recorder, names),
+        )  # fmt: skip
 
 
-def bulk_load(label: str) -> Line:
+def _bulk_load(label: str) -> Line:
     """A hundred thousand executions from memory into a new store, ours against naive, several times in rotation."""
     executions = list(islice(history.documents(LOADED), LOADED))
     with tempfile.TemporaryDirectory() as folder:
@@ -168,15 +171,11 @@ def bulk_load(label: str) -> Line:
             remove(theirs)
             peers.build(theirs, fleet.documents(), executions)
 
-        candidates: dict[str, Callable[[int], object]] = {FLOOR: naive, "jobstore": load}
-        found = in_rotation(candidates, rounds=1, budget_seconds=30)
-    series = found["jobstore"]
-    figure = Figure(1 / series.ratio, "x naive", at_least=0.5)
-    detail = {"milliseconds": {"jobstore": series.milliseconds, "naive": found[FLOOR].milliseconds}}
-    return Line(PART, "bulk load of 100k from memory", label, [figure], detail)
+        found = in_rotation({FLOOR: naive, "jobstore": load}, rounds=1, budget_seconds=30)
+    return _times_naive("bulk load of 100k from memory", label, found, 0.5)
 
 
-def built(dataset: Dataset) -> Iterator[Line]:
+def _built(dataset: Dataset) -> Iterator[Line]:
     """What building this data set told: the load at this size, and the size of the files."""
     runs = {dataset.built.get(name, {}).get("run", name) for name in ("jobstore", "naive")}
     if len(runs) == 1:

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from benchmarks import fleet, guard, history, measure, peers, results
+from benchmarks import fleet, guard, history, measure, peers
 from benchmarks.cases import CASES
-from benchmarks.queries import Bench, Settings, answer, check_equal
+from benchmarks.measure import check_equal
+from benchmarks.queries import Bench, answer
+from benchmarks.subjects import page_key
 from benchmarks.sweeping import Steps
 from jobstore.storage import schema
 
@@ -126,12 +128,12 @@ def test_steps_are_counted_for_one_connection_and_end_with_the_block(stores):
 def test_hand_written_queries_give_the_same_pages(tmp_path, stores):
     path = tmp_path / "naive.db"
     peers.build(path, fleet.documents(), history.documents(guard.SMALL))
-    bench = Bench(stores[0], Settings(), peers=False)
+    bench = Bench(stores[0], peers=False)
     for careful in (False, True):
         peer = peers.HandWritten(path, careful=careful)
         for case in CASES:
             query = bench.placed(case, 0)
-            check_equal(case, "peer", answer(bench.store, case, query), answer(peer, case, query))
+            check_equal(case.name, page_key, answer(bench.store, case, query), answer(peer, case, query))
         peer.connection.close()
     bench.close()
 
@@ -188,6 +190,6 @@ def test_trace_ids_are_32_hexadecimal_digits_and_never_come_twice(sample):
     assert all(re.fullmatch(r"[0-9a-f]{32}", str(trace)) for trace in traces)
 
 
-@pytest.mark.parametrize("module", [fleet, history, measure, results])
+@pytest.mark.parametrize("module", [fleet, history, measure])
 def test_the_examples_in_the_docstrings_hold(module):
     assert doctest.testmod(module).failed == 0
