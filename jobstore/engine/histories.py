@@ -13,6 +13,7 @@ from jobstore.engine.stats import rank_of
 from jobstore.engine.window import count_between
 from jobstore.language.instants import MIN_US
 from jobstore.language.models import STATUS_CODES
+from jobstore.language.states import Outcome
 from jobstore.storage.rows import in_chunks, marks
 from jobstore.storage.schema import IS_NEVER_STARTED
 
@@ -22,55 +23,62 @@ if TYPE_CHECKING:
 
     from jobstore.engine.counters import Counters
 
-_SUCCESS, _FAILURE, _TIMEOUT, _RUNNING, _PENDING = (
+_SUCCESS, _FAILURE, _TIMEOUT, RUNNING, PENDING = (
     STATUS_CODES[status] for status in ("SUCCESS", "FAILURE", "TIMEOUT", "RUNNING", "PENDING")
 )
 _FAILED = (_FAILURE, _TIMEOUT)
-_OPEN = (_RUNNING, _PENDING)
+_OPEN = (RUNNING, PENDING)
 _BEFORE_ALL = MIN_US - 1
 
 Place = tuple[int, int]
 """Where an execution stands in the default order: its effective start and its id."""
 
 
-class History(NamedTuple):
-    """What the executions of a job say of its state; see `jobstore.language.states.Facts`."""
-
-    running_us: int | None
-    waiting_us: int | None
-    is_failing: bool | None
-    streak_us: int | None
+NO_OUTCOME = Outcome(None, None)
 
 
-NO_HISTORY = History(None, None, None, None)
+def fetch_open(connection: sqlite3.Connection, numbers: list[int] | None) -> dict[int, dict[int, int]]:
+    """Of RUNNING and of PENDING: the oldest execution's effective start, of some jobs (at most 500) or of all."""
+    oldest: dict[int, dict[int, int]] = {RUNNING: {}, PENDING: {}}
+    more = "" if numbers is None else f"AND job_number IN ({marks(numbers)})"
+    for number, status, us in connection.execute(f"{_OLDEST} {more}", numbers or ()):
+        # A job may have several names; a server counts a change first, so nothing may be there.
+        if us is not None:
+            oldest[status][number] = min(us, oldest[status].get(number, us))
+    return oldest
 
 
-def fetch_histories(connection: sqlite3.Connection, numbers: list[int] | None) -> dict[int, History]:
-    """The histories of some jobs (at most 500), or of all; five to eight index entries a name."""
-    where = "" if numbers is None else f"WHERE job_number IN ({marks(numbers)})"
-    ends: dict[int, list[_Ends]] = {}
-    for number, *row in connection.execute(_ENDS.format(where=where), numbers or ()):
-        ends.setdefault(number, []).append(_Ends._make(row))
-    return {number: _history(connection, names) for number, names in ends.items()}
+def fetch_outcomes(connection: sqlite3.Connection, numbers: list[int]) -> dict[int, Outcome]:
+    """How the executions of some jobs ended; four or five index entries a name."""
+    ends: dict[int, list[_Ends]] = {number: [] for number in numbers}
+    for some in in_chunks(numbers):
+        for number, *row in connection.execute(_ENDS.format(numbers=marks(some)), some):
+            ends[number].append(_Ends._make(row))
+    return {number: _outcome(connection, names) for number, names in ends.items()}
 
 
 class _Ends(NamedTuple):
     """The ends of one name's ranges; the streak is right where it is the job's only name."""
 
     name_id: int
-    running_us: int | None
-    waiting_us: int | None
     success_us: int | None
     failure_us: int | None
     streak_us: int | None
 
 
-def _end(status: int, direction: str, of: str = "names", after: str = "") -> str:
+def _end(status: int | str, direction: str, of: str = "names", after: str = "") -> str:
     """The first or last effective start of a name with a status, in SQL."""
     # coalesce: without an execution of the other outcome, the streak begins with the first of all.
-    bound = f"AND effective_us > coalesce({after}, {_BEFORE_ALL})" if after else ""
+    bound = f"AND effective_us >= coalesce({after}, {_BEFORE_ALL})" if after else ""
     return f"""(SELECT effective_us FROM execution INDEXED BY execution_name_started
         WHERE name_id = {of}.name_id AND status = {status} {bound} ORDER BY effective_us {direction} LIMIT 1)"""
+
+
+# Counters tell which names have an open execution: few, as a rule, so no index entry of the others is read.
+_OLDEST = f"""
+SELECT job_number, status, {_end("t.status", "ASC", "t")} FROM name_tally AS t JOIN job_name AS n USING (name_id)
+WHERE status IN ({RUNNING}, {PENDING}) AND runs > 0
+"""
 
 
 def _extreme(comparison: str, one: str, other: str) -> str:
@@ -81,14 +89,13 @@ def _extreme(comparison: str, one: str, other: str) -> str:
 # MATERIALIZED: otherwise each column would be looked up again wherever it is mentioned.
 _ENDS = f"""
 WITH names AS (
-    SELECT n.name_id, n.job_number FROM job_name AS n JOIN job AS j ON j.number = n.job_number {{where}}
+    SELECT name_id, job_number FROM job_name WHERE job_number IN ({{numbers}})
 ), looked_up AS MATERIALIZED (
-    SELECT job_number, name_id, {_end(_RUNNING, "ASC")} AS running_us, {_end(_PENDING, "ASC")} AS waiting_us,
+    SELECT job_number, name_id,
         {_end(_SUCCESS, "DESC")} AS success_us, {_end(_FAILURE, "DESC")} AS f, {_end(_TIMEOUT, "DESC")} AS t
     FROM names
 ), ends AS MATERIALIZED (
-    SELECT job_number, name_id, running_us, waiting_us, success_us, {_extreme(">", "f", "t")} AS failure_us
-    FROM looked_up
+    SELECT job_number, name_id, success_us, {_extreme(">", "f", "t")} AS failure_us FROM looked_up
 ), firsts AS MATERIALIZED (
     SELECT ends.*,
         CASE WHEN failure_us IS NULL OR success_us > failure_us THEN {_end(_SUCCESS, "ASC", "ends", "failure_us")}
@@ -97,37 +104,32 @@ WITH names AS (
         END AS second_us
     FROM ends
 )
-SELECT job_number, name_id, running_us, waiting_us, success_us, failure_us,
-    {_extreme("<", "first_us", "second_us")}
-FROM firsts
+SELECT job_number, name_id, success_us, failure_us, {_extreme("<", "first_us", "second_us")} FROM firsts
 """
 
 
-def _history(connection: sqlite3.Connection, names: list[_Ends]) -> History:
-    one = names[0]
-    # By far the most jobs have one name: their history is complete without a further statement.
-    if len(names) == 1 and (one.success_us is None or one.success_us != one.failure_us):
-        if one.failure_us is None:
-            is_failing = None if one.success_us is None else False
-        else:
-            is_failing = one.success_us is None or one.failure_us > one.success_us
-        return History(one.running_us, one.waiting_us, is_failing, one.streak_us)
-    # With several names the ends of each say nothing of the streak over all of them; a success and a failure at the
-    # very same moment are told apart by their ids, which the statement above does not compare.
-    running_us = _least([ends.running_us for ends in names])
-    waiting_us = _least([ends.waiting_us for ends in names])
-    return History(running_us, waiting_us, *_exact_streak(connection, [ends.name_id for ends in names]))
+def _outcome(connection: sqlite3.Connection, names: list[_Ends]) -> Outcome:
+    # By far the most jobs have one name: their outcome is complete without a further statement.
+    if len(names) == 1:
+        _, success_us, failure_us, streak_us = names[0]
+        if success_us is None or failure_us is None:
+            return Outcome(None if streak_us is None else success_us is None, streak_us)
+        if success_us != failure_us and streak_us != min(success_us, failure_us):
+            return Outcome(failure_us > success_us, streak_us)
+    # With several names the ends of each say nothing of the streak over all of them. A success and a failure at the
+    # very same moment, at the end or where the streak begins, are told apart by their ids, which no end tells.
+    return _exact_outcome(connection, [ends.name_id for ends in names])
 
 
 def _least(moments: Iterable[int | None]) -> int | None:
     return min((us for us in moments if us is not None), default=None)
 
 
-def _exact_streak(connection: sqlite3.Connection, names: list[int]) -> tuple[bool | None, int | None]:
+def _exact_outcome(connection: sqlite3.Connection, names: list[int]) -> Outcome:
     """The last outcome and the start of its streak, for a job with several names or with a tie at the end."""
     succeeded, failed = _last(connection, names, (_SUCCESS,)), _last(connection, names, _FAILED)
     if succeeded is None and failed is None:
-        return None, None
+        return NO_OUTCOME
     # Places are compared, moment and id: this is the order in which every list shows them.
     is_failing = succeeded is None or (failed is not None and failed > succeeded)
     statuses, after = (_FAILED, succeeded) if is_failing else ((_SUCCESS,), failed)
@@ -141,7 +143,7 @@ def _exact_streak(connection: sqlite3.Connection, names: list[int]) -> tuple[boo
         for name_id in names
         for status in statuses
     ]
-    return is_failing, _least(firsts)
+    return Outcome(is_failing, _least(firsts))
 
 
 def _last(connection: sqlite3.Connection, names: list[int], statuses: Sequence[int]) -> Place | None:
@@ -183,9 +185,10 @@ class Rates(NamedTuple):
 
 
 class Newest(NamedTuple):
-    """A job's newest executions, newest first, and its rates."""
+    """A job's newest executions, newest first, whether the last finished one failed, and its rates."""
 
     runs: tuple[Run, ...]
+    is_failing: bool
     rates: Rates
 
 
@@ -222,8 +225,8 @@ def newest_sql(name_id: str, more: str = "") -> str:
             (_SUCCESS, RATED),
             (_FAILURE, RATED),
             (_TIMEOUT, RATED),
-            (_RUNNING, RECENT),
-            (_PENDING, RECENT),
+            (RUNNING, RECENT),
+            (PENDING, RECENT),
         )
     )
 
@@ -282,7 +285,7 @@ def outline(runs: list[Run]) -> Newest:
         durations[rank_of(len(durations), 50)] if durations else None,
         durations[rank_of(len(durations), 95)] if durations else None,
     )
-    return Newest(tuple(runs[:RECENT]), rates)
+    return Newest(tuple(runs[:RECENT]), bool(finished) and finished[0].status in _FAILED, rates)
 
 
 def count_failures(connection: sqlite3.Connection, counters: Counters) -> int:

@@ -1,7 +1,8 @@
 """The state of every job, kept true by the change log and the clock.
 
-The first question reads a few index entries of each job. Afterwards only three things can change a state, and each
-costs what it touches: a commit (the change log names the job), the time (a heap of deadlines: when a job becomes
+The first question reads every job, and how the runs ended of those where nothing more urgent tells the state (see
+`state_of`): a job that is late is so however it ended. Afterwards only three things can change a state, and each costs
+what it touches: a commit (the change log names the job), the time (a heap of deadlines: when a job becomes
 late, when a run exceeds its timeout), and a process that dies (the few processes with open executions are looked at).
 """
 
@@ -13,10 +14,19 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobstore.engine.fires import unit_of
-from jobstore.engine.histories import NO_HISTORY, fetch_histories, fetch_newest
+from jobstore.engine.histories import PENDING, RUNNING, fetch_newest, fetch_open, fetch_outcomes
 from jobstore.language.instants import MICROSECONDS
 from jobstore.language.models import STATUS_CODES
-from jobstore.language.states import ATTENTION, STATES, Facts, state_of
+from jobstore.language.states import (
+    ATTENTION,
+    STATES,
+    Facts,
+    late_from_us,
+    lost_from_us,
+    next_change_us,
+    settled,
+    state_of,
+)
 from jobstore.storage.processes import OWNER_COLUMNS, Owner, is_gone
 from jobstore.storage.rows import in_chunks, marks
 from jobstore.storage.schema import IS_NO_SUCCESS
@@ -27,7 +37,7 @@ if TYPE_CHECKING:
 
     from jobstore.engine.fires import Fires
     from jobstore.engine.histories import Newest, Rates
-    from jobstore.language.states import State
+    from jobstore.language.states import Outcome, State
 
 
 # Jobs whose newest executions are kept, at some kilobytes each: a few pages of the longest lists.
@@ -56,6 +66,7 @@ class Standings:
     def __init__(self, connection: sqlite3.Connection, fires: Fires) -> None:
         self._fires = fires
         self._facts: dict[int, Facts] = {}
+        self._outcomes: dict[int, Outcome] = {}
         self._names: dict[int, str] = {}
         self._keys: dict[int, Key] = {}
         self.order: list[Key] = []
@@ -91,10 +102,10 @@ class Standings:
         moved = changed | self._orphans.refresh(connection)
         # With the clock set back, deadlines that have passed may lie ahead again.
         if self._now_us is None or now_us < self._now_us:
-            self._place_all(now_us)
+            self._place_all(connection, now_us)
         else:
             moved.update(self._passed(now_us))
-            self._place(moved, now_us)
+            self._place(connection, moved, now_us)
         self._now_us = now_us
 
     def key(self, number: int) -> Key:
@@ -129,26 +140,31 @@ class Standings:
     def _forget(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             self._facts.pop(number, None)
+            self._outcomes.pop(number, None)
             self._newest.pop(number, None)
             self._rates.pop(number, None)
             self.failures.pop(number, None)
 
     def _read(self, connection: sqlite3.Connection, numbers: list[int] | None) -> None:
         """The facts of some jobs, or of all, as far as the file knows them."""
-        histories = fetch_histories(connection, numbers)
+        oldest = fetch_open(connection, numbers)
+        running, waiting = oldest[RUNNING], oldest[PENDING]
         where = "" if numbers is None else f"WHERE number IN ({marks(numbers)})"
         rows = connection.execute(f"{_JOBS} {where} ORDER BY schedule, 2", numbers or ())
         for number, updated_us, name, timeout_seconds, *timing in rows:
-            unit = unit_of(*timing)
             last_run_us, created_us = timing[5:]
             # A job is due from the last thing that changed it on: what fell before it was defined, or ran, is not late.
             changed_us = max(updated_us, created_us, created_us if last_run_us is None else last_run_us)
+            running_us, waiting_us = running.get(number), waiting.get(number)
+            late_us = lost_us = None
+            if running_us is None and waiting_us is None:
+                due_us = self._fires.first_after(unit_of(*timing), changed_us)
+                late_us = None if due_us is None else late_from_us(due_us)
+            elif running_us is not None and timeout_seconds is not None:
+                lost_us = lost_from_us(running_us, timeout_seconds * MICROSECONDS)
             self._names[number] = name
-            timeout_us = None if timeout_seconds is None else timeout_seconds * MICROSECONDS
-            due_us = self._fires.first_after(unit, changed_us)
-            history = histories.get(number, NO_HISTORY)
             self._facts[number] = Facts(
-                bool(timing[2]), timeout_us, timing[6], changed_us, timing[5], due_us, None, *history
+                bool(timing[2]), created_us, changed_us, last_run_us, late_us, lost_us, running_us, waiting_us
             )
 
     def _passed(self, now_us: int) -> Iterator[int]:
@@ -156,35 +172,35 @@ class Standings:
         while self._deadlines and self._deadlines[0][0] <= now_us:
             yield heappop(self._deadlines)[1]
 
-    def _place(self, numbers: Iterable[int], now_us: int) -> None:
+    def _place(self, connection: sqlite3.Connection, numbers: set[int], now_us: int) -> None:
         for number in numbers:
             old = self._keys.pop(number, None)
             if old is not None:
                 del self.order[bisect_left(self.order, old)]
-            if number in self._facts:
-                key, deadline_us = self._judged(number, now_us)
-                insort(self.order, key)
-                # Old deadlines stay in the heap: when one comes, the job is judged again, which changes nothing.
-                if deadline_us is not None:
-                    heappush(self._deadlines, (deadline_us, number))
+        for key in self._judge(connection, numbers & self._facts.keys(), now_us):
+            insort(self.order, key)
+            # Old deadlines stay in the heap: when one comes, the job is judged again, which changes nothing.
+            deadline_us = next_change_us(self._facts[key.number], now_us)
+            if deadline_us is not None:
+                heappush(self._deadlines, (deadline_us, key.number))
 
-    def _place_all(self, now_us: int) -> None:
+    def _place_all(self, connection: sqlite3.Connection, now_us: int) -> None:
         """All anew: the first time, and where the clock was set back."""
         self._keys.clear()
-        judged = [self._judged(number, now_us) for number in self._facts]
-        self.order = sorted(key for key, _ in judged)
-        self._deadlines = [(deadline_us, key.number) for key, deadline_us in judged if deadline_us is not None]
+        self.order = sorted(self._judge(connection, self._facts, now_us))
+        deadlines = [(next_change_us(facts, now_us), number) for number, facts in self._facts.items()]
+        self._deadlines = [(deadline_us, number) for deadline_us, number in deadlines if deadline_us is not None]
         heapify(self._deadlines)
 
-    def _judged(self, number: int, now_us: int) -> tuple[Key, int | None]:
-        facts = self._facts[number]
-        # The file does not know it, so it is not among the facts that are read from there.
-        gone_us = self._orphans.oldest_us(number)
-        if gone_us is not None:
-            facts = facts._replace(gone_us=gone_us)
-        state, since_us = state_of(facts, now_us)
-        key = self._keys[number] = Key(ATTENTION[state], since_us, self._names[number], number)
-        return key, facts.next_change_us(now_us)
+    def _judge(self, connection: sqlite3.Connection, numbers: Collection[int], now_us: int) -> list[Key]:
+        """The places of some jobs; how their runs ended is read where it matters, and kept."""
+        found = {number: state_of(self._facts[number], now_us, self._orphans.oldest_us(number)) for number in numbers}
+        unread = [number for number, state in found.items() if state is None and number not in self._outcomes]
+        self._outcomes.update(fetch_outcomes(connection, unread))
+        for number, known in found.items():
+            state, since_us = known or settled(self._facts[number], self._outcomes[number])
+            self._keys[number] = Key(ATTENTION[state], since_us, self._names[number], number)
+        return [self._keys[number] for number in found]
 
 
 class Orphans:

@@ -119,7 +119,8 @@ def _documents(
             row,
             newest[row.number],
             last,
-            _failures(connection, memory, standings, row.number),
+            # Nearly all jobs end here, without a statement.
+            _failures(connection, memory, standings, row.number) if newest[row.number].is_failing else 0,
             next_run_us(memory, row, now_us),
             lang,
         )
@@ -128,9 +129,6 @@ def _documents(
 
 
 def _failures(connection: sqlite3.Connection, memory: Memory, standings: Standings, number: int) -> int:
-    # Nearly all jobs end here, without a statement.
-    if not standings.facts(number).is_failing:
-        return 0
     if number not in standings.failures:
         standings.failures[number] = count_failures(connection, memory.of_job(connection, number))
     return standings.failures[number]

@@ -260,6 +260,8 @@ def cron_fields(text: str) -> tuple[CronField, ...]:
     return tuple(_cron_field(position, field) for position, field in enumerate(fields[: len(FIELDS)]))
 
 
+# Thousands of expressions are made of a few hundred fields.
+@lru_cache(maxsize=1024)
 def _cron_field(position: int, field: str) -> CronField:
     if field == "?" and position in {_DAY, _WEEKDAY}:
         field = "*"

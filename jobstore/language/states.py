@@ -38,55 +38,60 @@ LOST_GRACE_US: Final = 60 * MICROSECONDS
 
 
 class Facts(NamedTuple):
-    """What a job's state depends on, besides the time; a tuple, since there is one for each job.
+    """What a job's state depends on, besides the time and how its runs ended; a tuple: there is one for each job.
 
     Attributes:
         is_enabled: whether the job is switched on.
-        timeout_us: how long a run may take.
         created_us: when the job was created.
         changed_us: when it was last changed or started.
         last_run_us: the start of its latest started execution.
-        due_us: the first time its schedule names after `changed_us`.
-        gone_us: the start of its oldest RUNNING execution whose process is known to be gone.
+        late_from_us: the first moment at which it is late; None: never, as while an execution is RUNNING or PENDING.
+        lost_from_us: the first moment at which its oldest run has exceeded timeout and grace; None: never.
         running_us: the start of its oldest RUNNING execution.
         waiting_us: the creation of its oldest PENDING execution.
+    """
+
+    is_enabled: bool
+    created_us: int
+    changed_us: int
+    last_run_us: int | None
+    late_from_us: int | None
+    lost_from_us: int | None
+    running_us: int | None
+    waiting_us: int | None
+
+
+class Outcome(NamedTuple):
+    """How the executions of a job ended.
+
+    Attributes:
         is_failing: whether its last finished execution is FAILURE or TIMEOUT; None where none has finished.
         streak_us: the effective start of the first of the newest finished executions that all succeeded, or all failed.
     """
 
-    is_enabled: bool
-    timeout_us: int | None
-    created_us: int
-    changed_us: int
-    last_run_us: int | None
-    due_us: int | None
-    gone_us: int | None
-    running_us: int | None
-    waiting_us: int | None
     is_failing: bool | None
     streak_us: int | None
 
-    @property
-    def late_from_us(self) -> int | None:
-        """The first moment at which the job is late unless something starts or is queued; None: never."""
-        if self.due_us is None or not self.is_enabled or self.running_us is not None or self.waiting_us is not None:
-            return None
-        return self.due_us + LATE_GRACE_US + 1
 
-    @property
-    def overrun_from_us(self) -> int | None:
-        """The first moment at which the oldest run has exceeded its timeout and the grace; None: never."""
-        if self.running_us is None or self.timeout_us is None:
-            return None
-        return self.running_us + self.timeout_us + LOST_GRACE_US + 1
-
-    def next_change_us(self, now_us: int) -> int | None:
-        """The next moment at which the state changes by time alone, after now."""
-        moments = [us for us in (self.late_from_us, self.overrun_from_us) if us is not None and us > now_us]
-        return min(moments) if moments else None
+def late_from_us(due_us: int) -> int:
+    """The first moment at which a job is late that is due then."""
+    return due_us + LATE_GRACE_US + 1
 
 
-def state_of(facts: Facts, now_us: int) -> tuple[State, int]:
+def lost_from_us(running_us: int, timeout_us: int) -> int:
+    """The first moment at which a run is lost."""
+    return running_us + timeout_us + LOST_GRACE_US + 1
+
+
+def next_change_us(facts: Facts, now_us: int) -> int | None:
+    """The next moment at which the state changes by time alone, after now."""
+    late, lost = facts.late_from_us, facts.lost_from_us
+    # Never both: a job of which something runs is not late.
+    moment = lost if late is None else late
+    return moment if moment is not None and moment > now_us else None
+
+
+def state_of(facts: Facts, now_us: int, gone_us: int | None = None) -> tuple[State, int] | None:
     """The state of a job and since when it is in it: the first state that holds, in this order.
 
     ========  ===================================================================  ==================================
@@ -103,35 +108,33 @@ def state_of(facts: Facts, now_us: int) -> tuple[State, int]:
                                                                                    after the last failure
     new       none has                                                             its creation
     ========  ===================================================================  ==================================
+
+    None: one of the last three, which `settled` tells apart.
+
+    Args:
+        facts: what is known of the job.
+        now_us: the moment.
+        gone_us: the start of its oldest RUNNING execution whose process is known to be gone.
     """
-    if not facts.is_enabled:
-        return State.DISABLED, facts.changed_us
-    lost_us = _lost_us(facts, now_us)
-    if lost_us is not None:
-        return State.LOST, lost_us
-    late_from_us = facts.late_from_us
-    if late_from_us is not None and facts.due_us is not None and now_us >= late_from_us:
-        return State.LATE, facts.due_us
-    if facts.running_us is not None:
-        return State.RUNNING, facts.running_us
-    if facts.waiting_us is not None:
-        return State.WAITING, facts.waiting_us
-    return _settled(facts)
+    is_enabled, _, changed_us, _, late, lost, running_us, waiting_us = facts
+    if not is_enabled:
+        return State.DISABLED, changed_us
+    if lost is not None and running_us is not None and now_us >= lost:
+        return State.LOST, running_us
+    if gone_us is not None:
+        return State.LOST, gone_us
+    if late is not None and now_us >= late:
+        return State.LATE, late - late_from_us(0)
+    if running_us is not None:
+        return State.RUNNING, running_us
+    return None if waiting_us is None else (State.WAITING, waiting_us)
 
 
-def _lost_us(facts: Facts, now_us: int) -> int | None:
-    """The start of the oldest lost execution."""
-    overrun_from_us = facts.overrun_from_us
-    if overrun_from_us is not None and now_us >= overrun_from_us:
-        return facts.running_us
-    return facts.gone_us
-
-
-def _settled(facts: Facts) -> tuple[State, int]:
+def settled(facts: Facts, outcome: Outcome) -> tuple[State, int]:
     """The state of a job of which nothing runs, waits or is late: by what finished last."""
-    if facts.is_failing and facts.streak_us is not None:
-        return State.FAILING, facts.streak_us
+    if outcome.is_failing and outcome.streak_us is not None:
+        return State.FAILING, outcome.streak_us
     if facts.last_run_us is None:
         return State.NEW, facts.created_us
     # After a prune of the whole history only the job itself remembers its last run.
-    return State.OK, facts.last_run_us if facts.streak_us is None else facts.streak_us
+    return State.OK, facts.last_run_us if outcome.streak_us is None else outcome.streak_us

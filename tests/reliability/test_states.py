@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import jobstore
@@ -114,6 +115,32 @@ def test_states_beside_writers_are_of_one_snapshot_and_right_in_the_end(tmp_path
         assert not wrong, wrong[0]
         with jobstore.open(path) as fresh:
             assert same(store.list_job_states(), fresh.list_job_states())
+
+
+def test_runs_of_one_moment_are_told_apart_by_their_ids(tmp_path: Path) -> None:
+    """Every order of four outcomes, at one moment or at several: the state, since when, how many failures in a row."""
+    jobs: list[dict[str, Any]] = []
+    runs: list[dict[str, Any]] = []
+    moments = [f"2026-03-29T0{hour}:00:00Z" for hour in range(7, 10)]
+    hours = ((0, 0, 0, 0), (0, 0, 0, 1), (0, 0, 1, 1), (0, 0, 1, 2), (0, 1, 1, 1), (0, 1, 1, 2), (0, 1, 2, 2))
+    for number, (outcomes, at) in enumerate(product(product(("SUCCESS", "FAILURE", "TIMEOUT"), repeat=4), hours), 1):
+        job = {"number": number, "name": f"job-{number}", "job_type": "t", "job_category": "c", "enabled": True}
+        jobs.append(
+            job | dict.fromkeys(_UNSET) | dict.fromkeys(("created_at", "updated_at", "last_run_at"), moments[2])
+        )
+        for status, hour in zip(outcomes, at, strict=True):
+            run = {"id": str(len(runs) + 1), "job_id": str(number), "job_name": f"job-{number}", "status": status}
+            runs.append(run | dict.fromkeys(_UNTOLD) | dict.fromkeys(("created_at", "started_at"), moments[hour]))
+    jobstore.load(tmp_path / "jobs.db", {"timezone": "Europe/Berlin", "jobs": jobs, "executions": runs})
+    now = datetime(2026, 3, 30, tzinfo=UTC)
+    dumped = jobstore.dump(tmp_path / "jobs.db")
+    world = World("", 0, "Europe/Berlin", dumped["jobs"], dumped["executions"])
+    with jobstore.open(tmp_path / "jobs.db", clock=Clock(now)) as store:
+        assert same(store.list_job_states(limit=1_000), job_states(world, {"limit": 1_000}, now))
+
+
+_UNSET = ("description", "schedule", "interval_seconds", "parameters", "timeout_seconds", "next_run_at", "anchor_at")
+_UNTOLD = ("completed_at", "duration_ms", "result", "error", "trace_id", "worker_id", "parameters_snapshot")
 
 
 def contradictions(page: Any) -> list[Any]:
