@@ -6,6 +6,7 @@ depends on the first or last entry of each.
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobstore.engine.selection import Part
@@ -19,7 +20,7 @@ from jobstore.storage.schema import IS_NEVER_STARTED
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Container, Iterable, Sequence
 
     from jobstore.engine.counters import Counters
 
@@ -199,7 +200,7 @@ def fetch_newest(connection: sqlite3.Connection, numbers: Collection[int]) -> di
         # All names in one statement; the executions then need one for each name, since each has its own ranges.
         names = fetch_names(connection, some)
         for number in some:
-            found[number] = outline(_newest(connection, names.get(number, [])))
+            found[number] = _newest(connection, names.get(number, []))
     return found
 
 
@@ -234,19 +235,17 @@ def newest_sql(name_id: str, more: str = "") -> str:
 _NEWEST = newest_sql("?")
 
 
-def _newest(connection: sqlite3.Connection, names: list[int]) -> list[Run]:
-    """The newest executions and the newest finished ones of a job, newest first."""
+def _newest(connection: sqlite3.Connection, names: list[int]) -> Newest:
     rows: list[Any] = []
     for name_id in names:
         rows += connection.execute(_NEWEST, [name_id] * 5)
     kept = newest_of(rows)
-    unstarted = _unstarted(connection, names, kept)
-    return [Run(key, status, us, key not in unstarted, duration_ms) for key, status, us, duration_ms in kept]
+    return outline(kept, _unstarted(connection, names, kept))
 
 
 def newest_of(rows: list[Any]) -> list[Any]:
-    """Of the rows of all names of a job those that count: the newest, and the newest finished."""
-    rows.sort(key=lambda row: (row[2], row[0]), reverse=True)
+    """Of the rows of all names of a job those that count, newest first: the newest, and the newest finished."""
+    rows.sort(key=itemgetter(2, 0), reverse=True)
     finished = 0
     kept = []
     for place, row in enumerate(rows):
@@ -275,17 +274,18 @@ def _unstarted(
     return found.union(key for (key,) in connection.execute(sql, still_open))
 
 
-def outline(runs: list[Run]) -> Newest:
+def outline(kept: list[Any], unstarted: Container[int]) -> Newest:
     """Rates and percentiles are over runs that started and finished, as in `job_stats`."""
-    finished = [run for run in runs if run.status not in _OPEN]
-    ran = [run for run in finished[:RATED] if run.is_started]
-    durations = sorted(run.duration_ms for run in ran if run.duration_ms is not None)
+    finished = [row for row in kept if row[1] not in _OPEN]
+    ran = [row for row in finished[:RATED] if row[0] not in unstarted]
+    durations = sorted(row[3] for row in ran if row[3] is not None)
     rates = Rates(
-        sum(run.status == _SUCCESS for run in ran) / len(ran) if ran else None,
+        sum(row[1] == _SUCCESS for row in ran) / len(ran) if ran else None,
         durations[rank_of(len(durations), 50)] if durations else None,
         durations[rank_of(len(durations), 95)] if durations else None,
     )
-    return Newest(tuple(runs[:RECENT]), bool(finished) and finished[0].status in _FAILED, rates)
+    runs = tuple(Run(key, status, us, key not in unstarted, ms) for key, status, us, ms, *_ in kept[:RECENT])
+    return Newest(runs, bool(finished) and finished[0][1] in _FAILED, rates)
 
 
 def count_failures(connection: sqlite3.Connection, counters: Counters) -> int:

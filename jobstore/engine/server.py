@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobstore.engine.bitmaps import Bitmaps
 from jobstore.engine.counters import HOURS_A_DAY, Counters, hour_begins_us
-from jobstore.engine.histories import Run, newest_of, newest_sql, outline
+from jobstore.engine.histories import newest_of, newest_sql, outline
 from jobstore.engine.memory import Memory
 from jobstore.engine.selection import ALL_STATUSES, Part
 from jobstore.engine.standings import Standings
@@ -71,10 +71,8 @@ class ServerStandings(Standings):
         rows: dict[int, list[Any]] = {number: [] for number in numbers}
         for number, *row in connection.execute(_NEWEST, (list(numbers),)) if rows else ():
             rows[number].append(row)
-        return {
-            number: outline([Run(key, status, us, by > 0, ms) for key, status, us, ms, by in newest_of(found)])
-            for number, found in rows.items()
-        }
+        kept = {number: newest_of(found) for number, found in rows.items()}
+        return {number: outline(found, {row[0] for row in found if not row[4]}) for number, found in kept.items()}
 
 
 _NEWEST = f"""
