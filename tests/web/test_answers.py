@@ -63,6 +63,32 @@ def test_a_job_says_since_when_and_why_it_fails_and_what_comes_next(site):
     assert "72 × HTTP 401 Unauthorized" in words
 
 
+QUERIES = {
+    "/": 1,
+    "/jobs/sync_balances": 5,
+    "/executions": 2,
+    "/executions?range=all": 6,
+    "/executions?job=sync_balances": 3,
+    "/executions/{failed}": 4,
+    "/timeline?range=1h": 3,
+}
+"""As docs/page.md says."""
+
+
+@pytest.mark.parametrize(("target", "most"), QUERIES.items())
+def test_a_view_asks_no_more_queries_than_it_says(site, failed, monkeypatch, target, most):
+    asked: list[Any] = []
+    answer = jobstore.JobStore.answer
+
+    def count(store: jobstore.JobStore, query: Any) -> Any:
+        asked.append(query)
+        return answer(store, query)
+
+    monkeypatch.setattr(jobstore.JobStore, "answer", count)
+    assert site.get(target.format(failed=failed)).status == 200
+    assert len(asked) == most, asked
+
+
 def test_one_run_shows_its_error_whole_and_first(site, failed):
     answer = site.get(f"/executions/{failed}")
     assert answer.text.index('id="error-text"') < answer.text.index('<h2 id="h-times"')
