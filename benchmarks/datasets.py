@@ -1,8 +1,7 @@
 """The stores that are measured: built once for each size with a progress bar, kept, and used again.
 
-A folder for each size holds the three files and ``built.json``: the fingerprint of the generator and
-of the file format, and how long each build took in which run. Where the fingerprint does not fit, the
-folder is built again.
+A folder for each size holds the three files and ``built.json``: the fingerprint of the generator and of the file
+format, and how long each build took in which run. A file whose fingerprint does not fit is built again.
 """
 
 from __future__ import annotations
@@ -17,13 +16,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress, track
 
 import jobstore
 from benchmarks import fleet, history, peers
+from jobstore.storage import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from rich.console import Console
@@ -46,35 +46,29 @@ class Dataset:
         """The file of a candidate."""
         return self.folder / f"{candidate}.db"
 
-    def bytes(self, candidate: str) -> int:
-        """The size of a candidate's file, what a reader must have on disk."""
-        return self.path(candidate).stat().st_size
 
-
-def prepare(folder: Path, label: str, *, console: Console, candidates: Iterable[str] = CANDIDATES) -> Dataset:
+def prepare(folder: Path, label: str, *, console: Console) -> Dataset:
     """The data set of a size, built where it is not there or out of date."""
-    size = history.SIZES[label]
-    home = folder / label
+    home, size = folder / label, history.SIZES[label]
     home.mkdir(parents=True, exist_ok=True)
     note = home / "built.json"
     built = json.loads(note.read_text()) if note.exists() else {}
-    missing = [name for name in CANDIDATES if name in set(candidates) and not _is_current(built, home, name)]
-    if missing:
-        with _progress(console) as progress:
-            for name in missing:
-                built[name] = _build(home, name, size, progress)
-                note.write_text(json.dumps(built, indent=1))
+    for name in CANDIDATES:
+        current = built.get(name, {}).get("fingerprint") == fingerprint(name)
+        if not current or not (home / f"{name}.db").exists():
+            built[name] = _build(home, name, size, console)
+            note.write_text(json.dumps(built, indent=1))
     return Dataset(label, size, home, built)
 
 
 def fingerprint(candidate: str) -> str:
-    """Changes when a stored data set of this candidate is out of date."""
+    """Changes when a stored data set of this candidate is out of date; a comment changes no file."""
     if candidate != "jobstore":
-        return f"data {history.FINGERPRINT}; {sorted(_peer_indexes(candidate).items())}"
-    from jobstore.storage import schema  # the file format is the engine's own business
-
-    script = f"{schema.TABLES}{schema.EXECUTION_INDEXES}{schema.TRIGGERS}"
-    return f"data {history.FINGERPRINT}; format {schema.SCHEMA_VERSION}; {_digest(script)}"
+        indexes = peers.NAIVE_INDEXES if candidate == "naive" else peers.CAREFUL_INDEXES
+        return f"data {history.FINGERPRINT}; {sorted(indexes.items())}"
+    words = " ".join(re.sub(r"--.*", "", f"{schema.TABLES}{schema.EXECUTION_INDEXES}{schema.TRIGGERS}").split())
+    digest = hashlib.sha256(words.encode()).hexdigest()[:16]
+    return f"data {history.FINGERPRINT}; format {schema.SCHEMA_VERSION}; {digest}"
 
 
 def build_store(path: Path, size: int, tick: Callable[[int], None] | None = None, *, jobs: int = 10_000) -> None:
@@ -95,59 +89,27 @@ def many_jobs(folder: Path, count: int) -> tuple[Path, Path]:
     return ours, naive
 
 
-def _build(home: Path, name: str, size: int, progress: Progress) -> dict[str, Any]:
-    path = home / f"{name}.db"
+def _build(home: Path, name: str, size: int, console: Console) -> dict[str, Any]:
+    path, title = home / f"{name}.db", f"{home.name} {name}"
     remove(path)
-    task = progress.add_task(f"{home.name} {name}", total=size)
     begun = time.perf_counter()
     if name == "jobstore":
-        build_store(path, size, lambda done: progress.advance(task, done))
+        with Progress(console=console) as progress:
+            task = progress.add_task(title, total=size)
+            build_store(path, size, lambda done: progress.advance(task, done))
     elif name == "naive":
-        peers.build(path, fleet.documents(), _counted(history.documents(size), progress, task))
-    else:
-        _build_careful(home, path)
-    seconds = time.perf_counter() - begun
-    progress.update(task, completed=size)
-    return {"fingerprint": fingerprint(name), "seconds": round(seconds, 2), "run": THIS_RUN}
-
-
-def _build_careful(home: Path, path: Path) -> None:
-    """The naive file with more indexes."""
-    shutil.copyfile(home / "naive.db", path)
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA cache_size = -500000")
-    peers.add_indexes(connection, peers.CAREFUL_INDEXES)
-    connection.close()
+        peers.build(path, fleet.documents(), track(history.documents(size), title, size, console=console))
+    else:  # the naive file with more indexes
+        shutil.copyfile(home / "naive.db", path)
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("PRAGMA cache_size = -500000")
+        peers.add_indexes(connection, peers.CAREFUL_INDEXES)
+        connection.close()
+    seconds = round(time.perf_counter() - begun, 2)
+    return {"fingerprint": fingerprint(name), "seconds": seconds, "run": THIS_RUN}
 
 
 def remove(path: Path) -> None:
     """Removes a store with the files that SQLite and a recorder keep beside it."""
     for beside in path.parent.glob(f"{path.name}*"):
         beside.unlink()
-
-
-def _is_current(built: dict[str, Any], home: Path, name: str) -> bool:
-    return name in built and (home / f"{name}.db").exists() and built[name]["fingerprint"] == fingerprint(name)
-
-
-def _peer_indexes(candidate: str) -> dict[str, str]:
-    return peers.NAIVE_INDEXES if candidate == "naive" else peers.CAREFUL_INDEXES
-
-
-def _counted(documents: Iterator[dict[str, Any]], progress: Progress, task: Any) -> Iterator[dict[str, Any]]:
-    """The same documents; the bar moves on each ten thousand."""
-    for index, document in enumerate(documents, start=1):
-        yield document
-        if index % 10_000 == 0:
-            progress.advance(task, 10_000)
-
-
-def _digest(script: str) -> str:
-    """Of the statements alone: a comment changes no file."""
-    words = " ".join(re.sub(r"--.*", "", script).split())
-    return hashlib.sha256(words.encode()).hexdigest()[:16]
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)

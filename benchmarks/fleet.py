@@ -105,7 +105,7 @@ class FleetJob:
     enabled: bool
 
     def document(self) -> dict[str, Any]:
-        """The job in the seed's shape, its sixteen fields in order."""
+        """The job as the job API gives it, its sixteen fields in order."""
         created = BEGIN_US - (self.number * _MIX % (30 * DAY_MINUTES)) * MINUTE_US
         last_run = END_US - (self.cadence.period - self.phase) * MINUTE_US
         return {
@@ -142,7 +142,7 @@ def fleet(count: int = 10_000) -> tuple[FleetJob, ...]:
 
 
 def documents(count: int = 10_000) -> Iterator[dict[str, Any]]:
-    """The jobs in the seed's shape, in the order of their numbers."""
+    """The jobs as the job API gives them, in the order of their numbers."""
     return (job.document() for job in fleet(count))
 
 

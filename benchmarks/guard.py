@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 import sqlite3
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,18 +52,7 @@ IN_ORDER_OF_ID = re.compile(r"ORDER BY id (ASC|DESC)\s+LIMIT \d+( OFFSET \d+)?\s
 """The table itself is in order of id: walking it for a page is no scan."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What is wrong with which query."""
-
-    query: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.query}: {self.text}"
-
-
-def check(console: Console) -> list[Problem]:
+def check(console: Console) -> list[str]:
     """Builds two small stores and checks everything on them."""
     with tempfile.TemporaryDirectory() as folder:
         console.print(f"building stores of {SMALL:,} and {LARGE:,} executions")
@@ -88,17 +76,17 @@ def store_of(folder: Path, size: int) -> Dataset:
     return Dataset(f"{size:,}", size, home, {})
 
 
-def ratio_problems(dataset: Dataset) -> Iterator[Problem]:
+def ratio_problems(dataset: Dataset) -> Iterator[str]:
     """Queries that cost far more floors than their goal."""
     bench = Bench(dataset, Settings(ROUNDS, 0.2), peers=False)
     for case in CASES:
         ratio = bench.measure(case).figures[0].value
         if ratio > MOST_RATIO * (case.most or 1):
-            yield Problem(case.name, f"{ratio:.1f} floors; its goal is {case.most}")
+            yield f"{case.name}: {ratio:.1f} floors; its goal is {case.most}"
     bench.close()
 
 
-def step_problems(dataset: Dataset, cases: Iterable[Case] = ()) -> Iterator[Problem]:
+def step_problems(dataset: Dataset, cases: Iterable[Case] = ()) -> Iterator[str]:
     """Queries for which SQLite takes many more steps than for the known rows, and those that break off."""
     bench = Bench(dataset, peers=False)
     for case in cases or (*CASES, *ordered_cases(), bench.trace_case()):
@@ -106,32 +94,32 @@ def step_problems(dataset: Dataset, cases: Iterable[Case] = ()) -> Iterator[Prob
             most = _most_steps(bench, case)
             taken = _steps(bench, case)
         except JobStoreError as error:
-            yield Problem(case.name, f"{error.code}: {error}")
+            yield f"{case.name}: {error.code}: {error}"
             continue
         if taken > most:
-            yield Problem(case.name, f"{taken:,} steps; {most:,.0f} are allowed")
+            yield f"{case.name}: {taken:,} steps; {most:,.0f} are allowed"
     bench.close()
 
 
-def growth_problems(small: Dataset, large: Dataset) -> Iterator[Problem]:
+def growth_problems(small: Dataset, large: Dataset) -> Iterator[str]:
     """Queries that take more steps in ten times the history."""
     benches = [Bench(dataset, peers=False) for dataset in (small, large)]
     for case in CASES:
         before, after = (_steps(bench, case) for bench in benches)
         floor = _floor_steps(benches[1], case)
         if after > max(before, floor) * MOST_MORE_STEPS:
-            yield Problem(case.name, f"{before:,} steps at {small.label} executions, {after:,} at {large.label}")
+            yield f"{case.name}: {before:,} steps at {small.label} executions, {after:,} at {large.label}"
     for bench in benches:
         bench.close()
 
 
-def plan_problems(dataset: Dataset) -> Iterator[Problem]:
+def plan_problems(dataset: Dataset) -> Iterator[str]:
     """Statements over executions whose plan walks, counts or sorts the table."""
     connection = sqlite3.connect(dataset.path("jobstore"))
     for name, statements in statements_run(dataset):
         for statement in statements:
             for text in faults_of(connection, statement):
-                yield Problem(name, f"{text}: {' '.join(statement.split())[:300]}")
+                yield f"{name}: {text}: {' '.join(statement.split())[:300]}"
     connection.close()
 
 

@@ -65,13 +65,8 @@ class DayPlan:
         return minute, self.slots[minute][number - self.ends[minute]]
 
 
-def natural_size() -> int:
-    """How often the fleet fires in ninety days."""
-    return DAYS * DayPlan(fleet()).firings
-
-
 def documents(size: int) -> Iterator[dict[str, Any]]:
-    """``size`` executions in the seed's shape, oldest first by id, which counts from 1.
+    """``size`` executions as the job API gives them, oldest first by id, which counts from 1.
 
     >>> first = next(documents(100_000))
     >>> list(first)[:4], first["id"], len(first["trace_id"])

@@ -85,7 +85,8 @@ def _questions(size: int) -> Iterator[tuple[str, str, dict[str, Any], float | No
 def run(dataset: Dataset) -> Iterator[Line]:
     """Import, opening, the first query of each kind beside the same asked ten times, the most memory."""
     found = [_run(IMPORT) for _ in range(REPEATS)]
-    yield Line(PART, "import jobstore", dataset.label, [_milliseconds(found, "seconds", 150)], found[0])
+    pulled = f"pulls {', '.join(found[0]['pulled']) or 'no door'}"
+    yield Line(PART, "import jobstore", dataset.label, [_milliseconds(found, "seconds", 150)], {}, pulled)
     path = dataset.path("jobstore")
     for name, method, query, first, warm in _questions(dataset.size):
         for state in ("warm", "cold"):

@@ -14,6 +14,7 @@ import sys
 import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
+from wsgiref.util import setup_testing_defaults
 
 import orjson
 
@@ -74,12 +75,8 @@ class WsgiClient:
 
         self._app: Any = create_app(store, open_access=True)
         path, _, query = OURS.partition("?")
-        self._environ = {
-            "REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": query,
-            "SERVER_NAME": "127.0.0.1", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "127.0.0.1",
-            "wsgi.version": (1, 0), "wsgi.url_scheme": "http", "wsgi.errors": sys.stderr, "wsgi.multithread": True,
-            "wsgi.multiprocess": False, "wsgi.run_once": False,
-        }  # fmt: skip
+        self._environ = {"PATH_INFO": path, "QUERY_STRING": query, "REMOTE_ADDR": "127.0.0.1"}
+        setup_testing_defaults(self._environ)
 
     def get(self, _: int) -> bytes:
         """The body."""

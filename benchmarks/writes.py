@@ -182,7 +182,7 @@ def _built(dataset: Dataset) -> Iterator[Line]:
         seconds = {name: dataset.built[name]["seconds"] for name in ("jobstore", "naive")}
         figure = Figure(seconds["naive"] / seconds["jobstore"], "x naive", at_least=0.5)
         yield Line(PART, "bulk load, making the rows included", dataset.label, [figure], {"seconds": seconds})
-    sizes = {name: dataset.bytes(name) for name in ("jobstore", "naive", "careful")}
+    sizes = {name: dataset.path(name).stat().st_size for name in ("jobstore", "naive", "careful")}
     figures = [
         Figure(sizes["jobstore"] / sizes["naive"], "of naive", at_most=0.7 if dataset.label == "10M" else None),
         Figure(sizes["jobstore"] / sizes["careful"], "of careful"),

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from benchmarks import fleet, guard, history, measure, peers
+from benchmarks import fleet, guard, history, measure, peers, report
 from benchmarks.cases import CASES
-from benchmarks.measure import check_equal
+from benchmarks.measure import Disagreement, Figure, Line, check_equal, rivals
 from benchmarks.queries import Bench, answer
 from benchmarks.subjects import page_key
 from benchmarks.sweeping import Steps
@@ -82,7 +82,7 @@ def test_a_lost_index_is_noticed(name, stores, tmp_path):
 def test_an_index_that_lost_its_columns_is_noticed_by_the_steps_alone(stores, tmp_path):
     name = "execution_status_started"
     emptied = mutilated(stores[1], tmp_path, f"DROP INDEX {name}", f"CREATE INDEX {name} ON execution (status)")
-    problems = [str(problem) for problem in guard.step_problems(emptied)]
+    problems = list(guard.step_problems(emptied))
     assert any("steps" in problem for problem in problems), problems
 
 
@@ -136,6 +136,34 @@ def test_hand_written_queries_give_the_same_pages(tmp_path, stores):
             check_equal(case.name, page_key, answer(bench.store, case, query), answer(peer, case, query))
         peer.connection.close()
     bench.close()
+
+
+def test_a_rival_with_another_answer_breaks_a_line_off():
+    def line(theirs: int) -> Line:
+        others = {"naive": lambda _: theirs}
+        return rivals("", "latest", "10k", floor=str, ours=lambda _: 1, others=others, rounds=5, same=str)
+
+    assert [figure.unit for figure in line(1).figures] == ["F", "x naive"]
+    with pytest.raises(Disagreement, match="latest, naive: jobstore says 1, not 2"):
+        line(2)
+
+
+def test_the_printed_tables_show_growth_and_missed_goals_with_their_reasons_and_are_written_again(tmp_path):
+    lines = [
+        Line("Executions", "order by job_name", size, [Figure(value, "F", 1.3)], {"grows": True})
+        for size, value in (("100k", 1.0), ("10M", 1.6))
+    ]
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.write_json(tmp_path / "figures.json", lines, {"seconds": 1, "parts": {}})
+    for _ in range(2):
+        report.replace_block(page, report.blocks(tmp_path / "figures.json")[1])
+    text = page.read_text()
+    assert "| order by job_name | ≤ 1.3 F | 1 F | **1.6 F** | **1.6** |" in text
+    assert "| order by job_name | 10M: 23 % over, growth | a page of many small groups is" in text
+    assert text.startswith(f"before\n{report.BEGIN}\n**Exec")
+    assert text.endswith(f"\n{report.END}\nafter\n")
+    assert "old" not in text
 
 
 def test_the_fleet_has_the_shares_it_promises():
