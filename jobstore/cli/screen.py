@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import stat
 import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ def stdout_in_utf8() -> TextIO:
 
 @contextmanager
 def output(target: str | None) -> Iterator[TextIO]:
-    """Where data goes: stdout, or a file that is there whole or not at all.
+    """Where data goes: stdout, or a file that is there whole or not at all; one that is replaced keeps mode and owner.
 
     Raises:
         OSError: it cannot be written.
@@ -152,10 +153,18 @@ def output(target: str | None) -> Iterator[TextIO]:
 
 def _opened(part: Path, path: Path) -> TextIO:
     try:
-        return part.open("x", encoding="utf-8", newline="")
+        before = path.stat() if path.exists() else None
+        # Closed to others until it has the mode of the file it replaces: what is dumped may be private.
+        mode = 0o666 if before is None else 0o600
+        out = open(part, "x", encoding="utf-8", newline="", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115 - Path.open takes no opener
+        if before is not None:
+            with suppress(PermissionError):  # the owner is root's to give
+                os.fchown(out.fileno(), before.st_uid if os.geteuid() == 0 else -1, before.st_gid)
+            os.fchmod(out.fileno(), stat.S_IMODE(before.st_mode))
     except OSError as error:
         error.filename = str(path)  # the part is ours
         raise
+    return out
 
 
 def say(message: str) -> None:

@@ -75,8 +75,12 @@ class Archive:
             StoreError: it cannot be written.
         """
         self._descriptor = _open(self._path, os.O_CREAT)
-        with _errors(self._path):
-            sync_path(self._path.parent)
+        try:
+            with _errors(self._path):
+                sync_path(self._path.parent)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
         return self
 
     def __exit__(
@@ -146,7 +150,7 @@ class Archive:
                 descriptor = _open(mark.path, 0)
             except Conflict:
                 return 0  # the prune that left the mark still runs
-            except StoreError as error:
+            except (StoreError, InvalidParameter) as error:
                 _warn(mark.path, str(error))
             else:
                 try:

@@ -7,72 +7,78 @@ import time
 from typing import TYPE_CHECKING
 
 from jobstore.language.errors import JobStoreError
-from jobstore.language.models import STATUS_CODES, Status
 from jobstore.storage.connection import Reading
-from jobstore.storage.schema import IS_NO_SUCCESS
-from jobstore.storage.segments import due_segments, is_unchanged, make_segment, save_segment
+from jobstore.storage.rows import in_chunks, marks
+from jobstore.storage.segments import due_segments, make_segment, save_segment, segment_of
 from jobstore.storage.writer import Writer
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
 
     from jobstore.storage.transactions import Transactions
 
 _log = logging.getLogger("jobstore")
-_RUNNING, _PENDING = STATUS_CODES[Status.RUNNING], STATUS_CODES[Status.PENDING]
+_DICTIONARIES = ("parameter_set", "worker")
 
 
 def forget_unused(writer: Transactions) -> None:
     """Delete the parameters and worker ids that no execution has any more.
 
-    One pass over the executions finds them, in a snapshot and without the lock; under the lock only those are looked
-    at again that may have changed since.
+    One pass over the executions finds them, in a snapshot and without the lock; under the lock only executions that
+    have changed since are looked at. Where the log does not tell which, a later prune tries again.
     """
     if not isinstance(writer, Writer):
         writer.forget_unused()
         return
     with Reading(writer.file) as reading:
-        reader = reading.connection
-        unused = _unused(reader, "parameter_set", "parameter_set_id"), _unused(reader, "worker", "worker_id")
-        (newest,) = reader.execute("SELECT coalesce(max(id), 0) FROM execution").fetchone()
-        changing = [
-            key
-            for (key,) in reader.execute(
-                f"SELECT id FROM execution WHERE {IS_NO_SUCCESS} AND status IN ({_RUNNING}, {_PENDING})"
-            )
-        ]
-    if any(unused):
-        with writer.held() as connection:
-            connection.execute("PRAGMA foreign_keys = OFF")  # each deleted key would be looked for in every execution
-            try:
-                _delete_unused(connection, *unused, newest, changing)
-            finally:
-                connection.execute("PRAGMA foreign_keys = ON")
+        seq = newest_change(reading.connection)
+        unused = [_unused(reading.connection, table) for table in _DICTIONARIES]
+    if not any(unused):
+        return
+    with writer.held() as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")  # each deleted key would be looked for in every execution
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            _delete_unused(connection, unused, seq)
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA foreign_keys = ON")
+        except BaseException:
+            writer.roll_back()
+            writer.disconnect()  # the next one checks foreign keys again
+            raise
 
 
-def _unused(reader: sqlite3.Connection, table: str, key: str) -> set[int]:
-    kept = {found for (found,) in reader.execute(f"SELECT {key} FROM {table}")}
-    return kept - {found for (found,) in reader.execute(f"SELECT DISTINCT {key} FROM execution")} if kept else kept
+def _unused(reader: sqlite3.Connection, table: str) -> set[int]:
+    kept = {key for (key,) in reader.execute(f"SELECT {table}_id FROM {table}")}
+    return kept - {key for (key,) in reader.execute(f"SELECT DISTINCT {table}_id FROM execution")} if kept else kept
 
 
-def _delete_unused(
-    connection: sqlite3.Connection, sets: set[int], workers: set[int], newest: int, changing: Sequence[int]
-) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        rows = connection.execute(
-            "SELECT parameter_set_id, worker_id FROM execution WHERE id > ?", (newest,)
-        ).fetchall()
-        for key in changing:
-            rows += connection.execute("SELECT parameter_set_id, worker_id FROM execution WHERE id = ?", (key,))
-        for table, unused, position in (("parameter_set", sets, 0), ("worker", workers, 1)):
-            keys = [(key,) for key in unused - {row[position] for row in rows}]
-            connection.executemany(f"DELETE FROM {table} WHERE {table}_id = ?", keys)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
+def _delete_unused(connection: sqlite3.Connection, unused: list[set[int]], seq: int) -> None:
+    changed = changed_since(connection, seq)
+    if changed is None:
+        return
+    for table, keys in zip(_DICTIONARIES, unused, strict=True):
+        for some in in_chunks(changed):
+            keys -= {
+                key
+                for (key,) in connection.execute(f"SELECT {table}_id FROM execution WHERE id IN ({marks(some)})", some)
+            }
+        connection.executemany(f"DELETE FROM {table} WHERE {table}_id = ?", [(key,) for key in keys])
+
+
+def newest_change(connection: sqlite3.Connection) -> int:
+    """Where the change log is now."""
+    (seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()
+    return int(seq)
+
+
+def changed_since(connection: sqlite3.Connection, seq: int) -> set[int] | None:
+    """The executions that were added, changed or deleted since a point in the change log; None: it is cut off there."""
+    (oldest,) = connection.execute("SELECT min(seq) FROM change").fetchone()
+    if oldest is not None and oldest > seq + 1:
+        return None
+    rows = connection.execute("SELECT execution_id FROM change WHERE seq > ? AND execution_id IS NOT NULL", (seq,))
+    return {number for (number,) in rows}
 
 
 def flush_segments(writer: Transactions, deadline: float | None) -> None:
@@ -90,10 +96,11 @@ def flush_segments(writer: Transactions, deadline: float | None) -> None:
             if deadline is not None and time.monotonic() >= deadline:
                 return
             with Reading(writer.path) as reading:
-                (seq,) = reading.connection.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()
+                seq = newest_change(reading.connection)
                 blobs = make_segment(reading.connection, segment)
             with writer.transaction() as connection:
-                if blobs and is_unchanged(connection, segment, seq):
+                changed = changed_since(connection, seq)
+                if blobs and changed is not None and segment not in map(segment_of, changed):
                     save_segment(connection, blobs)
     except JobStoreError as error:
         _log.warning("the bitmap index of %s could not be written: %s", writer.path, error)

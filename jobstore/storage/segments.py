@@ -147,15 +147,6 @@ def save_segment(connection: sqlite3.Connection, blobs: Iterable[tuple[int, byte
     connection.executemany("INSERT OR REPLACE INTO segment (key, data) VALUES (?, ?)", blobs)
 
 
-def is_unchanged(connection: sqlite3.Connection, segment: int, seq: int) -> bool:
-    """Whether the change log says that no execution of a segment has changed since a point in it."""
-    oldest, changed = connection.execute(
-        "SELECT min(seq), total(seq > ? AND execution_id >> ? = ?) FROM change", (seq, SEGMENT_BITS, segment)
-    ).fetchone()
-    # Where the log no longer reaches back to that point, a change may have been cut away: then it is not certain.
-    return not changed and (oldest is None or oldest <= seq + 1)
-
-
 def save_all_segments(connection: sqlite3.Connection) -> None:
     """Write every segment, inside the transaction that is open."""
     for segment in list(segments_of(connection)):

@@ -16,6 +16,7 @@ import pytest
 
 import jobstore
 from jobstore.recording import archive as archiving
+from jobstore.recording import leftovers
 from jobstore.recording import prune as pruning
 from jobstore.recording import retention as retaining
 from jobstore.recording.recorder import Recorder
@@ -292,6 +293,33 @@ def test_one_off_jobs_leave_nothing_behind(tmp_path):
     assert jobstore.check(path) == []
 
 
+def test_a_worker_that_is_used_again_while_unused_ones_are_looked_for_stays(path, monkeypatch):
+    with Recorder(path) as recorder, Recorder(path) as other:
+        recorder.save_job("a", job_type="t", job_category="c", parameters={"kept": 1})
+        number = recorder.enqueue("a")
+        recorder.finish(recorder.enqueue("a", worker_id="w", at="2020-01-01"), "SUCCESS")
+        recorder.finish(recorder.enqueue("a", worker_id="gone", at="2020-01-01"), "SUCCESS")
+        with monkeypatch.context() as patched:
+            patched.setattr("jobstore.recording.transitions.is_alive", lambda _owner: False)
+            assert recorder.close_interrupted(hosts=this_process().host) == 1
+            patched.setattr("jobstore.recording.recorder.forget_unused", lambda _writer: None)
+            assert recorder.prune(before="2021-01-01") == 2
+        found = leftovers._unused
+
+        def found_then_used(reader, table):
+            unused = found(reader, table)
+            if table == "worker":
+                other.start(number, worker_id="w")  # a guess that proves wrong, meanwhile
+            return unused
+
+        monkeypatch.setattr(leftovers, "_unused", found_then_used)
+        leftovers.forget_unused(recorder._writer)
+    with jobstore.open(path) as store:
+        assert store.get_execution(number)["worker_id"] == "w"
+    assert count(path, "worker") == 1
+    assert jobstore.check(path) == []
+
+
 def test_names_of_a_job_that_is_removed_or_renamed_after_its_history_go_too(path):
     with Recorder(path) as recorder:
         recorder.prune(before=LATER)
@@ -440,3 +468,21 @@ def test_what_waits_in_a_queue_elsewhere_is_left_alone(path):
 def test_names_of_those_that_are_gone_are_text(path, given):
     with Recorder(path) as recorder, pytest.raises(jobstore.InvalidRecord, match=next(iter(given))):
         recorder.close_interrupted(**given)
+
+
+def test_bounds_before_the_first_year_prune_nothing(path):
+    with Recorder(path, retention=Retention(days=3_650_000)) as recorder:
+        recorder.finish(recorder.enqueue("a"), "SUCCESS")
+    assert len(documents(path)) == 101
+
+
+def test_an_archive_that_could_not_be_opened_is_free_again(path, tmp_path, monkeypatch):
+    def refused(_path):
+        raise OSError(5, "Input/output error")
+
+    with Recorder(path) as recorder:
+        with monkeypatch.context() as patched:
+            patched.setattr(archiving, "sync_path", refused)
+            with pytest.raises(jobstore.StoreUnreadable):
+                recorder.prune(before=LATER, archive=tmp_path / "old.jsonl")
+        assert recorder.prune(before=LATER, archive=tmp_path / "old.jsonl") == 100

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import stat
 
 import pytest
 
@@ -272,3 +273,13 @@ def test_what_is_written_through_a_link_leaves_the_link(cli, store, tmp_path):
     assert cli("dump", store, "-o", tmp_path / "link.json").code == 0
     assert (tmp_path / "link.json").is_symlink()
     assert (tmp_path / "real.json").stat().st_size > 0
+
+
+def test_a_file_that_is_replaced_keeps_its_mode(cli, store, tmp_path):
+    for command, mode in (("dump", 0o600), ("export", 0o640), ("dump", 0o644)):
+        out = tmp_path / f"{command}{mode}"
+        out.touch()
+        out.chmod(mode)
+        assert cli(command, store, "-o", out).code == 0
+        assert out.read_text(encoding="utf-8")
+        assert stat.S_IMODE(out.stat().st_mode) == mode
