@@ -8,15 +8,20 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from hypothesis import settings
+import pytest
+from hypothesis import HealthCheck, settings
 
-if TYPE_CHECKING:
-    import pytest
-
-settings.register_profile("any machine", deadline=None)  # how long an example takes says how busy the machine is
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+POLES = (
+    "test_power_cut", "test_damage", "test_readers", "test_io_errors", "test_schemathesis", "test_crowd", "test_doors", "test_model",
+    "test_interrupts", "test_execute_untouched", "test_browser", "test_snapshots", "test_poison", "test_apscheduler_minute",
+)  # fmt: skip
+"""Files that take long. They come first, or one worker would idle at the end while the other has them left."""
 
 MARK = "TESTS_THAT_STARTED_THIS"
 """A variable that every process inherits which a test starts, and by which the watcher knows it."""
@@ -61,3 +66,17 @@ def pytest_configure(config: pytest.Config) -> None:
         watcher.wait()
 
     config.add_cleanup(let_go)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long ones first, behind whatever shuffles."""
+    items.sort(key=lambda item: item.path.stem not in POLES)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Neighbours stay with one worker, which keeps what a file sets up; one that has nothing left takes of another's."""
+    from xdist.scheduler import WorkStealingScheduling  # type: ignore[import-untyped]
+
+    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None

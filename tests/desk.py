@@ -14,19 +14,16 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import pytest
-
 import jobstore
 from tests.documents import ROOT
+from tests.waiting import LONG_SECONDS, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from tests.documents import Block
 
-SECONDS = 60
-"""How long anything may take here, on a busy machine."""
 PRINTED_PORT = "8000"
 
 
@@ -62,7 +59,7 @@ class Desk:
         """What a script prints to stdout; the first command that fails ends it, and the test."""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script], cwd=self.folder, env=self.environment, text=True,
-            capture_output=True, timeout=SECONDS, check=False,
+            capture_output=True, timeout=LONG_SECONDS, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
         return done.stdout
@@ -79,7 +76,7 @@ class Desk:
         finally:
             os.killpg(process.pid, signal.SIGINT)
             try:
-                process.communicate(timeout=10)
+                process.communicate(timeout=LONG_SECONDS)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.communicate()
@@ -105,7 +102,7 @@ def free_port() -> str:
 def wait_for_line(process: subprocess.Popen[str], wanted: str) -> None:
     """Reads what a process says until the words have come."""
     assert process.stdout is not None
-    said, deadline = "", time.monotonic() + SECONDS
+    said, deadline = "", time.monotonic() + LONG_SECONDS
     while wanted not in said:
         ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
         assert ready, f"nothing more after {said!r}"
@@ -116,14 +113,13 @@ def wait_for_line(process: subprocess.Popen[str], wanted: str) -> None:
 
 def wait_for_runs(path: Path, **wanted: int) -> None:
     """Waits until the store has so many executions of each status."""
-    deadline, by_status = time.monotonic() + SECONDS, {}
-    while time.monotonic() < deadline:
+
+    def are_there() -> bool:
         try:
             with jobstore.open(path) as store:
-                by_status = store.job_stats()["by_status"]
+                by_status: Mapping[str, int] = store.job_stats()["by_status"]
         except jobstore.StoreNotFound:
-            by_status = {}
-        if all(by_status.get(status, 0) >= runs for status, runs in wanted.items()):
-            return
-        time.sleep(0.05)
-    pytest.fail(f"not {wanted} in {SECONDS} s, but {by_status}")
+            return False
+        return all(by_status.get(status, 0) >= runs for status, runs in wanted.items())
+
+    until(are_there)

@@ -377,7 +377,7 @@ def raw_server(*connections: list[bytes]) -> Iterator[tuple[str, list[int]]]:
         thread = threading.Thread(target=serve, args=(listening,), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}", requests
-        thread.join(10)
+        thread.join(120)
 
 
 def test_a_kept_connection_that_was_dropped_meanwhile_is_made_again():
@@ -461,7 +461,7 @@ def test_closing_twice_does_nothing_and_a_closed_client_says_so(remote):
 
 def test_without_httpx_the_remedy_is_named():
     code = "import sys; sys.modules['httpx'] = None\nimport jobstore\njobstore.connect('http://h')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert f"pip install -e '{Path(jobstore.__file__).parents[1]}[client]'" in done.stderr
 
 
@@ -543,5 +543,5 @@ sys.exit(0 if same and codes == [0] * 4 else 1)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_client_may_cross_a_fork(address):
-    done = subprocess.run([sys.executable, "-c", FORK, address, TOKEN], timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", FORK, address, TOKEN], timeout=120, check=False)
     assert done.returncode == 0

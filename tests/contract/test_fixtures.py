@@ -251,7 +251,7 @@ def test_of_two_loads_into_one_path_one_is_refused(path):
     outcomes: list[object] = []
 
     def runs() -> Iterator[dict[str, Any]]:
-        barrier.wait(20)
+        barrier.wait(120)
         yield RUN
 
     def build() -> None:

@@ -21,6 +21,7 @@ import jobstore
 from jobstore import tools
 from jobstore.language.query import Query
 from jobstore.mcp import create_server
+from tests.waiting import LONG_SECONDS
 
 SERVE = """
 import sys
@@ -169,7 +170,7 @@ def spoken(seed_path: object, *lines: object) -> tuple[list[dict[str, Any]], str
     """What a server answers to lines that come all at once, and then the end; and what it logs."""
     text = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)
     with served(seed_path) as process:
-        out, err = process.communicate(text.encode("utf-8", "surrogatepass"), timeout=60)
+        out, err = process.communicate(text.encode("utf-8", "surrogatepass"), timeout=LONG_SECONDS)
         assert process.returncode == 0
     return [json.loads(line) for line in out.splitlines()], err.decode()
 
@@ -236,7 +237,7 @@ def test_a_host_that_hangs_up_leaves_no_traceback(seed_path):
         for number in range(1, 4):
             process.stdin.write(f"{json.dumps(call(number))}\n".encode())
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert process.wait(LONG_SECONDS) == 0
         log = process.stderr.read().decode()
     assert "Traceback" not in log
     assert "hung up" in log
@@ -251,12 +252,12 @@ def test_a_signal_ends_it_though_it_waits_for_input(seed_path, number):
         process.stdin.flush()
         process.stdout.readline()
         process.send_signal(number)
-        assert process.wait(10) == -number
+        assert process.wait(LONG_SECONDS) == -number
 
 
 def test_a_file_that_is_not_there_is_told_before_a_word_is_read(tmp_path):
     with served(tmp_path / "none.db") as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=LONG_SECONDS)
         assert process.returncode
     assert out == b""
     assert "StoreNotFound" in err.decode()
@@ -335,7 +336,7 @@ def test_a_slow_query_holds_up_no_ping():
 
     def wait() -> object:
         asked.set()
-        assert free.wait(10)
+        assert free.wait(LONG_SECONDS)
         return {"data": []}
 
     async def ask(client: Client) -> None:
@@ -366,5 +367,7 @@ def test_text_of_every_script_goes_through_unescaped(tmp_path):
 
 def test_without_the_sdk_the_remedy_is_named():
     code = "import sys; sys.modules['mcp.server.lowlevel'] = None\nimport jobstore.mcp"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=LONG_SECONDS, check=False
+    )
     assert f"pip install -e '{Path(jobstore.__file__).parents[1]}[mcp]'" in done.stderr

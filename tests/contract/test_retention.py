@@ -551,7 +551,7 @@ def test_others_may_record_while_a_prune_goes_on(tmp_path):
         is_pruning = threading.Event()
 
         def work() -> None:
-            is_pruning.wait(20)
+            is_pruning.wait(120)
             while is_pruning.is_set():
                 recorded.append(other.enqueue("a"))
 

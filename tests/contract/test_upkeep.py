@@ -183,7 +183,7 @@ def test_of_two_backups_to_one_place_one_is_refused(path, tmp_path):
 
         def meet(_: int) -> None:
             if first.pop() if first else False:
-                barrier.wait(20)
+                barrier.wait(120)
 
         try:
             backup(path, tmp_path / "copy.db", progress=meet)

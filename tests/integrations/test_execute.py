@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from jobstore.integrations import runrecord
 from jobstore.integrations.localzone import local_timezone
 from jobstore.integrations.output import TAIL_BYTES
 from jobstore.language.errors import InvalidParameter
-from tests.integrations.waiting import DEADLINE_SECONDS, until
+from tests.waiting import LONG_SECONDS, until
 
 PYTHON = sys.executable
 
@@ -137,7 +136,7 @@ def test_output_comes_while_the_command_runs(path):
         answers.write(b"second\n")
         answers.flush()
         assert output.readline() == b"second\n"
-    assert process.wait(DEADLINE_SECONDS) == 0
+    assert process.wait(LONG_SECONDS) == 0
 
 
 ENTRY = """
@@ -174,22 +173,18 @@ def test_a_time_out_kills_the_whole_group_and_is_124(run, path):
     assert found["error"].startswith("Timed out after 0.5 s")
     pids = [int(line) for line in run.stdout.split()]
     assert len(pids) == 2
-    until(lambda: not any(is_alive(pid) for pid in pids), 5)
+    until(lambda: not any(is_alive(pid) for pid in pids))
 
 
 def test_a_time_out_gives_the_command_its_grace(run, path):
     script = "trap 'echo cleaned up; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
-    started = time.monotonic()
-    assert shell(run, script, timeout_seconds=0.5, grace_seconds=20) == 124
-    assert time.monotonic() - started < 10
+    assert shell(run, script, timeout_seconds=0.5, grace_seconds=120) == 124
     assert run.stdout == b"ready\ncleaned up\n"
     assert the_execution(path)["status"] == "TIMEOUT"
 
 
 def test_a_grandchild_that_keeps_the_pipe_open_does_not_hang_it(run, path):
-    started = time.monotonic()
-    assert shell(run, "sleep 60 & echo $!; exit 5") == 5
-    assert time.monotonic() - started < 10
+    assert shell(run, "sleep 1000 & echo $!; exit 5") == 5
     assert the_execution(path)["status"] == "FAILURE"
     os.kill(int(run.stdout), signal.SIGKILL)
 
@@ -210,7 +205,7 @@ def test_a_signal_is_passed_on_to_the_command_and_its_answer_counts(path, signum
         assert output.readline() == b"ready\n"
         process.send_signal(signum)
         assert output.readline() == b"got it\n"
-    assert process.wait(DEADLINE_SECONDS) == 9
+    assert process.wait(LONG_SECONDS) == 9
     assert the_execution(path)["result"] == {"exit_code": 9}
 
 
@@ -225,7 +220,7 @@ def test_what_is_ignored_stays_ignored_as_under_nohup(path):
     process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.5)
-    process.communicate(b"\n", timeout=DEADLINE_SECONDS)
+    process.communicate(b"\n", timeout=LONG_SECONDS)
     assert process.returncode == 4
 
 
@@ -234,7 +229,7 @@ def test_a_reader_that_goes_away_ends_the_command_as_it_would_without_us(path):
     assert process.stdout is not None
     process.stdout.read(10)
     process.stdout.close()
-    assert process.wait(DEADLINE_SECONDS) == 128 + signal.SIGPIPE
+    assert process.wait(LONG_SECONDS) == 128 + signal.SIGPIPE
     assert the_execution(path)["error"].startswith("Killed by SIGPIPE")
 
 
@@ -244,7 +239,7 @@ def test_a_run_is_there_as_running_while_the_command_runs(path):
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     assert the_execution(path)["status"] == "RUNNING"
-    process.communicate(b"\n", timeout=DEADLINE_SECONDS)
+    process.communicate(b"\n", timeout=LONG_SECONDS)
     assert the_execution(path)["status"] == "SUCCESS"
 
 
@@ -319,7 +314,7 @@ def test_a_store_that_is_busy_at_first_gets_the_whole_run_later(run, path, monke
     timer.join()
     found = executions(path)[1]
     assert (found["status"], found["result"]) == ("FAILURE", {"exit_code": 6})
-    assert 300 <= found["duration_ms"] < 1000
+    assert found["duration_ms"] >= 300
     assert capfd.readouterr().err == ""
 
 
@@ -327,7 +322,7 @@ def test_it_runs_outside_of_the_main_thread_too(run, path):
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(shell(run, "exit 2")))
     thread.start()
-    thread.join(DEADLINE_SECONDS)
+    thread.join(LONG_SECONDS)
     assert codes == [2]
     assert the_execution(path)["status"] == "FAILURE"
 

@@ -23,7 +23,7 @@ import jobstore
 from jobstore.integrations import command as execute
 from jobstore.integrations import output, runrecord
 from tests.integrations.test_execute import executions, is_alive, the_execution
-from tests.integrations.waiting import DEADLINE_SECONDS, until
+from tests.waiting import LONG_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ def shell(
 ) -> subprocess.CompletedProcess[Any]:
     """Runs `script` by exec inside of a line of shell, `around`, that redirects as a person would."""
     line = ["sh", "-c", around, "sh", *words(path, script, *options)]
-    return subprocess.run(line, timeout=DEADLINE_SECONDS * 2, check=False, cwd=path.parent, **more)
+    return subprocess.run(line, timeout=LONG_SECONDS * 2, check=False, cwd=path.parent, **more)
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def test_the_other_commands_do_not_mind_closed_streams_either(path, name, where)
     shell(path, "echo 1")
     more = {"backup": ["copy.db"], "prune": ["--keep-last", "5"], "export": ["-o", "out.jsonl"]}.get(name, [])
     line = ["sh", "-c", f'"$@" {where}', "sh", sys.executable, "-m", "jobstore", name, str(path), *more]
-    done = subprocess.run(line, timeout=DEADLINE_SECONDS, check=False, cwd=path.parent, capture_output=True)
+    done = subprocess.run(line, timeout=LONG_SECONDS, check=False, cwd=path.parent, capture_output=True)
     assert done.returncode == 0
     assert b"Traceback" not in done.stderr
     assert jobstore.check(path) == []
@@ -115,7 +115,7 @@ def test_the_other_commands_do_not_mind_closed_streams_either(path, name, where)
 
 def test_a_load_from_a_closed_stream_is_refused_in_one_line(path):
     line = ["sh", "-c", '"$@" <&-', "sh", sys.executable, "-m", "jobstore", "load", str(path), "-"]
-    done = subprocess.run(line, timeout=DEADLINE_SECONDS, check=False, capture_output=True, text=True)
+    done = subprocess.run(line, timeout=LONG_SECONDS, check=False, capture_output=True, text=True)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert not path.exists()
@@ -149,17 +149,15 @@ def test_output_waits_for_a_descriptor_that_does_not_block(path):
     time.sleep(0.5)  # the pipe is full by then
     with os.fdopen(reading, "rb") as stream:
         assert stream.read().split() == [b"%d" % number for number in range(1, 60_001)]
-    assert process.wait(DEADLINE_SECONDS) == 0
+    assert process.wait(LONG_SECONDS) == 0
 
 
 def test_what_the_command_leaves_running_keeps_its_output_and_holds_nothing_up(path):
     go = path.parent / "go"
     late = f"(while [ ! -e {go} ]; do sleep .05; done; echo late; echo late2; touch alive) & echo now; exit 5"
-    began = time.monotonic()
     with (path.parent / "out").open("wb") as out:
         process = subprocess.Popen(words(path, late), stdout=out, stderr=out, cwd=path.parent)
-    assert process.wait(DEADLINE_SECONDS) == 5
-    assert time.monotonic() - began < DEADLINE_SECONDS
+    assert process.wait(LONG_SECONDS) == 5
     assert the_execution(path)["result"] == {"exit_code": 5}
     go.touch()
     until((path.parent / "alive").exists)
@@ -170,7 +168,7 @@ def test_what_the_command_leaves_writing_for_ever_holds_nothing_up(path):
     with Path("/dev/null").open("wb") as nowhere:
         process = subprocess.Popen(words(path, "yes & echo $! >pid; exit 4"), stdout=nowhere, cwd=path.parent)
         try:
-            assert process.wait(DEADLINE_SECONDS) == 4
+            assert process.wait(LONG_SECONDS) == 4
             assert is_alive(int((path.parent / "pid").read_text()))
         finally:
             os.kill(int((path.parent / "pid").read_text()), signal.SIGKILL)
@@ -222,7 +220,7 @@ def test_at_a_terminal_the_command_may_read_and_the_keyboard_reaches_it_once(pat
         read_until(b"got hello")
         os.write(leader, b"\x03")
         read_until(b"interrupts 1\r\n")
-        assert process.wait(DEADLINE_SECONDS) == 9
+        assert process.wait(LONG_SECONDS) == 9
     finally:
         process.kill()
         process.wait()
@@ -256,7 +254,7 @@ def test_each_signal_that_would_end_exec_reaches_the_command(path, name):
         assert line_of(process) == b"ready\n"
         process.send_signal(signum)
         assert line_of(process) == b"got it\n"
-        assert process.wait(DEADLINE_SECONDS) == 9
+        assert process.wait(LONG_SECONDS) == 9
     finally:
         process.kill()
         process.communicate()
@@ -267,7 +265,7 @@ def test_a_signal_that_the_command_does_not_take_ends_it_and_is_recorded(path):
     with started(path, "echo $$; exec sleep 100") as process:
         line_of(process)
         process.send_signal(signal.SIGUSR1)
-        assert process.wait(DEADLINE_SECONDS) == 128 + signal.SIGUSR1
+        assert process.wait(LONG_SECONDS) == 128 + signal.SIGUSR1
     assert the_execution(path)["error"] == f"Killed by SIGUSR1\n{the_execution(path)['error'].splitlines()[1]}"
 
 
@@ -285,7 +283,7 @@ def test_a_stop_stops_both_and_going_on_lets_both_go_on(path):
         assert process.stdin is not None
         process.stdin.write(b"\n")
         process.stdin.flush()
-        assert process.wait(DEADLINE_SECONDS) == 3
+        assert process.wait(LONG_SECONDS) == 3
 
 
 def send_to_thread(process: subprocess.Popen[bytes], thread: str, signum: int) -> None:
@@ -303,12 +301,12 @@ def test_a_signal_that_the_system_gives_to_another_thread_of_exec_reaches_the_co
         others = [each.name for each in Path(f"/proc/{process.pid}/task").iterdir() if int(each.name) != process.pid]
         assert others
         send_to_thread(process, others[-1], signal.SIGTERM)
-        assert process.wait(DEADLINE_SECONDS) == 9
+        assert process.wait(LONG_SECONDS) == 9
 
 
 def test_a_command_that_is_stopped_ends_when_its_time_is_up(path):
     with started(path, "kill -STOP $$; exit 1", "--timeout", "1") as process:
-        assert process.wait(DEADLINE_SECONDS) == 124
+        assert process.wait(LONG_SECONDS) == 124
     assert the_execution(path)["status"] == "TIMEOUT"
 
 
@@ -401,10 +399,14 @@ def test_a_name_that_no_job_may_have_is_written_as_the_mirrors_write_it(path, jo
 def test_a_lock_that_is_held_until_after_the_command_costs_nothing(path):
     assert shell(path, "exit 0").returncode == 0
     holding = f"(flock -x 9; sleep 5) 9>>{path}.lock >/dev/null 2>&1 & sleep .5; exit 7"
-    assert shell(path, holding).returncode == 7
-    found = executions(path)[-1]
-    assert (found["status"], found["result"]) == ("FAILURE", {"exit_code": 7})
-    assert found["duration_ms"] < 4500
+
+    def duration() -> int:
+        assert shell(path, holding).returncode == 7
+        found = executions(path)[-1]
+        assert (found["status"], found["result"]) == ("FAILURE", {"exit_code": 7})
+        return int(found["duration_ms"])
+
+    until(lambda: duration() < 4500)  # at once, unless others have the machine
 
 
 def test_a_store_that_stays_locked_is_told_in_time_and_changes_no_code(path, monkeypatch, capfd):
@@ -438,11 +440,15 @@ def test_what_a_killed_exec_left_is_closed_by_the_next_one_of_its_job(path):
 def test_a_duration_is_the_commands_own(path):
     shell(path, "exit 0")
     holding = ["sh", "-c", f"exec 9>>{path}.lock; flock -x 9; echo; sleep 1.5"]
-    with subprocess.Popen(holding, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        assert execute.run(path, "job", ["true"]) == 0
-    assert executions(path)[-1]["duration_ms"] < 1000
+
+    def duration() -> int:
+        with subprocess.Popen(holding, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            assert execute.run(path, "job", ["true"]) == 0
+        return int(executions(path)[-1]["duration_ms"])
+
+    until(lambda: duration() < 1000)  # at once, unless others have the machine
 
 
 @pytest.mark.parametrize("count", [50])
@@ -610,7 +616,7 @@ def test_no_store_that_hangs_holds_the_command_up(tmp_path, monkeypatch, capfd):
     released = threading.Event()
 
     def hanging(*_given: Any, **_more: Any) -> Any:
-        released.wait(DEADLINE_SECONDS)
+        released.wait(LONG_SECONDS)
         raise Fault
 
     monkeypatch.setattr(runrecord.RunRecord, "_open", hanging)

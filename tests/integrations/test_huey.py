@@ -29,7 +29,7 @@ from jobstore.integrations.huey_schedules import cron_of
 from jobstore.language.errors import Conflict
 from jobstore.language.instants import instant_datetime, instant_us
 from jobstore.language.schedule import next_cron_us
-from tests.integrations.waiting import DEADLINE_SECONDS, until
+from tests.waiting import LONG_SECONDS, until
 
 logging.getLogger("huey").setLevel(logging.CRITICAL)
 
@@ -341,7 +341,7 @@ def test_a_worker_whose_task_exits_leaves_no_run_open(bench):
 
 
 def test_a_task_enqueued_twice_and_run_at_once_is_two_executions(bench):
-    together = threading.Barrier(2, timeout=DEADLINE_SECONDS)
+    together = threading.Barrier(2, timeout=LONG_SECONDS)
     ends = iter([{"turn": 1}, {"turn": 2}])
     lock = threading.Lock()
 
@@ -368,12 +368,12 @@ def test_a_task_enqueued_again_while_it_runs_waits(bench):
     @bench.huey.task()
     def slow():
         begun.set()
-        assert go_on.wait(DEADLINE_SECONDS)
+        assert go_on.wait(LONG_SECONDS)
 
     task = slow.s()
     bench.consume(workers=1)
     bench.huey.enqueue(task)
-    assert begun.wait(DEADLINE_SECONDS)
+    assert begun.wait(LONG_SECONDS)
     bench.huey.enqueue(task)
     statuses = [each["status"] for each in bench.executions()]
     go_on.set()
@@ -397,12 +397,10 @@ def test_a_duration_is_the_tasks_own_time(immediate, monkeypatch):
 
     quick()
     (found,) = immediate.executions()
-    assert found["duration_ms"] < 300
-    assert (
-        instant_us(datetime.fromisoformat(found["completed_at"]))
-        - instant_us(datetime.fromisoformat(found["started_at"]))
-        > 300_000
+    span_us = instant_us(datetime.fromisoformat(found["completed_at"])) - instant_us(
+        datetime.fromisoformat(found["started_at"])
     )
+    assert span_us - found["duration_ms"] * 1000 > 300_000
 
 
 def test_a_task_that_a_hook_refuses_has_failed(immediate):
@@ -470,11 +468,11 @@ def test_what_runs_when_the_consumer_is_stopped_is_interrupted_and_its_end_is_no
     @bench.huey.task()
     def long():
         begun.set()
-        gate.wait(DEADLINE_SECONDS)
+        gate.wait(LONG_SECONDS)
 
     consumer = bench.consume(1)
     long()
-    assert begun.wait(DEADLINE_SECONDS)
+    assert begun.wait(LONG_SECONDS)
     bench.huey.notify_interrupted_tasks()
     (found,) = bench.executions()
     assert (found["status"], found["error"]) == ("FAILURE", "Interrupted: the consumer was stopped while it ran")
@@ -567,7 +565,7 @@ def consumer_of(tmp_path):
         "PYTHONPATH": f"{tmp_path}:{Path.cwd()}",
     }
     (tmp_path / "tasks.py").write_text(TASKS, encoding="utf-8")
-    subprocess.run([sys.executable, "-c", ENQUEUE], env=environment, check=True, timeout=DEADLINE_SECONDS)
+    subprocess.run([sys.executable, "-c", ENQUEUE], env=environment, check=True, timeout=LONG_SECONDS)
 
     def start(worker_type):
         command = [sys.executable, "-c", CONSUME, worker_type]
@@ -578,7 +576,7 @@ def consumer_of(tmp_path):
     for process in begun:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(DEADLINE_SECONDS)
+        process.wait(LONG_SECONDS)
 
 
 @pytest.mark.parametrize("worker_type", ["thread", "process"])
@@ -590,7 +588,7 @@ def test_one_process_enqueues_and_another_runs(tmp_path, consumer_of, worker_typ
         until(lambda: executions(status="SUCCESS")["pagination"]["total"] == 10)
         until(lambda: executions(status="RUNNING")["pagination"]["total"] == 1)
         consumer.send_signal(signal.SIGTERM)
-        consumer.wait(DEADLINE_SECONDS)
+        consumer.wait(LONG_SECONDS)
         found = executions()["data"]
     assert [each["status"] for each in found] == ["SUCCESS"] * 10 + ["FAILURE"]
     assert [each["result"]["sum"] for each in found[:10]] == list(range(1, 11))

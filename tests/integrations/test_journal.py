@@ -17,6 +17,7 @@ import jobstore
 from jobstore.integrations import journal as journal_module
 from jobstore.integrations.journal import Journal, wait_for
 from jobstore.language.errors import Conflict
+from tests.waiting import LONG_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,7 @@ def test_calls_are_carried_out_in_the_order_they_were_put(recorder):
     journal, seen = Journal(recorder), list[int]()
     for number in range(200):
         journal.put(partial(noted, seen, number))
-    assert journal.flush(10)
+    assert journal.flush(LONG_SECONDS)
     assert seen == list(range(200))
 
 
@@ -50,7 +51,7 @@ def test_many_threads_may_put_calls(recorder):
     journal = Journal(recorder)
     with ThreadPoolExecutor(8) as pool:
         futures = list(pool.map(lambda _: journal.put(lambda writer: writer.enqueue("job")), range(80)))
-    assert all(wait_for(future, 10) for future in futures)
+    assert all(wait_for(future, LONG_SECONDS) for future in futures)
     assert count(recorder.path) == 80
 
 
@@ -62,7 +63,7 @@ def test_while_the_store_is_busy_calls_wait_and_none_is_lost(recorder, caplog):
     assert not wait_for(futures[0], 0.6)
     lock.execute("ROLLBACK")
     lock.close()
-    assert journal.flush(10)
+    assert journal.flush(LONG_SECONDS)
     assert count(recorder.path) == 5
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
@@ -72,7 +73,7 @@ def test_a_call_that_is_refused_is_told_to_the_log_and_the_next_is_carried_out(r
     journal.put(lambda writer: writer.enqueue("nobody"))
     journal.put(lambda _writer: 1 / 0)
     journal.put(lambda writer: writer.enqueue("job"))
-    assert journal.flush(10)
+    assert journal.flush(LONG_SECONDS)
     assert count(recorder.path) == 1
     assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
     assert "Job not found: nobody" in caplog.text
@@ -81,23 +82,23 @@ def test_a_call_that_is_refused_is_told_to_the_log_and_the_next_is_carried_out(r
 def test_what_comes_beyond_the_bound_is_told_to_the_log(recorder, caplog, monkeypatch):
     monkeypatch.setattr(journal_module, "MOST_WAITING", 3)
     journal, gate = Journal(recorder), threading.Event()
-    journal.put(lambda _writer: gate.wait(10))
+    journal.put(lambda _writer: gate.wait(LONG_SECONDS))
     for _ in range(3):
         journal.put(lambda writer: writer.enqueue("job"))
     gate.set()
-    assert journal.flush(10)
+    assert journal.flush(LONG_SECONDS)
     assert count(recorder.path) == 2
     assert "is not recorded" in caplog.text
 
 
 def test_a_call_that_was_cancelled_in_time_is_not_carried_out(recorder):
     journal, gate = Journal(recorder), threading.Event()
-    journal.put(lambda _writer: gate.wait(10))
+    journal.put(lambda _writer: gate.wait(LONG_SECONDS))
     late = journal.put(lambda writer: writer.enqueue("job"))
     assert not wait_for(late, 0.05)
     assert late.cancel()
     gate.set()
-    assert journal.flush(10)
+    assert journal.flush(LONG_SECONDS)
     assert count(recorder.path) == 0
 
 
@@ -105,17 +106,17 @@ def test_the_thread_ends_when_there_is_no_work_and_another_begins(recorder, monk
     monkeypatch.setattr(Journal._work, "__defaults__", (0.01,))
     journal = Journal(recorder)
     for _ in range(3):
-        assert wait_for(journal.put(lambda writer: writer.enqueue("job")), 10)
+        assert wait_for(journal.put(lambda writer: writer.enqueue("job")), LONG_SECONDS)
         thread = journal._thread
         if thread is not None:
-            thread.join(10)
+            thread.join(LONG_SECONDS)
     assert count(recorder.path) == 3
 
 
 def test_a_closed_recorder_is_told_to_the_log(recorder, caplog):
     journal = Journal(recorder)
     recorder.close()
-    assert wait_for(journal.put(lambda writer: writer.enqueue("job")), 10)
+    assert wait_for(journal.put(lambda writer: writer.enqueue("job")), LONG_SECONDS)
     with pytest.raises(Conflict):
         recorder.enqueue("job")
     assert "is closed" in caplog.text
@@ -123,15 +124,15 @@ def test_a_closed_recorder_is_told_to_the_log(recorder, caplog):
 
 def test_a_forked_child_leaves_the_parents_calls_to_the_parent(recorder):
     journal, gate = Journal(recorder), threading.Event()
-    journal.put(lambda _writer: gate.wait(10))
+    journal.put(lambda _writer: gate.wait(LONG_SECONDS))
     journal.put(lambda writer: writer.enqueue("job"))
     child = os.fork()
     if child == 0:
-        done = journal.flush(0) and wait_for(journal.put(lambda writer: writer.enqueue("job")), 10)
+        done = journal.flush(0) and wait_for(journal.put(lambda writer: writer.enqueue("job")), LONG_SECONDS)
         os._exit(0 if done else 1)
     _pid, status = os.waitpid(child, 0)
     gate.set()
-    assert journal.flush(10)
+    assert journal.flush(LONG_SECONDS)
     assert os.waitstatus_to_exitcode(status) == 0
     assert count(recorder.path) == 2
 
@@ -148,5 +149,5 @@ for _ in range(20):
 
 
 def test_a_program_that_ends_records_what_waits_first(recorder):
-    subprocess.run([sys.executable, "-c", AT_THE_END, recorder.path], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", AT_THE_END, recorder.path], check=True, timeout=LONG_SECONDS)
     assert count(recorder.path) == 40

@@ -205,7 +205,7 @@ def test_mail_arrives_by_smtp(world: World) -> None:
 
 def command(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "jobstore", "notify", *map(str, words)], capture_output=True, text=True, timeout=60,
+        [sys.executable, "-m", "jobstore", "notify", *map(str, words)], capture_output=True, text=True, timeout=120,
         check=False, env={"PATH": "/usr/bin:/bin", **environment},
     )  # fmt: skip
 

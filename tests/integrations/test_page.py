@@ -13,6 +13,7 @@ import pytest
 import jobstore
 from jobstore.integrations import names, outcomes
 from jobstore.language import results
+from tests.waiting import LONG_SECONDS, until
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "integrations.md"
 PROGRAM = re.compile(r"^```python\n# (\S+\.py)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -21,7 +22,9 @@ PROGRAMS = dict(PROGRAM.findall(PAGE.read_text(encoding="utf-8")))
 
 def run(title: str, folder: Path) -> str:
     (folder / title).write_text(PROGRAMS[title], encoding="utf-8")
-    done = subprocess.run([sys.executable, title], cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, title], cwd=folder, capture_output=True, text=True, check=False, timeout=LONG_SECONDS
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -47,9 +50,9 @@ def test_every_program_of_the_page_is_run_here():
 
 
 def test_the_program_with_apscheduler_records_its_runs(tmp_path):
-    said = run("with_apscheduler.py", tmp_path)
-    assert re.search(r"'SUCCESS': [23],", said)
-    assert executions(tmp_path)[0] == ("sync_klines_1h", "SUCCESS", {"inserted": 42}, None)
+    # Its scheduler rightly skips the runs whose second a busy machine has missed.
+    until(lambda: re.search(r"'SUCCESS': [1-9]", run("with_apscheduler.py", tmp_path)))
+    assert ("sync_klines_1h", "SUCCESS", {"inserted": 42}, None) in executions(tmp_path)
 
 
 def test_the_program_with_huey_records_its_task(tmp_path):

@@ -22,14 +22,14 @@ from urllib.parse import quote
 import pytest
 
 from tests.conftest import MARK
+from tests.waiting import LONG_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import psycopg
 
-LONG = 60.0
-"""Seconds that a busy machine may take for what takes one."""
+LONG = float(LONG_SECONDS)
 ROLE = "tester"
 ROOM = 4 << 30
 SETTINGS = (

@@ -51,7 +51,7 @@ def joined(pids: list[int]) -> None:
 def record(path: Path, goes_on: Callable[[], bool]) -> list[float]:
     """Records runs without a pause; how long each call took."""
     waits: list[float] = []
-    with Recorder(path) as recorder:
+    with Recorder(path, timeout_seconds=120) as recorder:
         while not waits or goes_on():
             begun = time.monotonic()
             number = recorder.enqueue("j")
@@ -108,7 +108,7 @@ def prune(folder: Path, rows: int) -> dict[str, float]:
     pids = [worker(lambda: record(path, goes_on), outs[0])]
     pids += [worker(lambda: page(path, goes_on), out) for out in outs[1:]]
     begun = time.monotonic()
-    with Recorder(path) as recorder:
+    with Recorder(path, timeout_seconds=120) as recorder:
         gone = recorder.prune(before="2026-02-01")
     spent = time.monotonic() - begun
     done.touch()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SECTOR = 512
 PATTERNS = ("zeros", "noise", "one bit", "another sector")
-LONGEST_SECONDS = 20
+LONGEST_SECONDS = 120
 """Damage that keeps a reader busy for longer is a hang."""
 WRONG = {
     "nothing": b"",

@@ -61,7 +61,7 @@ class Ledger:
 def work(path: Path, pipe: int, first: int, seed: int) -> None:
     """Records until it is killed."""
     choice = random.Random(seed)
-    recorder = Recorder(path)
+    recorder = Recorder(path, timeout_seconds=120)
     number = first
     while True:
         trace = f"t{number}"

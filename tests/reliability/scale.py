@@ -23,7 +23,7 @@ def scaled(count: int) -> int:
 def run_program(name: str, *arguments: object, prefix: tuple[str, ...] = ()) -> dict[str, Any]:
     """The figures that a program of this folder prints; raises with what it says if it finds something."""
     command = [*prefix, sys.executable, "-m", f"tests.reliability.{name}", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120 * max(1.0, SOAK))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600 * max(1.0, SOAK))
     assert done.returncode == 0, done.stderr
     figures: dict[str, Any] = json.loads(done.stdout)
     report(name, **figures)

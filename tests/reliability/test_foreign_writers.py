@@ -64,8 +64,8 @@ def test_a_recorder_waits_for_a_foreign_writer_and_never_acts_on_what_it_has_ove
                     commits[0] += 1
 
     foreign = threading.Thread(target=scribble)
-    deadline = time.monotonic() + 20
-    with jobstore.Recorder(path) as recorder:
+    deadline = time.monotonic() + 120
+    with jobstore.Recorder(path, timeout_seconds=120) as recorder:
         foreign.start()
         try:
             runs = 0

@@ -1,9 +1,11 @@
-"""Slow and hostile peers of `jobstore serve`: whoever asks a plain question is answered within a second meanwhile."""
+"""Slow and hostile peers of `jobstore serve`: whoever asks a plain question is answered meanwhile.
+
+A server whose deadlines are hours away tells it from one that answers once it has given up a peer.
+"""
 
 import contextlib
 import http.client
 import json
-import os
 import select
 import signal
 import socket
@@ -12,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,14 +24,17 @@ import jobstore
 from jobstore.http.app import create_app
 from jobstore.http.serve import Server
 from jobstore.language import examples
+from tests.reliability.scale import scaled
+from tests.waiting import LONG_SECONDS, until
 
 SERVE = """
 import sys
-from jobstore.http.serve import serve
+from jobstore.http import serve
 
-serve(sys.argv[1], port=0, tokens={"s3cret": {"read:jobs"}}, ready=lambda url: print(url, flush=True))
+serve.REQUEST_SECONDS = serve.IDLE_SECONDS = serve.STALLED_SECONDS = 7200
+serve.serve(sys.argv[1], port=0, tokens={"s3cret": {"read:jobs"}}, ready=lambda url: print(url, flush=True))
 """
-ATTACK_SECONDS = float(os.environ.get("JOBSTORE_ATTACK_SECONDS", "1.5"))
+GOOD_REQUESTS = scaled(20)
 GOOD = {"Authorization": "Bearer s3cret"}
 Sockets = list[socket.socket]
 
@@ -50,7 +56,7 @@ def port(store_path):
     try:
         yield urlsplit(process.stdout.readline().strip()).port
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(LONG_SECONDS) == 0
     finally:
         process.kill()
         process.communicate()
@@ -69,31 +75,26 @@ def connect(port: int, peers: Sockets, receive_buffer: int | None = None) -> soc
     peers.append(peer)
     if receive_buffer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    peer.settimeout(5)
+    peer.settimeout(LONG_SECONDS)
     peer.connect(("127.0.0.1", port))
     return peer
 
 
-def seconds_of_a_good_request(port: int) -> float:
-    began = time.monotonic()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+def check_a_good_request(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LONG_SECONDS)
     try:
         connection.request("GET", "/api/v1/jobs", headers=GOOD)
         response = connection.getresponse()
         assert json.loads(response.read())["pagination"]["total"] == 2
     finally:
         connection.close()
-    return time.monotonic() - began
 
 
-def longest_good_request(port: int, between: Any = lambda: None) -> float:
-    """The slowest of many good requests while the attack goes on."""
-    deadline = time.monotonic() + ATTACK_SECONDS
-    longest = 0.0
-    while time.monotonic() < deadline:
-        longest = max(longest, seconds_of_a_good_request(port))
+def check_good_requests(port: int, between: Any = lambda: None) -> None:
+    """Many good requests while the attack goes on."""
+    for _ in range(GOOD_REQUESTS):
+        check_a_good_request(port)
         between()
-    return longest
 
 
 def send_to_all(peers: Sockets, data: bytes) -> None:
@@ -105,13 +106,13 @@ def send_to_all(peers: Sockets, data: bytes) -> None:
 def test_150_connections_that_send_nothing(port, peers):
     for _ in range(150):
         connect(port, peers)
-    assert longest_good_request(port) < 3
+    check_good_requests(port)
 
 
 def test_150_requests_that_trickle_in(port, peers):
     for _ in range(150):
         connect(port, peers).send(b"GET /api/v1/jobs HTTP/1.1\r\nHost: x\r\nX-A: ")
-    assert longest_good_request(port, lambda: send_to_all(peers, b"a")) < 3
+    check_good_requests(port, lambda: send_to_all(peers, b"a"))
 
 
 def test_connections_without_end(port, peers):
@@ -120,7 +121,7 @@ def test_connections_without_end(port, peers):
             for _ in range(100):
                 connect(port, peers)
 
-    assert longest_good_request(port, hundred_more) < 3
+    check_good_requests(port, hundred_more)
     assert len(peers) == 900
 
 
@@ -128,14 +129,14 @@ def test_peers_that_ask_for_much_and_do_not_read(port, peers):
     asked = b"GET /api/v1/jobs/executions?limit=100 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer s3cret\r\n\r\n"
     for _ in range(12):
         connect(port, peers, receive_buffer=4096).send(asked)
-    assert longest_good_request(port) < 3
+    check_good_requests(port)
 
 
 def test_a_peer_that_reads_slowly_and_asks_again_and_again_holds_no_thread(port, peers):
     asked = b"GET /api/v1/jobs/executions?limit=100 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer s3cret\r\n\r\n"
     for _ in range(8):  # twice as many as there are threads
         connect(port, peers, receive_buffer=4096).send(asked * 20)
-    assert longest_good_request(port) < 3
+    check_good_requests(port)
 
 
 def test_several_requests_at_once_get_one_answer_that_says_so(port, peers):
@@ -154,7 +155,7 @@ def test_garbage_and_headers_without_end(port, peers):
         while len(peers) > 200:
             peers.pop(0).close()
 
-    assert longest_good_request(port, some_of_each) < 3
+    check_good_requests(port, some_of_each)
 
 
 # The deadlines, shortened
@@ -163,86 +164,112 @@ def test_garbage_and_headers_without_end(port, peers):
 @pytest.fixture
 def quick(store_path, monkeypatch):
     """A server in this process whose deadlines are a second."""
+    with server_with_deadlines(1, store_path, monkeypatch) as port:
+        yield port
+
+
+@pytest.fixture
+def roomy(store_path, monkeypatch):
+    """The same with deadlines that are never met."""
+    with server_with_deadlines(7200, store_path, monkeypatch) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def server_with_deadlines(seconds: int, store_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int | None]:
     for name in ("REQUEST_SECONDS", "IDLE_SECONDS", "STALLED_SECONDS"):
-        monkeypatch.setattr(f"jobstore.http.serve.{name}", 1)
+        monkeypatch.setattr(f"jobstore.http.serve.{name}", seconds)
     monkeypatch.setattr("jobstore.http.serve.MAX_CONNECTIONS", 20)
     server = Server(create_app(store_path, open_access=True), host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.run)
     thread.start()
-    yield urlsplit(server.url).port
-    server.stop()
-    thread.join(timeout=10)
+    try:
+        yield urlsplit(server.url).port
+    finally:
+        server.stop()
+        thread.join(LONG_SECONDS)
     assert not thread.is_alive()
 
 
-def seconds_until_closed(peer: socket.socket, between: Any = lambda: None) -> float:
-    began = time.monotonic()
+def wait_until_closed(peer: socket.socket, began: float, between: Any = lambda: None) -> None:
+    """Also that it was not closed before its deadline, a second after it began."""
     peer.settimeout(0.05)
-    while time.monotonic() - began < 15:
+
+    def closed() -> bool:
         with contextlib.suppress(TimeoutError):
             try:
                 if not peer.recv(65536):
-                    break
+                    return True
             except ConnectionError:
-                break
+                return True
         with contextlib.suppress(OSError):
             between()
-    return time.monotonic() - began
+        return False
+
+    until(closed)
+    assert time.monotonic() - began > 0.5
 
 
 def test_a_connection_that_sends_nothing_is_closed(quick, peers):
-    assert 0.5 < seconds_until_closed(connect(quick, peers)) < 5
+    began = time.monotonic()
+    wait_until_closed(connect(quick, peers), began)
 
 
 def test_a_request_that_trickles_in_is_closed_at_its_deadline(quick, peers):
+    began = time.monotonic()
     peer = connect(quick, peers)
     peer.send(b"GET / HTTP/1.1\r\nX-A: ")
-    assert 0.5 < seconds_until_closed(peer, lambda: peer.send(b"a")) < 5
+    wait_until_closed(peer, began, lambda: peer.send(b"a"))
 
 
 def test_a_body_that_trickles_in_is_closed_at_its_deadline(quick, peers):
+    began = time.monotonic()
     peer = connect(quick, peers)
     peer.send(b"POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
-    assert 0.5 < seconds_until_closed(peer, lambda: peer.send(b"a")) < 5
+    wait_until_closed(peer, began, lambda: peer.send(b"a"))
+
+
+def stays_open(port: int) -> bool:
+    """Whether a connection that is used again and again outlives the deadline of an idle one."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LONG_SECONDS)
+    connection.connect()
+    kept = connection.sock
+    with contextlib.suppress(ConnectionError), contextlib.closing(connection):
+        for _ in range(12):
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().read() == b'{"status":"ok"}'
+            time.sleep(0.2)
+        return connection.sock is kept
+    return False
 
 
 def test_a_connection_that_is_used_stays_open(quick):
-    connection = http.client.HTTPConnection("127.0.0.1", quick, timeout=5)
-    connection.connect()
-    kept = connection.sock
-    for _ in range(12):
-        connection.request("GET", "/healthz")
-        assert connection.getresponse().read() == b'{"status":"ok"}'
-        time.sleep(0.2)
-    assert connection.sock is kept
-    connection.close()
+    until(lambda: stays_open(quick))  # once: a busy machine may itself be idle for longer than a second
 
 
 def test_a_peer_that_stopped_reading_is_dropped(quick, peers):
     peer = connect(quick, peers, receive_buffer=4096)
     peer.send(b"GET /api/v1/jobs/executions?limit=400 HTTP/1.1\r\nHost: x\r\n\r\n")
-    deadline = time.monotonic() + 10
     poller = select.poll()
     poller.register(peer, select.POLLRDHUP | select.POLLERR | select.POLLHUP)
-    while not poller.poll(100):
-        assert time.monotonic() < deadline, "the server kept the connection"
+    assert poller.poll(LONG_SECONDS * 1000), "the server kept the connection"
 
 
-def test_at_the_limit_the_one_served_the_longest_ago_makes_room(quick, peers):
-    first = connect(quick, peers)
+def test_at_the_limit_the_one_served_the_longest_ago_makes_room(roomy, peers):
+    first = connect(roomy, peers)
     first.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
     while not first.recv(1000).endswith(b"}"):
         pass
     for _ in range(19):
-        connect(quick, peers)
-    assert seconds_of_a_good_request(quick) < 1
-    assert select.select([first], [], [], 2)[0], "the first was to go"
+        connect(roomy, peers)
+    check_a_good_request(roomy)
+    assert select.select([first], [], [], LONG_SECONDS)[0], "the first was to go"
     with pytest.raises(ConnectionResetError):
         first.recv(1000)
 
 
-def test_a_large_page_reaches_a_peer_that_reads(quick):
-    connection = http.client.HTTPConnection("127.0.0.1", quick, timeout=10)
+def test_a_large_page_reaches_a_peer_that_reads(roomy):
+    connection = http.client.HTTPConnection("127.0.0.1", roomy, timeout=LONG_SECONDS)
     connection.request("GET", "/api/v1/jobs/executions?limit=400")
     assert len(json.loads(connection.getresponse().read())["data"]) == 400
     connection.close()

@@ -74,7 +74,7 @@ def writer(store: Path) -> Iterator[subprocess.Popen[str]]:
 def end(process: subprocess.Popen[str], how: str, store: Path) -> None:
     """Lets the writer live, end or die."""
     if how != "alive":
-        process.communicate("close\n" if how == "closed" else "die\n", timeout=30)
+        process.communicate("close\n" if how == "closed" else "die\n", timeout=120)
     if how.endswith("lost"):
         Path(f"{store}-shm").unlink()
 
@@ -82,7 +82,7 @@ def end(process: subprocess.Popen[str], how: str, store: Path) -> None:
 def read(store: Path, user: int) -> dict[str, Any]:
     said = subprocess.run(
         [sys.executable, "-m", "tests.reliability.strangers", "read", str(store), str(user)],
-        capture_output=True, check=True, cwd=ROOT, text=True, timeout=60,
+        capture_output=True, check=True, cwd=ROOT, text=True, timeout=120,
     )  # fmt: skip
     found: dict[str, Any] = json.loads(said.stdout)
     return found

@@ -67,7 +67,7 @@ def test_closing_while_others_read_ends_them_with_a_typed_error(path: Path) -> N
     begun.wait()
     store.close()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=120)
     assert [type(error) for error in ended] == [jobstore.StoreUnreadable] * 4
     assert "has been closed" in str(ended[0])
 

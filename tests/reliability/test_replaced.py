@@ -274,8 +274,8 @@ def test_the_command_restores_and_says_so(path: Path) -> None:
     with jobstore.Recorder(path) as recorder:
         recorder.enqueue("a")
     command = [sys.executable, "-m", "jobstore", "restore", str(copy), str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "")
     assert f"restored {path} from {copy}" in done.stderr
     assert dump(path) == dump(copy)
-    assert subprocess.run(command[:4], cwd=ROOT, capture_output=True, check=False, timeout=60).returncode == 2
+    assert subprocess.run(command[:4], cwd=ROOT, capture_output=True, check=False, timeout=120).returncode == 2

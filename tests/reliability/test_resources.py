@@ -57,7 +57,7 @@ def test_a_writer_that_is_stopped_stops_no_reader_and_other_writers_are_told(tmp
                     promised_seconds=TIMEOUT_SECONDS,
                 )
             os.kill(stopped.pid, signal.SIGCONT)
-            stopped.communicate(timeout=60)
+            stopped.communicate(timeout=120)
         finally:
             stopped.kill()
             stopped.wait()

@@ -15,7 +15,7 @@ from tests.reliability.scale import SOAK
 if TYPE_CHECKING:
     from pathlib import Path
 
-SECONDS = 8 * SOAK
+SECONDS = 4 * SOAK
 READERS = 4 if SOAK > 1 else 2
 WRITERS = 2
 

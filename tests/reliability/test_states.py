@@ -17,9 +17,9 @@ from tests.property.asking import Clock, job_states, same
 from tests.property.oracle import utc
 from tests.property.worlds import World
 from tests.reliability.scale import SOAK
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 RUNS_UNTIL_KILLED = """
@@ -30,19 +30,12 @@ for name in sys.argv[2:]:
 print("running", flush=True)
 time.sleep(600)
 """
-SECONDS = 4 * SOAK
+SECONDS = 2 * SOAK
 
 
 def save(recorder: jobstore.Recorder, *names: str) -> None:
     for name in names:
         recorder.save_job(name, job_type="t", job_category="c")
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_job_whose_process_is_killed_is_lost_at_once_and_until_it_is_closed(tmp_path: Path) -> None:
@@ -60,7 +53,7 @@ def test_a_job_whose_process_is_killed_is_lost_at_once_and_until_it_is_closed(tm
                 assert child.stdout.readline() == "running\n"
                 assert states() == [("a", "running"), ("b", "running"), ("c", "new")]
                 os.kill(child.pid, signal.SIGKILL)
-                child.wait(timeout=60)
+                child.wait()
             # Nothing was written since, and nothing is written until it is closed.
             assert states() == [("a", "lost"), ("b", "lost"), ("c", "new")]
             (last,) = store.get_job_executions("a", limit=1)["data"]
@@ -111,7 +104,7 @@ def test_states_beside_writers_are_of_one_snapshot_and_right_in_the_end(tmp_path
             wrong += contradictions(store.list_job_states())
         stop.set()
         for writer in writers:
-            writer.join(timeout=60)
+            writer.join()
         assert not wrong, wrong[0]
         with jobstore.open(path) as fresh:
             assert same(store.list_job_states(), fresh.list_job_states())

@@ -16,32 +16,25 @@ import jobstore
 from jobstore.language.errors import NotFound, StoreBusy
 from jobstore.recording.recorder import Recorder
 from jobstore.storage.writer import Writer
+from tests.waiting import LONG_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from jobstore.recording.together import Together
 
-LONG_SECONDS = 60
 WATCHED = str(Path(jobstore.__file__).parent)
 
 
 @pytest.fixture
 def recorder(quick_folder: Path) -> Iterator[Recorder]:
-    with Recorder(quick_folder / "jobs.db") as made:
+    with Recorder(quick_folder / "jobs.db", timeout_seconds=LONG_SECONDS) as made:
         made.save_job("a", job_type="t", job_category="c")
         yield made
 
 
 def together_of(recorder: Recorder) -> Together:
     return recorder._write.__self__  # type: ignore[attr-defined, no-any-return]
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + LONG_SECONDS
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 class Threads:

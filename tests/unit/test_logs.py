@@ -55,9 +55,9 @@ def test_each_thread_has_its_own() -> None:
 
     def work(name: str) -> None:
         with captured_logs() as captured:
-            both.wait(20)
+            both.wait(120)
             log.info(name)
-            both.wait(20)
+            both.wait(120)
         found[name] = messages(captured.text)
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("one", "two")]

@@ -156,11 +156,11 @@ def test_a_refused_expression_costs_its_price_once():
     dear = "0 0 31 2,4,6,9,11 *"
     with pytest.raises(InvalidSchedule):
         check_schedule(dear)
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(1000):
         with pytest.raises(InvalidSchedule):
             next_cron_us(dear, "UTC", 0)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("alias", ALIASES)
@@ -422,4 +422,4 @@ def test_croniter_alone_fires_a_fixed_time_twice_in_autumn_and_goes_wrong_in_spr
 
 def test_importing_the_module_does_not_import_croniter():
     script = "import sys, jobstore.language.schedule; sys.exit('croniter' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=120).returncode == 0

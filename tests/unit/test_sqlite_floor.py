@@ -41,6 +41,6 @@ def test_no_statement_needs_a_later_sqlite(path):
 @pytest.mark.parametrize(("version", "is_enough"), [((3, 36, 9), False), ((3, 37, 0), True)])
 def test_an_older_sqlite_is_named(version, is_enough):
     code = f"import sqlite3; sqlite3.sqlite_version_info = {version}; import jobstore; jobstore.open"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode == 0) == is_enough
     assert is_enough or "jobstore needs SQLite 3.37 or newer; this Python has" in done.stderr

@@ -15,6 +15,7 @@ from jobstore.http.serve import Server
 from jobstore.language.instants import instant_us
 from jobstore.testing import FrozenClock
 from jobstore.wsgi import create_app
+from tests.waiting import LONG_SECONDS
 from tests.web.site import NOW, Site
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def served(app: Any) -> Iterator[str]:
         yield server.url
     finally:
         server.stop()
-        thread.join(10)
+        thread.join(LONG_SECONDS)
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +86,9 @@ def chromium() -> Iterator[Any]:
         pytest.skip("there is no browser: apt-get install chromium")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-background-networking"]
+            executable_path=program,
+            timeout=LONG_SECONDS * 1000,
+            args=["--no-sandbox", "--disable-background-networking"],
         )
         yield browser
         browser.close()
@@ -106,7 +109,7 @@ class Visitor:
         context = self.browser.new_context(viewport={"width": width, "height": 900}, **{"locale": "en-GB"} | options)
         self._contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(LONG_SECONDS * 1000)
         page.add_init_script(
             "document.addEventListener('securitypolicyviolation', e => console.error('CSP ' + e.violatedDirective));"
         )

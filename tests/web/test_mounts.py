@@ -99,7 +99,7 @@ def test_in_fastapi(visitor, path):
         check(visitor, f"http://127.0.0.1:{port}")
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(120)
 
 
 @contextlib.contextmanager
@@ -125,7 +125,7 @@ def nginx(location: str, folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
 
 
 class Remote:
@@ -144,7 +144,7 @@ class Remote:
                 return None
 
         try:
-            answer = urllib.request.build_opener(Stay).open(request, timeout=60)
+            answer = urllib.request.build_opener(Stay).open(request, timeout=120)
         except urllib.error.HTTPError as error:
             answer = error
         with answer:
@@ -212,10 +212,10 @@ def test_the_demo_serves_its_page_and_says_where(tmp_path):
         address = re.search(r"http://\S+", line)
         assert address is not None
         request = urllib.request.Request(address[0], headers={"Accept": "text/html"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             assert b"sync_balances" in answer.read()
     finally:
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=120)
     assert "serve jobstore-demo.db --open" in out.splitlines()[-1]
     assert process.returncode in {0, 130}

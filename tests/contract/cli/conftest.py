@@ -20,13 +20,14 @@ import pytest
 
 import jobstore
 from jobstore.cli.app import run
+from tests.waiting import LONG_SECONDS
 
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[3]
-DEADLINE_SECONDS = 30
+DEADLINE_SECONDS = LONG_SECONDS
 
 
 def job(name: str, **fields: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def offered(tmp_path):
     def ask(line: str) -> list[str]:
         done = subprocess.run(
             ["bash", "--norc", "-c", DRIVER.format(python=sys.executable), "bash", line],
-            cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT)), capture_output=True, text=True, check=True, timeout=60,
+            cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT)), capture_output=True, text=True, check=True, timeout=120,
         )  # fmt: skip
         return done.stdout.splitlines()
 

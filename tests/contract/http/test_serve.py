@@ -20,6 +20,7 @@ from jobstore.http import tokens
 from jobstore.http.serve import Server, is_loopback, serve
 from jobstore.language.errors import InvalidParameter, StoreNotFound
 from jobstore.wsgi import create_app
+from tests.waiting import LONG_SECONDS
 
 GOOD = {"s3cret": {"read:jobs"}}
 
@@ -80,14 +81,14 @@ def serving(app: Any, host: str = "127.0.0.1") -> Iterator[str]:
         yield server.url
     finally:
         server.stop()
-        thread.join(timeout=10)
+        thread.join(timeout=LONG_SECONDS)
         assert not thread.is_alive()
 
 
 def status_of(url: str, token: str | None = None) -> int:
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=LONG_SECONDS) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         with error:
@@ -127,15 +128,15 @@ def test_serve_in_a_thread_runs_and_tells_its_address(seed_path):
 
     keywords = {"port": 0, "open_access": True, "ready": ready}
     threading.Thread(target=serve, args=(seed_path,), kwargs=keywords, daemon=True).start()
-    assert listening.wait(10)
-    with urllib.request.urlopen(f"{urls[0]}/api/v1/jobs", timeout=10) as response:
+    assert listening.wait(LONG_SECONDS)
+    with urllib.request.urlopen(f"{urls[0]}/api/v1/jobs", timeout=LONG_SECONDS) as response:
         assert json.load(response)["pagination"]["total"] == 2
 
 
 def said_to(url: str, data: bytes) -> tuple[int, dict[str, str], bytes]:
     """What the server answers to bytes that no client would send."""
     host, _, port = url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as peer:
+    with socket.create_connection((host, int(port)), timeout=LONG_SECONDS) as peer:
         peer.sendall(data)
         response = http.client.HTTPResponse(peer)
         response.begin()
@@ -209,7 +210,7 @@ def test_no_log_of_the_server_has_a_token(seed_path, caplog):
         assert status_of(f"{url}/api/v1/jobs", "s3cret") == 200
         assert status_of(f"{url}/api/v1/jobs", "unknown-token") == 401
         host, _, port = url.removeprefix("http://").partition(":")
-        with socket.create_connection((host, int(port)), timeout=5) as peer:
+        with socket.create_connection((host, int(port)), timeout=LONG_SECONDS) as peer:
             peer.send(b"GET /api/v1/jobs HTTP/1.1\r\nAuthorization: Bearer s3cret\r\nBroken\r\n\r\n")
             assert b"400" in peer.recv(1000)
     assert "GET /api/v1/jobs 200" in caplog.text

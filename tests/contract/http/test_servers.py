@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from jobstore.wsgi import create_app
+from tests.waiting import LONG_SECONDS
 
 APPLICATION = """
 import jobstore
@@ -26,7 +27,6 @@ from jobstore.wsgi import create_app
 
 application = create_app({store}, tokens={{"s3cret": {{"read:jobs"}}}})
 """
-SECONDS_TO_START = 30
 GOOD = {"Authorization": "Bearer s3cret"}
 
 
@@ -51,14 +51,14 @@ def running(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]
     try:
         yield process
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=10)
+        process.wait(timeout=LONG_SECONDS)
     finally:
         process.kill()
         process.communicate()
 
 
 def ask(port: int, target: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LONG_SECONDS)
     try:
         connection.request(method, target, headers={name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()
@@ -68,7 +68,7 @@ def ask(port: int, target: str, method: str = "GET", **headers: str) -> tuple[in
 
 
 def wait_for(port: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + SECONDS_TO_START
+    deadline = time.monotonic() + LONG_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
             if ask(port, "/healthz")[0] == 200:
@@ -170,7 +170,7 @@ def test_waitress_by_jobstore_serve_ends_though_a_client_idles(tmp_path, seed_pa
         assert (status, "server" in headers) == (200, False)
         idle = socket.create_connection(("127.0.0.1", port))
         process.send_signal(number)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=LONG_SECONDS) == 0
         idle.close()
 
 
