@@ -1,4 +1,4 @@
-"""Pages in every order but the default: an index scan near the first page, fetch and sort for few, bitmaps for the rest.
+"""Pages in every order but the default: an index scan for near pages, fetch and sort for few, bitmaps for the rest.
 
 Nulls come last in both directions, ties go by id. Which path a page takes is decided by the cost model, from exact
 counts; a scan that relies on an even spread of the matches has a budget, and gives up beyond it.
