@@ -18,7 +18,7 @@ import os
 import secrets
 import socket
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -64,7 +64,7 @@ class Archive:
         if isinstance(writer, Writer) and _belongs_to(self._path, writer.file):
             raise InvalidParameter(f"archive must not be the store or a file beside it; received '{self._path}'")
         # Each host that prunes a store on a server has archives of its own, perhaps of the same name.
-        self._marks = _Marks("archive:" if isinstance(writer, Writer) else f"archive@{socket.gethostname()}:")
+        self._prefix = "archive:" if isinstance(writer, Writer) else f"archive@{socket.gethostname()}:"
         self._descriptor = -1
 
     def __enter__(self) -> Self:
@@ -88,7 +88,7 @@ class Archive:
     ) -> None:
         try:
             if error is None:
-                self._writer.write(lambda connection: self._marks.forget(connection, self._path))
+                self._writer.write(lambda connection: self._forget(connection, self._path))
                 with suppress(OSError):
                     _id_file(self._path).unlink()
         finally:
@@ -97,7 +97,9 @@ class Archive:
     def recover(self, is_named: IsNamed) -> int:
         """Finish what earlier prunes began, then mark this archive; how many executions were deleted."""
         deleted = self._writer.write(
-            lambda connection: sum(self._recover(connection, mark, is_named) for mark in self._marks.found(connection))
+            lambda connection: sum(
+                self._recover(connection, mark, is_named) for mark in _marks_found(connection, self._prefix)
+            )
         )
         with _errors(self._path):
             _write_id(self._path, self._id)
@@ -126,7 +128,7 @@ class Archive:
             return
         lines = [orjson.dumps(execution_document(row), option=orjson.OPT_APPEND_NEWLINE) for row in
                  fetch_executions(connection, ids)]  # fmt: skip
-        length = os.fstat(self._descriptor).st_size
+        length = self.length
         with _errors(self._path):
             try:
                 _write(self._descriptor, b"".join(lines))
@@ -138,7 +140,16 @@ class Archive:
         self._mark(connection)
 
     def _mark(self, connection: sqlite3.Connection) -> None:
-        self._marks.set(connection, self._path, f"{self._id} {self.length}")
+        connection.execute(
+            "INSERT INTO setting VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (self._key(self._path), f"{self._id} {self.length}"),
+        )
+
+    def _forget(self, connection: sqlite3.Connection, path: Path) -> None:
+        connection.execute("DELETE FROM setting WHERE key = ?", (self._key(path),))
+
+    def _key(self, path: Path) -> str:
+        return self._prefix + quote_from_bytes(os.fsencode(path))
 
     def _recover(self, connection: sqlite3.Connection, mark: _Mark, is_named: IsNamed) -> int:
         """Finish what a prune into that archive began, and delete its mark."""
@@ -157,41 +168,24 @@ class Archive:
                     deleted = _finish_batch(connection, descriptor, mark, is_named)
                 finally:
                     os.close(descriptor)
-        self._marks.forget(connection, mark.path)
+        self._forget(connection, mark.path)
         return deleted
 
 
 class _Mark(NamedTuple):
+    """A setting that says how long an archive was at the last commit, after the id of its prune."""
+
     path: Path
     id: str
     length: int
 
 
-class _Marks:
-    """The settings that say how long an archive was at the last commit, after the id of its prune."""
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-
-    def _key(self, path: Path) -> str:
-        return self._prefix + quote_from_bytes(os.fsencode(path))
-
-    def set(self, connection: sqlite3.Connection, path: Path, value: str) -> None:
-        connection.execute(
-            "INSERT INTO setting VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (self._key(path), value),
-        )
-
-    def forget(self, connection: sqlite3.Connection, path: Path) -> None:
-        connection.execute("DELETE FROM setting WHERE key = ?", (self._key(path),))
-
-    def found(self, connection: sqlite3.Connection) -> list[_Mark]:
-        marks = []
-        for key, value in settings_under(connection, self._prefix):
-            mark_id, _, length = value.rpartition(" ")
-            path = Path(os.fsdecode(unquote_to_bytes(key[len(self._prefix) :])))
-            marks.append(_Mark(path, mark_id, int(length)))
-        return marks
+def _marks_found(connection: sqlite3.Connection, prefix: str) -> list[_Mark]:
+    marks = []
+    for key, value in settings_under(connection, prefix):
+        mark_id, _, length = value.rpartition(" ")
+        marks.append(_Mark(Path(os.fsdecode(unquote_to_bytes(key[len(prefix) :]))), mark_id, int(length)))
+    return marks
 
 
 def _finish_batch(connection: sqlite3.Connection, descriptor: int, mark: _Mark, is_named: IsNamed) -> int:
@@ -292,23 +286,17 @@ def _lock(descriptor: int, path: Path) -> None:
         raise Conflict(f"Another prune is writing to {path}; choose another archive or wait for it") from None
 
 
-class _errors:  # noqa: N801 - reads as a statement
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
     """What the system raises about an archive leaves as a `StoreError` that names it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, OSError):
-            return
+    try:
+        yield
+    except OSError as error:
         if error.errno in _FULL:
             raise StoreFull(
-                f"The disk that holds {self._path} is full; only executions that it holds were deleted"
+                f"The disk that holds {path} is full; only executions that it holds were deleted"
             ) from error
-        raise StoreUnreadable(f"{self._path} cannot be written: {error.strerror}; choose another archive") from error
+        raise StoreUnreadable(f"{path} cannot be written: {error.strerror}; choose another archive") from error
 
 
 def _write(descriptor: int, data: bytes) -> None:

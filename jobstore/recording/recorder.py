@@ -556,7 +556,8 @@ class Recorder:
 
         self._tell(self._write(finish))
         self._begun.pop(number, None)
-        self._prune_if_due()
+        if self._keeper is not None:
+            self._keeper.prune_if_due()
 
     def _documents(self, connection: sqlite3.Connection, numbers: list[int]) -> list[ExecutionDocument]:
         """The documents for `on_finish`, as of this transaction."""
@@ -578,10 +579,6 @@ class Recorder:
         if len(self._begun) > BEGUN_REMEMBERED:
             with suppress(StopIteration, RuntimeError):
                 self._begun.pop(next(iter(self._begun)), None)
-
-    def _prune_if_due(self) -> None:
-        if self._keeper is not None:
-            self._keeper.prune_if_due()
 
     def _finish_well(self, number: int, run: Run, stopwatch: _Stopwatch, logs: Captured | None) -> None:
         result = _with_output(result_text(run.result), logs)

@@ -36,20 +36,6 @@ _LONGEST_ID: Final = len(str(_LAST_ID))
 # --- what may follow what -------------------------------------------------------------------------
 
 
-class Standing(NamedTuple):
-    """An execution, as far as its next state depends on it."""
-
-    status: int
-    effective_us: int
-    started_by: int
-    enqueued_by: int | None
-
-    @property
-    def may_start(self) -> bool:
-        """Whether RUNNING may follow."""
-        return self.status == PENDING or (self.enqueued_by == GUESSED and not self.started_by)
-
-
 class Closing(NamedTuple):
     """Which open executions `close_interrupted` ends, beyond those of processes that are known to be gone.
 
@@ -95,7 +81,7 @@ def interruption(found: Open, closing: Closing) -> tuple[Status, str] | None:
     return Status.TIMEOUT, f"Timed out: not finished {seconds} s after its start; its job allows {allowed} s"
 
 
-def conflict(number: int, now: int, wanted: int) -> Conflict:
+def _conflict(number: int, now: int, wanted: int) -> Conflict:
     """The error for a state that cannot follow."""
     return Conflict(f"Execution {number} is already {STATUS_OF_CODE[now]}; it cannot become {STATUS_OF_CODE[wanted]}")
 
@@ -258,13 +244,15 @@ def execution_number(execution_id: str | int) -> int:
     return number
 
 
-def _standing_of(connection: sqlite3.Connection, number: int) -> Standing:
+def _standing_of(connection: sqlite3.Connection, number: int) -> tuple[int, bool]:
+    """The status of an execution, and whether it may start."""
     found = connection.execute(
-        "SELECT status, effective_us, started_by, enqueued_by FROM execution WHERE id = ?", (number,)
+        "SELECT status, started_by, enqueued_by FROM execution WHERE id = ?", (number,)
     ).fetchone()
     if found is None:
         raise NotFound(f"Execution not found: {number}")
-    return Standing._make(found)
+    status, started_by, enqueued_by = found
+    return status, status == PENDING or (enqueued_by == GUESSED and not started_by)
 
 
 def start(connection: sqlite3.Connection, number: int, at_us: int, worker_id: str | None, trace_id: str | None) -> None:
@@ -274,9 +262,9 @@ def start(connection: sqlite3.Connection, number: int, at_us: int, worker_id: st
         NotFound: there is no such execution.
         Conflict: it has started or ended.
     """
-    standing = _standing_of(connection, number)
-    if not standing.may_start:
-        raise conflict(number, standing.status, RUNNING)
+    status, may_start = _standing_of(connection, number)
+    if not may_start:
+        raise _conflict(number, status, RUNNING)
     connection.execute(
         """
         UPDATE execution
@@ -323,7 +311,8 @@ def finish(connection: sqlite3.Connection, number: int, end: End) -> None:
         Conflict: it has ended, and that end is no guess.
     """
     if not _end(connection, number, end, None):
-        raise conflict(number, _standing_of(connection, number).status, end.code)
+        status, _ = _standing_of(connection, number)
+        raise _conflict(number, status, end.code)
 
 
 _END = f"""

@@ -14,13 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jobstore.language.address import location_of
-from jobstore.language.errors import (
-    Conflict,
-    NotAStore,
-    SchemaTooOld,
-    StoreNotFound,
-    StoreUnreadable,
-)
+from jobstore.language.errors import Conflict, NotAStore, SchemaTooOld, StoreNotFound, StoreUnreadable
 from jobstore.language.search import UNICODE_VERSION
 from jobstore.storage.connection import Reading, check_is_file, check_is_store, driver_errors
 from jobstore.storage.folders import check_folder, check_not_mounted

@@ -130,9 +130,7 @@ def _copy(file: Path, making: Path, progress: Progress | None) -> None:
             reading.connection.backup(into, pages=PAGES_AT_ONCE, progress=None if progress is None else _told(progress))
 
 
-def restore(
-    backup: Where, path: Where, *, progress: Progress | None = None
-) -> None:  # fmt: skip
+def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> None:
     """Put a copy of a backup in the place of the store at `path`, also while others read or record.
 
     The backup is checked first, and stays. Owner, group and mode are those of the store that is replaced; what that

@@ -7,8 +7,9 @@ than one hour of names at a time.
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import closing
+from heapq import merge
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -244,17 +245,12 @@ def _period_counters(connection: sqlite3.Connection, hours: dict[tuple[int, int]
     """The three spans are sums of the hours."""
     expected: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for (hour, status), counts in hours.items():
-        for span, period in _spans(hour):
+        for span, period in ((SPAN_HOUR, hour), (SPAN_DAY, hour // 24), (SPAN_ALL, 0)):
             tally = expected[span, period, status]
             for position, count in enumerate(counts):
                 tally[position] += count
     rows = connection.execute("SELECT span, period, status, runs, timed, duration_ms, completed FROM period_tally")
     yield from _compared("period_tally", rows, expected, keys=3)
-
-
-def _spans(hour: int) -> tuple[tuple[int, int], ...]:
-    """The periods that an hour belongs to."""
-    return (SPAN_HOUR, hour), (SPAN_DAY, hour // 24), (SPAN_ALL, 0)
 
 
 def _compared(
@@ -280,9 +276,11 @@ def _name_counters(connection: sqlite3.Connection) -> Iterator[str]:
         connection.execute("SELECT hour, name_id, status, runs FROM name_hour_tally ORDER BY hour"), itemgetter(0)
     )
     days: dict[tuple[int, int, int], int] = defaultdict(int)
-    counted = ((hour, _tallied(rows)) for hour, rows in groupby(walk, itemgetter(0)))
-    said = ((hour, {(name_id, status): runs for _, name_id, status, runs in rows}) for hour, rows in kept)
-    for hour, counts, told in _side_by_side(counted, said):
+    counted = ((hour, "counted", Counter(row[1:] for row in rows)) for hour, rows in groupby(walk, itemgetter(0)))
+    said = ((hour, "said", {row[1:3]: row[3] for row in rows}) for hour, rows in kept)
+    for hour, sides in groupby(merge(counted, said, key=itemgetter(0)), itemgetter(0)):
+        found: dict[str, dict[tuple[int, int], int]] = {side: tallies for _, side, tallies in sides}
+        counts, told = found.get("counted", {}), found.get("said", {})
         for (name_id, status), runs in counts.items():
             days[name_id, hour // 24, status] += runs
         if counts != told:
@@ -292,32 +290,6 @@ def _name_counters(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"The counter of name {name_id} on day {day} with status {status} is not what was counted"
     for name_id, day, status in days:
         yield f"The counter of name {name_id} on day {day} with status {status} is missing"
-
-
-def _tallied(rows: Iterable[tuple[int, int, int]]) -> dict[tuple[int, int], int]:
-    counts: dict[tuple[int, int], int] = defaultdict(int)
-    for _, name_id, status in rows:
-        counts[name_id, status] += 1
-    return dict(counts)
-
-
-_Hour = tuple[int, dict[tuple[int, int], int]]
-
-
-def _side_by_side(
-    left: Iterator[_Hour], right: Iterator[_Hour]
-) -> Iterator[tuple[int, dict[tuple[int, int], int], dict[tuple[int, int], int]]]:
-    """Two sequences in order of hours, hour by hour; what one of them lacks is empty."""
-    one, other = next(left, None), next(right, None)
-    while one is not None or other is not None:
-        hour = min(side[0] for side in (one, other) if side is not None)
-        counts: dict[tuple[int, int], int] = {}
-        told: dict[tuple[int, int], int] = {}
-        if one is not None and one[0] == hour:
-            counts, one = one[1], next(left, None)
-        if other is not None and other[0] == hour:
-            told, other = other[1], next(right, None)
-        yield hour, counts, told
 
 
 def _segments(connection: sqlite3.Connection) -> Iterator[str]:

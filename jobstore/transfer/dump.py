@@ -28,13 +28,8 @@ from jobstore.storage.documents import execution_document, job_document
 from jobstore.storage.folders import check_folder
 from jobstore.storage.limits import TIMEOUT_SECONDS
 from jobstore.storage.lock import lock_of
-from jobstore.storage.rows import EXECUTION_SELECT, JOB_SELECT, JobRow
-from jobstore.storage.writer import (
-    move_into_place,
-    real_path,
-    refuse_left_over,
-    remove_store,
-)
+from jobstore.storage.rows import EXECUTION_SELECT, JOB_SELECT, JobRow, fetch_timezone
+from jobstore.storage.writer import move_into_place, real_path, refuse_left_over, remove_store
 from jobstore.transfer.load import STORE_KEYS, FileLoader
 
 if TYPE_CHECKING:
@@ -134,9 +129,8 @@ def dump_lines(path: Where) -> Iterator[dict[str, Any]]:
 
 
 def _store_line(connection: sqlite3.Connection) -> dict[str, Any]:
-    (timezone,) = connection.execute("SELECT value FROM setting WHERE key = 'timezone'").fetchone()
     return {
-        "timezone": timezone,
+        "timezone": fetch_timezone(connection),
         "next_number": _next(connection, "job"),
         "next_execution_id": _next(connection, "execution"),
     }

@@ -88,7 +88,7 @@ def test_the_mark_moves_with_each_batch_and_nothing_is_archived_twice(path, tmp_
     assert (len(documents(path)), len(lines(archive))) == (90, 20)
     with Recorder(path) as recorder:
         with recorder._writer.transaction() as connection:
-            (mark,) = archiving._Marks("archive:").found(connection)
+            (mark,) = archiving._marks_found(connection, "archive:")
         assert mark.length == sum(len(line) for line in archive.read_bytes().splitlines(keepends=True)[:10])
         assert recorder.prune(before=LATER, archive=archive) == 90
     assert sorted(lines(archive), key=int) == [str(number) for number in range(1, 101)]
