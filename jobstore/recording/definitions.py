@@ -32,7 +32,6 @@ def check_settings(connection: sqlite3.Connection, path: object, timezone: str |
 
 
 def set_timezone(connection: sqlite3.Connection, zone: str) -> None:
-    """Changes the zone of cron expressions."""
     connection.execute("UPDATE setting SET value = ? WHERE key = 'timezone'", (zone,))
     connection.execute("INSERT INTO change DEFAULT VALUES")  # readers forget what they remember
 

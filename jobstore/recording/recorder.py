@@ -624,11 +624,9 @@ class _Stopwatch:
         self._ended_us = self._completed_us = 0
 
     def start(self) -> None:
-        """The block begins."""
         self._begun_us = self._read_us()
 
     def stop(self) -> None:
-        """It has ended."""
         self._ended_us = self._read_us()
         self._completed_us = self._now_us()
 

@@ -216,7 +216,6 @@ class _Call:
         connection.execute("RELEASE call")
 
     def failed(self, error: BaseException) -> None:
-        """Note why it was not written."""
         self.error = error
         self.is_over_alone = True
 

@@ -205,12 +205,10 @@ class Reading:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The connection, in its transaction."""
         return self._reader.connection
 
     @property
     def file(self) -> Path:
-        """Where the file really is."""
         return self._reader.file
 
     @property
@@ -219,7 +217,6 @@ class Reading:
         return self._reader.is_guest
 
     def rows(self, statement: str) -> Iterator[Any]:
-        """The rows of a statement."""
         cursor = self._cursor = self.connection.execute(statement)
         while rows := cursor.fetchmany(ROWS_AT_ONCE):
             yield from self.handed_out(rows)
@@ -242,7 +239,6 @@ class Reading:
         self._is_held_for_fork = self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS)
 
     def after_fork_in_parent(self) -> None:
-        """Let it go on."""
         if self._is_held_for_fork:
             self._lock.release()
 

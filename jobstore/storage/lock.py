@@ -95,7 +95,6 @@ class ThreadLock:
             raise
 
     def holds(self, key: int) -> bool:
-        """Whether this is the one that is inside."""
         return self._key == key
 
     def leave(self, *, close: bool = False) -> None:
@@ -140,11 +139,9 @@ class FileLock(ThreadLock):
         self._users.add(user)
 
     def remove(self, user: LockUser) -> None:
-        """The user will not come again."""
         self._users.discard(user)
 
     def users(self) -> list[LockUser]:
-        """All that have joined."""
         return list(self._users)
 
     def _let_go(self, *, close: bool) -> None:
@@ -173,7 +170,6 @@ class FileLock(ThreadLock):
             self._unlock()
 
     def after_fork_in_parent(self) -> None:
-        """Let others in again."""
         if self._is_held_for_fork:
             give_back(self._turn)
 

@@ -114,7 +114,6 @@ def _rows_sql(keys: str) -> str:
 
 
 def delete_by_id(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
-    """Delete executions."""
     for some in in_chunks(ids):
         connection.execute(f"DELETE FROM execution WHERE id IN ({marks(some)})", some)
 

@@ -20,17 +20,14 @@ BY_SQLITE: Final = ("-wal", "-shm", "-journal")
 
 
 def beside(file: Path, suffix: str) -> Path:
-    """The file of that suffix beside a store."""
     return file.with_name(f"{file.name}{suffix}")
 
 
 def lock_path(file: Path) -> Path:
-    """The file that processes lock."""
     return beside(file, ".lock")
 
 
 def reserve_path(file: Path) -> Path:
-    """The reserve of a store."""
     return beside(file, ".reserve")
 
 

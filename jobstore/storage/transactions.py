@@ -91,11 +91,9 @@ class Transactions:
         raise NotImplementedError
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Begin a transaction."""
         raise NotImplementedError
 
     def commit(self) -> None:
-        """Commits it."""
         raise NotImplementedError
 
     def is_committed(self) -> bool:
@@ -107,7 +105,6 @@ class Transactions:
         raise NotImplementedError
 
     def roll_back(self) -> None:
-        """Undo what is open."""
         raise NotImplementedError
 
     def disconnect(self) -> None:

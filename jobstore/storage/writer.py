@@ -123,7 +123,6 @@ class Writer(Transactions):
         connection.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        """Commits the transaction."""
         if self._connection is not None:
             self._connection.execute("COMMIT")
 

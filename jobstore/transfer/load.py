@@ -247,15 +247,12 @@ class FileLoader(Loader):
         _make_bare_tables(self._connection)
 
     def close(self) -> None:
-        """Close the file."""
         self._connection.close()
 
     def errors(self) -> AbstractContextManager[None]:
-        """Name the file in errors."""
         return driver_errors(self._file)
 
     def insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Write rows one by one."""
         marks = f"{'?, ' * (len(columns) - 1)}?"
         self._connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
 
