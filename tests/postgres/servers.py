@@ -22,6 +22,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.conftest import MARK
+from tests.folders import memory_with_room
 from tests.waiting import LONG_SECONDS
 
 if TYPE_CHECKING:
@@ -51,12 +52,6 @@ def installation(kind: str) -> Path | None:
     return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
-def _quick_folder() -> str | None:
-    """Memory, if there is room for a server or two; durability is not at stake."""
-    memory = Path("/dev/shm")
-    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > ROOM else None
-
-
 def user() -> int:
     """Who runs a server: PostgreSQL refuses root. 0: whoever runs the tests."""
     return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else 0
@@ -81,7 +76,7 @@ class Server:
         port: int | None = None,
     ) -> None:
         """Starts a server in memory, if there is room, or in a folder of `durable_in` and bringing all to its disk."""
-        self.folder = Path(tempfile.mkdtemp(prefix="jobstore-pg-", dir=durable_in or _quick_folder())).resolve()
+        self.folder = Path(tempfile.mkdtemp(prefix="jobstore-pg-", dir=durable_in or memory_with_room(ROOM))).resolve()
         self.programs = programs
         self._port = "" if port is None else f"&port={port}"
         self.data = self.folder / "data"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jobstore
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from tests.property.worlds import World
 
 Query = dict[str, Any]
-QUICK_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
-"""Where a thousand stores are made and thrown away: in memory, if there is such a place; durability is not at stake."""
 TERMS = (
     None, None, "", " ", "sync", "SYNC", "Failed", "fail", "失败", " 执行超时 ", "timed out", "timed_out", "ing", "e", "%", "_",
     "*", '"', "\\", "ß", "ss", "SS", "i", "İ", "fi", "ﬁ", "ｋ", "K", "kline\nsync", "x%", "1", "８", "\ufdfa", "é", "zzz",

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 import jobstore
+from tests.folders import MEMORY
 from tests.property import oracle
 from tests.property.asking import (
-    QUICK_FOLDER,
     Clock,
     Query,
     execution_queries,
@@ -125,7 +125,7 @@ class Lists:
 @contextmanager
 def new_file() -> Iterator[str]:
     """Where a store may be made, gone at the end."""
-    with tempfile.TemporaryDirectory(dir=QUICK_FOLDER) as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         yield f"{folder}/jobs.db"
 
 

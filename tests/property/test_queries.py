@@ -19,9 +19,9 @@ import jobstore
 from jobstore.engine import costs
 from jobstore.language.instants import MIN_US
 from jobstore.wsgi import create_app
+from tests.folders import MEMORY
 from tests.property import oracle
 from tests.property.asking import (
-    QUICK_FOLDER,
     Clock,
     Query,
     execution_queries,
@@ -70,7 +70,7 @@ class Doors:
 def opened(world: World) -> Iterator[Doors]:
     """The world's store; the costs of each world force another access path."""
     clock = Clock(oracle.utc(0))
-    with tempfile.TemporaryDirectory(dir=QUICK_FOLDER) as folder, pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(costs, "COSTS", list(MODELS.values())[world.seed % len(MODELS)])
         path = Path(folder) / "jobs.db"
         jobstore.load(path, world.document)
@@ -148,7 +148,7 @@ def test_a_histogram_is_what_the_rules_say(world: World) -> None:
 @many_worlds
 @given(worlds())
 def test_a_dump_loads_into_the_same_store(world: World) -> None:
-    with tempfile.TemporaryDirectory(dir=QUICK_FOLDER) as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         one, other = Path(folder) / "one.db", Path(folder) / "other.db"
         jobstore.load(one, world.document)
         dumped = jobstore.dump(one)

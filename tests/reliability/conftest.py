@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.folders import MEMORY
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-MEMORY = Path("/dev/shm")
 
 
 @pytest.fixture
 def quick_folder(tmp_path: Path) -> Iterator[Path]:
     """A folder of the test's own."""
-    if not MEMORY.is_dir():
+    if MEMORY is None:
         yield tmp_path
         return
     folder = Path(tempfile.mkdtemp(prefix="jobstore-", dir=MEMORY))
