@@ -7,10 +7,12 @@ import errno
 import os
 import pty
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
@@ -451,29 +453,46 @@ def test_a_duration_is_the_commands_own(path):
     until(lambda: duration() < 1000)  # at once, unless others have the machine
 
 
-@pytest.mark.parametrize("count", [50])
-def test_fifty_in_one_minute_are_all_recorded_while_both_cores_are_busy(tmp_path, count):
-    folder = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else tmp_path  # a disk may stall for minutes
-    store = folder / f"jobstore-{os.getpid()}.db"
+@pytest.fixture
+def memory(tmp_path):
+    """A folder in memory where there is one: a real disk may stall for minutes."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else tmp_path) as folder:
+        yield Path(folder)
+
+
+def fifty_at_once(store: Path, **more: str) -> None:
+    """Start fifty commands in the same moment; each has its own code, says nothing and is recorded."""
+    runs = [
+        subprocess.Popen(
+            [*EXEC, str(store), f"job{number % 15}", "--", "sh", "-c", f"exit {number}"],
+            stderr=subprocess.PIPE,
+            env={**os.environ, **more},
+        )
+        for number in range(50)
+    ]
+    said = [process.communicate()[1] for process in runs]
+    assert [process.returncode for process in runs] == list(range(50))
+    assert said == [b""] * 50
+    found = executions(store)
+    assert sorted(each["result"]["exit_code"] for each in found) == list(range(50))
+    assert {each["status"] for each in found} == {"SUCCESS", "FAILURE"}
+
+
+def test_fifty_in_one_minute_are_all_recorded_while_both_cores_are_busy(memory):
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
     try:
-        line = [*EXEC, str(store)]
-        runs = [
-            subprocess.Popen([*line, f"job{number % 15}", "--", "sh", "-c", f"exit {number}"], stderr=subprocess.PIPE)
-            for number in range(count)
-        ]
-        said = [process.communicate()[1] for process in runs]
-        assert [process.returncode for process in runs] == list(range(count))
-        assert said == [b""] * count
-        found = executions(store)
-        assert sorted(each["result"]["exit_code"] for each in found) == list(range(count))
-        assert {each["status"] for each in found} == {"SUCCESS", "FAILURE"}
+        fifty_at_once(memory / "jobs.db")
     finally:
         for process in busy:
             process.kill()
             process.wait()
-        for left in folder.glob(f"{store.name}*"):
-            left.unlink()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="a slow disk is made by a C library")
+def test_fifty_in_one_minute_are_all_recorded_on_a_slow_disk(memory):
+    source = Path(__file__).parents[1] / "reliability" / "slow_io.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", memory / "slow_io.so", source, "-ldl"], check=True)
+    fifty_at_once(memory / "jobs.db", LD_PRELOAD=str(memory / "slow_io.so"), SLOW_MS="50")
 
 
 @pytest.mark.parametrize(
