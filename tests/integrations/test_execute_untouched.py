@@ -492,7 +492,7 @@ def test_fifty_in_one_minute_are_all_recorded_while_both_cores_are_busy(memory):
 def test_fifty_in_one_minute_are_all_recorded_on_a_slow_disk(memory):
     source = Path(__file__).parents[1] / "reliability" / "slow_io.c"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", memory / "slow_io.so", source, "-ldl"], check=True)
-    fifty_at_once(memory / "jobs.db", LD_PRELOAD=str(memory / "slow_io.so"), SLOW_MS="50")
+    fifty_at_once(memory / "jobs.db", LD_PRELOAD=str(memory / "slow_io.so"), SLOW_MS="20")
 
 
 @pytest.mark.parametrize(
