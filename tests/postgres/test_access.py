@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -35,13 +37,20 @@ class Guarded(NamedTuple):
     certificate: Path
 
 
+def _free_port() -> int:
+    """A port below those that the system gives to whoever asks for any: no one takes it before the server does."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Guarded]:
     programs = installation("debian")
     if programs is None or shutil.which("openssl") is None:
         pytest.skip("no PostgreSQL server with TLS here (apt-get install postgresql openssl)")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = _free_port()
     server = Server(programs, more=("listen_addresses=127.0.0.1",), port=port)
     try:
         key, certificate = server.folder / "server.key", server.folder / "server.crt"
