@@ -10,6 +10,7 @@ Three things are held against bounds, none of them a time by itself:
 
 from __future__ import annotations
 
+import math
 import re
 import sqlite3
 import tempfile
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 SMALL, LARGE = 10_000, 100_000
 ROUNDS = 15
 MOST_RATIO = 4.0
+MEASURES = 5
 """Times the goal of a query: what noise never reaches, and a lost index always exceeds."""
 MOST_STEPS = 12.0
 """Times the steps of the floor; the queries take two to five."""
@@ -80,9 +82,12 @@ def ratio_problems(dataset: Dataset) -> Iterator[str]:
     """Queries that cost far more floors than their goal."""
     bench = Bench(dataset, Settings(ROUNDS, 0.2), peers=False)
     for case in CASES:
-        ratio = bench.measure(case).figures[0].value
-        if ratio > MOST_RATIO * (case.most or 1):
-            yield f"{case.name}: {ratio:.1f} floors; its goal is {case.most}"
+        most = MOST_RATIO * (case.most or 1)
+        ratios: list[float] = []
+        while len(ratios) < MEASURES and min(ratios, default=math.inf) > most:  # a busy machine slows one of them
+            ratios.append(bench.measure(case).figures[0].value)
+        if min(ratios) > most:
+            yield f"{case.name}: {min(ratios):.1f} floors; its goal is {case.most}"
     bench.close()
 
 

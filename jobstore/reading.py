@@ -94,7 +94,7 @@ class Snapshots(Queries):
     def read(self, query: Callable[[sqlite3.Connection, Memory], _T]) -> _T:
         """The result of `query` in one snapshot of the store, with the memory brought up to that snapshot.
 
-        Whatever is raised, and whenever (Ctrl-C, a time-out in a signal handler), the next call works: the lock is
+        Whatever is raised, and whenever (Ctrl-C, a timeout in a signal handler), the next call works: the lock is
         released, and after anything but an error of ours the next call opens a new connection with an empty memory.
         """
         frame = frame_above(0)

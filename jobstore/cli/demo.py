@@ -46,7 +46,7 @@ class Plan:
             times as its schedule says; `weekdays` and `hours` leave some of them out.
         typical_ms: the middle of its durations, which spread by a factor of about e to the `spread`.
         failing: the share of runs that fail.
-        timing_out: the share that runs into the time-out.
+        timing_out: the share that runs into the timeout.
         errors: what it says when it fails.
         failing_hours: for so long every run has failed, with the first of `errors`.
         silent_days: for so long nothing has started.

@@ -62,11 +62,11 @@ close_interrupted = Command(
     help="""Close executions whose process is gone.
 
     RUNNING and PENDING executions whose process has died become FAILURE. RUNNING executions that exceeded their job's
-    time-out plus the grace become TIMEOUT. This command cannot see processes on another host or in another container:
+    timeout plus the grace become TIMEOUT. This command cannot see processes on another host or in another container:
     if you know that one is gone, name its worker or its host.""",
     params=[
         FileArgument(),
-        once("--grace", "SECONDS", "How long a run may exceed its time-out. [default: 60]"),
+        once("--grace", "SECONDS", "How long a run may exceed its timeout. [default: 60]"),
         repeated("--worker-id", "ID", "A worker that is gone. May be repeated."),
         repeated("--host", "NAME", "A host that is gone. May be repeated."),
     ],

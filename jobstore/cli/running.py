@@ -103,7 +103,7 @@ exec_ = _ExecCommand(
     help="""Run COMMAND and record it as an execution of JOB.
 
     The command runs and its exit code is returned, whatever happens to the store; its output, descriptors and signals
-    pass through unchanged. The store and the job are created if they do not exist. After a time-out the command and all
+    pass through unchanged. The store and the job are created if they do not exist. After a timeout the command and all
     it started are killed, and the exit code is 124. No shell reads COMMAND: for 'cd x && y' write
     -- sh -c 'cd x && y'.""",
     params=[
@@ -124,7 +124,7 @@ exec_ = _ExecCommand(
         once(
             "--on-failure",
             "CMD",
-            "A shell command to run after a failure or time-out. Its environment has JOBSTORE_JOB, "
+            "A shell command to run after a failure or timeout. Its environment has JOBSTORE_JOB, "
             "JOBSTORE_EXECUTION_ID, JOBSTORE_STATUS, JOBSTORE_ERROR and JOBSTORE_DB.",
         ),
     ],

@@ -289,7 +289,7 @@ def outline(kept: list[Any], unstarted: Container[int]) -> Newest:
 
 
 def count_failures(connection: sqlite3.Connection, counters: Counters) -> int:
-    """Failures and time-outs of a job since its last success."""
+    """Failures and timeouts of a job since its last success."""
     names = sorted(counters.names or ())
     us, execution_id = _last(connection, names, (_SUCCESS,)) or (_BEFORE_ALL, 0)
     sql = f"""

@@ -78,7 +78,7 @@ def connect(
         transport: how requests are sent, for tests and for special networks (`httpx.WSGITransport`, ...).
 
     Raises:
-        InvalidParameter: the address, the token or the time-out cannot be one.
+        InvalidParameter: the address, the token or the timeout cannot be one.
     """
     return RemoteJobStore(url, token=token, timeout_seconds=timeout_seconds, transport=transport)
 

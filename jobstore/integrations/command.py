@@ -78,7 +78,7 @@ def run(path: Where, job: str, command: Sequence[str], **options: Unpack[Options
         **options: the keywords of `Options`.
 
     Returns:
-        The command's own exit code; 128 and the signal's number if a signal killed it, 124 after a time-out, 127 if
+        The command's own exit code; 128 and the signal's number if a signal killed it, 124 after a timeout, 127 if
         there is no such command, 126 if it cannot be executed.
 
     Raises:

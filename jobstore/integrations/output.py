@@ -148,7 +148,7 @@ class Pump:
 
     def close(self) -> None:
         """Let go of the pipe; what the command left running may go on writing to it."""
-        if self._thread.is_alive():  # it is stuck with a reader, after a time-out
+        if self._thread.is_alive():  # it is stuck with a reader, after a timeout
             return
         self.stop()
         if self._is_held:

@@ -56,7 +56,7 @@ class Ended(NamedTuple):
     """How a command ended.
 
     Attributes:
-        exit_code: 0 to 255, as a shell reports it; 124 after a time-out.
+        exit_code: 0 to 255, as a shell reports it; 124 after a timeout.
         reason: why it failed, in a few words; none for exit code 0.
         tail: the end of its output.
         seconds: how long it ran; none where it never did.

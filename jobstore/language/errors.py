@@ -160,7 +160,7 @@ class StoreError(JobStoreError):
 
 
 class StoreBusy(StoreError):
-    """Another process has been writing for longer than the time-out."""
+    """Another process has been writing for longer than the timeout."""
 
     code = "STORE_BUSY"
 

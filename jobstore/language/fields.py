@@ -32,7 +32,7 @@ DEEPEST: Final = 64
 LARGEST_ID: Final = 2**62
 """Of a job's number and an execution's id: the file can count on from it."""
 LARGEST_SECONDS: Final = 3_155_760_000
-"""A hundred years, for an interval and a time-out."""
+"""A hundred years, for an interval and a timeout."""
 LARGEST_INSTANCES: Final = 2**31 - 1
 LARGEST_DURATION_MS: Final = 4_398_046_511_103
 """139 years; what the sums of the counters have room for."""

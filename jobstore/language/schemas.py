@@ -198,7 +198,7 @@ class JobState(_Answer):
         description="Since when: the time that passed (late), the first failure in a row (failing), the first success "
         "after the last failure (ok), the start or creation of the execution in question."
     )
-    failures_in_a_row: Count = Field(description="Failures and time-outs since the last success, whatever the state.")
+    failures_in_a_row: Count = Field(description="Failures and timeouts since the last success, whatever the state.")
     schedule: str | None = Field(description="The cron expression, where there is one.")
     schedule_text: str = Field(description="The schedule in words, or the expression where no sentence says it.")
     next_run_at: AwareDatetime | None = Field(description="The next run strictly after now.")

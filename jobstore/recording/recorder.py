@@ -472,7 +472,7 @@ class Recorder:
         Args:
             before: delete executions that started before this time. Default: no age limit.
             keep_last: always keep each job's newest N executions.
-            keep_failures_before: delete failures and time-outs only if they started before this time.
+            keep_failures_before: delete failures and timeouts only if they started before this time.
             archive: append the documents to this file first, as JSON lines. After a crash nothing is lost, and the
                 next prune with an archive finishes what this one began.
             dry_run: count what would be deleted and change nothing.

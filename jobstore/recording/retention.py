@@ -41,7 +41,7 @@ class Retention:
     Attributes:
         days: delete executions that started longer ago.
         keep_last: always keep each job's newest N executions.
-        failure_days: delete failures and time-outs only if they started longer ago than this.
+        failure_days: delete failures and timeouts only if they started longer ago than this.
         archive: append the documents to this file first, as JSON lines.
         every_seconds: the pause between two passes over the history.
         budget_seconds: after this time a pass pauses; it goes on ten times as long later.

@@ -63,7 +63,7 @@ class Together:
             written: gets what `step` returned, also where it is on the disk and an interrupt is raised instead.
 
         Raises:
-            StoreBusy: others have been writing for longer than the time-out.
+            StoreBusy: others have been writing for longer than the timeout.
             StoreError: the file cannot be written.
         """
         if self._leader == threading.get_ident():  # a signal handler that records inside a call of its own thread

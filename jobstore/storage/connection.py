@@ -353,7 +353,7 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
     """Our error for the driver's, by its result code."""
     primary = error.sqlite_errorcode & 0xFF
     if primary in _BUSY:
-        return StoreBusy(f"{path} is being written by another process for longer than the time-out; try again")
+        return StoreBusy(f"{path} is being written by another process for longer than the timeout; try again")
     if primary in _DAMAGED:
         return StoreCorrupt(f"{path} is damaged. Run 'jobstore check', then restore a backup")
     if primary == sqlite3.SQLITE_FULL:

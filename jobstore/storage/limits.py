@@ -1,4 +1,4 @@
-"""Every time-out, size and pause of the storage, in one place."""
+"""Every timeout, size and pause of the storage, in one place."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class ThreadLock:
         """A context manager that holds the lock; no other thread or process is inside.
 
         Raises:
-            StoreBusy: others were in for longer than the time-out.
+            StoreBusy: others were in for longer than the timeout.
             StoreUnreadable: the lock file cannot be made.
         """
         return Acquired(self, timeout_seconds)

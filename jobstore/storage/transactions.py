@@ -61,10 +61,10 @@ class Transactions:
 
         Args:
             outcome: learns whether the transaction was committed.
-            timeout_seconds: how long to wait for others; the writer's own time-out unless given.
+            timeout_seconds: how long to wait for others; the writer's own timeout unless given.
 
         Raises:
-            StoreBusy: others have been writing for longer than the time-out, or this very thread is inside.
+            StoreBusy: others have been writing for longer than the timeout, or this very thread is inside.
             StoreError: the file cannot be written.
         """
         return Turn(self, outcome or Outcome(), timeout_seconds)

@@ -1,6 +1,6 @@
 """Locks that an exception cannot leave behind, whatever the moment at which it comes.
 
-Ctrl-C, and a time-out that raises in a signal handler, come between any two steps, also between taking a lock and
+Ctrl-C, and a timeout that raises in a signal handler, come between any two steps, also between taking a lock and
 noting that it is taken. So nothing here relies on a step that must not be missed: a lock knows its thread, giving it
 back twice is harmless, and a turn counts only for as long as the frame that took it runs.
 """

@@ -143,7 +143,7 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
 
     Raises:
         StoreCorrupt: `check` finds something wrong with the backup.
-        StoreBusy: others have been writing to the store for longer than the time-out.
+        StoreBusy: others have been writing to the store for longer than the timeout.
         StoreError: the backup cannot be read, or the store cannot be replaced.
     """
     source = file_of(backup, "restore", PG_RESTORE)
@@ -177,7 +177,7 @@ def _end_log(file: Path) -> None:
             with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, isolation_level=None)) as connection:
                 (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if busy:
-                raise StoreBusy(f"A reader has held {file} for longer than the time-out; try again")
+                raise StoreBusy(f"A reader has held {file} for longer than the timeout; try again")
     for suffix in BY_SQLITE:
         beside(file, suffix).unlink(missing_ok=True)
     sync_path(file.parent)

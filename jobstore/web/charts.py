@@ -24,7 +24,7 @@ _ORDER = ("SUCCESS", "RUNNING", "PENDING", "TIMEOUT", "FAILURE")
 def strip(recent: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The last outcomes, the newest at the right: a path for each class, its height the duration.
 
-    Failures have a cross and time-outs a dash below the line, so no colour is needed to tell them.
+    Failures have a cross and timeouts a dash below the line, so no colour is needed to tell them.
     """
     recent = recent[-STRIP_MARKS:]
     longest = max((each["duration_ms"] or 0 for each in recent), default=0) or 1
@@ -65,7 +65,7 @@ def bars(buckets: Sequence[Mapping[str, Any]], statuses: Iterable[str]) -> tuple
 
 
 def dots(executions: Sequence[Mapping[str, Any]], timeout_ms: int | None) -> dict[str, Any]:
-    """A dot for each finished run, oldest first; the line of the time-out where it is near."""
+    """A dot for each finished run, oldest first; the line of the timeout where it is near."""
     finished = [each for each in executions if each["duration_ms"] is not None][:MOST_MARKS][::-1]
     longest = max((each["duration_ms"] for each in finished), default=0) or 1
     is_near = timeout_ms is not None and timeout_ms <= 3 * longest

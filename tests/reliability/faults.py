@@ -214,7 +214,7 @@ FAULTS = (
         f"{QUERIES}::test_a_page_of_all_executions_is_what_the_rules_say",
     ),
     Fault(
-        "a failed search that finds time-outs as well",
+        "a failed search that finds timeouts as well",
         "language/search.py",
         '("timed out", "timed_out", "timedout",',
         '("failed", "timed out", "timed_out", "timedout",',

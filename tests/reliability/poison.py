@@ -137,7 +137,7 @@ JOBS = (
     _job("parameters that are cut off", "parameters = '{{'", "marked", "parameters"),
     _job("switched on five times", "enabled = 5", field="enabled"),
     _job("fewer instances than none", "max_instances = -1", field="max_instances"),
-    _job("a time-out of ages", f"timeout_seconds = {FAR_US}", field="timeout_seconds"),
+    _job("a timeout of ages", f"timeout_seconds = {FAR_US}", field="timeout_seconds"),
 )
 
 

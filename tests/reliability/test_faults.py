@@ -18,7 +18,7 @@ from tests.reliability.scale import FIGURES
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 1800
-"""A fault that makes its test hang is seen earlier, by the test's own time-out."""
+"""A fault that makes its test hang is seen earlier, by the test's own timeout."""
 
 
 def copied(folder: Path) -> Path:

@@ -53,7 +53,7 @@ def test_nobody_comes_between_what_a_recorder_reads_and_what_it_writes(path: Pat
 
 
 def test_a_recorder_waits_for_a_foreign_writer_and_never_acts_on_what_it_has_overtaken(path: Path) -> None:
-    """A transaction that first reads and then wants to write would be refused at once, whatever its time-out."""
+    """A transaction that first reads and then wants to write would be refused at once, whatever its timeout."""
     stop, commits = threading.Event(), [0]
 
     def scribble() -> None:

@@ -1,4 +1,4 @@
-"""An exception at every moment of every call (Ctrl-C, a time-out that raises in a signal handler): the next call works.
+"""An exception at every moment of every call (Ctrl-C, a timeout that raises in a signal handler): the next call works.
 
 The trace function of Python raises before each line, or each instruction, of this package in turn. After each, while
 the exception is still being handled: the same store and recorder answer and record, so do another thread and another

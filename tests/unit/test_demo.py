@@ -89,7 +89,7 @@ def runs(world: dict[str, Any], name: str) -> list[dict[str, Any]]:
 def test_every_story_is_told(world):
     jobs = {job["name"]: job for job in world["jobs"]}
     running = [each["job_name"] for each in world["executions"] if each["status"] == "RUNNING"]
-    assert running == ["sync_fills", "backfill_fills"]  # the first is lost: far over its time-out
+    assert running == ["sync_fills", "backfill_fills"]  # the first is lost: far over its timeout
     assert us(runs(world, "sync_fills")[-1]["started_at"]) < NOW_US - 360_000_000
     assert [each["job_name"] for each in world["executions"] if each["status"] == "PENDING"] == ["sync_transfers"]
     assert runs(world, "monitor_tickers") == []

@@ -237,7 +237,7 @@ class Connection:
         return str(snapshot)
 
     def begin_long_snapshot(self) -> None:
-        """The same for what reads everything: no time-out ends it."""
+        """The same for what reads everything: no timeout ends it."""
         self.begin_snapshot()
         self.execute("SET LOCAL statement_timeout = 0")
         self.raw.patience_seconds = None
