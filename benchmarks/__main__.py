@@ -128,12 +128,13 @@ def main(
     """Builds the data, measures every candidate in rotation, prints the tables; the figures go to a file."""
     if context.invoked_subcommand is not None:
         return
-    begun = time.perf_counter()
+    begun, commit = time.perf_counter(), report.commit()
     sizes = tuple(sorted(sizes or ("1M",), key=SIZES.__getitem__))
     settings = Settings(rounds, budget, sweep_seconds, compare_seconds)
     run = Run(data, sizes, parts or tuple(PARTS), settings, match, Console(stderr=True))
     lines = run.lines()
-    report.write_json(json_file, lines, {"seconds": round(time.perf_counter() - begun), "parts": run.seconds})
+    took = {"commit": commit, "seconds": round(time.perf_counter() - begun), "parts": run.seconds}
+    report.write_json(json_file, lines, took)
     click.echo("\n".join(report.blocks(json_file)))
     if run.failed:
         raise click.ClickException(f"broken off: {', '.join(run.failed)}")

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 SMALL, LARGE = 10_000, 100_000
 ROUNDS = 15
 MOST_RATIO = 4.0
+"""Times the goal of a query: what noise seldom reaches, and a lost index always exceeds."""
 MEASURES = 5
-"""Times the goal of a query: what noise never reaches, and a lost index always exceeds."""
+"""What looks too slow is measured so often before it counts."""
 MOST_STEPS = 12.0
 """Times the steps of the floor; the queries take two to five."""
 MOST_MORE_STEPS = 3.0

@@ -59,9 +59,11 @@ def run(dataset: Dataset, settings: Settings) -> Iterator[Line]:
         begun = time.perf_counter()
         jobstore.load(server.url(name), {"jobs": fleet.documents(), "executions": history.documents(dataset.size)})
         rate = dataset.size / (time.perf_counter() - begun)
-        yield Line(PART, "load by COPY, making the documents included", dataset.label, [Figure(rate, "executions/s")])
         with server.connect(name) as connection:
+            version = connection.info.parameter_status("server_version").partition(" ")[0]
             (size,) = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+        figures, told = [Figure(rate, "executions/s")], {"server": f"PostgreSQL {version}"}
+        yield Line(PART, "load by COPY, making the documents included", dataset.label, figures, told)
         yield Line(PART, "bytes of an execution", dataset.label, [Figure(size / dataset.size, "bytes")])
         yield from _pages(server.url(name), dataset.label, settings)
         yield _recording(server, other, dataset.label)

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import sqlite3
+import subprocess
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -31,6 +32,13 @@ FIVE = {
 
 Sized = dict[str, Line]
 """The same line at each size."""
+
+
+def commit() -> str:
+    """The commit that is checked out, marked where something was changed since."""
+    command = ["git", "describe", "--always", "--dirty"]
+    found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
 
 
 def write_json(path: Path, lines: list[Line], took: dict[str, Any]) -> None:
@@ -66,7 +74,7 @@ def _five(named: dict[tuple[str, str], Sized], machine: dict[str, Any]) -> str:
         for name, words in FIVE.items()
         if name in lines
     ]
-    where = f"{machine['date']}, {machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f}"
+    where = f"{machine['date']}, {machine['processor']}, {machine['cores']} cores, load average {machine['load']:.1f}"
     return _table([f"milliseconds ({where})", *(f"{size} runs" for size in sizes)], rows)
 
 
@@ -76,7 +84,7 @@ def _milliseconds(line: Line) -> str:
 
 
 def _all(named: dict[tuple[str, str], Sized], run: dict[str, Any]) -> str:
-    """A table for each part, sizes side by side, then the goals that were missed with their reasons."""
+    """A caption, a table for each part with the sizes side by side, the goals that were missed with their reasons."""
     tables, missed = [], []
     for part in dict.fromkeys(part for part, _ in named):
         lines = {name: sized for (of, name), sized in named.items() if of == part}
@@ -85,15 +93,21 @@ def _all(named: dict[tuple[str, str], Sized], run: dict[str, Any]) -> str:
         rows = [_row(name, sized, sizes, grows=grows) for name, sized in lines.items()]
         tables.append(f"**{part}**\n\n{_table(['', 'goal', *sizes, *(['growth'] if grows else [])], rows)}")
         missed += [[name, ", ".join(_missed(sized)), reason(name)] for name, sized in lines.items() if _missed(sized)]
-    machine, parts = run["machine"], ", ".join(f"{name} {seconds:.0f} s" for name, seconds in run["parts"].items())
-    caption = (
-        f"{machine['date']}, `{machine['command']}`; {machine['processor']}, {machine['cores']} cores, "
-        f"{machine['memory_gib']} GiB, load {machine['load']:.1f}; "
-        f"Python {machine['python']}, SQLite {machine['sqlite']}; "
-        f"{run['seconds']} s ({parts})"
-    )
     why = f"**Goals not met, and why**\n\n{_table(['', 'missed', 'why'], missed)}"
-    return "\n".join((*tables, why, f"{caption}\n"))
+    return "\n".join((_caption(named, run), *tables, why))
+
+
+def _caption(named: dict[tuple[str, str], Sized], run: dict[str, Any]) -> str:
+    """When, where, of what and how the figures were taken."""
+    machine = run["machine"]
+    parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in run["parts"].items() if seconds >= 1)
+    servers = {line.detail["server"] for sized in named.values() for line in sized.values() if "server" in line.detail}
+    versions = ", ".join((f"Python {machine['python']}", f"SQLite {machine['sqlite']}", *sorted(servers)))
+    return (
+        f"{machine['date']}, commit {run['commit']}: `{machine['command']}`\n\n"
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, load average "
+        f"{machine['load']:.1f} over 15 minutes; {versions}. It took {run['seconds']} s: {parts}.\n"
+    )
 
 
 def _row(name: str, sized: Sized, sizes: list[str], *, grows: bool) -> list[str]:

@@ -155,13 +155,16 @@ def test_the_printed_tables_show_growth_and_missed_goals_with_their_reasons_and_
     ]
     page = tmp_path / "README.md"
     page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    report.write_json(tmp_path / "figures.json", lines, {"seconds": 1, "parts": {}})
+    report.write_json(tmp_path / "figures.json", lines, {"commit": "5e1b0d7", "seconds": 1, "parts": {}})
     for _ in range(2):
         report.replace_block(page, report.blocks(tmp_path / "figures.json")[1])
     text = page.read_text()
     assert "| order by job_name | ≤ 1.3 F | 1 F | **1.6 F** | **1.6** |" in text
-    assert "| order by job_name | 10M: 23 % over, growth | a page of many small groups is" in text
-    assert text.startswith(f"before\n{report.BEGIN}\n**Exec")
+    assert "| order by job_name | 10M: 23 % over, growth | each name on the page is a statement" in text
+    assert re.match(
+        rf"before\n{report.BEGIN}\n\d+-\d+-\d+, commit 5e1b0d7: `python -m benchmarks.*`\n\n.+ load average ", text
+    )
+    assert ", SQLite " in text
     assert text.endswith(f"\n{report.END}\nafter\n")
     assert "old" not in text
 
