@@ -25,7 +25,7 @@ from jobstore.cli.options import (
 from jobstore.cli.phrases import count
 from jobstore.cli.progress import Tally, progress
 from jobstore.cli.reading import executions_of, hinting_at_jobs, query_of
-from jobstore.cli.screen import output, say
+from jobstore.cli.screen import STDOUT, output, say
 from jobstore.language.errors import InvalidParameter, shown
 from jobstore.language.parameters import LIST_JOB_EXECUTIONS
 
@@ -68,7 +68,9 @@ def _source(given: str) -> str | IO[bytes]:
 def _dump(file: str | None, out: str | None, as_jsonl: bool) -> None:
     path = store_path(file)
     from jobstore.transfer.dump import dump_lines  # writers are heavy
+    from jobstore.transfer.export import refuse_own_file
 
+    refuse_own_file(out, path)
     total = _records(path)
     with progress(f"Dumping {path}", total, quiet=_to_this_terminal(out)) as tally, output(out) as stream:
         if as_jsonl:
@@ -119,11 +121,11 @@ def _compact(value: object) -> str:
 
 def _to_this_terminal(out: str | None) -> bool:
     """Whether the data itself scrolls over the terminal that a bar would be drawn on."""
-    return out in {None, "-"} and sys.stdout.isatty()
+    return out in STDOUT and sys.stdout.isatty()
 
 
 def _tell_written(number: int, noun: str, out: str | None) -> None:
-    if out not in {None, "-"}:
+    if out not in STDOUT:
         say(f"jobstore: wrote {count(number, noun)} to {out}")
 
 
@@ -132,8 +134,9 @@ def _export(file: str | None, job: str | None, form: str | None, out: str | None
     query = query_of(executions_of(name), given, name)
     chosen = _form(form)
     from jobstore.store import open as open_store
-    from jobstore.transfer.export import iter_query, write_executions  # a refusal needs no store
+    from jobstore.transfer.export import iter_query, refuse_own_file, write_executions  # a refusal needs no store
 
+    refuse_own_file(out, path)
     with open_store(path) as store, hinting_at_jobs(store, query):
         total = store.answer(replace(query, limit=1))["pagination"]["total"]
         with progress(f"Exporting {path}", total, quiet=_to_this_terminal(out)) as tally, output(out) as stream:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from jobstore.language.errors import escaped
 from jobstore.language.instants import instant_us
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 MARKS = "✓✗▶○…"
+STDOUT: Final = frozenset({None, "-", "/dev/stdout"})
+"""What `-o` calls it."""
+_OPENED: Final = ("/dev/fd/", "/dev/stderr", "/proc/")
+"""How names of what is open already begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,38 +137,59 @@ def output(target: str | None) -> Iterator[TextIO]:
     Raises:
         OSError: it cannot be written.
     """
-    if target is None or target == "-":
+    if target is None or target in STDOUT:
         yield stdout_in_utf8()
         sys.stdout.flush()
         return
-    path = Path(os.path.realpath(target))
-    if path.exists() and not path.is_file():  # a device or a named pipe
-        with path.open("w", encoding="utf-8", newline="") as out:
-            yield out
+    # As it was named: what a shell has opened for us (/dev/fd/63) need not have a path that leads there.
+    given = Path(target)
+    if target.startswith(_OPENED) or (given.exists() and not given.is_file()):  # a device or a named pipe
+        with given.open("a", encoding="utf-8", newline="") as opened:
+            yield opened
         return
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    path = Path(os.path.realpath(target))
+    # Not by the process id alone: in two containers it may be the same.
+    part = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
     try:
-        with _opened(part, path) as out:
+        with _naming(path):
+            out = _opened(part, path)
+        with out:
             yield out
-        part.replace(path)
+        with _naming(path):
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _opened(part: Path, path: Path) -> TextIO:
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """An error names the file that was asked for: the part is ours."""
     try:
-        before = path.stat() if path.exists() else None
-        # Closed to others until it has the mode of the file it replaces: what is dumped may be private.
-        mode = 0o666 if before is None else 0o600
-        out = open(part, "x", encoding="utf-8", newline="", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115 - Path.open takes no opener
-        if before is not None:
-            with suppress(PermissionError):  # the owner is root's to give
-                os.fchown(out.fileno(), before.st_uid if os.geteuid() == 0 else -1, before.st_gid)
-            os.fchmod(out.fileno(), stat.S_IMODE(before.st_mode))
+        yield
     except OSError as error:
-        error.filename = str(path)  # the part is ours
+        error.filename, error.filename2 = str(path), None
         raise
+
+
+def _opened(part: Path, path: Path) -> TextIO:
+    before = path.stat() if path.exists() else None
+    # Closed to others until it has the mode of the file it replaces: what is dumped may be private.
+    mode = 0o666 if before is None else 0o600
+    out = open(part, "x", encoding="utf-8", newline="", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115 - Path.open takes no opener
+    if before is not None:
+        _take_over(out.fileno(), before)
     return out
+
+
+def _take_over(descriptor: int, before: os.stat_result) -> None:
+    """Owner, group and mode of the file that is replaced, as far as this user may give them."""
+    mode = before.st_mode & 0o777
+    try:
+        os.fchown(descriptor, before.st_uid if os.geteuid() == 0 else -1, before.st_gid)
+    except OSError:
+        mode &= ~stat.S_IRWXG  # what that group was allowed is not for another one
+    with suppress(OSError):  # a file system without modes
+        os.fchmod(descriptor, mode)
 
 
 def say(message: str) -> None:

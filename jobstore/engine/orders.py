@@ -167,7 +167,7 @@ def _scan(connection: sqlite3.Connection, key: Key, wanted: Wanted, *, budget: i
     """
     condition, values = wanted.condition()
     # What an index covers must not be looked up in the rows: what it may lack is named only where it is compared.
-    columns = "id" + (", name_id, status" if condition else "") + (", effective_us" if wanted.is_windowed else "")
+    columns = f"id, name_id, status{', effective_us' if wanted.is_windowed else ''}" if condition else "id"
     order = f"{key.column} {wanted.direction}" + ("" if key is _ID else f", id {wanted.direction}")
     # IS NOT NULL word for word as in the partial indexes, or SQLite could not use them.
     sql = f"""

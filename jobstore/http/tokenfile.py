@@ -101,15 +101,19 @@ def _replace(target: Path, content: bytes) -> None:
 
 
 def _keep_owner(target: Path, descriptor: int) -> None:
-    with contextlib.suppress(FileNotFoundError, PermissionError):
+    with contextlib.suppress(FileNotFoundError):
         if target.exists():
             before = target.stat()
-            os.fchmod(descriptor, stat.S_IMODE(before.st_mode) & ~WRITABLE_BY_OTHERS)
+            mode = stat.S_IMODE(before.st_mode) & ~WRITABLE_BY_OTHERS
         else:  # root makes it for whoever serves the store
-            before = target.with_suffix("").stat()
+            before, mode = target.with_suffix("").stat(), stat.S_IRUSR | stat.S_IWUSR
             if not stat.S_ISREG(before.st_mode):
                 return  # no store of that name: the file is that of whoever makes it
-        os.fchown(descriptor, before.st_uid, before.st_gid)
+        try:
+            os.fchown(descriptor, before.st_uid if os.geteuid() == 0 else -1, before.st_gid)
+        except OSError:
+            mode &= ~stat.S_IRWXG  # what that group was allowed is not for another one
+        os.fchmod(descriptor, mode)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -228,5 +228,9 @@ def _give_to_owner(part: Path, store: Location) -> None:
         return
     with suppress(OSError):
         whose = store.stat()
-        part.chmod(stat.S_IMODE(whose.st_mode))
-        os.chown(part, whose.st_uid, whose.st_gid)
+        mode = stat.S_IMODE(whose.st_mode)
+        try:
+            os.chown(part, whose.st_uid if os.geteuid() == 0 else -1, whose.st_gid)
+        except OSError:
+            mode &= ~stat.S_IRWXG  # what the store's group may is not for another one
+        part.chmod(mode)

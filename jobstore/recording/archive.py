@@ -30,6 +30,7 @@ from jobstore.language.errors import Conflict, InvalidParameter, StoreError, Sto
 from jobstore.storage.documents import execution_document
 from jobstore.storage.pruned import note_pruned, settings_under
 from jobstore.storage.rows import EXECUTION_SELECT, delete_by_id, fetch_executions
+from jobstore.storage.sidefiles import belongs_to
 from jobstore.storage.writer import Writer, sync_path
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Archive:
             self._path = Path(os.path.realpath(path))
         except (TypeError, ValueError):
             raise InvalidParameter("archive must be the path of a file, without NUL characters") from None
-        if isinstance(writer, Writer) and _belongs_to(self._path, writer.file):
+        if isinstance(writer, Writer) and belongs_to(self._path, writer.file):
             raise InvalidParameter(f"archive must not be the store or a file beside it; received '{self._path}'")
         # Each host that prunes a store on a server has archives of its own, perhaps of the same name.
         self._prefix = "archive:" if isinstance(writer, Writer) else f"archive@{socket.gethostname()}:"
@@ -253,16 +254,6 @@ def _write_id(path: Path, mark_id: str) -> None:
     _id_file(path).write_text(mark_id, encoding="ascii")
     sync_path(_id_file(path))
     sync_path(path.parent)
-
-
-def _belongs_to(path: Path, file: Path) -> bool:
-    """Whether the path is the store or one of the files that SQLite and the recorder keep beside it."""
-    beside = path.parent == file.parent and (path.name == file.name or path.name.startswith(f"{file.name}-"))
-    if beside or path.name in {f"{file.name}.lock", f"{file.name}.reserve"}:
-        return True
-    with suppress(OSError):
-        return path.samefile(file)
-    return False
 
 
 def _open(path: Path, flags: int) -> int:

@@ -73,9 +73,13 @@ def newest_change(connection: sqlite3.Connection) -> int:
 
 
 def changed_since(connection: sqlite3.Connection, seq: int) -> set[int] | None:
-    """The executions that were added, changed or deleted since a point in the change log; None: it is cut off there."""
-    (oldest,) = connection.execute("SELECT min(seq) FROM change").fetchone()
-    if oldest is not None and oldest > seq + 1:
+    """The executions that were added, changed or deleted since a point in the change log.
+
+    Returns:
+        None where the log does not tell: it is cut off there, or ends before, as after 'jobstore restore'.
+    """
+    oldest, newest = connection.execute("SELECT coalesce(min(seq), 1), coalesce(max(seq), 0) FROM change").fetchone()
+    if not oldest - 1 <= seq <= newest:
         return None
     rows = connection.execute("SELECT execution_id FROM change WHERE seq > ? AND execution_id IS NOT NULL", (seq,))
     return {number for (number,) in rows}

@@ -9,10 +9,8 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import Final
 
 Identity = tuple[int, int]
 
@@ -29,6 +27,16 @@ def lock_path(file: Path) -> Path:
 
 def reserve_path(file: Path) -> Path:
     return beside(file, ".reserve")
+
+
+def belongs_to(path: Path, store: Path) -> bool:
+    """Whether a path is that of a store, under any name, or of a file beside it."""
+    file = Path(os.path.realpath(store))
+    if path in {file, lock_path(file), reserve_path(file), *(beside(file, suffix) for suffix in BY_SQLITE)}:
+        return True
+    with suppress(OSError):
+        return path.samefile(file)
+    return False
 
 
 def look_at(path: str | os.PathLike[str]) -> os.stat_result | None:

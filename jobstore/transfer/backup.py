@@ -187,9 +187,12 @@ def _take_over_owner(making: Path, file: Path) -> None:
     """As far as this user may: the owner is root's to give."""
     if file.exists():
         before = file.stat()
-        with suppress(PermissionError):
+        mode = stat.S_IMODE(before.st_mode)
+        try:
             os.chown(making, before.st_uid if os.geteuid() == 0 else -1, before.st_gid)
-        making.chmod(stat.S_IMODE(before.st_mode))
+        except OSError:
+            mode &= ~stat.S_IRWXG  # what that group was allowed is not for another one
+        making.chmod(mode)
 
 
 def _told(progress: Progress) -> Callable[[int, int, int], None]:

@@ -5,9 +5,11 @@ What is pruned and how is in `jobstore.recording.prune`; `Recorder.prune` is the
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from heapq import merge
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import orjson
@@ -21,6 +23,7 @@ from jobstore.language.parameters import GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS
 from jobstore.language.query import JobExecutionsQuery
 from jobstore.storage.documents import execution_document
 from jobstore.storage.rows import fetch_executions, status_source
+from jobstore.storage.sidefiles import belongs_to
 
 if TYPE_CHECKING:
     import sqlite3
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from jobstore.engine.memory import Memory
     from jobstore.engine.selection import Selection
+    from jobstore.language.address import Location
     from jobstore.language.models import ExecutionDocument
     from jobstore.language.query import ExecutionsQuery
     from jobstore.store import JobStore
@@ -89,6 +93,16 @@ def write_executions(
         if progress is not None:
             progress(len(chunk))
     return written
+
+
+def refuse_own_file(out: str | None, store: Location) -> None:
+    """Raise where what is taken out of a store would be written over the store.
+
+    Raises:
+        InvalidParameter: the path is that of the store or of a file beside it.
+    """
+    if out is not None and isinstance(store, Path) and belongs_to(Path(os.path.realpath(out)), store):
+        raise InvalidParameter(f"-o must not be the store or a file beside it; received {shown(out)}")
 
 
 def iter_executions(

@@ -125,6 +125,7 @@ def test_a_segment_whose_rows_changed_while_it_was_made_is_not_written(path: Pat
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         seq = leftovers.newest_change(connection)
         assert leftovers.changed_since(connection, seq) == set()
+        assert leftovers.changed_since(connection, seq + 1) is None, "another file, as after a restore"
         connection.execute(CHANGES["duration"])
         changed = leftovers.changed_since(connection, seq)
         assert changed

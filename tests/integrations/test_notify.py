@@ -248,3 +248,15 @@ def test_what_was_told_has_the_mode_of_the_store(world: World, listener: Listene
     notify(world.store, [listener.url])
     kept = world.store.path.with_name("jobs.db.notified")
     assert kept.stat().st_mode == world.store.path.stat().st_mode
+
+
+def test_who_may_not_give_the_group_gives_its_rights_to_no_other_one(
+    world: World, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **_options: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    world.store.path.chmod(0o660)
+    monkeypatch.setattr("os.chown", refused)
+    notify(world.store, [listener.url])
+    assert world.store.path.with_name("jobs.db.notified").stat().st_mode & 0o777 == 0o600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -196,6 +197,20 @@ def test_a_backup_takes_the_place_of_a_store_that_others_use(path: Path) -> None
     assert path.stat().st_mode & 0o777 == 0o640
     assert copy.exists()
     assert check(path) == []
+
+
+def test_who_may_not_give_the_group_gives_its_rights_to_no_other_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **_options: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    copy = path.with_name("copy.db")
+    backup(path, copy)
+    path.chmod(0o664)
+    monkeypatch.setattr(os, "chown", refused)
+    restore(copy, path)
+    assert path.stat().st_mode & 0o777 == 0o604
 
 
 def test_a_store_that_is_damaged_or_missing_is_restored(path: Path) -> None:

@@ -198,6 +198,22 @@ def test_a_mode_that_lets_others_read_survives_a_change(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+def test_who_may_not_give_the_group_gives_its_rights_to_no_other_one(path, monkeypatch):
+    tokens.create(path, label="one", now=NOW)
+    path.chmod(0o640)
+    given = []
+
+    def refused(_descriptor, owner, _group):
+        given.append(owner)
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("os.fchown", refused)
+    tokens.create(path, label="two", now=NOW)
+    assert given == [-1]  # the owner is root's to give, the group that of its members
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_a_link_to_the_file_stays_a_link(path, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(path)

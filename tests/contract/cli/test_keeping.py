@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import os
 import re
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -283,3 +285,53 @@ def test_a_file_that_is_replaced_keeps_its_mode(cli, store, tmp_path):
         assert cli(command, store, "-o", out).code == 0
         assert out.read_text(encoding="utf-8")
         assert stat.S_IMODE(out.stat().st_mode) == mode
+
+
+def test_who_may_not_give_the_group_gives_its_rights_to_no_other_one(cli, store, tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(22, "Invalid argument")
+
+    out = tmp_path / "out.json"
+    out.touch()
+    out.chmod(0o664)
+    monkeypatch.setattr(os, "fchown", refused)
+    assert cli("dump", store, "-o", out).code == 0
+    assert stat.S_IMODE(out.stat().st_mode) == 0o604
+
+
+@pytest.mark.parametrize("command", ["dump", "export"])
+def test_nothing_is_written_over_the_store_it_comes_from(cli, own, tmp_path, command):
+    (tmp_path / "link.db").symlink_to(own)
+    before = own.read_bytes()
+    for out in (own, f"{own}-wal", f"{own}.lock", tmp_path / "link.db"):
+        answer = cli(command, own, "-o", out)
+        assert (answer.code, answer.out) == (2, "")
+        assert "-o must not be the store or a file beside it" in answer.err
+    assert own.read_bytes() == before
+    assert cli(command, own, "-o", f"{own}-copy.json").code == 0
+
+
+def test_what_a_shell_has_opened_is_written_to_and_not_replaced(cli, store, tmp_path):
+    wanted = cli("dump", store).out
+    assert cli("dump", store, "-o", "/dev/stdout").out == wanted
+    (tmp_path / "log").write_text("before\n")
+    with (tmp_path / "log").open("a") as log:  # >> log
+        assert cli("dump", store, "-o", f"/dev/fd/{log.fileno()}").code == 0
+    assert (tmp_path / "log").read_text(encoding="utf-8") == f"before\n{wanted}"
+    reads, writes = os.pipe()  # >(...)
+    with os.fdopen(reads, encoding="utf-8") as pipe:
+        assert cli("export", store, "--search", "failed", "-o", f"/dev/fd/{writes}").code == 0
+        os.close(writes)
+        assert json.loads(pipe.read())["id"] == "2"
+
+
+def test_a_file_that_may_not_be_replaced_is_named_as_it_was_asked_for(cli, store, tmp_path, monkeypatch):
+    def refused(part, path):
+        raise PermissionError(1, "Operation not permitted", str(part), None, str(path))
+
+    monkeypatch.setattr(Path, "replace", refused)  # as where it is another user's, in a folder like /tmp
+    answer = cli("dump", store, "-o", tmp_path / "out.json")
+    assert (answer.code, answer.err) == (
+        3, f"jobstore: Operation not permitted: {tmp_path}/out.json [STORE_UNREADABLE]\n"
+    )  # fmt: skip
+    assert [*tmp_path.iterdir()] == []
