@@ -186,6 +186,7 @@ def _built(dataset: Dataset) -> Iterator[Line]:
     figures = [
         Figure(sizes["jobstore"] / sizes["naive"], "of naive", at_most=0.7 if dataset.label == "10M" else None),
         Figure(sizes["jobstore"] / sizes["careful"], "of careful"),
+        Figure(sizes["jobstore"] / dataset.size, "bytes an execution"),
     ]
     yield Line(PART, "file size, indexes included", dataset.label, figures, {"bytes": sizes})
 

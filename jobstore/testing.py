@@ -101,7 +101,7 @@ def document(
         ('sync_klines_1h', '2026-01-15T08:59:00Z', 'failed')
 
     Raises:
-        InvalidRecord: a document is none, or misses what cannot be guessed.
+        InvalidRecord: a document is none, or lacks what cannot be guessed.
     """
     moment = _moment(now)
     given_jobs = [_job_given(job, position) for position, job in enumerate(jobs, 1)]

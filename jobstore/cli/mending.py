@@ -32,8 +32,8 @@ timezone = Command(
     callback=_timezone,
     help="""Print or change the time zone of cron expressions.
 
-    A change moves the next runs; the expressions and the history, which is in UTC, stay as they are. Afterwards restart
-    every program that has the store open, such as 'jobstore serve'.""",
+    A change moves the next runs; the expressions and the history, which is in UTC, stay as they are. Programs
+    that have the store open use the new zone from their next query on.""",
     params=[FileArgument(), optional("zone", "[ZONE]")],
     examples=[
         ("jobstore timezone jobs.db", "print it"),

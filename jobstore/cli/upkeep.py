@@ -56,12 +56,12 @@ def _prune(
     with Recorder(path) as recorder:
         going = recorder.prune(**rules, dry_run=True)
         if dry_run:
-            say(f"jobstore: would remove {count(going, 'execution')} of {total:,}; nothing was changed")
+            say(f"jobstore: would delete {count(going, 'execution')} of {total:,}; nothing was changed")
             return
         with progress(f"Pruning {path}", going) as tally:
             gone = recorder.prune(**rules, archive=archive, progress=tally)
     archived = f", archived in {archive}" if archive else ""
-    say(f"jobstore: removed {count(gone, 'execution')} of {total:,}{archived}")
+    say(f"jobstore: deleted {count(gone, 'execution')} of {total:,}{archived}")
 
 
 def _bounds(older_than: str | None, bounds: dict[str, str | None], zone: tzinfo | None) -> dict[str, str | None]:
@@ -106,7 +106,7 @@ def _check(file: str | None) -> int:
     for problem in problems:
         stdout_in_utf8().write(f"{plain(problem)}\n")
     if problems:
-        say(f"jobstore: {path} has {count(len(problems), 'problem')}; restore a backup, or dump it and load it anew")
+        say(f"jobstore: {path} has {count(len(problems), 'problem')}; restore a backup, or load a dump into a new file")
         return CHECK_FAILED
     say(f"jobstore: {path} is sound{_standing(path)}")
     return 0
@@ -157,9 +157,7 @@ prune = Command(
         once("--older-than", "LENGTH", "Delete executions that started longer ago than this, such as 90d."),
         once("--before", "TIME", "Delete executions that started before this time."),
         once("--keep-last", "N", "Always keep each job's newest N executions."),
-        once(
-            "--keep-failures-before", "TIME", "Keep FAILURE and TIMEOUT executions that started at this time or later."
-        ),
+        once("--keep-failures-before", "TIME", "Delete failures and timeouts only if they started before this time."),
         once("--archive", "OUT", "Write the executions to this file before they are deleted.", is_path=True),
         flag("--dry-run", "Print how many executions would be deleted; change nothing."),
         flag("--emergency", "For a full disk: use up the reserve file beside the store to make room."),

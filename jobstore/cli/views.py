@@ -310,7 +310,7 @@ def stats_card(stats: StatsDocument, name: str | None, screen: Screen) -> list[T
     facts = [
         ("runs", f"{runs:,}"),
         *([("never started", missed)] if missed else []),
-        ("success rate", "-" if rate is None else f"{rate * 100:.2f} % of the finished"),
+        ("success rate", "-" if rate is None else f"{rate * 100:.2f} % of finished runs"),
         ("took", _durations(stats)),
         ("last success", when(stats["last_success_at"], screen)),
         ("last failure", when(stats["last_failure_at"], screen)),
@@ -321,7 +321,7 @@ def stats_card(stats: StatsDocument, name: str | None, screen: Screen) -> list[T
 def _window(stats: StatsDocument, screen: Screen) -> str:
     bounds = [(word, stats[name]) for word, name in (("from", "after"), ("to", "before"))]  # type: ignore[literal-required]
     said = [f"{word} {when(bound, screen)}" for word, bound in bounds if bound]
-    return " ".join(said) or "all that is kept"
+    return " ".join(said) or "the whole history"
 
 
 def _share(status: str, runs: int, total: int, screen: Screen) -> Text:

@@ -39,12 +39,12 @@ class Retention:
     a year and then something was. `Recorder.prune` works all the same.
 
     Attributes:
-        days: delete executions that started longer ago.
+        days: delete executions that started longer ago; a length that reaches beyond the year 1 deletes none.
         keep_last: always keep each job's newest N executions.
         failure_days: delete failures and timeouts only if they started longer ago than this.
         archive: append the documents to this file first, as JSON lines.
         every_seconds: the pause between two passes over the history.
-        budget_seconds: after this time a pass pauses; it goes on ten times as long later.
+        budget_seconds: a pass pauses after this time, for ten times as long.
     """
 
     days: float | None = None

@@ -159,26 +159,26 @@ def test_an_export_as_csv_has_a_heading_and_every_field(cli, store, tmp_path):
 def test_pruning_says_how_many_went(cli, own):
     answer = cli("prune", own, "--keep-last", "10")
     assert (answer.code, answer.out) == (0, "")
-    assert answer.err == "jobstore: removed 52 executions of 65\n"
+    assert answer.err == "jobstore: deleted 52 executions of 65\n"
     assert cli("executions", own, "--json").json["pagination"]["total"] == 13
 
 
 def test_a_dry_run_says_what_would_go_and_changes_nothing(cli, own):
     answer = cli("prune", own, "--before", "2026-01-15T08:30:00Z", "--dry-run")
-    assert answer.err == "jobstore: would remove 32 executions of 65; nothing was changed\n"
+    assert answer.err == "jobstore: would delete 32 executions of 65; nothing was changed\n"
     assert cli("executions", own, "--json").json["pagination"]["total"] == 65
 
 
 def test_what_is_pruned_is_archived_first(cli, own, tmp_path):
     archive = tmp_path / "old.jsonl"
     answer = cli("prune", own, "--before", "2026-01-15T08:30:00Z", "--archive", archive)
-    assert answer.err == f"jobstore: removed 32 executions of 65, archived in {archive}\n"
+    assert answer.err == f"jobstore: deleted 32 executions of 65, archived in {archive}\n"
     assert len(archive.read_text(encoding="utf-8").splitlines()) == 32
 
 
 def test_failures_may_be_kept_for_longer(cli, own):
     words = ("--before", "2026-01-16", "--keep-failures-before", "2026-01-01", "--dry-run")
-    assert "would remove 61 executions" in cli("prune", own, *words).err
+    assert "would delete 61 executions" in cli("prune", own, *words).err
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_stats_count_by_status(cli, store):
     said = cli("stats", store).out
     assert re.search(r"FAILURE +1 +1\.5 %", said)
     assert re.search(r"runs +65\n", said)
-    assert re.search(r"success rate +96\.83 % of the finished", said)
+    assert re.search(r"success rate +96\.83 % of finished runs", said)
     assert "all jobs  from 2026-01-16 00:00:00 UTC" in cli("stats", store, "--after", "2026-01-16", "--utc").lines[0]
 
 
