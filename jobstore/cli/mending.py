@@ -34,7 +34,7 @@ timezone = Command(
 
     A change moves the next runs; the expressions and the history, which is in UTC, stay as they are. Programs
     that have the store open use the new zone from their next query on.""",
-    params=[FileArgument(), optional("zone", "[ZONE]")],
+    params=[FileArgument(), optional("zone", "[ZONE]", "An IANA name. Without it, the current zone is printed.")],
     examples=[
         ("jobstore timezone jobs.db", "print it"),
         ("jobstore timezone jobs.db Europe/Berlin", "change it"),

@@ -106,7 +106,7 @@ execution = Command(
     help="Show one execution with its full error, result and parameters.",
     params=[
         FileArgument(),
-        optional("execution", "ID"),
+        optional("execution", "ID", "The execution's id, as lists show it."),
         *showing(many=False),
     ],
     examples=[
@@ -138,7 +138,7 @@ health = Command(
     If all is well, print nothing and exit with code 0. Use it in monitoring programs and container health checks.""",
     params=[
         FileArgument(),
-        click.Argument(["jobs"], nargs=-1, metavar="[JOB]..."),
+        click.Argument(["jobs"], nargs=-1, metavar="[JOB]...", help="Only these jobs, by name or number."),
         once("--state", "STATE,…", "The states to look for. [default: lost,late,failing]"),
         flag("--json", "Print the states of these jobs as the API returns them.", "as_json"),
         utc_option(),
@@ -158,8 +158,8 @@ notify = Command(
 
     Run it from a timer. Each call compares the jobs' states with those last sent to each receiver, which it keeps in
     FILE.notified, and sends only the changes. URL is an Apprise address (mailto://, json://, slack://, ...). To keep
-    secrets out of the process list, set {RECEIVERS_VARIABLE} to the addresses instead, separated by blanks.""",
-    params=[FileArgument(), click.Argument(["urls"], nargs=-1, metavar="URL...")],
+    secrets out of the process list, set {RECEIVERS_VARIABLE} to the addresses instead, separated by spaces.""",
+    params=[FileArgument(), click.Argument(["urls"], nargs=-1, metavar="URL...", help="Apprise addresses.")],
     examples=[
         ("jobstore notify jobs.db 'mailto://user:password@example.com?to=ops@example.com'", "by mail"),
         ("*/5 * * * *  jobstore notify /var/lib/jobs.db json://10.0.0.7/alerts", "in a crontab, to a program"),
