@@ -35,6 +35,8 @@ def _import(file: str | None, user: str | None, store: str | None, system: bool,
     made = rewritten(text, program=_program(), store=_store(store), has_users=is_system)
     for number, reason in made.left:
         say(f"jobstore: line {number} stays as it is: {reason}")
+    if made.unscheduled:
+        say(f"jobstore: no schedule for {', '.join(made.unscheduled)}: CRON_TZ may mean another zone than the store's")
     if not install:
         sys.stdout.buffer.write(f"{made.text}\n".encode("utf-8", "surrogateescape"))
         say(f"jobstore: {count(len(made.jobs), 'job')}; nothing was changed. To use this crontab, add --install")

@@ -56,11 +56,13 @@ class Rewritten(NamedTuple):
         text: the whole crontab.
         jobs: the names of the jobs, in the order of their lines.
         left: what stayed as it was although it runs something: the number of the line and the reason.
+        unscheduled: the jobs below a CRON_TZ, which get no schedule: the store reads all of its own in one zone.
     """
 
     text: str
     jobs: list[str]
     left: list[tuple[int, str]]
+    unscheduled: list[str]
 
 
 class _NotRewritten(Exception):
@@ -88,9 +90,8 @@ def rewritten(text: str, *, program: Sequence[str], store: str, has_users: bool 
     """
     writer = _Writer(list(program), store, has_users)
     lines = text.removesuffix("\n").split("\n")
-    return Rewritten(
-        "\n".join(writer.line(number, line) for number, line in enumerate(lines, 1)), writer.jobs, writer.left
-    )
+    made = "\n".join(writer.line(number, line) for number, line in enumerate(lines, 1))
+    return Rewritten(made, writer.jobs, writer.left, writer.unscheduled)
 
 
 class _Writer:
@@ -103,6 +104,7 @@ class _Writer:
         self._names: Counter[str] = Counter()
         self.jobs: list[str] = []
         self.left: list[tuple[int, str]] = []
+        self.unscheduled: list[str] = []
 
     def line(self, number: int, line: str) -> str:
         if _is_other(line):
@@ -143,8 +145,11 @@ class _Writer:
         return f"{entry['indent']}{entry['when']}{entry['gap']}{user}{self._recorded(entry['when'], command)}{given}"
 
     def _recorded(self, when: str, command: str) -> str:
-        schedule = [] if self._zone else _schedule(when)
+        schedule = _schedule(when)
         name = self._name(command)
+        if self._zone and schedule:
+            schedule = []
+            self.unscheduled.append(name)
         words = [*self._program, "exec", self._store, name, *schedule, "--", self._shell, "-c", command]
         self.jobs.append(name)
         return _escaped(" ".join(shlex.quote(word) for word in words))

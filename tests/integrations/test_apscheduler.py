@@ -84,6 +84,9 @@ class Bench:
 
     def close(self) -> None:
         if self.scheduler.running:
+            self.scheduler.pause()
+            with self.scheduler._jobstores_lock:  # a job that is being submitted is removed before the shutdown
+                pass
             self.scheduler.shutdown()
         for made in self.mirrors:
             made.close()

@@ -49,7 +49,7 @@ def the_run(line: str, fields: int = 5) -> tuple[list[str], str]:
 def test_comments_variables_and_blank_lines_stay_byte_for_byte():
     kept = "# m h\n\nMAILTO=\"ops@x.org\"\nPATH = /usr/bin\n'A B'= 5\n   # 5 * * * * old\n\t\n"
     assert made(f"{kept}@daily /srv/a.sh").text.startswith(kept)
-    assert made(kept) == (kept.removesuffix("\n"), [], [])
+    assert made(kept) == (kept.removesuffix("\n"), [], [], [])
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,14 @@ def test_what_is_not_understood_stays_and_is_told(line, reason):
     assert (result.text, result.jobs) == (line, [])
     assert reason in result.left[0][1]
     assert result.left[0][0] == line.count("\n") + 1
+
+
+def test_below_a_zone_of_the_crontab_no_schedule_is_given_and_it_is_told():
+    text = 'a=1\nCRON_TZ="Asia/Tokyo"\n@reboot up\n0 9 * * * a\n*/0 * * * * b\nCRON_TZ=\n0 9 * * * c'
+    result = made(text)
+    assert (result.jobs, result.unscheduled) == (["up", "a", "c"], ["a"])
+    assert [number for number, _ in result.left] == [5]
+    assert [line.count("--schedule") for line in result.text.split("\n")] == [0, 0, 0, 0, 0, 0, 1]
 
 
 def test_the_shell_of_the_crontab_runs_the_command():

@@ -53,7 +53,7 @@ def test_the_options_after_two_dashes_are_the_command_s(process, tmp_path):
 def test_exec_takes_its_file_from_the_words_alone(process, tmp_path):
     answer = process("exec", "job", "--", PYTHON, "-c", "", JOBSTORE_DB=str(tmp_path / "other.db"))
     assert answer.code == 2
-    assert "FILE and JOB are both needed" in answer.err
+    assert "FILE and JOB are both needed before '--'" in answer.err
     assert not (tmp_path / "other.db").exists()
 
 
