@@ -79,6 +79,14 @@ def test_the_line_of_the_crontab_runs_and_is_recorded(tmp_path, here):
     assert the_run(tmp_path) == ("nightly", "SUCCESS", "0 2 * * *")
 
 
+def test_no_line_of_a_crontab_relies_on_the_path_of_cron():
+    entry = re.compile(r"^(?:(?:[\d*/,-]+ +){3}\S+ +\S+|@[a-z]+) +(.*\bjobstore .*)$", re.MULTILINE)
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    commands = [command for page in pages for command in entry.findall(page.read_text())]
+    assert commands
+    assert [command for command in commands if not re.search(r"(?:^|\s)/\S*/jobstore ", command)] == []
+
+
 def test_what_the_container_starts_runs_and_is_recorded(tmp_path, here):
     text = written("dockerfile")["Dockerfile"]
     lists = re.findall(r"^(?:ENTRYPOINT|CMD) (.*)$", text, re.MULTILINE)
