@@ -88,7 +88,7 @@ class Names:
     def groups_of(self, connection: sqlite3.Connection, order: str, wanted: Wanted) -> Groups:
         """The names of a selection by job (order ``job_id``) or by name, with their counts inside the window."""
         parts = tuple([(part.counters, part.statuses) for part in wanted.selection.parts])
-        asked = (order, wanted.descending, parts, wanted.after_us, wanted.before_us)
+        asked = (order, parts, wanted.after_us, wanted.before_us)
         found = self._groups.get(asked)
         if found is None:
             found = self._groups[asked] = self._grouped(connection, order, wanted)
@@ -101,8 +101,7 @@ class Names:
         counts = self._counts(connection, wanted)
         position = 1 if order == "job_name" else 0
         value_of, members, runs = self.names, list[list[int]](), list[int]()
-        in_order = self._in_order(order)[:: -1 if wanted.descending else 1]
-        for _, group in groupby(in_order, key=lambda name_id: value_of[name_id][position]):
+        for _, group in groupby(self._in_order(order), key=lambda name_id: value_of[name_id][position]):
             names = [name_id for name_id in group if counts.get(name_id)]
             if names:
                 members.append(names)

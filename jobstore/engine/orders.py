@@ -17,7 +17,7 @@ from jobstore.engine import costs
 from jobstore.engine.selection import ALL_STATUSES, Part, Selection, Wanted
 from jobstore.engine.window import count_before, count_between, count_selected
 from jobstore.language.models import STATUS_OF_CODE
-from jobstore.storage.rows import SUCCESS
+from jobstore.storage.rows import SUCCESS, KeyQuery
 from jobstore.storage.schema import IS_NO_SUCCESS, SPAN_ALL
 
 if TYPE_CHECKING:
@@ -67,39 +67,83 @@ _KEYS = {
 }
 
 
-def page_ids_by(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> list[int]:
+def page_ids_by(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> list[int] | KeyQuery:
     """The ids at ``offset`` to ``offset + take`` of a selection, in the order of a field."""
     if order == "status":
         return _page_of_groups(connection, memory, _status_groups(connection, wanted), wanted)
     if order in {"job_id", "job_name"}:
         return _page_by_name(connection, memory, order, wanted)
     key = _KEYS[order]
-    # Where no selected status has the key (none that runs has a duration), all are nulls, and these go by id.
-    return _chosen(connection, memory, order if _occurs(connection, key, wanted) else "id", wanted)
+    if not key.is_nullable:
+        return _nearer(connection, memory, order, wanted)
+    parted = _parted(connection, key, wanted)
+    if parted is None:
+        return _chosen(connection, memory, order, wanted)
+    return _page_of_two(connection, memory, order, wanted, *parted)
 
 
-def _occurs(connection: sqlite3.Connection, key: Key, wanted: Wanted) -> bool:
-    """Whether an execution with one of the selected statuses can have the key; five counters tell."""
+def _parted(connection: sqlite3.Connection, key: Key, wanted: Wanted) -> tuple[Selection, Selection] | None:
+    """The part of a selection with a key and the part without, where the status decides; five counters tell."""
+    # Of a trace or a worker no counter tells how many executions have one: then nulls are sorted with the rest.
     if key.counted is None:
-        return True
-    statuses = ",".join(map(str, wanted.selection.statuses))
-    sql = f"""
-    SELECT 1 FROM period_tally WHERE span = ? AND period = 0 AND {key.counted} > 0 AND status IN ({statuses}) LIMIT 1
-    """
-    return connection.execute(sql, (SPAN_ALL,)).fetchone() is not None
+        return None
+    counts = connection.execute(
+        f"SELECT status, runs, {key.counted} FROM period_tally WHERE span = ? AND period = 0", (SPAN_ALL,)
+    ).fetchall()
+    statuses = wanted.selection.statuses
+    # Where every status has the key in all of its executions or in none (as recorders write them), nulls need no look.
+    if any(0 < having < runs for status, runs, having in counts if status in statuses):
+        return None
+    absent = {status for status, _, having in counts if not having}
+    return wanted.selection.only(statuses - absent), wanted.selection.only(absent)
+
+
+def _page_of_two(
+    connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted, present: Selection, absent: Selection
+) -> list[int] | KeyQuery:
+    """The page where two selections follow one another: by the key, then, for want of it, by id."""
+    total = wanted.total
+    if absent.parts:
+        total = count_selected(connection, present, wanted.after_us, wanted.before_us)
+    take = max(0, min(wanted.take, total - wanted.offset))
+    first = replace(wanted, selection=present, total=total, take=take)
+    ids = _nearer(connection, memory, order, first) if take else []
+    if take == wanted.take:
+        return ids
+    offset = max(0, wanted.offset - total)
+    # What lacks the key is in order of ids alone, so this is a page by id, from where the keys end.
+    last = replace(wanted, selection=absent, total=wanted.total - total, offset=offset, take=wanted.take - take)
+    return [*_listed(connection, ids), *_listed(connection, _nearer(connection, memory, "id", last))]
+
+
+def _listed(connection: sqlite3.Connection, ids: list[int] | KeyQuery) -> list[int]:
+    if isinstance(ids, KeyQuery):
+        found = [row_id for (row_id,) in connection.execute(ids.sql, ids.values)]
+        return found[::-1] if ids.is_turned else found
+    return ids
+
+
+def _nearer(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> list[int] | KeyQuery:
+    """The page of executions that all have the key, from the nearer end."""
+    # For few executions the direction saves less than a second kind of statement costs to prepare.
+    if not wanted.is_far or wanted.total <= _FEW:
+        return _chosen(connection, memory, order, wanted)
+    found = _chosen(connection, memory, order, wanted.turned())
+    return found._replace(is_turned=True) if isinstance(found, KeyQuery) else found[::-1]
 
 
 # --- the choice
 
 
-def _chosen(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> list[int]:
+def _chosen(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> list[int] | KeyQuery:
     """The page by the cheapest path, and by the next one where a scan gives up."""
     key, model = _KEYS[order], costs.COSTS
     algebra = wanted.everything * model.algebra
+    # Decided first, since it asks nothing of the file: no counter, no bitmap.
+    if wanted.is_plain and not key.is_nullable and wanted.end * model.passed <= algebra:
+        return _plain_scan(key, wanted)
     # An index that does not hold the name and the status, or a window over its start, costs a row for each entry.
     each = model.filtered if key.is_covering and not wanted.is_windowed else model.row
-    if wanted.is_plain:
-        each = model.passed
     # Twice what an even spread of the matches needs, for they are seldom spread evenly.
     scan = inf if key.index is None else 2 * _entries(connection, memory, key, wanted) * each
     sources = _sources(connection, memory, key, wanted)
@@ -109,13 +153,18 @@ def _chosen(connection: sqlite3.Connection, memory: Memory, order: str, wanted: 
         # The budget keeps a wrong guess from costing more than the path that was not taken.
         found = _scan(connection, key, wanted, budget=round(min(fetch, max(algebra / 2, scan)) / each))
         if found is None:
-            # The matches are rare just here, so the scan might have gone on to the end of the index.
-            found = _by_bitmaps(connection, memory, order, wanted, min(wanted.everything * each, fetch))
+            scan = wanted.everything * each  # the matches are rare just here
+            found = _by_bitmaps(connection, memory, order, wanted, min(scan, fetch))
+            if found is None and scan < fetch:
+                found = _scan(connection, key, wanted, budget=_ALL)
     return fetch_and_sort(connection, key, sources, wanted) if found is None else found
 
 
 # Where at least one execution in 100 is selected, a server may walk the ids: it soon meets a page of them.
 _DENSE = 100
+# Up to this number of executions a page is always counted from the first one on.
+_FEW = 10_000
+_ALL = 2**62
 
 
 def _by_bitmaps(
@@ -159,6 +208,17 @@ def _entries(connection: sqlite3.Connection, memory: Memory, key: Key, wanted: W
 # --- an index scan
 
 
+def _plain_scan(key: Key, wanted: Wanted) -> KeyQuery:
+    """The page without a filter: an index entry for each row passed or taken."""
+    return KeyQuery(f"{_scan_sql('id', key, wanted)} LIMIT ? OFFSET ?", (wanted.take, wanted.offset))
+
+
+def _scan_sql(columns: str, key: Key, wanted: Wanted) -> str:
+    # IS NOT NULL word for word as in the partial indexes, or SQLite could not use them.
+    order = f"{key.column} {wanted.direction}" + ("" if key is _ID else f", id {wanted.direction}")
+    return f"SELECT {columns} FROM execution {key.index} WHERE {key.column} IS NOT NULL ORDER BY {order}"
+
+
 def _scan(connection: sqlite3.Connection, key: Key, wanted: Wanted, *, budget: int) -> list[int] | None:
     """The key's index, filtered: (offset + take) / density entries.
 
@@ -167,13 +227,9 @@ def _scan(connection: sqlite3.Connection, key: Key, wanted: Wanted, *, budget: i
     """
     condition, values = wanted.condition()
     # What an index covers must not be looked up in the rows: what it may lack is named only where it is compared.
-    columns = f"id, name_id, status{', effective_us' if wanted.is_windowed else ''}" if condition else "id"
-    order = f"{key.column} {wanted.direction}" + ("" if key is _ID else f", id {wanted.direction}")
-    # IS NOT NULL word for word as in the partial indexes, or SQLite could not use them.
+    columns = "id, name_id, status" + (", effective_us" if wanted.is_windowed else "")
     sql = f"""
-    SELECT id FROM (
-        SELECT {columns} FROM execution {key.index} WHERE {key.column} IS NOT NULL ORDER BY {order} LIMIT ?
-    ) AS entries WHERE {condition or "TRUE"} LIMIT ? OFFSET ?
+    SELECT id FROM ({_scan_sql(columns, key, wanted)} LIMIT ?) AS entries WHERE {condition or "TRUE"} LIMIT ? OFFSET ?
     """
     # The inner LIMIT is what stops a scan whose matches are rare: the outer one counts matches alone.
     rows = connection.execute(sql, (budget, *values, wanted.take, wanted.offset))
@@ -287,7 +343,7 @@ def _page_of_groups(
             continue
         take = min(wanted.take - len(found), count - skip)
         within = replace(wanted, selection=selection, total=count, offset=skip, take=take)
-        found += _chosen(connection, memory, "id", within)
+        found += _listed(connection, _nearer(connection, memory, "id", within))
         skip = 0
         if len(found) == wanted.take:
             break
@@ -305,14 +361,18 @@ def _status_groups(connection: sqlite3.Connection, wanted: Wanted) -> Iterator[G
 
 def _page_by_name(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> list[int]:
     """The page in the order of names or jobs, whose counts say in which group it begins."""
+    if wanted.descending:
+        # Groups are kept in one direction only; the other is the same page from the other end.
+        return _page_by_name(connection, memory, order, wanted.turned())[::-1]
     names = memory.names(connection)
     groups = names.groups_of(connection, order, wanted)
     # A history of one job: the order of names decides nothing, so the ids alone do.
     if len(groups.ends) == 1:
-        return _chosen(connection, memory, "id", wanted)
-    first = bisect_right(groups.ends, wanted.offset)
-    selections = (
-        (groups.count(place), names.selection_of(groups.members[place], wanted.selection))
-        for place in range(first, len(groups.ends))
-    )
-    return _page_of_groups(connection, memory, selections, replace(wanted, offset=wanted.offset - groups.begin(first)))
+        return _listed(connection, _nearer(connection, memory, "id", wanted))
+
+    def selections() -> Iterator[Group]:
+        for place in range(bisect_right(groups.ends, wanted.offset), len(groups.ends)):
+            yield groups.count(place), names.selection_of(groups.members[place], wanted.selection)
+
+    begun = groups.begin(bisect_right(groups.ends, wanted.offset))
+    return _page_of_groups(connection, memory, selections(), replace(wanted, offset=wanted.offset - begun))

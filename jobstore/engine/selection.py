@@ -7,7 +7,7 @@ up and pages merge, whatever the filters.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import FARTHEST_US
@@ -136,6 +136,16 @@ class Wanted:
     def end(self) -> int:
         """The position behind the page."""
         return self.offset + self.take
+
+    @property
+    def is_far(self) -> bool:
+        """Whether the page lies nearer to the other end."""
+        # Compared by what has to be passed over from either end.
+        return self.offset > self.total - self.end
+
+    def turned(self) -> Wanted:
+        """The same rows, counted from the other end."""
+        return replace(self, descending=not self.descending, offset=self.total - self.end)
 
     def condition(self) -> tuple[str, list[int | bytes]]:
         """The selection and the window in SQL, and the values they bind; "" where nothing is filtered."""

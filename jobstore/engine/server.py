@@ -137,7 +137,7 @@ class ServerMemory(Memory):
         if isinstance(ids, KeyQuery):
             rows = connection.execute(_ROWS_OF.format(keys=ids.sql), ids.values).fetchall()
             # A join on a server keeps no order, so each key takes its place along.
-            rows.sort(key=itemgetter(-1))
+            rows.sort(key=itemgetter(-1), reverse=ids.is_turned)
         else:
             place = {key: place for place, key in enumerate(ids)}
             rows = connection.execute(_ROWS, (ids,)).fetchall()

@@ -99,12 +99,14 @@ class KeyQuery(NamedTuple):
 
     sql: str
     values: Sequence[int | str | bytes]
+    is_turned: bool = False
+    """The page is in the other order."""
 
 
 def fetch_executions_of(connection: sqlite3.Connection, keys: KeyQuery) -> list[ExecutionRow]:
     """The executions that a statement names, in the order of the page, in one statement."""
     rows: list[ExecutionRow] = connection.execute(_rows_sql(keys.sql), keys.values).fetchall()
-    return rows
+    return rows[::-1] if keys.is_turned else rows
 
 
 @lru_cache(maxsize=256)
