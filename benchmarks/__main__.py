@@ -43,12 +43,15 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def lines(self) -> list[Line]:
-        """Everything measured; sizes one after the other."""
+        """Everything measured until the end or Ctrl-C; sizes one after the other."""
         found: list[Line] = []
-        for label in self.sizes:
-            dataset = datasets.prepare(self.data, label, console=self.console)
-            for part in self.parts:
-                found += self._told(f"{label} {part}", PARTS[part](self, dataset))
+        try:
+            for label in self.sizes:
+                dataset = datasets.prepare(self.data, label, console=self.console)
+                for part in self.parts:
+                    found += self._told(f"{label} {part}", PARTS[part](self, dataset))
+        except KeyboardInterrupt:  # an hour's figures are worth keeping
+            self.failed.append("the rest")
         return found
 
     def _told(self, what: str, lines: Iterable[Line]) -> Iterator[Line]:
