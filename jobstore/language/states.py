@@ -124,7 +124,7 @@ def state_of(facts: Facts, now_us: int, gone_us: int | None = None) -> tuple[Sta
     if gone_us is not None:
         return State.LOST, gone_us
     if late is not None and now_us >= late:
-        return State.LATE, late - late_from_us(0)
+        return State.LATE, late - late_from_us(0)  # the time that passed: it is due before it is late
     if running_us is not None:
         return State.RUNNING, running_us
     return None if waiting_us is None else (State.WAITING, waiting_us)

@@ -71,7 +71,7 @@ def _days_before(now: datetime, days: object, name: str) -> datetime | None:
     if isinstance(days, bool) or not isinstance(days, int | float) or not 0 <= days <= LARGEST_DAYS:
         raise InvalidParameter(f"{name} must be a number from 0 to {LARGEST_DAYS}; received {shown(days)}")
     moment, first = now.astimezone(UTC), datetime(1, 1, 1, tzinfo=UTC)
-    return max(moment - min(timedelta(days=days), moment - first), first)
+    return moment - min(timedelta(days=days), moment - first)
 
 
 class Keeper:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import os
 import pty
 import select
@@ -589,6 +590,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch, error: Callable[[], BaseException]) 
     return faults
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     "error",
     [
@@ -617,6 +619,7 @@ def test_whichever_call_of_ours_fails_the_command_is_untouched_and_recorded(tmp_
         assert (found["status"], found["result"]) == ("FAILURE", {"exit_code": 7}), where
     assert number > 15
     assert "Traceback" not in capfd.readouterr().err
+    gc.collect()  # where closing is the call that fails, a connection stays open: Python 3.13 says so, here
 
 
 def test_an_installation_that_is_broken_still_runs_the_command(tmp_path):
