@@ -195,6 +195,7 @@ class Query(Resource):
             raise InvalidParameter(f"{next(iter(path))} must be percent-encoded UTF-8 in the path")
         pairs = list(query_pairs(request.env))
         query = self._operation.from_text([*path.items(), *pairs])
+        request.has_good_query = True
         document = self._source.get().answer(query)
         body = encoded(document, self._bound)
         if "pagination" in document:

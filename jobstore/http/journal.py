@@ -1,8 +1,7 @@
 """Request ids and the access log (logger ``jobstore.http``). No line holds a token.
 
-A line has the path and, once the parameters were found good, the query: a token in a query
-string is an unknown parameter, so it is not logged. A line is short whatever a caller sends, so that strangers cannot
-fill the log.
+A line has the path and, once the parameters were found good, the query: a token in a query string is an unknown
+parameter, so it is not logged. A line is short whatever a caller sends, so that strangers cannot fill the log.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def write_access(request: ApiRequest, status: int, body_bytes: int) -> None:
 
 def _target(request: ApiRequest, status: int) -> str:
     target = request.env.get("SCRIPT_NAME", "") + request.env["PATH_INFO"]
-    query = request.env.get("QUERY_STRING", "") if status < _FIRST_ERROR else ""
+    query = request.env.get("QUERY_STRING", "") if request.has_good_query and status < _FIRST_ERROR else ""
     target = cut(without_tokens(f"{target}?{query}" if query else target, request.env), LONGEST_TARGET)
     return quote(target, safe="/?=&%+,:[]", encoding="latin-1", errors="replace")
 

@@ -11,7 +11,7 @@ import falcon
 from jobstore.http import session
 from jobstore.http.reply import send
 from jobstore.http.request import path_is_text, query_pairs
-from jobstore.http.routes import OPEN_PATHS, READING
+from jobstore.http.routes import METRICS, OPEN_PATHS, READING
 from jobstore.language.errors import InvalidParameter, JobStoreError, NotFound, Unauthorized
 from jobstore.web.links import safe_place
 from jobstore.web.page import HEADERS, Ask, Page, Reply, assets
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jobstore.http.request import ApiRequest
     from jobstore.http.session import Sessions
 
-_OPEN: Final = ("/assets/", "/login", "/logout", "/settings")
+_OPEN: Final = frozenset({"/login", "/logout", "/settings"})
 """Without a token: they say nothing about jobs."""
 VIEWS: Final = ("/", "/jobs/{name}", "/executions", "/executions/{number}", "/timeline", "/settings")
 _VARY: Final = "Accept, Accept-Encoding, Accept-Language, Authorization, Cookie"
@@ -53,7 +53,7 @@ class Site:
         path = request.env["PATH_INFO"]
         if not is_page(path):
             return False
-        if path.startswith(_OPEN):
+        if path in _OPEN or path.startswith("/assets/"):
             return True
         request.context.signed_in = self._sessions.admits(request.env)
         return bool(request.context.signed_in)
@@ -78,7 +78,9 @@ class Site:
             # Relative links need the slash; what stands before it depends on where the page is mounted.
             _give(request, response, Reply(303, headers={"location": f"{environ['SCRIPT_NAME'].rpartition('/')[2]}/"}))
             return
-        _give(request, response, self._page.answer(self._store(), self.ask(request)))
+        reply = self._page.answer(self._store(), self.ask(request))
+        request.has_good_query = environ["PATH_INFO"] != "/settings"  # which takes any name
+        _give(request, response, reply)
 
     def sign_in(self, request: ApiRequest, response: falcon.Response) -> None:
         """Take the token of the form."""
@@ -110,11 +112,11 @@ class Site:
     def _error(self, request: ApiRequest, error: JobStoreError, message: str) -> Reply:
         if not isinstance(error, Unauthorized) or not self._sessions.can_sign_in:
             return self._page.failed(self._plain_ask(request), error, message)
+        again = request.env.get("HTTP_SEC_FETCH_SITE") == "cross-site"
         try:
-            ask = self._plain_ask(request, list(query_pairs(request.env)))
+            return self._page.login(self._plain_ask(request, list(query_pairs(request.env))), again=again)
         except InvalidParameter:
-            ask = self._plain_ask(request)
-        return self._page.login(ask, again=request.env.get("HTTP_SEC_FETCH_SITE") == "cross-site")
+            return self._page.login(self._plain_ask(request), again=again)
 
     def _plain_ask(self, request: ApiRequest, pairs: list[tuple[str, str]] | None = None) -> Ask:
         """A request without its store, which may be what is wrong."""
@@ -128,7 +130,7 @@ class Site:
 
 def is_page(path: str) -> bool:
     """Whether a path is none of the API's."""
-    return path not in OPEN_PATHS and not path.startswith("/api/")
+    return path not in {*OPEN_PATHS, METRICS} and not path.startswith("/api/")
 
 
 def _give(request: ApiRequest, response: falcon.Response, reply: Reply) -> None:

@@ -29,11 +29,17 @@ class ApiRequest(falcon.Request):
     Attributes:
         request_id: stands in the answer and in each line of the log.
         came_at: the moment by `perf_counter`, in seconds.
+        has_good_query: whether every name in the query string is one of ours. Any other may be a token, so the log
+            leaves the query out.
     """
+
+    has_good_query = False
 
     def __init__(self, env: dict[str, Any], options: falcon.RequestOptions | None = None) -> None:
         self.came_at = perf_counter()
-        env.setdefault("PATH_INFO", "")  # PEP 3333 lets a server leave it out
+        path = env.setdefault("PATH_INFO", "")  # PEP 3333 lets a server leave it out
+        if path.startswith("//"):  # falcon's router ignores how many slashes come first: so must all that judge paths
+            env["PATH_INFO"] = "/" + path.lstrip("/")
         super().__init__(env, options)
         self.request_id = request_id(env)
         if self.method not in METHODS:

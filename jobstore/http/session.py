@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -29,11 +28,12 @@ _MOST_ADDRESSES: Final = 10_000
 
 
 def cookies(environ: Mapping[str, Any]) -> dict[str, str]:
-    """The cookies of a request; none where the header is malformed."""
-    try:
-        return {name: morsel.value for name, morsel in SimpleCookie(environ.get("HTTP_COOKIE", "")).items()}
-    except CookieError:
-        return {}
+    """The cookies of a request; of two with one name the first, which a browser takes from the longer path.
+
+    Not `http.cookies`, which drops them all if one of another program on this host has a brace or a blank in it.
+    """
+    pairs = (each.strip().partition("=") for each in environ.get("HTTP_COOKIE", "").split(";"))
+    return {name: value for name, _, value in reversed(list(pairs))}
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,11 @@ def comes_from_here(environ: Mapping[str, Any]) -> bool:
 
 def form(environ: Mapping[str, Any]) -> dict[str, str]:
     """The fields of a form; none where it is no form or too long."""
-    length = environ.get("CONTENT_LENGTH") or "0"
-    if not length.isdigit() or int(length) > LONGEST_FORM:
-        return {}
     try:
-        return dict(parse_qsl(environ["wsgi.input"].read(int(length)).decode("ascii")))
-    except (ValueError, UnicodeError):
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        body = environ["wsgi.input"].read(length) if 0 <= length <= LONGEST_FORM else b""
+        return dict(parse_qsl(body.decode("ascii")))
+    except ValueError:
         return {}
 
 

@@ -23,7 +23,9 @@ KNOWN: Final = frozenset({
 })  # fmt: skip
 """What an address may say."""
 LAST_PAGE: Final = 10**15
-_PLACE = re.compile(r"(?:jobs/[^/?#\\]+|executions(?:/[0-9]+)?|timeline)?(?:\?[^#\\]*)?", re.ASCII)
+_PLACE = re.compile(
+    r"(?:jobs/[^\x00-\x20/?#\\\x7f-\U0010ffff]+|executions(?:/[0-9]+)?|timeline)?(?:\?[^#\\]*)?", re.ASCII
+)
 
 
 @dataclass(frozen=True)

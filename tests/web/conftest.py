@@ -88,7 +88,7 @@ def chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(
             executable_path=program,
             timeout=LONG_SECONDS * 1000,
-            args=["--no-sandbox", "--disable-background-networking"],
+            args=["--no-sandbox", "--disable-background-networking", "--host-resolver-rules=MAP jobs.lan 127.0.0.1"],
         )
         yield browser
         browser.close()

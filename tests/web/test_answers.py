@@ -291,8 +291,10 @@ def test_a_bound_without_an_offset_is_in_the_zone_of_the_page(site):
 
 
 @pytest.mark.parametrize(
-    "place", ["//evil.example", "https://evil.example/", "javascript:alert(1)", "\\evil", "../x", "a\r\nb"]
-)
+    "place",
+    ["//evil.example", "https://evil.example/", "javascript:alert(1)", "\\evil", "../x", "a\r\nb",
+     "jobs/a\r\nSet-Cookie: b=1", "jobs/线", "jobs/a b"],
+)  # fmt: skip
 def test_settings_lead_nowhere_else(site, place):
     answer = site.ask("GET", "/settings?lang=en&next=" + "".join(f"%{byte:02x}" for byte in place.encode()))
     assert (answer.status, answer.headers["location"]) == (303, "./")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import jobstore.tokens
-from jobstore.http.session import Throttle
+from jobstore.http.session import Throttle, form
 from jobstore.wsgi import create_app
 from tests.web.conftest import served
 from tests.web.site import Site
@@ -65,6 +66,42 @@ def test_the_cookie_has_its_flags_and_is_neither_the_token_nor_of_use_to_the_api
     kept.jar = {"jobstore_session": value}
     assert kept.get("/").status == 200
     assert kept.get("/api/v1/jobs").status == 401  # so no page elsewhere can use a cookie to read the API
+
+
+@pytest.mark.parametrize("target", ["//api/v1/jobs", "///api/v1/states", "/metrics", "//metrics"])
+def test_the_cookie_opens_no_other_spelling_of_the_api(kept, target):
+    sign_in(kept, GOOD)
+    assert kept.get(target).status == 401
+    assert kept.get(target, Authorization=f"Bearer {GOOD}").status == 200
+
+
+@pytest.mark.parametrize("target", ["/loginx", "/login/", "/logout/x", "/settingsx", "/settings/", "/assets"])
+def test_beside_the_form_and_its_files_no_address_is_open(kept, target):
+    assert kept.get(target, follow=False).status == 401
+
+
+def test_cookies_of_other_programs_on_this_host_do_not_hide_ours(kept):
+    sign_in(kept, GOOD)
+    ours = f"jobstore_session={kept.jar['jobstore_session']}"
+    kept.jar = {}
+    for header in (
+        f'a={{"b": 1}}; {ours}',
+        f"c[]=1 2; {ours};",
+        f"bare; {ours}",
+        f"{ours}; jobstore_session=elsewhere",
+    ):
+        assert kept.get("/", Cookie=header).status == 200, header
+
+
+def test_the_form_comes_though_the_address_names_no_zone(kept):
+    answer = kept.get("/?tz=nonsense")
+    assert (answer.status, answer.headers["content-type"]) == (401, "text/html; charset=utf-8")
+    assert "x-request-id" in answer.headers
+
+
+@pytest.mark.parametrize("length", ["\xb2", "9" * 5_000, "-1", "x"])
+def test_a_body_without_a_sensible_length_is_no_form(length):
+    assert form({"CONTENT_LENGTH": length, "wsgi.input": BytesIO(b"token=a")}) == {}
 
 
 def test_behind_tls_the_cookie_is_secure(kept):
@@ -214,6 +251,8 @@ def test_no_token_is_in_a_log_or_on_a_page(kept, caplog):
     by_mistake = [f"/?token={GOOD}", f"/login?token={GOOD}", f"/executions?search=a&access_token={GOOD}"]
     texts += [kept.get(target, follow=False).text for target in by_mistake]
     session = kept.jar["jobstore_session"]
+    unread = [f"{path}?token={GOOD}" for path in ("/healthz", "/metrics", "/settings", "/logout", "/api/v1/jobs")]
+    texts += [kept.ask(method, target).text for method in ("OPTIONS", "GET", "POST") for target in unread]
     kept.post("/logout", {})
     texts += [kept.get(target, follow=False).text for target in by_mistake]
     for secret in (GOOD, "wrong-token-1", session):
@@ -221,9 +260,11 @@ def test_no_token_is_in_a_log_or_on_a_page(kept, caplog):
         assert secret not in caplog.text
 
 
-def test_in_a_browser(chromium, path):
+@pytest.mark.parametrize("host", ["127.0.0.1", "jobs.lan"])  # without TLS, a name is less trusted than an address here
+def test_in_a_browser(chromium, path, host):
     app = create_app(path, tokens={GOOD: {"read:jobs"}}, page=True)
-    with served(app) as url:
+    with served(app) as address:
+        url = address.replace("127.0.0.1", host)
         context = chromium.new_context()
         page = context.new_page()
         page.goto(f"{url}/executions?range=all")

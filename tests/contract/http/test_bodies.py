@@ -264,6 +264,11 @@ def test_links_stay_under_the_prefix_and_in_the_jobs_own_history(ask_history):
     assert links_of(answer)["next"] == f"{quote('/ops/数据')}/api/v1/jobs/sync_klines_1h/executions?limit=50&offset=50"
 
 
+def test_links_never_name_another_host(ask_history):
+    answer = ask_history("//api/v1/jobs/executions?limit=1")
+    assert answer.headers["link"].startswith("</api/v1/jobs/executions?")
+
+
 def test_a_304_keeps_its_links(ask_history):
     first = ask_history(f"{PAGE}?limit=50")
     again = ask_history(f"{PAGE}?limit=50", if_none_match=first.headers["etag"])
