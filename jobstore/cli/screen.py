@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import stat
 import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 from jobstore.language.errors import escaped
 from jobstore.language.instants import instant_us
+from jobstore.replacing import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -148,48 +148,8 @@ def output(target: str | None) -> Iterator[TextIO]:
             yield opened
         return
     path = Path(os.path.realpath(target))
-    # Not by the process id alone: in two containers it may be the same.
-    part = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
-    try:
-        with _naming(path):
-            out = _opened(part, path)
-        with out:
-            yield out
-        with _naming(path):
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """An error names the file that was asked for: the part is ours."""
-    try:
-        yield
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
-
-
-def _opened(part: Path, path: Path) -> TextIO:
-    before = path.stat() if path.exists() else None
-    # Closed to others until it has the mode of the file it replaces: what is dumped may be private.
-    mode = 0o666 if before is None else 0o600
-    out = open(part, "x", encoding="utf-8", newline="", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115 - Path.open takes no opener
-    if before is not None:
-        _take_over(out.fileno(), before)
-    return out
-
-
-def _take_over(descriptor: int, before: os.stat_result) -> None:
-    """Owner, group and mode of the file that is replaced, as far as this user may give them."""
-    mode = before.st_mode & 0o777
-    try:
-        os.fchown(descriptor, before.st_uid if os.geteuid() == 0 else -1, before.st_gid)
-    except OSError:
-        mode &= ~stat.S_IRWXG  # what that group was allowed is not for another one
-    with suppress(OSError):  # a file system without modes
-        os.fchmod(descriptor, mode)
+    with replacing(path) as out:
+        yield out
 
 
 def say(message: str) -> None:

@@ -7,11 +7,11 @@ import fcntl
 import json
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobstore.language.errors import InvalidParameter, NotFound, StoreUnreadable
+from jobstore.replacing import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 VERSION = 1
 LARGEST_BYTES = 4 * 1024 * 1024
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+OWN = stat.S_IRUSR | stat.S_IWUSR
 
 Signature = tuple[int, int, int, int]
 
@@ -78,50 +79,15 @@ def write(path: str | os.PathLike[str], entries: Sequence[object]) -> None:
         StoreUnreadable: the folder or the disk refuses.
     """
     target = Path(os.path.realpath(path))
+    like, withheld = target, WRITABLE_BY_OTHERS
+    if not target.exists():  # root makes it for whoever serves the store
+        like, withheld = target.with_suffix(""), ~OWN
     text = json.dumps({"jobstore_tokens": VERSION, "tokens": entries}, indent=2, ensure_ascii=False) + "\n"
     try:
-        _replace(target, text.encode())
+        with replacing(target, like, mode=OWN, withheld=withheld) as out:
+            out.write(text)
     except OSError as error:
         raise StoreUnreadable(f"The token file {path} cannot be written: {error.strerror}") from None
-
-
-def _replace(target: Path, content: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            _keep_owner(target, descriptor)
-            file.flush()
-            os.fsync(descriptor)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
-
-
-def _keep_owner(target: Path, descriptor: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if target.exists():
-            before = target.stat()
-            mode = stat.S_IMODE(before.st_mode) & ~WRITABLE_BY_OTHERS
-        else:  # root makes it for whoever serves the store
-            before, mode = target.with_suffix("").stat(), stat.S_IRUSR | stat.S_IWUSR
-            if not stat.S_ISREG(before.st_mode):
-                return  # no store of that name: the file is that of whoever makes it
-        try:
-            os.fchown(descriptor, before.st_uid if os.geteuid() == 0 else -1, before.st_gid)
-        except OSError:
-            mode &= ~stat.S_IRWXG  # what that group was allowed is not for another one
-        os.fchmod(descriptor, mode)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -10,13 +10,13 @@ import hashlib
 import json
 import logging
 import os
-import stat
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobstore.language.errors import InvalidParameter, InvalidRecord, NotFound, escaped, shown
 from jobstore.language.states import WRONG, State
+from jobstore.replacing import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -213,24 +213,6 @@ def _read(memory: Path) -> dict[str, Told]:
 
 
 def _write(memory: Path, told: Mapping[str, Told], store: Location) -> None:
-    part = memory.with_name(f".{memory.name}.{os.getpid()}.part")
-    try:
-        part.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-        _give_to_owner(part, store)
-        part.replace(memory)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _give_to_owner(part: Path, store: Location) -> None:
-    """What one user's timer leaves must not keep the store's owner out; a store on a server has no owner here."""
-    if not isinstance(store, Path):
-        return
-    with suppress(OSError):
-        whose = store.stat()
-        mode = stat.S_IMODE(whose.st_mode)
-        try:
-            os.chown(part, whose.st_uid if os.geteuid() == 0 else -1, whose.st_gid)
-        except OSError:
-            mode &= ~stat.S_IRWXG  # what the store's group may is not for another one
-        part.chmod(mode)
+    # What one user's timer leaves must not keep the store's owner out; a store on a server has no owner here.
+    with replacing(memory, store if isinstance(store, Path) else None) as out:
+        out.write(json.dumps(told, indent=1) + "\n")

@@ -27,11 +27,12 @@ import orjson
 
 from jobstore.language.address import refuse_address
 from jobstore.language.errors import Conflict, InvalidParameter, StoreError, StoreFull, StoreUnreadable
+from jobstore.replacing import sync_path
 from jobstore.storage.documents import execution_document
 from jobstore.storage.pruned import note_pruned, settings_under
 from jobstore.storage.rows import EXECUTION_SELECT, delete_by_id, fetch_executions
 from jobstore.storage.sidefiles import belongs_to
-from jobstore.storage.writer import Writer, sync_path
+from jobstore.storage.writer import Writer
 
 if TYPE_CHECKING:
     import sqlite3

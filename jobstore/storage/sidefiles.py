@@ -8,9 +8,18 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from jobstore.replacing import acl_of, set_acl
+
+# An ACL as Linux keeps it: a version, then entries of a kind, bits and a user or group.
+_ACL_BEGIN: Final = 4
+_ACL_ENTRY: Final = "<HHI"
+_ACL_USER, _ACL_GROUP = 2, 8
+_ACL_OWNER, _ACL_OWN_GROUP = (1, 2**32 - 1), (4, 2**32 - 1)
 
 Identity = tuple[int, int]
 
@@ -65,23 +74,26 @@ def share_with_writers(descriptor: int, file: Path) -> None:
     A process that can open the lock can hold it, and so keep every recorder out: readers must not be able to.
     """
     with suppress(OSError):
-        store, found = file.stat(), os.fstat(descriptor)
+        store = file.stat()
+        _give(descriptor, store)
         # The bits for reading follow those for writing: a recorder needs both, and a mere reader gets neither.
         written = store.st_mode & 0o222
-        _give(descriptor, found, store)
-        if stat.S_IMODE(found.st_mode) != written | written << 1:
+        if stat.S_IMODE(os.fstat(descriptor).st_mode) != written | written << 1:
             os.fchmod(descriptor, written | written << 1)
+        _share_acl(descriptor, file, store, written_only=True)
 
 
 def share_log(file: Path) -> None:
-    """Give SQLite's files the group of the store: SQLite gives them its mode, and only as root its owner.
+    """Give SQLite's files the group and the ACL of the store: SQLite gives them its mode, and only as root its owner.
 
     By their names: to open and close them would drop the locks that SQLite holds for this process.
     """
     for suffix in ("-wal", "-shm"):
         path = beside(file, suffix)
         with suppress(OSError):
-            _give(path, path.lstat(), file.stat())
+            store = file.stat()
+            _give(path, store)
+            _share_acl(path, file, store)
 
 
 def remove_left_over(file: Path) -> None:
@@ -98,15 +110,37 @@ def remove_left_over(file: Path) -> None:
             log.unlink(missing_ok=True)
 
 
-def _give(target: int | Path, found: os.stat_result, store: os.stat_result) -> None:
+def _give(target: int | Path, store: os.stat_result) -> None:
     """Root gives owner and group; others can give the group alone, if they belong to it."""
+    found = _look_at_link(target)
     owner = store.st_uid if os.geteuid() == 0 else found.st_uid
     if (found.st_uid, found.st_gid) != (owner, store.st_gid):
         with suppress(OSError):
-            if isinstance(target, int):
-                os.fchown(target, owner, store.st_gid)
-            else:
-                os.chown(target, owner, store.st_gid, follow_symlinks=False)
+            os.chown(target, owner, store.st_gid, follow_symlinks=isinstance(target, int))
+
+
+def _look_at_link(target: int | Path) -> os.stat_result:
+    """Of a name: what stands there, since in a folder that others may write to a link may lead to any file."""
+    return os.fstat(target) if isinstance(target, int) else target.lstat()
+
+
+def _share_acl(target: int | Path, file: Path, store: os.stat_result, *, written_only: bool = False) -> None:
+    """The ACL of the store, for a file beside it; its owner and group stand there by name where they are others."""
+    wanted = acl_of(file)
+    if wanted is not None:
+        found = _look_at_link(target)
+        rights = {(tag, who): bits for tag, bits, who in struct.iter_unpack(_ACL_ENTRY, wanted[_ACL_BEGIN:])}
+        if written_only:
+            rights = {key: 6 if bits & 2 else 0 for key, bits in rights.items()}
+        if found.st_uid != store.st_uid:
+            rights.setdefault((_ACL_USER, store.st_uid), rights[_ACL_OWNER])
+        if found.st_gid != store.st_gid:
+            rights.setdefault((_ACL_GROUP, store.st_gid), rights[_ACL_OWN_GROUP])
+            rights[_ACL_OWN_GROUP] = 0
+        entries = (struct.pack(_ACL_ENTRY, tag, bits, who) for (tag, who), bits in sorted(rights.items()))
+        wanted = wanted[:_ACL_BEGIN] + b"".join(entries)
+    if acl_of(target) != wanted:
+        set_acl(target, wanted)
 
 
 def may_write(path: Path) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from jobstore.language.address import location_of
 from jobstore.language.errors import Conflict, NotAStore, SchemaTooOld, StoreNotFound, StoreUnreadable
 from jobstore.language.search import UNICODE_VERSION
+from jobstore.replacing import sync_path
 from jobstore.storage.connection import Reading, check_is_file, check_is_store, driver_errors
 from jobstore.storage.folders import check_folder, check_not_mounted
 from jobstore.storage.forking import check_not_crossed, holders, keep_for_good
@@ -353,15 +354,6 @@ def move_into_place(made: Path, file: Path) -> None:
     sync_path(made)
     made.rename(file)
     sync_path(file.parent)
-
-
-def sync_path(path: Path) -> None:
-    """Bring a file that is not open elsewhere, or a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def remove_store(file: Path) -> None:

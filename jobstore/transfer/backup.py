@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-import stat
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jobstore.language.address import Address, file_of, location_of, refuse_address
 from jobstore.language.errors import Conflict, NotAStore, StoreBusy, StoreCorrupt, StoreUnreadable
+from jobstore.replacing import sync_path, take_over
 from jobstore.storage.connection import Reading, driver_errors
 from jobstore.storage.folders import check_folder
 from jobstore.storage.limits import TIMEOUT_SECONDS
 from jobstore.storage.lock import lock_of
 from jobstore.storage.reserve import give_up_reserve as give_up_reserve  # noqa: PLC0414 - offered to the command line
 from jobstore.storage.sidefiles import BY_SQLITE, beside, may_write, size_of
-from jobstore.storage.writer import move_into_place, real_path, refuse_left_over, remove_store, sync_path
+from jobstore.storage.writer import move_into_place, real_path, refuse_left_over, remove_store
 from jobstore.transfer.check import problems_of
 
 if TYPE_CHECKING:
@@ -158,7 +158,8 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
     try:
         _copy(source, making, None)
         with driver_errors(file):
-            _take_over_owner(making, file)
+            if file.exists():
+                take_over(making, file)
             with lock_of(file).acquired(TIMEOUT_SECONDS):
                 _end_log(file)
                 move_into_place(making, file)
@@ -181,18 +182,6 @@ def _end_log(file: Path) -> None:
     for suffix in BY_SQLITE:
         beside(file, suffix).unlink(missing_ok=True)
     sync_path(file.parent)
-
-
-def _take_over_owner(making: Path, file: Path) -> None:
-    """As far as this user may: the owner is root's to give."""
-    if file.exists():
-        before = file.stat()
-        mode = stat.S_IMODE(before.st_mode)
-        try:
-            os.chown(making, before.st_uid if os.geteuid() == 0 else -1, before.st_gid)
-        except OSError:
-            mode &= ~stat.S_IRWXG  # what that group was allowed is not for another one
-        making.chmod(mode)
 
 
 def _told(progress: Progress) -> Callable[[int, int, int], None]:

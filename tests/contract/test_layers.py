@@ -18,18 +18,19 @@ FOLDER = Path(jobstore.__file__).parent
 
 MAY_IMPORT: dict[str, str] = {
     "language": "",
-    "storage": "language",
+    "replacing": "",
+    "storage": "language replacing",
     "engine": "language storage",
-    "recording": "language storage",
-    "transfer": "language storage engine recording store",
+    "recording": "language storage replacing",
+    "transfer": "language storage engine recording store replacing",
     "store": "language storage engine queries reading postgres",
     "postgres": "language storage engine queries reading",
     "reading": "language storage engine queries",
     "queries": "language",
     # interfaces: each knows the store, none knows another
-    "http": "language store queries metrics web package",
+    "http": "language store queries metrics web replacing package",
     "web": "language queries",
-    "integrations": "language store recording",
+    "integrations": "language store recording replacing",
     "tools": "language queries package",
     "mcp": "language store queries tools package",
     "metrics": "language queries",
@@ -37,13 +38,13 @@ MAY_IMPORT: dict[str, str] = {
     "pytest_plugin": "store testing package",
     "wsgi": "language http",
     "tokens": "http",
-    "cli": "language store queries recording transfer http integrations mcp metrics package",
+    "cli": "language store queries recording transfer http integrations mcp metrics replacing package",
     "__main__": "cli",
     "package": "language store queries recording transfer http",
 }
 """A folder, or a file of the root, may import itself and these.
 
-Language knows nothing; storage knows language; engine and recording know storage and not each other; transfer knows
+Language knows nothing, nor does `replacing`, which any may call to replace a file; storage knows language; engine and recording know storage and not each other; transfer knows
 both; an interface knows the store and no other interface. The command line is what puts the others on a screen.
 """
 

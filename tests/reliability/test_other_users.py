@@ -10,6 +10,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import struct
 import subprocess
 import sys
 from contextlib import closing
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import jobstore
+from jobstore import replacing
+from jobstore.transfer.backup import backup, restore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -260,3 +263,52 @@ def test_a_log_that_cannot_be_read_is_an_error_with_its_remedy(path: Path, asked
     with closing(sqlite3.connect(copy)) as connection:
         connection.execute("SELECT count(*) FROM execution").fetchone()
     assert asked("C", "look", copy) == {"said": 2}
+
+
+def acl(group: int, users: dict[int, int]) -> bytes:
+    """An ACL as Linux keeps it: the owner may all, the group and some users what is said, others nothing."""
+    entries = [(1, 7, 2**32 - 1), *((2, bits, user) for user, bits in sorted(users.items())), (4, group, 2**32 - 1)]
+    entries += [(16, 7, 2**32 - 1), (32, 0, 2**32 - 1)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+def test_an_acl_lets_those_record_whom_it_lets_write_and_nobody_else_lock(path: Path, asked: Users) -> None:
+    may_write = acl(5, {USERS["C"][0]: 7})
+    for target in (path.parent, path):
+        os.setxattr(target, replacing.ACL, may_write)
+    with jobstore.Recorder(path) as recorder:
+        for _ in range(120):
+            recorder.enqueue("sync", parameters={"text": "x" * 20_000})
+        assert "said" in asked("C", "record", path)
+        assert asked("C", "look", path)["said"] > 120
+        assert asked("B", "look", path)["said"] > 120
+        assert asked("C", "lock", path) == {"said": "taken"}
+        assert asked("B", "lock", path) == {"said": "refused"}  # of the group, which may only read
+    reader = Users()
+    try:  # the first to open it makes the log, which is then C's
+        reader.ask("C", "look_twice", path)
+        assert reader.answer() == "ready\n"
+        assert beside(path)["-wal"].st_uid == USERS["C"][0]
+        assert "said" in asked("A", "record", path)
+    finally:
+        reader.process.kill()
+        reader.process.communicate()
+    os.setxattr(path, replacing.ACL, acl(5, {}))  # C may write no longer
+    assert "said" in asked("A", "record", path)
+    assert asked("C", "lock", path) == {"said": "refused"}
+
+
+def test_a_file_that_is_replaced_keeps_its_acl_and_gets_none_that_it_had_not(path: Path, asked: Users) -> None:
+    copy = path.parent / "copy.db"
+    backup(path, copy)
+    mine = acl(0, {USERS["C"][0]: 4})
+    os.setxattr(path, replacing.ACL, mine)
+    restore(copy, path)
+    assert os.getxattr(path, replacing.ACL) == mine
+    os.removexattr(path, replacing.ACL)
+    path.chmod(0o640)
+    os.setxattr(path.parent, "system.posix_acl_default", mine)
+    restore(copy, path)
+    assert replacing.acl_of(path) is None
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert "code" in asked("C", "look", path)

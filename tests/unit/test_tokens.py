@@ -208,7 +208,7 @@ def test_who_may_not_give_the_group_gives_its_rights_to_no_other_one(path, monke
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    monkeypatch.setattr("os.fchown", refused)
+    monkeypatch.setattr("os.chown", refused)
     tokens.create(path, label="two", now=NOW)
     assert given == [-1]  # the owner is root's to give, the group that of its members
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

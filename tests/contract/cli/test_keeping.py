@@ -294,7 +294,7 @@ def test_who_may_not_give_the_group_gives_its_rights_to_no_other_one(cli, store,
     out = tmp_path / "out.json"
     out.touch()
     out.chmod(0o664)
-    monkeypatch.setattr(os, "fchown", refused)
+    monkeypatch.setattr(os, "chown", refused)
     assert cli("dump", store, "-o", out).code == 0
     assert stat.S_IMODE(out.stat().st_mode) == 0o604
 
