@@ -17,6 +17,10 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
+# Hundreds of processes are started from here; where a machine keeps no bytecode, each would compile the package again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 POLES = (
     "test_power_cut", "test_damage", "test_readers", "test_io_errors", "test_schemathesis", "test_crowd", "test_doors", "test_model",
     "test_interrupts", "test_execute_untouched", "test_browser", "test_snapshots", "test_poison", "test_apscheduler_minute",

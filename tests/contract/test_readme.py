@@ -29,7 +29,7 @@ RUN = {
     "exec": "^jobstore exec ",
     "scheduler": "^# scheduler.py$",
     DEMO: "^python3 .* demo$",
-    TESTS: "^python3 .* -n 2 -q$",
+    TESTS: "^python3 .* -n 4 -q$",
     "ask": "^# ask.py$",
     "reading": "^jobstore jobs ",
     "serve": "^.umask",
