@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +11,10 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from benchmarks import datasets, joblists, postgres, processes, report, sweeping, writes
-from benchmarks.cases import CASES
+from benchmarks import datasets, guard, jobs, postgres, processes, report, serving, sweep, writes
 from benchmarks.history import SIZES
 from benchmarks.measure import Settings
-from benchmarks.queries import Bench
+from benchmarks.pages import CASES, Bench
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -47,7 +47,7 @@ class Run:
         found: list[Line] = []
         try:
             for label in self.sizes:
-                dataset = datasets.prepare(self.data, label, console=self.console)
+                dataset = datasets.prepare(self.data, label, self.console)
                 for part in self.parts:
                     found += self._told(f"{label} {part}", PARTS[part](self, dataset))
         except KeyboardInterrupt:  # an hour's figures are worth keeping
@@ -68,33 +68,21 @@ class Run:
 
 
 def _queries(run: Run, dataset: Dataset) -> Iterator[Line]:
-    bench = Bench(dataset, run.settings)
-    yield from (bench.measure(case) for case in (*CASES, bench.trace_case()) if run.match in case.name)
-    bench.close()
+    with closing(Bench(dataset, run.settings)) as bench:
+        yield from (bench.measure(case) for case in CASES if run.match in case.name)
 
 
 def _sweep(run: Run, dataset: Dataset) -> Iterator[Line]:
-    bench = Bench(dataset, run.settings)
-    yield from sweeping.run(bench, run.console)
-    bench.close()
+    with closing(Bench(dataset, run.settings)) as bench:
+        yield from sweep.run(bench, run.console)
 
 
 def _jobs(run: Run, dataset: Dataset) -> Iterator[Line]:
     """Statistics at each size; the lists, which do not depend on it, once."""
-    bench = joblists.JobBench(dataset.path("jobstore"), dataset.path("naive"), run.settings)
-    yield from bench.stats(dataset.label)
+    yield from jobs.statistics(dataset, run.settings)
     if dataset.label == run.sizes[-1]:
-        yield from bench.run()
-        many = joblists.JobBench(*datasets.many_jobs(run.data, MANY_JOBS), run.settings, jobs=MANY_JOBS)
-        yield from many.run()
-        many.close()
-    bench.close()
-
-
-def _http(run: Run, dataset: Dataset) -> Iterator[Line]:
-    from benchmarks import web  # Datasette is an extra that the guard does without
-
-    yield from web.run(dataset, run.settings)
+        yield from jobs.lists(dataset, 10_000, run.settings)
+        yield from jobs.lists(datasets.many_jobs(run.data, MANY_JOBS), MANY_JOBS, run.settings)
 
 
 def _postgres(run: Run, dataset: Dataset) -> Iterator[Line]:
@@ -107,7 +95,7 @@ PARTS: dict[str, Callable[[Run, Dataset], Iterator[Line]]] = {
     "sweep": _sweep,
     "jobs": _jobs,
     "writes": lambda run, dataset: writes.run(dataset, run.settings, loads=dataset.label == run.sizes[0]),
-    "http": _http,
+    "http": lambda run, dataset: serving.run(dataset, run.settings),
     "processes": lambda _, dataset: processes.run(dataset),
     "postgres": _postgres,
 }
@@ -154,15 +142,12 @@ def report_again(json_file: Path, *, write: bool) -> None:
             report.replace_block(path, block)
 
 
-@main.command()
-def guard() -> None:
+@main.command("guard")
+def check() -> None:
     """Small sizes, generous ratios, rows touched, query plans: fails where an index or a counter is lost."""
-    from benchmarks.guard import check  # the run above does not need it
-
-    problems = check(Console(stderr=True))
-    for problem in problems:
-        click.echo(problem)
-    raise SystemExit(1 if problems else 0)
+    problems = guard.check()
+    click.echo("\n".join((*problems, f"{len(problems)} problems")))
+    raise SystemExit(bool(problems))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,14 @@ import re
 import shutil
 import sqlite3
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import Progress, track
 
 import jobstore
-from benchmarks import fleet, history, peers
+from benchmarks import history, peers
 from jobstore.storage import schema
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 THIS_RUN = f"{os.getpid()}-{time.time():.0f}"
 """Times of builds are compared only where one run made them."""
-CANDIDATES = ("jobstore", "naive", "careful")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +47,25 @@ class Dataset:
         return self.folder / f"{candidate}.db"
 
 
-def prepare(folder: Path, label: str, *, console: Console) -> Dataset:
+def prepare(folder: Path, label: str, console: Console) -> Dataset:
     """The data set of a size, built where it is not there or out of date."""
-    home, size = folder / label, history.SIZES[label]
+    home = folder / label
     home.mkdir(parents=True, exist_ok=True)
     note = home / "built.json"
-    built = json.loads(note.read_text()) if note.exists() else {}
-    for name in CANDIDATES:
-        current = built.get(name, {}).get("fingerprint") == fingerprint(name)
-        if not current or not (home / f"{name}.db").exists():
-            built[name] = _build(home, name, size, console)
-            note.write_text(json.dumps(built, indent=1))
-    return Dataset(label, size, home, built)
+    dataset = Dataset(label, history.SIZES[label], home, json.loads(note.read_text()) if note.exists() else {})
+    for name in ("jobstore", "naive", "careful"):
+        current = dataset.built.get(name, {}).get("fingerprint") == _fingerprint(name)
+        if not current or not dataset.path(name).exists():
+            remove(dataset.path(name))
+            begun = time.perf_counter()
+            _build(dataset, name, console)
+            seconds = round(time.perf_counter() - begun, 2)
+            dataset.built[name] = {"fingerprint": _fingerprint(name), "seconds": seconds, "run": THIS_RUN}
+            note.write_text(json.dumps(dataset.built, indent=1))
+    return dataset
 
 
-def fingerprint(candidate: str) -> str:
+def _fingerprint(candidate: str) -> str:
     """Changes when a stored data set of this candidate is out of date; a comment changes no file."""
     if candidate != "jobstore":
         indexes = peers.NAIVE_INDEXES if candidate == "naive" else peers.CAREFUL_INDEXES
@@ -71,42 +75,37 @@ def fingerprint(candidate: str) -> str:
     return f"data {history.FINGERPRINT}; format {schema.SCHEMA_VERSION}; {digest}"
 
 
-def build_store(path: Path, size: int, tick: Callable[[int], None] | None = None, *, jobs: int = 10_000) -> None:
-    """Our store, through the bulk load that users call."""
-    executions = history.documents(size) if size else iter(())
-    jobstore.load(path, {"jobs": fleet.documents(jobs), "executions": executions}, progress=tick)
-
-
-def many_jobs(folder: Path, count: int) -> tuple[Path, Path]:
-    """Our store and the naive one with so many jobs and no execution; a build of seconds."""
-    home = folder / "jobs"
-    home.mkdir(parents=True, exist_ok=True)
-    ours, naive = home / "jobstore.db", home / "naive.db"
-    remove(ours)
-    remove(naive)
-    build_store(ours, 0, jobs=count)
-    peers.build(naive, fleet.documents(count), ())
-    return ours, naive
-
-
-def _build(home: Path, name: str, size: int, console: Console) -> dict[str, Any]:
-    path, title = home / f"{name}.db", f"{home.name} {name}"
-    remove(path)
-    begun = time.perf_counter()
+def _build(dataset: Dataset, name: str, console: Console) -> None:
+    path, size, title = dataset.path(name), dataset.size, f"{dataset.label} {name}"
     if name == "jobstore":
         with Progress(console=console) as progress:
             task = progress.add_task(title, total=size)
             build_store(path, size, lambda done: progress.advance(task, done))
     elif name == "naive":
-        peers.build(path, fleet.documents(), track(history.documents(size), title, size, console=console))
+        peers.build(path, history.job_documents(), track(history.documents(size), title, size, console=console))
     else:  # the naive file with more indexes
-        shutil.copyfile(home / "naive.db", path)
-        connection = sqlite3.connect(path, isolation_level=None)
-        connection.execute("PRAGMA cache_size = -500000")
-        peers.add_indexes(connection, peers.CAREFUL_INDEXES)
-        connection.close()
-    seconds = round(time.perf_counter() - begun, 2)
-    return {"fingerprint": fingerprint(name), "seconds": seconds, "run": THIS_RUN}
+        shutil.copyfile(dataset.path("naive"), path)
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA cache_size = -500000")
+            peers.add_indexes(connection, peers.CAREFUL_INDEXES)
+
+
+def build_store(path: Path, size: int, tick: Callable[[int], None] | None = None, *, jobs: int = 10_000) -> None:
+    """Our store, through the bulk load that users call."""
+    executions = history.documents(size) if size else ()
+    jobstore.load(path, {"jobs": history.job_documents(jobs), "executions": executions}, progress=tick)
+
+
+def many_jobs(folder: Path, count: int) -> Dataset:
+    """Our store and the naive one with so many jobs and no execution; a build of seconds."""
+    home = folder / "jobs"
+    home.mkdir(parents=True, exist_ok=True)
+    dataset = Dataset(f"{count:,} jobs", 0, home, {})
+    remove(dataset.path("jobstore"))
+    remove(dataset.path("naive"))
+    build_store(dataset.path("jobstore"), 0, jobs=count)
+    peers.build(dataset.path("naive"), history.job_documents(count), ())
+    return dataset
 
 
 def remove(path: Path) -> None:

@@ -10,7 +10,7 @@ import gc
 import statistics
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -19,13 +19,11 @@ if TYPE_CHECKING:
 
     Ask = Callable[[int], Any]
 
-FLOOR = "floor"
+FLOOR, OURS = "floor", "jobstore"
 VARIANTS = 8
 """Rounds ask the same after so many."""
-SLOW_SECONDS = 0.02
-"""A candidate that takes longer is called less often, and in rounds of its own: it empties the caches."""
-VERY_SLOW_SECONDS = 5.0
-"""One call of such a candidate must do."""
+SLOW_SECONDS, VERY_SLOW_SECONDS = 0.02, 5.0
+"""A slow candidate is called less often, in its own rounds: it empties the caches. A very slow one is called once."""
 
 
 class Disagreement(AssertionError):
@@ -91,79 +89,50 @@ class Line:
     note: str = ""
 
 
-@dataclass(slots=True)
-class Series:
-    """The calls of one candidate: ratios to the floor of their round, and seconds."""
+class Series(NamedTuple):
+    """The calls of one candidate: median and 99th percentile of the ratios to the floors; the median time."""
 
-    ratios: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    @property
-    def ratio(self) -> float:
-        """The median ratio."""
-        return statistics.median(self.ratios)
-
-    @property
-    def ratio_p99(self) -> float:
-        """The smallest ratio that 99 % of the rounds do not exceed."""
-        return percentile(self.ratios, 99)
-
-    @property
-    def milliseconds(self) -> float:
-        """The median time; shown, never compared."""
-        return statistics.median(self.seconds) * 1000
-
-
-class Asked:
-    """Asks the variant of a round and makes JSON of the answer; keeps the first answer to each variant."""
-
-    def __init__(self, ask: Ask) -> None:
-        self.ask = ask
-        self.answers: dict[int, Any] = {}
-
-    def __call__(self, number: int) -> bytes:
-        """The body of the answer."""
-        answer = self.ask(number % VARIANTS)
-        self.answers.setdefault(number % VARIANTS, answer)
-        return answer if isinstance(answer, bytes) else orjson.dumps(answer)
+    ratio: float
+    p99: float
+    milliseconds: float
 
 
 def rivals(
-    part: str,
-    name: str,
-    size: str,
-    *,
-    floor: Ask,
-    ours: Ask,
-    others: Mapping[str, Ask],
-    rounds: int,
-    budget: float = 1.5,
-    unit: str = "F",
-    most: float | None = None,
-    most_ms: float | None = None,
-    faster: float | None = None,
-    same: Callable[[Any], Any] | None = None,
-    before: Callable[[], object] | None = None,
-) -> Line:
+    part: str, name: str, size: str, settings: Settings, candidates: Mapping[str, Ask], *,
+    unit: str = "F", most: float | None = None, most_ms: float | None = None, faster: float | None = None,
+    same: Callable[[Any], Any] | None = None, before: Callable[[], object] | None = None,
+) -> Line:  # fmt: skip
     """One line: all in rotation, then the others' answers held against ours by what ``same`` makes of them.
 
     The first figure is in ``unit``, or in milliseconds where ``most_ms`` bounds those; ``faster`` bounds ``x naive``.
     """
-    asked = {"jobstore": Asked(ours)} | {other: Asked(ask) for other, ask in others.items()}
-    found = in_rotation({FLOOR: floor, **asked}, rounds=rounds, budget_seconds=budget, before=before)
-    mine = asked["jobstore"]
+    answers: dict[str, dict[int, Any]] = {who: {} for who in candidates if who != FLOOR}
+    asked = {who: _kept(candidates[who], answers[who]) for who in answers}
+    found = in_rotation({FLOOR: candidates[FLOOR], **asked}, settings.rounds, settings.budget_seconds, before)
+    others = [who for who in answers if who != OURS]
     for other in others if same else ():
-        for number, answer in asked[other].answers.items():
-            check_equal(f"{name}, {other}", same, mine.answers.get(number) or ours(number), answer)
-    series = found["jobstore"]
-    figures = [Figure(series.ratio, unit, most)]
+        for number, answer in answers[other].items():
+            check_equal(f"{name}, {other}", same, answers[OURS].get(number) or candidates[OURS](number), answer)
+    ours = found[OURS]
+    figures = [Figure(ours.ratio, unit, most)]
     if most_ms is not None:
-        figures.insert(0, Figure(series.milliseconds, "ms", most_ms))
+        figures.insert(0, Figure(ours.milliseconds, "ms", most_ms))
     for other in others:
         bound = faster if other == "naive" else None
-        figures.append(Figure(found[other].ratio / series.ratio, f"x {other}", at_least=bound))
-    milliseconds = {who: one.milliseconds for who, one in found.items()}
-    return Line(part, name, size, figures, {"p99": series.ratio_p99, "milliseconds": milliseconds})
+        figures.append(Figure(found[other].ratio / ours.ratio, f"x {other}", at_least=bound))
+    milliseconds = {who: series.milliseconds for who, series in found.items()}
+    return Line(part, name, size, figures, {"p99": ours.p99, "milliseconds": milliseconds})
+
+
+def _kept(ask: Ask, answers: dict[int, Any]) -> Ask:
+    """Asks the variant of a round and makes JSON of the answer; keeps the first answer to each variant."""
+
+    def asked(number: int) -> bytes:
+        answer = ask(number % VARIANTS)
+        answers.setdefault(number % VARIANTS, answer)
+        return answer if isinstance(answer, bytes) else orjson.dumps(answer)
+
+    return asked
 
 
 def check_equal(what: str, key: Callable[[Any], Any] | None, ours: Any, theirs: Any) -> None:
@@ -174,62 +143,51 @@ def check_equal(what: str, key: Callable[[Any], Any] | None, ours: Any, theirs: 
 
 
 def in_rotation(
-    candidates: Mapping[str, Ask],
-    *,
-    rounds: int,
-    budget_seconds: float = 2.0,
-    before: Callable[[], object] | None = None,
+    candidates: Mapping[str, Ask], rounds: int, budget_seconds: float = 2.0, before: Callable[[], object] | None = None
 ) -> dict[str, Series]:
     """Calls all candidates in each round, the first one another each time; ``floor`` must be among them.
 
     A slow candidate takes part in as many rounds of its own as fit into its budget, at least one.
     ``before`` is called before each call, and its time is not counted.
     """
-    prepare = before or (lambda: None)
-    first = {name: _warmed(call, prepare) for name, call in candidates.items()}
-    slow = {name for name, seconds in first.items() if seconds > SLOW_SECONDS and name != FLOOR}
+    first = {name: _warmed(call, before) for name, call in candidates.items()}
+    slow = [name for name, seconds in first.items() if seconds > SLOW_SECONDS and name != FLOOR]
     quick = [name for name in candidates if name not in slow]
-    found = {name: Series() for name in candidates}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}  # its seconds, the floor's
     gc.collect()
     for number in range(rounds):
         cut = number % len(quick)
-        took = {name: timed(candidates[name], number, prepare) for name in (*quick[cut:], *quick[:cut])}
+        took = {name: timed(candidates[name], number, before) for name in (*quick[cut:], *quick[:cut])}
         for name, seconds in took.items():
-            found[name].seconds.append(seconds)
-            found[name].ratios.append(seconds / took[FLOOR])
+            taken[name].append((seconds, took[FLOOR]))
     for name in slow:
         for number in range(min(rounds, max(1, int(budget_seconds / first[name])))):
             # after a scan the caches would be cold for the floor: it is taken before, the median of three
-            floor = statistics.median(timed(candidates[FLOOR], number, prepare) for _ in range(3))
+            floor = statistics.median(timed(candidates[FLOOR], number, before) for _ in range(3))
             again = first[name] < VERY_SLOW_SECONDS
-            seconds = timed(candidates[name], number, prepare) if again else first[name]
-            found[name].seconds.append(seconds)
-            found[name].ratios.append(seconds / floor)
-    return found
+            taken[name].append((timed(candidates[name], number, before) if again else first[name], floor))
+    return {name: _series(pairs) for name, pairs in taken.items()}
 
 
-def _warmed(call: Ask, prepare: Callable[[], object]) -> float:
+def _series(pairs: list[tuple[float, float]]) -> Series:
+    ratios = sorted(seconds / floor for seconds, floor in pairs)
+    p99 = ratios[-(-len(ratios) * 99 // 100) - 1]  # 99 % do not exceed it
+    return Series(statistics.median(ratios), p99, statistics.median(seconds for seconds, _ in pairs) * 1000)
+
+
+def _warmed(call: Ask, before: Callable[[], object] | None) -> float:
     """Seconds of a first call, or of a second where that costs little."""
-    seconds = timed(call, 0, prepare)
-    return seconds if seconds > 1 else timed(call, 0, prepare)
+    seconds = timed(call, 0, before)
+    return seconds if seconds > 1 else timed(call, 0, before)
 
 
-def timed(call: Ask, number: int, prepare: Callable[[], object] = lambda: None) -> float:
+def timed(call: Ask, number: int, before: Callable[[], object] | None = None) -> float:
     """Seconds that one call takes."""
-    prepare()
+    if before:
+        before()
     begun = time.perf_counter()
     call(number)
     return time.perf_counter() - begun
-
-
-def percentile(values: list[float], percent: int) -> float:
-    """The smallest value that ``percent`` of all do not exceed.
-
-    >>> percentile([3.0, 1.0, 2.0], 50), percentile([3.0, 1.0, 2.0], 99)
-    (2.0, 3.0)
-    """
-    ordered = sorted(values)
-    return ordered[-(-len(ordered) * percent // 100) - 1]
 
 
 def brief(value: float) -> str:

@@ -1,7 +1,7 @@
-"""What people write by hand: one table of jobs, one of executions, and SQL that says what it means.
+"""The peers: what people write by hand, one table of jobs, one of executions, and SQL that says what it means.
 
-*Naive* has text times, ``LIKE '%x%'``, ``ORDER BY ... LIMIT OFFSET``, ``COUNT(*)`` and two indexes.
-*Careful* has besides an index for every order, escaped terms, statuses resolved before SQL, and 64 MB of cache.
+*Naive* has text times, ``LIKE '%x%'``, ``ORDER BY ... LIMIT OFFSET``, ``COUNT(*)`` and two indexes. *Careful* has
+besides an index for every order, escaped terms, statuses resolved before SQL, and 64 MB of cache.
 Both are told what is hard to get right (aliases of a status, ties, nulls last, the effective
 start), so that their answers can be held against ours; only the cost is theirs.
 """
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
+from jobstore.language.models import pagination
 
-    from croniter import croniter
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 TABLES = """
 CREATE TABLE jobs (
@@ -33,11 +33,7 @@ CREATE TABLE executions (
 );
 """
 """``started_at`` holds the creation time while an execution waits: one column to sort and filter by."""
-
-NAIVE_INDEXES = {
-    "by_start": "executions (started_at)",
-    "by_job": "executions (job_id, started_at)",
-}
+NAIVE_INDEXES = {"by_start": "executions (started_at)", "by_job": "executions (job_id, started_at)"}
 CAREFUL_INDEXES = {
     **NAIVE_INDEXES,
     "by_status": "executions (status, started_at)",
@@ -49,39 +45,15 @@ CAREFUL_INDEXES = {
     "by_trace": "executions (trace_id)",
     "by_worker": "executions (worker_id)",
 }
-
-ALIASES = {"failed": "FAILURE", "error": "FAILURE", "ok": "SUCCESS"}
 STATUSES = ("PENDING", "RUNNING", "SUCCESS", "FAILURE", "TIMEOUT")
-
-_JOB_COLUMNS = (
-    "id", "job_type", "name", "job_category", "description", "schedule_type", "schedule", "interval_seconds",
-    "parameters", "timeout_seconds", "max_instances", "enabled", "last_run_at", "created_at", "updated_at",
-)  # fmt: skip
-
-
-def job_row(number: int, document: dict[str, Any]) -> tuple[Any, ...]:
-    """A job document as a row of ``jobs``."""
-    values = {**document, "id": number, "parameters": orjson.dumps(document["parameters"]).decode()}
-    return tuple(values[column] for column in _JOB_COLUMNS)
-
-
-def execution_row(document: dict[str, Any]) -> tuple[Any, ...]:
-    """An execution document as a row of ``executions``."""
-    d = document
-    result = d["result"]
-    return (
-        int(d["id"]), int(d["job_id"]), d["job_name"], d["status"],
-        _sortable(d["started_at"] or d["created_at"]),
-        d["completed_at"] and _sortable(d["completed_at"]),
-        d["duration_ms"], None if result is None else orjson.dumps(result).decode(),
-        d["error"], d["trace_id"], d["worker_id"],
-        orjson.dumps(d["parameters_snapshot"]).decode(), _sortable(d["created_at"]),
-    )  # fmt: skip
-
-
-def _sortable(text: str) -> str:
-    """Instants as text sort only if all have the fraction."""
-    return text if len(text) == 27 else f"{text[:19]}.000000Z"
+CONDITIONS = {
+    "job_id": "job_id = (SELECT id FROM jobs WHERE name = ?)",
+    "status": "status = ?",
+    "trace_id": "trace_id = ?",
+    "after": "started_at >= ?",
+    "before": "started_at <= ?",
+}
+ALIASES = {"failed": "FAILURE", "error": "FAILURE", "ok": "SUCCESS"}
 
 
 def build(path: Path, jobs: Iterable[dict[str, Any]], executions: Iterable[dict[str, Any]]) -> None:
@@ -90,12 +62,13 @@ def build(path: Path, jobs: Iterable[dict[str, Any]], executions: Iterable[dict[
     connection.execute("PRAGMA journal_mode = WAL")
     connection.executescript(TABLES)
     connection.execute("BEGIN IMMEDIATE")
-    marks = ",".join("?" * len(_JOB_COLUMNS))
-    rows = (job_row(number, document) for number, document in enumerate(jobs, start=1))
-    connection.executemany(f"INSERT INTO jobs VALUES ({marks})", rows)
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(jobs)")]
+    documents = ({**job, "id": number, "parameters": _json(job["parameters"])} for number, job in enumerate(jobs, 1))
     connection.executemany(
-        f"INSERT INTO executions VALUES ({','.join('?' * 13)})", (execution_row(document) for document in executions)
+        f"INSERT INTO jobs VALUES ({','.join('?' * len(columns))})",
+        ([document[column] for column in columns] for document in documents),
     )
+    connection.executemany(f"INSERT INTO executions VALUES ({','.join('?' * 13)})", map(_row, executions))
     connection.execute("COMMIT")
     add_indexes(connection, NAIVE_INDEXES)
     connection.close()
@@ -108,6 +81,24 @@ def add_indexes(connection: sqlite3.Connection, indexes: dict[str, str]) -> None
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
+def _row(d: dict[str, Any]) -> tuple[Any, ...]:
+    """An execution document as a row of ``executions``."""
+    return (
+        int(d["id"]), int(d["job_id"]), d["job_name"], d["status"], _sortable(d["started_at"] or d["created_at"]),
+        d["completed_at"] and _sortable(d["completed_at"]), d["duration_ms"], d["result"] and _json(d["result"]),
+        d["error"], d["trace_id"], d["worker_id"], _json(d["parameters_snapshot"]), _sortable(d["created_at"]),
+    )  # fmt: skip
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _sortable(text: str) -> str:
+    """Instants as text sort only if all have the fraction."""
+    return text if len(text) == 27 else f"{text[:19]}.000000Z"
+
+
 class HandWritten:
     """The queries of both peers; ``careful`` chooses between the two forms of a search."""
 
@@ -118,89 +109,60 @@ class HandWritten:
         if careful:
             self.connection.execute("PRAGMA cache_size = -65536")
 
-    def list_job_executions(self, **query: Any) -> dict[str, Any]:
-        """The page, as a dict ready for JSON."""
+    def page(self, query: dict[str, Any]) -> dict[str, Any]:
+        """A page of executions, as a dict ready for JSON."""
         rows, total = self._selected("*", query)
-        return _page([_execution_document(row) for row in rows], total, query.get("limit", 50), query.get("offset", 0))
+        return _page([_execution_document(row) for row in rows], total, query.get("offset", 0))
 
-    def ids(self, method: str, query: dict[str, Any]) -> tuple[list[int], int]:
+    def ids(self, query: dict[str, Any]) -> tuple[list[int], int]:
         """The ids of a page and the total: what a comparison needs, without sorting whole rows."""
-        if method == "get_job_executions":
-            query = {**query, "job": self._number(query["job_id"])}
         rows, total = self._selected("id", query)
         return [row[0] for row in rows], total
-
-    def _selected(self, columns: str, query: dict[str, Any]) -> tuple[list[sqlite3.Row], int]:
-        where, values = self._where(query)
-        order = _order(query.get("order_by", "started_at"), "DESC" if query.get("order_desc", True) else "ASC")
-        page = query.get("limit", 50), query.get("offset", 0)
-        (total,) = self.connection.execute(f"SELECT count(*) FROM executions{where}", values).fetchone()
-        statement = f"SELECT {columns} FROM executions{where} ORDER BY {order} LIMIT ? OFFSET ?"
-        return self.connection.execute(statement, (*values, *page)).fetchall(), total
-
-    def _number(self, job_id: str) -> int:
-        (number,) = self.connection.execute("SELECT id FROM jobs WHERE name = ?", (job_id,)).fetchone()
-        return int(number)
-
-    def get_job_executions(self, job_id: str, **query: Any) -> dict[str, Any]:
-        """The page of one job, which is looked up by name first."""
-        return self.list_job_executions(job=self._number(job_id), **query)
 
     def get_job(self, job_id: str) -> dict[str, Any]:
         """The job's document."""
         row = self.connection.execute("SELECT * FROM jobs WHERE name = ?", (job_id,)).fetchone()
         return _job_document(row, datetime.now(UTC))
 
-    def list_jobs(self, *, now: datetime, search: str | None = None, order_by: str = "name") -> dict[str, Any]:
-        """The first fifty; the next run of every job is computed when it is sorted by."""
-        where = ""
-        values: tuple[str, ...] = ()
+    def list_jobs(self, now: datetime, search: str = "") -> dict[str, Any]:
+        """Fifty by name that match, or of all by next run, which is computed for every job then."""
         if search:
-            where, values = " WHERE name LIKE ? OR job_type LIKE ? OR job_category LIKE ?", (self._pattern(search),) * 3
-        (total,) = self.connection.execute(f"SELECT count(*) FROM jobs{where}", values).fetchone()
-        if order_by == "next_run_at":
-            rows = self.connection.execute(f"SELECT * FROM jobs{where}", values).fetchall()
-            runs = sorted(((_next_run(row, now) or "~", row["id"]), row) for row in rows)
-            rows = [row for _, row in runs[:50]]
+            matching = "FROM jobs WHERE name LIKE ? OR job_type LIKE ? OR job_category LIKE ?"
+            values = (f"%{search}%",) * 3
+            (total,) = self.connection.execute(f"SELECT count(*) {matching}", values).fetchone()
+            rows = self.connection.execute(f"SELECT * {matching} ORDER BY name LIMIT 50", values).fetchall()
         else:
-            rows = self.connection.execute(f"SELECT * FROM jobs{where} ORDER BY {order_by} LIMIT 50", values).fetchall()
-        return _page([_job_document(row, now) for row in rows], total, 50, 0)
+            rows = self.connection.execute("SELECT * FROM jobs").fetchall()
+            total = len(rows)
+            rows = [row for _, row in sorted(((_next_run(row, now) or "~", row["id"]), row) for row in rows)[:50]]
+        return _page([_job_document(row, now) for row in rows], total, 0)
 
     def job_stats(self, job_id: str | None = None) -> dict[str, Any]:
-        """Runs by status, success rate, average, median and 95th percentile of all durations."""
-        where = ""
-        values: tuple[str, ...] = ()
-        if job_id is not None:
-            where, values = " AND job_id = (SELECT id FROM jobs WHERE name = ?)", (job_id,)
+        """Runs by status; average, median, 95th percentile and maximum of all durations."""
+        job = [] if job_id is None else [job_id]
+        matching = f"FROM executions WHERE {CONDITIONS['job_id'] if job else 'true'}"
         run = self.connection.execute
-        by_status = dict(
-            run(f"SELECT status, count(*) FROM executions WHERE true{where} GROUP BY status", values).fetchall()
-        )
-        timed = f"FROM executions WHERE duration_ms IS NOT NULL{where}"
-        count, average, longest = run(f"SELECT count(*), avg(duration_ms), max(duration_ms) {timed}", values).fetchone()
-        ranks = {"p50": -(-count // 2), "p95": -(-count * 95 // 100)}
-        quantiles = {
-            name: run(
-                f"SELECT duration_ms {timed} ORDER BY duration_ms LIMIT 1 OFFSET ?", (*values, rank - 1)
-            ).fetchone()[0]
-            for name, rank in ranks.items()
-        }
-        return {
-            "runs": sum(by_status.values()),
-            "by_status": by_status,
-            "duration_ms": {"average": average, **quantiles, "max": longest},
-        }
+        by_status = dict(run(f"SELECT status, count(*) {matching} GROUP BY status", job).fetchall())
+        timed = f"{matching} AND duration_ms IS NOT NULL"
+        count, average, longest = run(f"SELECT count(*), avg(duration_ms), max(duration_ms) {timed}", job).fetchone()
+        ranked = f"SELECT duration_ms {timed} ORDER BY duration_ms LIMIT 1 OFFSET ?"
+        p50, p95 = (run(ranked, (*job, -(-count * percent // 100) - 1)).fetchone()[0] for percent in (50, 95))
+        durations = {"average": average, "p50": p50, "p95": p95, "max": longest}
+        return {"runs": sum(by_status.values()), "by_status": by_status, "duration_ms": durations}
+
+    def _selected(self, columns: str, query: dict[str, Any]) -> tuple[list[sqlite3.Row], int]:
+        where, values = self._where(query)
+        order = _order(query.get("order_by", "started_at"), "DESC" if query.get("order_desc", True) else "ASC")
+        (total,) = self.connection.execute(f"SELECT count(*) FROM executions{where}", values).fetchone()
+        statement = f"SELECT {columns} FROM executions{where} ORDER BY {order} LIMIT 50 OFFSET ?"
+        return self.connection.execute(statement, (*values, query.get("offset", 0))).fetchall(), total
 
     def _where(self, query: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
-        parts: list[str] = []
-        values: list[Any] = []
-        simple = (("job", "job_id = ?"), ("status", "status = ?"), ("trace_id", "trace_id = ?"))
-        for key, condition in (*simple, ("after", "started_at >= ?"), ("before", "started_at <= ?")):
-            if query.get(key) is not None:
-                parts.append(condition)
-                values.append(_sortable(query[key]) if key in ("after", "before") else query[key])
-        if query.get("search"):
-            condition, bound = self._search(query["search"], named="job" not in query)
+        asked = [key for key in CONDITIONS if key in query]
+        parts = [CONDITIONS[key] for key in asked]
+        values = [_sortable(query[key]) if key in ("after", "before") else query[key] for key in asked]
+        if "search" in query:
+            condition, bound = self._search(query["search"], named="job_id" not in query)
             parts.append(condition)
             values += bound
         return (f" WHERE {' AND '.join(parts)}" if parts else ""), tuple(values)
@@ -208,19 +170,14 @@ class HandWritten:
     def _search(self, term: str, *, named: bool) -> tuple[str, list[Any]]:
         """In the name or by status; by status alone within one job."""
         if not self.careful:
-            word = {"failed": "FAIL"}.get(term, term)
             names, bound = ("job_name LIKE ? OR ", [f"%{term}%"]) if named else ("", [])
-            return f"({names}status LIKE ?)", [*bound, f"%{word}%"]
+            return f"({names}status LIKE ?)", [*bound, f"%{'FAIL' if term == 'failed' else term}%"]
         meant = [status for status in STATUSES if term.upper() in status or ALIASES.get(term) == status]
-        parts, bound = ["job_name LIKE ? ESCAPE '!'"] if named else [], [self._pattern(term)] if named else []
+        escaped = term.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+        parts, bound = (["job_name LIKE ? ESCAPE '!'"], [f"%{escaped}%"]) if named else ([], [])
         if meant:
             parts.append(f"status IN ({','.join('?' * len(meant))})")
         return f"({' OR '.join(parts) or 'false'})", [*bound, *meant]
-
-    def _pattern(self, term: str) -> str:
-        if not self.careful:
-            return f"%{term}%"
-        return "%" + term.replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%"
 
 
 def _order(order_by: str, direction: str) -> str:
@@ -231,18 +188,8 @@ def _order(order_by: str, direction: str) -> str:
     return f"{order_by} {direction}{nulls}, id {direction}"
 
 
-def _page(data: list[dict[str, Any]], total: int, limit: int, offset: int) -> dict[str, Any]:
-    return {
-        "data": data,
-        "pagination": {
-            "page": offset // limit + 1,
-            "page_size": limit,
-            "total": total,
-            "total_pages": -(-total // limit),
-            "has_next": offset + len(data) < total,
-            "has_prev": offset > 0,
-        },
-    }
+def _page(data: list[dict[str, Any]], total: int, offset: int) -> dict[str, Any]:
+    return {"data": data, "pagination": pagination(total, 50, offset, len(data))}
 
 
 def _execution_document(row: sqlite3.Row) -> dict[str, Any]:
@@ -265,20 +212,15 @@ def _job_document(row: sqlite3.Row, now: datetime) -> dict[str, Any]:
 
 def _next_run(row: sqlite3.Row, now: datetime) -> str | None:
     """The next fire time, computed for each job each time."""
+    from croniter import croniter  # only one order of one list needs it
+
     if not row["enabled"]:
         return None
     if row["schedule"] is not None:
-        moment: datetime = _croniter()(row["schedule"], now).get_next(datetime)
+        moment: datetime = croniter(row["schedule"], now).get_next(datetime)
     else:
         anchor = datetime.fromisoformat(row["last_run_at"])
         seconds = row["interval_seconds"]
         passed = max(0, int((now - anchor).total_seconds()) // seconds)
         moment = datetime.fromtimestamp(anchor.timestamp() + (passed + 1) * seconds, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _croniter() -> Callable[..., croniter]:
-    from croniter import croniter as schedule  # only one order of one list needs it
-
-    made: Callable[..., croniter] = schedule
-    return made

@@ -1,4 +1,4 @@
-"""Measures what only a process of its own shows: importing, opening, the first query, memory."""
+"""What only a process of its own shows: importing, opening, the first query, memory."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.cases import BUSY, CASES, LIST
-from benchmarks.fleet import DAY_MINUTES, DENSE, END_US, MINUTE_US
+from benchmarks.history import DAY_US, DENSE, END_US, FAILED
 from benchmarks.measure import Figure, Line
+from benchmarks.pages import BUSY, CASES
 from jobstore.language.instants import instant_text
 
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from benchmarks.datasets import Dataset
 
 PART = "A process"
-REPEATS = 3
+LIST, REPEATS = "list_job_executions", 3
 
 IMPORT = """
-import sys, time
+import json, sys, time
 begun = time.perf_counter()
 import jobstore
 took = time.perf_counter() - begun
 doors = {"pydantic", "sqlite_utils", "croniter", "falcon", "click", "mcp", "rich", "httpx", "waitress"}
-print(__import__("json").dumps({"seconds": took, "pulled": sorted(doors & set(sys.modules))}))
+print(json.dumps({"seconds": took, "pulled": sorted(doors & set(sys.modules))}))
 """
 
 FIRST = """
@@ -49,7 +49,6 @@ print(json.dumps({"open": times[0], "first": times[1], "warm": statistics.median
 MEMORY = """
 import json, sys, threading
 import jobstore
-from datetime import datetime, UTC
 path, threads, queries = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 store = jobstore.open(path)
 def work(number):
@@ -66,9 +65,9 @@ print(json.dumps({key: int(value.split()[0]) for key, value in lines if key in (
 
 def _questions(size: int) -> Iterator[tuple[str, str, dict[str, Any], float | None, float | None]]:
     """Name, method, keywords, and the bounds in milliseconds of the first answer and of the eleventh."""
-    month = {"after": instant_text(END_US - 30 * DAY_MINUTES * MINUTE_US), "before": instant_text(END_US - 1)}
+    month = {"after": instant_text(END_US - 30 * DAY_US), "before": instant_text(END_US - 1)}
     deep, dense = {"offset": size // 2}, {"search": DENSE, "offset": size // 8}
-    failed = {"search": "failed", "offset": size // 40}
+    failed = {"search": FAILED, "offset": size // 40}
     yield "latest", LIST, {}, 100, None
     yield "dense search", LIST, {"search": DENSE}, 100, None
     yield "deep by duration", LIST, {**deep, "order_by": "duration_ms"}, 100, 15
@@ -90,11 +89,7 @@ def run(dataset: Dataset) -> Iterator[Line]:
     path = dataset.path("jobstore")
     for name, method, query, first, warm in _questions(dataset.size):
         for state in ("warm", "cold"):
-            found = []
-            for _ in range(REPEATS):
-                if state == "cold":
-                    forget(path)
-                found.append(_run(FIRST, str(path), method, json.dumps(query)))
+            found = [_asked(path, method, query, is_cold=state == "cold") for _ in range(REPEATS)]
             if name == "latest":
                 yield Line(PART, f"opening, {state} file", dataset.label, [_milliseconds(found, "open", 100)])
             figures = [_milliseconds(found, "first", first), _milliseconds(found, "warm", warm)]
@@ -105,23 +100,22 @@ def run(dataset: Dataset) -> Iterator[Line]:
         yield Line(PART, f"memory of a reader, {threads} thread{'s'[: threads - 1]}", dataset.label, [figure], held)
 
 
-def forget(path: Path) -> None:
-    """Asks the system to drop the file from its cache; in a process of its own, since closing drops locks."""
-    script = "import os,sys; f=os.open(sys.argv[1], os.O_RDONLY); os.fsync(f); os.posix_fadvise(f, 0, 0, 4)"
-    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+def _asked(path: Path, method: str, query: dict[str, Any], *, is_cold: bool) -> Any:
+    """The times of a process that opens the file and asks; a cold file is dropped from the system's cache before."""
+    if is_cold:  # in a process of its own, since closing drops locks
+        forget = "import os, sys; f = os.open(sys.argv[1], os.O_RDONLY); os.fsync(f); os.posix_fadvise(f, 0, 0, 4)"
+        subprocess.run([sys.executable, "-c", forget, str(path)], check=True)
+    return _run(FIRST, str(path), method, json.dumps(query))
 
 
 def _mix() -> list[tuple[str, dict[str, Any]]]:
-    """One variant of every measured query, deep ones included."""
-    mix: list[tuple[str, dict[str, Any]]] = [(case.method, case.query(number)) for case in CASES for number in range(4)]
-    mix += [(case.method, {**case.query(0), "offset": 20_000}) for case in CASES if case.deep]
-    mix += [
-        (LIST, {"order_by": order, "search": search, "offset": 20_000})
-        for order in ("duration_ms", "trace_id", "worker_id")
-        for search in (None, DENSE)
-    ]
-    mix += [("list_jobs", {"order_by": "next_run_at"}), ("list_jobs", {"search": "sync"}), ("job_stats", {})]
-    return mix
+    """Variants of every measured query, deep ones included."""
+    queries = [case.query(number) for case in CASES for number in range(4)]
+    queries += [{**case.query(0), "offset": 20_000} for case in CASES if case.deep]
+    for order in ("duration_ms", "trace_id", "worker_id"):
+        queries += [{"order_by": order, "search": search, "offset": 20_000} for search in (None, DENSE)]
+    mix = [("get_job_executions" if "job_id" in query else LIST, query) for query in queries]
+    return [*mix, ("list_jobs", {"order_by": "next_run_at"}), ("list_jobs", {"search": "sync"}), ("job_stats", {})]
 
 
 def _milliseconds(found: list[dict[str, float]], key: str, at_most: float | None) -> Figure:
@@ -129,8 +123,6 @@ def _milliseconds(found: list[dict[str, float]], key: str, at_most: float | None
 
 
 def _run(script: str, *arguments: str) -> Any:
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
-    result = subprocess.run(
-        [sys.executable, "-c", script, *arguments], check=True, capture_output=True, text=True, env=environment
-    )
-    return json.loads(result.stdout)
+    """What a script prints, in a process that may keep compiled modules, as a user's does."""
+    command, environment = [sys.executable, "-c", script, *arguments], {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout)

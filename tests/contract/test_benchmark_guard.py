@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -14,15 +15,15 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from benchmarks import fleet, guard, history, measure, peers, report
-from benchmarks.cases import CASES
-from benchmarks.measure import Disagreement, Figure, Line, check_equal, rivals
-from benchmarks.queries import Bench, answer
-from benchmarks.subjects import page_key
-from benchmarks.sweeping import Steps
+from benchmarks import guard, history, measure, peers, report
+from benchmarks.measure import Disagreement, Figure, Line, Settings, check_equal, rivals
+from benchmarks.pages import CASES, Bench, page_key
+from benchmarks.sweep import steps
 from jobstore.storage import schema
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from benchmarks.datasets import Dataset
 
 INDEXES = re.findall(r"CREATE INDEX (\w+)", schema.EXECUTION_INDEXES)
@@ -68,8 +69,10 @@ def test_every_query_costs_a_few_floors(stores):
     assert list(guard.ratio_problems(stores[1])) == []
 
 
-def test_the_guard_knows_every_index_of_the_file_format(stores):
-    assert guard.index_names(stores[0].path("jobstore")) == sorted(INDEXES)
+def test_the_indexes_that_are_tried_are_all_of_the_file_format(stores):
+    with closing(sqlite3.connect(stores[0].path("jobstore"))) as connection:
+        found = connection.execute("SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE INDEX%ON execution %'")
+        assert sorted(name for (name,) in found) == sorted(INDEXES)
 
 
 # Statistics are no case of the guard; without their index they cannot be asked at all.
@@ -114,34 +117,36 @@ def test_a_walk_in_order_of_id_is_no_scan(stores):
     connection.close()
 
 
-def test_steps_are_counted_for_one_connection_and_end_with_the_block(stores):
+def test_steps_are_counted_for_one_connection_while_something_is_called(stores):
     connection = sqlite3.connect(stores[0].path("jobstore"))
-    with Steps(connection) as steps:
-        connection.execute("SELECT max(duration_ms + 1) FROM execution").fetchall()
-    counted = steps.count
-    connection.execute("SELECT max(duration_ms + 1) FROM execution").fetchall()
-    connection.close()
+    statement = "SELECT max(duration_ms + 1) FROM execution"
+    counted = steps(connection, lambda: connection.execute(statement).fetchall())
     assert counted >= 2 * guard.SMALL
-    assert steps.count == counted
+    assert steps(connection, lambda: None) == 0
+    connection.close()
 
 
 def test_hand_written_queries_give_the_same_pages(tmp_path, stores):
     path = tmp_path / "naive.db"
-    peers.build(path, fleet.documents(), history.documents(guard.SMALL))
+    peers.build(path, history.job_documents(), history.documents(guard.SMALL))
     bench = Bench(stores[0], peers=False)
     for careful in (False, True):
         peer = peers.HandWritten(path, careful=careful)
         for case in CASES:
             query = bench.placed(case, 0)
-            check_equal(case.name, page_key, answer(bench.store, case, query), answer(peer, case, query))
+            check_equal(case.name, page_key, bench.page(query), peer.page(query))
         peer.connection.close()
     bench.close()
 
 
 def test_a_rival_with_another_answer_breaks_a_line_off():
     def line(theirs: int) -> Line:
-        others = {"naive": lambda _: theirs}
-        return rivals("", "latest", "10k", floor=str, ours=lambda _: 1, others=others, rounds=5, same=str)
+        candidates: dict[str, Callable[[int], object]] = {
+            "floor": str,
+            "jobstore": lambda _: 1,
+            "naive": lambda _: theirs,
+        }
+        return rivals("", "latest", "10k", Settings(rounds=5), candidates, same=str)
 
     assert [figure.unit for figure in line(1).figures] == ["F", "x naive"]
     with pytest.raises(Disagreement, match="latest, naive: jobstore says 1, not 2"):
@@ -170,14 +175,14 @@ def test_the_printed_tables_show_growth_and_missed_goals_with_their_reasons_and_
 
 
 def test_the_fleet_has_the_shares_it_promises():
-    jobs = fleet.fleet()
-    documents = [job.document() for job in jobs]
-    assert Counter(job.cadence.period for job in jobs) == {1: 50, 10: 200, 60: 300, 1440: 9450}
+    jobs = history.fleet()
+    documents = [job.document for job in jobs]
+    assert Counter(job.period for job in jobs) == {1: 50, 10: 200, 60: 300, 1440: 9450}
     assert len({job["schedule"] for job in documents} - {None}) == 431
     assert sum(job["schedule"] is None for job in documents) == pytest.approx(2000, abs=50)
-    assert sum(fleet.DENSE in job.name for job in jobs) == pytest.approx(3000, abs=10)
-    assert sum(fleet.SPARSE in job.name for job in jobs) == 3
-    assert sum(fleet.FAILED in job.name.casefold() for job in jobs) == 5
+    assert sum(history.DENSE in job.name for job in jobs) == pytest.approx(3000, abs=10)
+    assert sum(history.SPARSE in job.name for job in jobs) == 3
+    assert sum(history.FAILED in job.name.casefold() for job in jobs) == 5
 
 
 def test_the_history_has_the_shares_it_promises(sample):
@@ -190,7 +195,7 @@ def test_the_history_has_the_shares_it_promises(sample):
     assert share["TIMEOUT"] == pytest.approx(0.02, abs=0.005)
     assert set(share) == {"SUCCESS", "FAILURE", "TIMEOUT", "RUNNING", "PENDING"}
     assert sum(start.endswith(":00Z") for start in starts) / SAMPLE == pytest.approx(0.2, abs=0.02)
-    assert sum(count for name, count in names.items() if fleet.DENSE in str(name)) / SAMPLE == pytest.approx(
+    assert sum(count for name, count in names.items() if history.DENSE in str(name)) / SAMPLE == pytest.approx(
         0.25, abs=0.02
     )
     assert 100 < sum(len(orjson.dumps(document["result"])) for document in sample) / SAMPLE < 170
@@ -206,9 +211,11 @@ def test_ids_are_nearly_but_not_exactly_in_order_of_time():
 
 
 def test_the_dead_job_ends_two_months_before_the_others(sample):
-    runs = {name: [d["created_at"] for d in sample if d["job_name"] == name] for name in (fleet.DEAD, fleet.SUCCESSOR)}
-    assert max(runs[fleet.DEAD]) < "2026-09-02"
-    assert min(runs[fleet.SUCCESSOR]) >= "2026-09-02"
+    runs = {
+        name: [d["created_at"] for d in sample if d["job_name"] == name] for name in (history.DEAD, history.SUCCESSOR)
+    }
+    assert max(runs[history.DEAD]) < "2026-09-02"
+    assert min(runs[history.SUCCESSOR]) >= "2026-09-02"
 
 
 def test_the_same_size_is_the_same_history_each_time(sample):
@@ -221,6 +228,6 @@ def test_trace_ids_are_32_hexadecimal_digits_and_never_come_twice(sample):
     assert all(re.fullmatch(r"[0-9a-f]{32}", str(trace)) for trace in traces)
 
 
-@pytest.mark.parametrize("module", [fleet, history, measure])
+@pytest.mark.parametrize("module", [history, measure])
 def test_the_examples_in_the_docstrings_hold(module):
     assert doctest.testmod(module).failed == 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import jobstore
-from benchmarks import fleet, history
+from benchmarks import history
 from jobstore.language.models import EXECUTION_ORDERS
 from tests.formats.first import make_first_format
 from tests.property import skewed
@@ -79,7 +79,7 @@ def test_a_recorder_upgrades_it_to_what_a_new_file_is(small: tuple[Path, Path]) 
 
 def test_an_upgrade_that_is_killed_at_any_moment_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
     today, old = tmp_path / "today.db", tmp_path / "old.db"
-    jobstore.load(today, {"jobs": fleet.documents(10_000), "executions": history.documents(MANY)})
+    jobstore.load(today, {"jobs": history.job_documents(10_000), "executions": history.documents(MANY)})
     make_first_format(old, today)
     expected, found = pages(today, (0, 30_000)), set[bool | None]()
     for delay in (0.05, 0.4, 0.8, 1.6):

@@ -1,0 +1,207 @@
+"""The rest of the promise: every order over every filter, at the first page and deep, in a few lines.
+
+No combination may fall off a cliff. Where a tenth of the rows or more match, a page may cost ten floors;
+where fewer do, SQLite may take so many steps as 25,000 entries of an index need. A deep page takes 15 ms at most.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from rich.progress import track
+
+from benchmarks.history import DEAD, DENSE, FAILED, FAILING, SLOW, SPARSE
+from benchmarks.measure import Figure, Line, check_equal, timed
+from benchmarks.pages import BUSY, Case, page_ids, window
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
+    from benchmarks.pages import Bench, Keywords
+
+PART = "Every order and filter"
+ORDERS = (
+    "id", "job_id", "job_name", "status", "started_at", "completed_at", "duration_ms", "trace_id", "worker_id",
+    "created_at",
+)  # fmt: skip
+WORDS: dict[str, dict[str, Any]] = {
+    "all": {},
+    "FAILURE": {"status": "FAILURE"},
+    "SUCCESS": {"status": "SUCCESS"},
+    "failed": {"search": FAILED},
+    "dense": {"search": DENSE},
+    "sparse": {"search": SPARSE},
+    "slow job's name": {"search": SLOW},
+    "dead job's name": {"search": DEAD},
+    "day": window(0, 1),
+    "last month": window(0, 25),
+    "45 days": window(0, 45),
+    "job": {"job_id": BUSY[0]},
+    "slow job": {"job_id": SLOW},
+    "dead job": {"job_id": DEAD},
+    "failing job": {"job_id": FAILING},
+}
+FILTERS = (
+    "all", "FAILURE", "SUCCESS", "failed", "dense", "sparse", "slow job's name", "dead job's name", "day", "45 days",
+    "dense+FAILURE", "dense+day", "dense+45 days", "failed+SUCCESS", "failed+45 days", "sparse+FAILURE",
+    "sparse+45 days", "FAILURE+day", "FAILURE+45 days", "SUCCESS+45 days", "dead job's name+last month", "job",
+    "job+FAILURE", "job+failed+45 days", "job+45 days", "slow job", "dead job", "failing job+SUCCESS",
+)  # fmt: skip
+"""What a query can ask for, alone and in pairs, with the skewed jobs among them."""
+GUARDED = ("all", "FAILURE", "dense", "job")
+
+DENSE_SHARE = 0.1
+STEP, STEPS_PER_ENTRY = 100, 6
+"""What SQLite's machine does to pass over one entry of a covering index: three columns, a row, the next."""
+ENTRIES, FLOORS, DEEP_MS = 25_000, 10, 15
+BOTH_UP_TO = 100_000
+"""Where naive's scans are short, it is asked too."""
+ROUNDS, MOST_ROUNDS, LONGEST_SECONDS = 5, 25, 0.25
+DOUBTED = 5.0
+"""Floors from which a combination is measured again: the worst of a thousand would be noise otherwise."""
+WORST_KEPT, FEWEST = 40, 100
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one combination cost, and the share of the executions that match."""
+
+    name: str
+    share: float
+    ratio: float
+    milliseconds: float
+    entries: float
+
+
+def combinations() -> Iterator[Case]:
+    """Every order in both directions over every filter, at the first page and deep."""
+    for filtered, order, descending, deep in product(FILTERS, ORDERS, (True, False), (False, True)):
+        yield _case(filtered, order, descending=descending, deep=deep)
+
+
+def guarded() -> Iterator[Case]:
+    """The first page in every order, of all, of a status, of a dense search and of a job."""
+    for filtered, order, descending in product(GUARDED, ORDERS, (True, False)):
+        yield _case(filtered, order, descending=descending, deep=False)
+
+
+def _case(filtered: str, order: str, *, descending: bool, deep: bool) -> Case:
+    name = f"{filtered} by {order} {'desc' if descending else 'asc'}{', 90 % deep' if deep else ''}"
+    query: Keywords = {"order_by": order, "order_desc": descending}
+    for word in filtered.split("+"):
+        query |= WORDS[word]
+    return Case(name, lambda _: query, None, deep=deep)
+
+
+def run(bench: Bench, console: Console) -> Iterator[Line]:
+    """The worst combinations in floors, in entries touched and in milliseconds, and how many are over each bound.
+
+    They come in an order of chance, the same each time, so that those for which there is time are a fair sample.
+    """
+    cases = list(combinations())
+    random.Random(20261101).shuffle(cases)
+    near: list[Swept] = []
+    deep: list[Swept] = []
+    end = time.perf_counter() + bench.settings.sweep_seconds
+    for case in cases:
+        (deep if case.deep else near).append(_measure(bench, case))
+        if time.perf_counter() > end and len(near) + len(deep) >= FEWEST:
+            break
+    label = bench.dataset.label
+    for name, found in ("first pages", near), ("40 and 90 % deep", deep):
+        dense = [one for one in found if one.share >= DENSE_SHARE]
+        sparse = [one for one in found if one.share < DENSE_SHARE]
+        floors = FLOORS if found is near or label != "10M" else None  # there the deep ones are bound by milliseconds
+        yield _line(f"{name} that match a tenth or more", label, dense, "ratio", "F", floors)
+        yield _line(f"{name} that match less", label, sparse, "entries", "entries", ENTRIES)
+    yield _line("first pages, slowest", label, near, "milliseconds", "ms", None)
+    yield _line("40 and 90 % deep, slowest", label, deep, "milliseconds", "ms", DEEP_MS)
+    yield _compared(bench, cases[: len(near) + len(deep)], console)
+
+
+def _line(name: str, label: str, found: list[Swept], key: str, unit: str, bound: float | None) -> Line:
+    found = sorted(found, key=lambda one: -getattr(one, key))
+    over = f"{sum(getattr(one, key) > bound for one in found)} of {len(found)} over; " if bound else ""
+    detail = {"worst": [asdict(one) for one in found[:WORST_KEPT]], "combinations": len(found)}
+    figure = Figure(getattr(found[0], key), unit, bound)
+    return Line(PART, name, label, [figure], detail, f"{over}worst: {found[0].name}")
+
+
+def _compared(bench: Bench, cases: list[Case], console: Console) -> Line:
+    """Holds as many pages as there is time for against the peers, one of them at least; a difference raises."""
+    names = ("naive", "careful") if bench.dataset.size <= BOTH_UP_TO else ("careful",)
+    pages = compared = 0
+    end = time.perf_counter() + bench.settings.compare_seconds
+    for case in track(cases, "comparing pages", console=console, transient=True):
+        for query in _queries(bench, case):
+            page = bench.page(query)
+            for name in names:
+                ours = page_ids(page), page["pagination"]["total"]
+                check_equal(f"{case.name}, {name}", None, ours, bench.peers[name].ids(query))
+            pages += 1
+        compared += 1
+        if time.perf_counter() > end:
+            break
+    text = f"all equal, of {compared} combinations, with {' and '.join(names)}"
+    return Line(PART, "pages compared", bench.dataset.label, [Figure(pages, "pages")], {}, text)
+
+
+def _measure(bench: Bench, case: Case) -> Swept:
+    """One combination: the steps of its dearest page, and the medians of a few rounds.
+
+    There are more rounds where it looks slow, and two where that takes long.
+    """
+    queries = _queries(bench, case)
+    pages = [bench.page(query) for query in queries]
+    ids = [page_ids(page) for page in pages]
+    most_steps = max(steps(bench.connection, partial(bench.page, query)) for query in queries)
+    bench.floor.executions(ids[0])
+    ratios: list[float] = []
+    seconds: list[float] = []
+    end = time.perf_counter() + LONGEST_SECONDS
+    while len(ratios) < ROUNDS or (statistics.median(ratios) > DOUBTED and len(ratios) < MOST_ROUNDS):
+        turn = len(ratios) % len(queries)
+        floor = timed(lambda at: bench.floor.executions(ids[at]), turn)
+        seconds.append(timed(lambda at: orjson.dumps(bench.page(queries[at])), turn))
+        ratios.append(seconds[-1] / floor)
+        if time.perf_counter() > end and len(ratios) > 1:
+            break
+    share = pages[0]["pagination"]["total"] / bench.dataset.size
+    milliseconds = statistics.median(seconds) * 1000
+    return Swept(case.name, share, statistics.median(ratios), milliseconds, most_steps / STEPS_PER_ENTRY)
+
+
+def _queries(bench: Bench, case: Case) -> list[Keywords]:
+    """Deep pages at 90 % and at 40 % in turn, so that none begins where the last one ended."""
+    query = case.query(0)
+    if not case.deep:
+        return [query]
+    total = bench.total(query)
+    return [{**query, "offset": total * 9 // 10}, {**query, "offset": total * 4 // 10}]
+
+
+def steps(connection: sqlite3.Connection, call: Callable[[], object]) -> int:
+    """The steps that SQLite's machine takes on a connection while something is called, by the hundred."""
+    taken = 0
+
+    def tick() -> int:
+        nonlocal taken
+        taken += STEP
+        return 0
+
+    connection.set_progress_handler(tick, STEP)
+    try:
+        call()
+    finally:
+        connection.set_progress_handler(None, STEP)
+    return taken
