@@ -104,7 +104,7 @@ class JobStore(Snapshots):
                 raise
             if not reader.is_guest or reader.is_current():
                 return found
-        raise StoreBusy(f"{self.path} was written to each time it was read; try again")
+        raise StoreBusy(f"{self.path} changed each time it was read; try again")
 
     def _in_snapshot(self, connection: sqlite3.Connection, query: Callable[[sqlite3.Connection, Memory], _T]) -> _T:
         """Run the query in a read transaction; only what ends well, or by an error of ours, leaves things clean."""

@@ -112,7 +112,7 @@ def _install_file(file: Path, new: str) -> None:
     """The same file with other contents, so that owner and mode stay; the old one beside it has a name cron ignores."""
     kept = file.with_name(f"{file.name}.{_MARK}")
     if kept.exists():
-        raise InvalidParameter(f"{kept} exists already; move it away first")
+        raise InvalidParameter(f"{kept} already exists; move it away first")
     kept.write_bytes(file.read_bytes())
     file.write_bytes(f"{new}\n".encode("utf-8", "surrogateescape"))
     say(f"jobstore: changed {file}; the old one is {kept}. To undo: {shlex.join(['mv', str(kept), str(file)])}")

@@ -245,7 +245,7 @@ def create(
     with tokenfile.locked(path):
         records = list_(path) if tokenfile.exists(path) else []
         if any(known.label == label for known in records):
-            raise Conflict(f"There is a token with the label {shown(label)} already; revoke it or choose another label")
+            raise Conflict(f"A token with the label {shown(label)} already exists; revoke it or choose another label")
         tokenfile.write(path, [known.as_json() for known in [*records, record]])
     return token
 

@@ -195,7 +195,7 @@ def _finish_batch(connection: sqlite3.Connection, descriptor: int, mark: _Mark, 
     if mark.id != _read_id(mark.path):
         return 0
     if os.fstat(descriptor).st_size < mark.length:
-        _warn(mark.path, "it is shorter than it was")
+        _warn(mark.path, "it has become shorter")
         return 0
     with _errors(mark.path):
         _mend_end(descriptor, mark.length)
@@ -275,7 +275,7 @@ def _lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise Conflict(f"Another prune is writing to {path}; choose another archive or wait for it") from None
+        raise Conflict(f"Another prune is writing to {path}; wait for it, or choose another archive") from None
 
 
 @contextmanager
@@ -286,7 +286,7 @@ def _errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise StoreFull(
-                f"The disk that holds {path} is full; only executions that it holds were deleted"
+                f"The disk that holds {path} is full; only executions that are in the archive were deleted"
             ) from error
         raise StoreUnreadable(f"{path} cannot be written: {error.strerror}; choose another archive") from error
 

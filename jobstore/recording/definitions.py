@@ -24,8 +24,8 @@ def check_settings(connection: sqlite3.Connection, path: object, timezone: str |
     settings = dict(connection.execute("SELECT key, value FROM setting"))
     if timezone is not None and settings.get("timezone") != timezone:
         raise Conflict(
-            f"{path} has the time zone {settings.get('timezone')}, not {timezone}; leave timezone out to keep it"
-            " or change it with 'jobstore timezone'"
+            f"{path} has the time zone {settings.get('timezone')}, not {timezone}; leave out timezone to keep it, "
+            "or change it with 'jobstore timezone'"
         )
     if settings.get("unicode_version") != UNICODE_VERSION:
         fold_again(connection)
@@ -95,7 +95,7 @@ def rename_job(connection: sqlite3.Connection, old: str, new: str, now_us: int) 
     if old == new:
         return
     if connection.execute("SELECT 1 FROM job WHERE name = ?", (new,)).fetchone():
-        raise Conflict(f"There is already a job {new}; choose another name, or remove that job first")
+        raise Conflict(f"A job named {new} already exists; choose another name, or remove that job first")
     if is_server(connection):
         absorb_starts(connection, number)
     words = connection.execute("SELECT job_type, job_category FROM job WHERE number = ?", (number,)).fetchone()

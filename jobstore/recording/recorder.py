@@ -442,7 +442,7 @@ class Recorder:
         try:
             self._finish_well(begun[0], run, stopwatch, logs)
         except (Conflict, NotFound) as ours:
-            _log.warning("execution %s succeeded, and its end could not be recorded: %s", begun[0], ours)
+            _log.warning("execution %s succeeded, but its end could not be recorded: %s", begun[0], ours)
         except JobStoreError:
             raise
         except BaseException:
@@ -510,7 +510,7 @@ class Recorder:
         Raises:
             StoreError: the file cannot be written.
         """
-        instead = "its autovacuum frees space for new rows, and VACUUM FULL gives it back to the disk"
+        instead = "autovacuum frees space for new rows, and VACUUM FULL returns it to the disk"
         return compact(file_writer(self._writer, "compact", instead), progress)
 
     def close_interrupted(
@@ -591,7 +591,7 @@ class Recorder:
             end = End(STATUS_CODES[Status.FAILURE], *stopwatch.end(), result, bounded_error(_described(error)))
             self._finish(number, end)
         except JobStoreError as ours:
-            _log.warning("execution %s failed, and the store could not record it: %s", number, ours)
+            _log.warning("execution %s failed, but the store could not record it: %s", number, ours)
             error.add_note(f"jobstore could not record this failure: {ours}")
 
     def _entry(self, trace_id: object, worker_id: object, parameters: object, at: object) -> Entry:
@@ -666,7 +666,7 @@ def _names(value: object, field: str) -> frozenset[str]:
 def _described(error: BaseException) -> str:
     """The type and message of an exception, on as many lines as the message has."""
     if isinstance(error, GeneratorExit):
-        return "Interrupted: the block was left without its end"
+        return "Interrupted: the `with` block ended without recording an outcome"
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - a broken __str__ of the job's must not hide the job's failure

@@ -111,7 +111,7 @@ class Keeper:
             doubt = self._doubt(instant_us(now))
             if doubt is not None:
                 _log.warning(
-                    "automatic pruning of %s has stopped: %s; set the clock right, or call prune() yourself",
+                    "automatic pruning of %s has stopped: %s; correct the clock, or call prune() yourself",
                     self._writer.path,
                     doubt,
                 )
@@ -127,7 +127,7 @@ class Keeper:
     def _doubt(self, now_us: int) -> str | None:
         """Why the clock cannot be trusted, if it cannot."""
         if self._drift_us is not None and abs(self._drift_us() - self._first_drift_us) > CLOCK_TOLERANCE_US:
-            return "the clock was set by more than a day while this process ran"
+            return "the clock was changed by more than a day while this process ran"
         oldest_kept = _days_before(instant_datetime(now_us), self._retention.days, "days")
         until_us = None if oldest_kept is None else instant_us(oldest_kept)
         newest, gap = self._writer.write(

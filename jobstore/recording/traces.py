@@ -20,6 +20,6 @@ def current_trace_id() -> str | None:
         context = trace.get_current_span().get_span_context()
         trace_id = context.trace_id if context.is_valid else 0
     except Exception:  # noqa: BLE001 - recording goes on, whatever another library does
-        _log.debug("the current OpenTelemetry span could not be asked", exc_info=True)
+        _log.debug("the current OpenTelemetry span could not be read", exc_info=True)
         return None
     return f"{trace_id:032x}" if trace_id else None

@@ -200,7 +200,7 @@ class Reading:
         self._reader.close()
         self._lock.release()
         if not is_current:
-            raise StoreBusy(f"{self._path} was written to while it was read; try again")
+            raise StoreBusy(f"{self._path} changed while it was read; try again")
         raise_as_ours(error, self._path)
 
     @property
@@ -232,7 +232,7 @@ class Reading:
         finally:
             self._lock.acquire()
         if os.getpid() != process:
-            raise StoreUnreadable(f"The reading of {self._path} belongs to the process before the fork; begin anew")
+            raise StoreUnreadable(f"The reading of {self._path} belongs to the process before the fork; start it again")
 
     def before_fork(self) -> None:
         """Wait for the statement that runs."""
@@ -273,14 +273,14 @@ def check_is_file(path: Path) -> None:
     except OSError as error:
         raise StoreUnreadable(f"{path} cannot be read: {error.strerror}; check the path and its permissions") from None
     except ValueError:
-        raise StoreNotFound("The path of the job store holds a NUL character; give the path of a file") from None
+        raise StoreNotFound("The path of the job store contains a NUL character; give the path of a file") from None
     if not os.path.isfile(path):  # noqa: PTH113 - stat is paid already; a device or folder is no store
         raise NotAStore(f"{path} is not a regular file; give the path of a job store")
     if found.st_nlink > 1:
-        raise StoreUnreadable(f"{path} has several names (hard links), of which SQLite would know one; keep one name")
+        raise StoreUnreadable(f"{path} has several names (hard links), which SQLite cannot handle; keep one name")
     if found.st_size == 0:
         raise NotAStore(
-            f"{path} is empty and no job store; give the path of one, or remove it and let a Recorder start"
+            f"{path} is empty, not a job store; give another path, or delete the file and let a Recorder create it"
         )
 
 
@@ -289,15 +289,16 @@ def check_is_store(connection: sqlite3.Connection, path: Path) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
-        raise NotAStore(f"{path} is a SQLite database but no job store; give the path of one")
+        raise NotAStore(f"{path} is a SQLite database but not a job store; give the path of a job store")
     # Not read at all: a newer format may keep counters that this version does not know of, and totals would be wrong.
     if version > SCHEMA_VERSION:
         raise SchemaTooNew(
-            f"{path} has format {version} and this jobstore reads up to {SCHEMA_VERSION}; upgrade jobstore"
+            f"{path} has format {version}, and this jobstore reads formats up to {SCHEMA_VERSION}; upgrade jobstore"
         )
     if version < SCHEMA_VERSION:
         raise SchemaTooOld(
-            f"{path} has format {version} and this jobstore reads {SCHEMA_VERSION}; open it once with a Recorder"
+            f"{path} has format {version}, and this jobstore reads format {SCHEMA_VERSION}; open it once with a "
+            "Recorder to upgrade it"
         )
 
 
@@ -337,7 +338,7 @@ def _ours(error: BaseException, path: Path) -> StoreError | None:
     # sqlite3 has no code of its own for this: the words of its message are all there is.
     is_undecodable = isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" in str(error)
     if is_undecodable or isinstance(error, UnicodeDecodeError):
-        return StoreCorrupt(f"{path} holds text that is not UTF-8. Run 'jobstore check', then restore a backup")
+        return StoreCorrupt(f"{path} contains text that is not UTF-8. Run 'jobstore check', then restore a backup")
     if isinstance(error, sqlite3.Error):
         # Without a code it is the driver that complains of us, not SQLite of the file.
         return store_error(error, path) if hasattr(error, "sqlite_errorcode") else None
@@ -345,7 +346,7 @@ def _ours(error: BaseException, path: Path) -> StoreError | None:
         return StoreUnreadable(f"{path} cannot be used: {error.strerror or error}; check the disk and permissions")
     if isinstance(error, MemoryError):
         # SQLite also says this of a page whose damage asks for more than there is.
-        return StoreUnreadable(f"{path} needs more memory than there is; run 'jobstore check' on it, or free memory")
+        return StoreUnreadable(f"{path} needs more memory than there is; free memory, or run 'jobstore check' on it")
     return None
 
 
@@ -353,19 +354,19 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
     """Our error for the driver's, by its result code."""
     primary = error.sqlite_errorcode & 0xFF
     if primary in _BUSY:
-        return StoreBusy(f"{path} is being written by another process for longer than the timeout; try again")
+        return StoreBusy(f"{path} has been locked by another process for longer than the timeout; try again")
     if primary in _DAMAGED:
         return StoreCorrupt(f"{path} is damaged. Run 'jobstore check', then restore a backup")
     if primary == sqlite3.SQLITE_FULL:
         return StoreFull(f"The disk that holds {path} is full; free space, or run 'jobstore prune --emergency'")
     if primary == sqlite3.SQLITE_NOTADB:
-        return NotAStore(f"{path} is no SQLite database; give the path of a job store")
+        return NotAStore(f"{path} is not a SQLite database; give the path of a job store")
     if primary in _OF_THE_DISK:
         return StoreUnreadable(_why_unreadable(error.sqlite_errorcode, path))
     # A trigger or a table of another program may well be the reason; a damaged file has codes of its own.
     return StoreUnreadable(
-        f"SQLite refused a statement on {path}; a trigger or a table of another program may stand in its way. "
-        "Run 'jobstore check', which names them"
+        f"SQLite refused a statement on {path}; a trigger or a table of another program may be the cause. "
+        "Run 'jobstore check', which names it"
     )
 
 
@@ -374,7 +375,7 @@ def _why_unreadable(code: int, path: Path) -> str:
     if code in _NO_SHARED_MEMORY or primary == sqlite3.SQLITE_CANTOPEN:
         return _cannot_open(path)
     if primary == sqlite3.SQLITE_READONLY:
-        return _in_the_way(path) or f"{path} may not be written by this user; check its permissions and its folder's"
+        return _in_the_way(path) or f"{path} is not writable by this user; check its permissions and its folder's"
     return f"{path} cannot be read or written; check the disk and the permissions"
 
 
@@ -385,7 +386,7 @@ def _in_the_way(path: Path) -> str | None:
         side = beside(file, suffix)
         if side.exists() and not may_write(side):
             return (
-                f"{side} belongs to {owner_of(side)} and may not be written by this user; give it the owner, group "
+                f"{side} belongs to {owner_of(side)} and is not writable by this user; give it the owner, group "
                 f"and mode of {path}"
             )
     return None
@@ -393,9 +394,9 @@ def _in_the_way(path: Path) -> str | None:
 
 def _cannot_open(path: Path) -> str:
     if not os.access(path, os.R_OK):
-        return f"{path} may not be read by this user; check its permissions"
+        return f"{path} is not readable by this user; check its permissions"
     found = _in_the_way(path) if may_write(path) else None
     return found or (
-        f"{path} cannot be opened: part of it is in {path.name}-wal, and {path.name}-shm, which SQLite needs to read "
-        "that, is missing or closed to this user. Open the store once with a Recorder"
+        f"{path} cannot be opened: part of it is in {path.name}-wal, which SQLite can only read with {path.name}-shm, "
+        "and that file is missing or not accessible to this user. Open the store once with a Recorder"
     )

@@ -101,7 +101,7 @@ def _depth_bound(text: str) -> int:
 
 
 def _marked(text: str) -> dict[str, str]:
-    _log.warning("a value in the store is not the JSON a recorder writes: %.80r", text)
+    _log.warning("a value in the store is not JSON that a recorder writes: %.80r", text)
     return {"unreadable": text[:80]}
 
 

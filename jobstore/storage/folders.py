@@ -24,7 +24,7 @@ def check_folder(folder: Path) -> None:
         StoreUnreadable: a store cannot be kept there.
     """
     if not folder.is_dir():
-        raise StoreUnreadable(f"There is no folder {folder}; make it first")
+        raise StoreUnreadable(f"The folder {folder} does not exist; create it first")
     # The real path: the mount table knows no symbolic links.
     kind = _file_system(os.path.realpath(folder))
     if kind in _NETWORK_FILE_SYSTEMS:
@@ -42,8 +42,8 @@ def check_not_mounted(file: Path) -> None:
     """
     if any(mount_point == str(file) for mount_point, _ in _mounts()):
         raise StoreUnreadable(
-            f"{file} is a mount point of its own, so its log and its lock would be missing here; mount its folder "
-            "instead of the file"
+            f"{file} is itself a mount point, so its log and lock would be missing here; mount its folder instead of "
+            "the file"
         )
 
 

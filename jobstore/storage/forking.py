@@ -76,8 +76,8 @@ def check_not_crossed(path: Path, identity: Identity) -> None:
     """
     if identity in _crossed:
         raise StoreUnreadable(
-            f"{path} was in use by another thread when this process was forked; start the process anew, "
-            "by spawn instead of fork"
+            f"{path} was in use by another thread when this process was forked; start the process with "
+            "spawn instead of fork"
         )
 
 

@@ -82,7 +82,7 @@ class ThreadLock:
         """
         # A signal handler that writes in the middle of a write of its own thread would wait for itself.
         if is_running(self._frame, frame):
-            raise StoreBusy(f"This thread is writing to {self._name} already; end that call first")
+            raise StoreBusy(f"This thread is already writing to {self._name}; finish that call first")
         came_at = time.monotonic_ns()
         try:
             self._queue(time.monotonic() + timeout_seconds, timeout_seconds)
@@ -246,9 +246,9 @@ class FileLock(ThreadLock):
 
     def _why_closed(self, error: OSError) -> str:
         if not os.path.lexists(self._path) or not isinstance(error, PermissionError):
-            return f"{self._path} cannot be made: {error.strerror}; a Recorder needs a folder it may write to"
+            return f"{self._path} cannot be created: {error.strerror}; a Recorder needs a folder that it can write to"
         if self._file.exists() and not may_write(self._file):
-            return f"{self._file} may not be written by this user; check its permissions"
+            return f"{self._file} is not writable by this user; check its permissions"
         return (
             f"{self._path} cannot be opened: {error.strerror}. It belongs to {owner_of(self._path)}; give it the "
             f"owner, group and mode of {self._file}, or remove it while nothing records"

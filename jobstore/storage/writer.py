@@ -183,7 +183,7 @@ class Writer(Transactions):
             raise Conflict(f"The recorder of {self.path} is closed; open another")
         found = look_at(self.file)
         if found is None:
-            raise StoreNotFound(f"{self.path} was removed while it was recorded to; put it back")
+            raise StoreNotFound(f"{self.path} was removed while it was being recorded to; put it back")
         self._size = found.st_size
         # Another file was put at the path, as 'jobstore restore' does: this connection still writes to the old one.
         if self._connection is not None and self._identity != (found.st_dev, found.st_ino):
@@ -231,8 +231,8 @@ class Writer(Transactions):
 
     def _no_log(self) -> StoreUnreadable:
         return StoreUnreadable(
-            f"{self._log} or {self._index} was removed or replaced while {self.path} was recorded to; restart every "
-            "process that has the store open, and replace a store by 'jobstore restore' only"
+            f"{self._log} or {self._index} was removed or replaced while {self.path} was being recorded to; restart "
+            "every process that has the store open, and replace a store only with 'jobstore restore'"
         )
 
     def _found_beside(self) -> tuple[Identity | None, Identity | None]:
@@ -259,7 +259,7 @@ class Writer(Transactions):
         try:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error:
-            _log.info("the log of %s could not be written back; that is tried again", self.path)
+            _log.info("the log of %s could not be checkpointed; this will be tried again", self.path)
         finally:
             connection.execute(f"PRAGMA busy_timeout = {round(self.timeout_seconds * 1000)}")
 
@@ -288,9 +288,9 @@ def real_path(path: Path) -> Path:
     try:
         return Path(os.path.realpath(path))
     except ValueError:
-        raise StoreNotFound("The path of the job store holds a NUL character; give the path of a file") from None
+        raise StoreNotFound("The path of the job store contains a NUL character; give the path of a file") from None
     except FileNotFoundError:
-        raise StoreUnreadable(f"The current folder is gone; give the whole path of {path}") from None
+        raise StoreUnreadable(f"The current folder no longer exists; give the absolute path of {path}") from None
 
 
 def refuse_left_over(file: Path) -> None:
@@ -304,7 +304,7 @@ def refuse_left_over(file: Path) -> None:
         with suppress(FileNotFoundError):
             if log.stat().st_size:
                 raise StoreUnreadable(
-                    f"{log} belongs to a file that is not at {file} any longer; put that file back, or remove the log"
+                    f"{log} belongs to a file that is no longer at {file}; put that file back, or remove the log"
                 )
 
 
@@ -373,7 +373,7 @@ def _check_may_write(file: Path) -> None:
     """Refuse a file under whose name others would have another log, or that is read-only to this user."""
     check_not_mounted(file)
     if not may_write(file):
-        raise StoreUnreadable(f"{file} may not be written by this user; check its permissions")
+        raise StoreUnreadable(f"{file} is not writable by this user; check its permissions")
 
 
 def _check_header(file: Path) -> None:
@@ -390,7 +390,7 @@ def _check_header(file: Path) -> None:
                 raise
             return
         if application != APPLICATION_ID:
-            raise NotAStore(f"{file} is a SQLite database but no job store; give the path of one")
+            raise NotAStore(f"{file} is a SQLite database but not a job store; give the path of a job store")
         with suppress(SchemaTooOld):
             check_is_store(connection, file)
 

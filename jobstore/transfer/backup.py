@@ -108,9 +108,9 @@ def backup(path: Where, target: str | os.PathLike[str], *, progress: Progress | 
         raise _taken(copy)
     refuse_left_over(copy)
     if not copy.parent.is_dir():
-        raise StoreUnreadable(f"There is no folder {copy.parent}; make it first")
+        raise StoreUnreadable(f"The folder {copy.parent} does not exist; create it first")
     if not may_write(copy.parent):
-        raise StoreUnreadable(f"The folder {copy.parent} may not be written by this user; choose another for the copy")
+        raise StoreUnreadable(f"The folder {copy.parent} is not writable by this user; choose another folder")
     making = beside(copy, f".{secrets.token_hex(4)}.backup")
     try:
         _copy(file, making, progress)
@@ -152,7 +152,7 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
         raise Conflict(f"{backup} is the store itself; give the path of a backup")
     problems = check(backup, progress=progress)
     if problems:
-        raise StoreCorrupt(f"{backup} is no sound backup: {problems[0]}. Choose another; {path} is as it was")
+        raise StoreCorrupt(f"{backup} is not a sound backup: {problems[0]}. Choose another; {path} is as it was")
     check_folder(file.parent)
     making = beside(file, f".{secrets.token_hex(4)}.restore")
     try:
@@ -210,4 +210,4 @@ def _give_name(making: Path, copy: Path) -> None:
 
 
 def _taken(copy: Path) -> Conflict:
-    return Conflict(f"There is a file at {copy} already; choose another place for the copy")
+    return Conflict(f"{copy} already exists; choose another path for the copy")

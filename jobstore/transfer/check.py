@@ -114,14 +114,14 @@ def _triggers(connection: sqlite3.Connection) -> Iterator[str]:
     found = _names_of(connection, "trigger")
     for name, table in found.items():
         if name not in ours and table in tables:
-            yield f"The trigger {shown(name)} on the table {table} is not of jobstore and can make recording fail"
+            yield f"The trigger {shown(name)} on the table {table} is not part of jobstore and can make recording fail"
     for name in ours.keys() - found.keys():
-        yield f"The trigger {name} is missing; without it counters and changes are not kept"
+        yield f"The trigger {name} is missing; without it, counters and the change log are not updated"
     for name in _names_of(connection, "table").keys() - tables:
         quoted = name.replace('"', '""')
         for _, _, table, *_ in connection.execute(f'PRAGMA foreign_key_list("{quoted}")').fetchall():
             if table in tables:
-                yield f"The table {shown(name)} is not of jobstore and refers to {table}: rows may not be deleted there"
+                yield f"The table {shown(name)} is not part of jobstore and can prevent deletes: it refers to {table}"
 
 
 def _names_of(connection: sqlite3.Connection, kind: str) -> dict[str, str]:
@@ -131,7 +131,7 @@ def _names_of(connection: sqlite3.Connection, kind: str) -> dict[str, str]:
 
 def _references(connection: sqlite3.Connection) -> Iterator[str]:
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
-        yield f"Row {row} of the table {table} refers to a row of {parent} that is not there"
+        yield f"Row {row} of the table {table} refers to a missing row of {parent}"
 
 
 def _settings(connection: sqlite3.Connection) -> Iterator[str]:
@@ -142,7 +142,7 @@ def _settings(connection: sqlite3.Connection) -> Iterator[str]:
         yield f"The store's {error}"
     if settings.get("unicode_version") != UNICODE_VERSION:
         yield (
-            f"Names are folded with Unicode {settings.get('unicode_version')} and searched with {UNICODE_VERSION}; "
+            f"Names are stored for Unicode {settings.get('unicode_version')}, but searched with {UNICODE_VERSION}; "
             "open the store once with a Recorder"
         )
 
@@ -152,7 +152,7 @@ def _jobs(connection: sqlite3.Connection) -> Iterator[str]:
     rows = connection.execute("SELECT number, name, job_type, job_category, folded, schedule, parameters FROM job")
     for number, name, job_type, job_category, folded, schedule, parameters in rows:
         if is_ours and folded != folded_job(name, job_type, job_category):
-            yield f"Job {number} is not found by a search: its folded text is not that of its name, type and category"
+            yield f"Job {number} cannot be found by search: its search text does not match its name, type and category"
         if schedule is not None:
             try:
                 check_schedule(schedule)
@@ -166,7 +166,7 @@ def _names(connection: sqlite3.Connection) -> Iterator[str]:
         return
     for name_id, name, folded in connection.execute("SELECT name_id, name, folded FROM job_name"):
         if folded != fold(name):
-            yield f"Name {name_id} is not found by a search: its folded text is not that of {shown(name)}"
+            yield f"Name {name_id} cannot be found by search: its search text does not match {shown(name)}"
 
 
 def _is_folded_like_here(connection: sqlite3.Connection) -> bool:
@@ -229,9 +229,9 @@ def _executions(
 
 def _owner(number: int, status: int, is_known: bool) -> Iterator[str]:
     if status != _RUNNING:
-        yield f"Execution {number} is not running, and a process is noted that runs it"
+        yield f"Execution {number} is not running, but a process is recorded as running it"
     elif not is_known:
-        yield f"Execution {number} is run by a process that is not there"
+        yield f"Execution {number} refers to a process that is not recorded"
 
 
 def _texts(number: int, parameters: str | None, result: str | None, *plain: str | None) -> Iterator[str]:
@@ -262,9 +262,9 @@ def _compared(
         key, said = row[:keys], list(row[keys:])
         counted = rest.pop(key, [0] * len(said))
         if counted != said:
-            yield f"The counter {key} of {table} says {said}; counted are {counted}"
+            yield f"The counter {key} of {table} is {said}; the rows add up to {counted}"
     for missing, counted in rest.items():
-        yield f"The counter {missing} of {table} is missing; counted are {counted}"
+        yield f"The counter {missing} of {table} is missing; the rows add up to {counted}"
 
 
 def _name_counters(connection: sqlite3.Connection) -> Iterator[str]:
@@ -284,10 +284,10 @@ def _name_counters(connection: sqlite3.Connection) -> Iterator[str]:
         for (name_id, status), runs in counts.items():
             days[name_id, hour // 24, status] += runs
         if counts != told:
-            yield f"The counters of names in hour {hour} are not what was counted"
+            yield f"The counters of names in hour {hour} do not match the rows"
     for name_id, day, status, runs in connection.execute("SELECT name_id, day, status, runs FROM name_day_tally"):
         if days.pop((name_id, day, status), 0) != runs:
-            yield f"The counter of name {name_id} on day {day} with status {status} is not what was counted"
+            yield f"The counter of name {name_id} on day {day} with status {status} does not match the rows"
     for name_id, day, status in days:
         yield f"The counter of name {name_id} on day {day} with status {status} is missing"
 
@@ -307,7 +307,7 @@ def _segments(connection: sqlite3.Connection) -> Iterator[str]:
         if not is_true:
             first = segment << SEGMENT_BITS
             last = first + (1 << SEGMENT_BITS) - 1
-            yield f"The bitmaps {number} of the executions {first} to {last} are not those of their rows"
+            yield f"The bitmaps {number} of the executions {first} to {last} do not match their rows"
 
 
 def _sequences(connection: sqlite3.Connection) -> Iterator[str]:
@@ -322,4 +322,4 @@ def _sequences(connection: sqlite3.Connection) -> Iterator[str]:
     for table, question in highest.items():
         (number,) = connection.execute(question).fetchone()
         if said.get(table, 0) < number:
-            yield f"The numbers of the table {table} would be given again: the next is {said.get(table, 0) + 1}"
+            yield f"The table {table} would reuse a number: its next one is {said.get(table, 0) + 1}"

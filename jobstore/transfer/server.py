@@ -49,7 +49,7 @@ class ServerLoader(Loader):
         lock_schema(self._connection)
         if format_of(self._connection) is not None:
             raise Conflict(
-                f"There is a job store at {address} already; name another database, or another schema with "
+                f"There is already a job store at {address}; name another database, or another schema with "
                 "options=-csearch_path%3DNAME, or drop the schema first"
             )
         self._connection.execute("SET LOCAL maintenance_work_mem = '256MB'")  # indexes are made at the end
@@ -144,9 +144,9 @@ def _unfit(connection: Connection) -> Iterator[str]:
     ours = set(re.findall(r"CREATE TRIGGER (\w+)", TRIGGERS))
     found = dict(connection.execute(_TRIGGERS_THERE, (connection.place.quoted,)).fetchall())
     for name in sorted(ours - {name for name, enabled in found.items() if enabled != "D"}):
-        yield f"The trigger {name} is missing or disabled; without it counters and changes are not kept"
+        yield f"The trigger {name} is missing or disabled; without it, counters and the change log are not updated"
     for name in sorted(found.keys() - ours):
-        yield f"The trigger {shown(name)} is not of jobstore and can make recording fail"
+        yield f"The trigger {shown(name)} is not part of jobstore and can make recording fail"
     for (name,) in connection.execute(_INVALID_INDEXES, (connection.place.quoted,)):
         yield f"The index {name} is not valid; run REINDEX INDEX on it"
 
@@ -171,7 +171,7 @@ SELECT name_id, day, status, coalesce(said, 0), coalesce(counted, 0) FROM (
 
 def _name_days(connection: Connection) -> Iterator[str]:
     for name_id, day, status, said, counted in connection.execute(_NAME_DAYS):
-        yield f"The counter of name {name_id} on day {day} with status {status} says {said}; counted are {counted}"
+        yield f"The counter of name {name_id} on day {day} with status {status} is {said}; the rows add up to {counted}"
 
 
 def _numbers(connection: Connection) -> Iterator[str]:
@@ -179,7 +179,7 @@ def _numbers(connection: Connection) -> Iterator[str]:
     for table, column in (("job", "number"), ("execution", "id")):
         given, highest = _given(connection, table, column)
         if given is not None and given < highest:
-            yield f"The next {column} of the table {table} was given already: it is {given + 1}, the highest {highest}"
+            yield f"The next {column} of the table {table} is already used: it is {given + 1}, the highest is {highest}"
 
 
 def _references(connection: Connection) -> Iterator[str]:
@@ -192,7 +192,7 @@ def _references(connection: Connection) -> Iterator[str]:
             """
         )
         for (row,) in lost:
-            yield f"Row {row} of the table execution refers to a row of {table} that is not there"
+            yield f"Row {row} of the table execution refers to a missing row of {table}"
 
 
 def lag(address: Address) -> str | None:
@@ -202,7 +202,7 @@ def lag(address: Address) -> str | None:
     if not is_standby:
         return None
     if not is_connected:
-        since = "it has seen no change since it started" if at is None else f"its last change is of {at}"
+        since = "it has received no change since it started" if at is None else f"its last change is of {at}"
         return f"a standby that receives nothing from its primary; {since}"
     return "a standby, level with its primary" if is_level else f"a standby, {seconds:.1f} s behind its primary"
 

@@ -114,7 +114,7 @@ def test_where_executions_lie_far_apart_no_segment_is_written(tmp_path: Path) ->
 def test_a_damaged_segment_is_told_by_a_check_and_by_a_page(path: Path) -> None:
     by_hand(path, "UPDATE segment SET data = zeroblob(length(data)) WHERE key = 4")
     (problem,) = jobstore.check(path)
-    assert problem == "The bitmaps 4 of the executions 0 to 65535 are not those of their rows"
+    assert problem == "The bitmaps 4 of the executions 0 to 65535 do not match their rows"
     with jobstore.open(path) as store:
         with pytest.raises(jobstore.StoreCorrupt, match="jobstore check"):
             store.list_job_executions(order_by="duration_ms", offset=400)

@@ -237,7 +237,7 @@ def test_nothing_is_at_the_path_until_the_store_is_whole(path):
 def test_a_path_that_is_taken_is_refused_and_left_alone(path):
     for content in (b"", b"something"):
         path.write_bytes(content)
-        with pytest.raises(Conflict, match="There is a file at"):
+        with pytest.raises(Conflict, match="already exists"):
             load(path, {"jobs": [JOB]})
         assert path.read_bytes() == content
     path.unlink()

@@ -198,7 +198,7 @@ def test_a_file_that_is_removed_or_replaced_meanwhile_is_noticed(path, recorder)
 def test_the_log_of_a_file_that_was_moved_is_not_played_into_another(path, recorder):
     path.rename(path.with_name("moved.db"))
     for make in (lambda: jobstore.load(path, OTHER), lambda: Recorder(path)):
-        with pytest.raises(StoreUnreadable, match=r"jobs.db-wal belongs to a file that is not at"):
+        with pytest.raises(StoreUnreadable, match=r"jobs.db-wal belongs to a file that is no longer at"):
             make()
     jobstore.load(path.with_name("other.db"), OTHER)
     path.with_name("other.db").rename(path)
@@ -372,7 +372,7 @@ def test_a_renamed_job_keeps_its_number_and_its_history_the_name_of_its_time(rec
 
 def test_renaming_needs_a_free_name_and_a_job(recorder):
     recorder.save_job("b", job_type="t", job_category="c")
-    with pytest.raises(Conflict, match="There is already a job b"):
+    with pytest.raises(Conflict, match="A job named b already exists"):
         recorder.rename_job("a", "b")
     with pytest.raises(NotFound, match=r"^Job not found: c$"):
         recorder.rename_job("c", "d")

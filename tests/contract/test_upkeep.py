@@ -70,7 +70,7 @@ def test_a_sound_store_has_no_problems(path):
         ("DELETE FROM name_day_tally WHERE name_id = 1", "is missing"),
         ("DELETE FROM name_hour_tally WHERE name_id = 2", "The counters of names in hour"),
         ("INSERT INTO name_hour_tally VALUES (5, 1, 0, 1)", "The counters of names in hour 5"),
-        ("INSERT INTO segment VALUES (4, x'00')", "The bitmaps 4 of the executions 0 to 65535 are not those"),
+        ("INSERT INTO segment VALUES (4, x'00')", "The bitmaps 4 of the executions 0 to 65535 do not match"),
         ("UPDATE execution SET result = '{' WHERE id = 7", "Execution 7 has result that a recorder would not write"),
         ("UPDATE execution SET result = 'NaN' WHERE id = 7", "Execution 7 has result"),
         ("UPDATE execution SET parameters = replace(hex(zeroblob(100)), '0', '[') WHERE id = 7", "Execution 7 has parameters"),
@@ -78,14 +78,14 @@ def test_a_sound_store_has_no_problems(path):
         ("UPDATE parameter_set SET parameters = 'x' WHERE parameter_set_id = 1", "Parameter set 1 has parameters"),
         ("UPDATE job SET parameters = 'x' WHERE number = 1", "Job 1 has parameters"),
         ("UPDATE job SET schedule = 'hourly' WHERE number = 1", "Job 1 has a schedule that cannot be computed"),
-        ("UPDATE job SET folded = 'other' WHERE number = 2", "Job 2 is not found by a search"),
-        ("UPDATE job_name SET folded = 'other' WHERE name_id = 2", "Name 2 is not found by a search"),
+        ("UPDATE job SET folded = 'other' WHERE number = 2", "Job 2 cannot be found by search"),
+        ("UPDATE job_name SET folded = 'other' WHERE name_id = 2", "Name 2 cannot be found by search"),
         ("UPDATE job SET max_instances = 0 WHERE number = 1", "The file is damaged: CHECK constraint failed in job"),
-        ("UPDATE execution SET name_id = 99 WHERE id = 7", "refers to a row of job_name that is not there"),
-        ("DELETE FROM worker WHERE worker_id = 1", "refers to a row of worker"),
+        ("UPDATE execution SET name_id = 99 WHERE id = 7", "refers to a missing row of job_name"),
+        ("DELETE FROM worker WHERE worker_id = 1", "refers to a missing row of worker"),
         ("UPDATE execution SET started_by = 7 WHERE id = 1", "Execution 1 is not running"),
-        ("UPDATE execution SET started_by = 7, status = 2 WHERE id = 1", "Execution 1 is run by a process that is not"),
-        ("UPDATE sqlite_sequence SET seq = 1 WHERE name = 'job'", "The numbers of the table job would be given again"),
+        ("UPDATE execution SET started_by = 7, status = 2 WHERE id = 1", "Execution 1 refers to a process that is not"),
+        ("UPDATE sqlite_sequence SET seq = 1 WHERE name = 'job'", "The table job would reuse a number"),
         ("UPDATE sqlite_sequence SET seq = 1 WHERE name = 'execution'", "the next is 2"),
         ("UPDATE setting SET value = 'Mars' WHERE key = 'timezone'", "timezone must be"),
         ("UPDATE setting SET value = '1.0' WHERE key = 'unicode_version'", "open the store once with a Recorder"),
@@ -152,7 +152,7 @@ def test_a_backup_of_what_is_still_in_the_log_is_whole(path, tmp_path):
 def test_a_backup_never_writes_over_a_file(path, tmp_path):
     taken = tmp_path / "copy.db"
     taken.write_bytes(b"mine")
-    with pytest.raises(Conflict, match="There is a file at"):
+    with pytest.raises(Conflict, match="already exists"):
         backup(path, taken)
     assert taken.read_bytes() == b"mine"
     with pytest.raises(Conflict):

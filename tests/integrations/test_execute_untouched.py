@@ -679,7 +679,7 @@ def test_a_folder_that_is_gone_takes_neither_the_code_nor_the_hook(tmp_path):
         ["sh", "-c", 'rmdir ../there; exec "$@"', "sh", *line], cwd=there, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (7, "hook FAILURE\n")
-    assert "The current folder is gone; give the whole path of rel.db" in done.stderr
+    assert "The current folder no longer exists; give the absolute path of rel.db" in done.stderr
 
 
 def test_where_no_process_can_be_made_the_reason_is_told(tmp_path, monkeypatch, capfd):

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 SEED = {"jobs": SEED_JOBS, "executions": SEED_EXECUTIONS}
 DAMAGE = {
-    "UPDATE job SET folded = 'x'": "is not found by a search",
-    "UPDATE job_name SET folded = 'x'": "is not found by a search",
+    "UPDATE job SET folded = 'x'": "cannot be found by search",
+    "UPDATE job_name SET folded = 'x'": "cannot be found by search",
     "UPDATE job SET parameters = '{'": "would not write",
     "UPDATE job SET schedule = 'x' WHERE number = 1": "cannot be computed",
     "UPDATE execution SET result = '{'": "would not write",
-    "UPDATE execution SET started_by = 7": "a process is noted",
+    "UPDATE execution SET started_by = 7": "a process is recorded",
     "UPDATE setting SET value = 'Nowhere' WHERE key = 'timezone'": "Nowhere",
     "UPDATE name_day_sum SET runs = runs + 1": "of name",
     "UPDATE name_sum SET runs = runs + 1": "name_tally",
@@ -30,8 +30,8 @@ DAMAGE = {
     "UPDATE period_sum SET timed = timed + 1 WHERE span = 1": "period_tally",
     "ALTER TABLE execution DISABLE TRIGGER execution_counted_in": "trigger execution_counted_in is missing",
     "DROP TRIGGER job_told ON job": "trigger job_told is missing",
-    "CREATE TRIGGER mine AFTER INSERT ON job FOR EACH ROW EXECUTE FUNCTION job_told()": "'mine' is not of jobstore",
-    "SELECT setval(pg_get_serial_sequence('execution', 'id'), 5)": "was given already",
+    "CREATE TRIGGER mine AFTER INSERT ON job FOR EACH ROW EXECUTE FUNCTION job_told()": "'mine' is not part of jobstore",
+    "SELECT setval(pg_get_serial_sequence('execution', 'id'), 5)": "is already used",
 }
 
 

@@ -109,7 +109,7 @@ def test_where_the_outcome_cannot_be_known_the_call_says_so_and_is_not_repeated(
     lose_the_answer(recorder, server, lambda: False)
     with server.connect(url.partition("@/")[2].partition("?")[0]) as other:
         other.execute("UPDATE jobstore.folding SET trimmed = 9000000000000000000")
-    with pytest.raises(OutcomeUnknown, match="Look it up"):
+    with pytest.raises(OutcomeUnknown, match="look it up"):
         recorder.enqueue("a")
     assert recorded(url) == []
 

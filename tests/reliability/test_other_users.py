@@ -162,7 +162,7 @@ def test_what_another_program_left_is_no_hindrance(path: Path, asked: Users) -> 
 def test_who_may_not_write_is_told_so_and_a_file_in_the_way_is_named(path: Path, asked: Users) -> None:
     said = asked("C", "record", path)
     assert (said["code"], said["message"].split(" ")[0]) == ("STORE_UNREADABLE", str(path))
-    assert "may not be written by this user" in said["message"]
+    assert "is not writable by this user" in said["message"]
     lock = Path(f"{path}.lock")
     os.chown(lock, USERS["B"][0], USERS["B"][1])
     lock.chmod(0o600)
@@ -181,7 +181,7 @@ def test_a_token_file_that_root_makes_is_the_stores_owners(path: Path, asked: Us
 
 def test_a_folder_that_may_not_be_written_is_named_by_a_backup(path: Path, asked: Users) -> None:
     said = asked("C", "copy_beside", path)
-    assert said["message"] == f"The folder {path.parent} may not be written by this user; choose another for the copy"
+    assert said["message"] == f"The folder {path.parent} is not writable by this user; choose another folder"
 
 
 # --- what nobody can write to
@@ -244,7 +244,7 @@ def test_a_file_that_is_mounted_by_itself_is_refused(path: Path, make: Any) -> N
         link = place.parent / "link.db"
         link.symlink_to(target)
         for name in (target, link):
-            with pytest.raises(jobstore.StoreUnreadable, match="mount its folder instead of the file"):
+            with pytest.raises(jobstore.StoreUnreadable, match="mount its folder instead"):
                 make(name)
     finally:
         subprocess.run(["umount", str(target)], check=True)

@@ -154,8 +154,8 @@ def test_a_trigger_of_others_is_no_damage_and_check_names_it(path: Path) -> None
         recorder.enqueue("a")
     problems = check(path)
     assert len(problems) == 2
-    assert "The trigger 'noisy' on the table execution is not of jobstore" in problems[0]
-    assert "The table 'note' is not of jobstore and refers to execution" in problems[1]
+    assert "The trigger 'noisy' on the table execution is not part of jobstore" in problems[0]
+    assert "The table 'note' is not part of jobstore and can prevent deletes: it refers to execution" in problems[1]
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TRIGGER noisy")
         connection.execute("DROP TABLE note")
@@ -237,7 +237,7 @@ def test_nothing_happens_without_a_sound_backup(path: Path, tmp_path: Path) -> N
     with closing(sqlite3.connect(copy)) as connection:
         connection.execute("UPDATE name_tally SET runs = runs + 1")
         connection.commit()
-    with pytest.raises(jobstore.StoreCorrupt, match="no sound backup"):
+    with pytest.raises(jobstore.StoreCorrupt, match="not a sound backup"):
         restore(copy, path)
     with pytest.raises(jobstore.StoreNotFound):
         restore(tmp_path / "none.db", path)

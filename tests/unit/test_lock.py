@@ -143,7 +143,7 @@ def test_threads_of_one_process_share_a_gate_and_are_told_apart(tmp_path):
         other = threading.Thread(target=come_in, args=("Other threads have held",))
         other.start()
         other.join()
-        come_in("This thread is writing")
+        come_in("This thread is already writing")
     with lock.acquired(60):
         pass
 
@@ -206,7 +206,7 @@ def test_a_network_file_system_is_refused(monkeypatch, tmp_path):
         folders.check_folder(tmp_path)
     monkeypatch.setattr(folders, "_file_system", lambda _: None)
     folders.check_folder(tmp_path)
-    with pytest.raises(StoreUnreadable, match="There is no folder"):
+    with pytest.raises(StoreUnreadable, match="The folder .* does not exist"):
         folders.check_folder(tmp_path / "none")
 
 

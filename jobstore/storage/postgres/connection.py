@@ -319,9 +319,14 @@ def check_is_store(connection: Connection) -> None:
             f"There is no job store in {place}; a Recorder creates one, or 'jobstore load' does from a dump"
         )
     if version > FORMAT:
-        raise SchemaTooNew(f"{place} has format {version} and this jobstore reads up to {FORMAT}; upgrade jobstore")
+        raise SchemaTooNew(
+            f"{place} has format {version}, and this jobstore reads formats up to {FORMAT}; upgrade jobstore"
+        )
     if version < FORMAT:
-        raise SchemaTooOld(f"{place} has format {version} and this jobstore reads {FORMAT}; open it with a Recorder")
+        raise SchemaTooOld(
+            f"{place} has format {version}, and this jobstore reads format {FORMAT}; open it once with a Recorder to "
+            "upgrade it"
+        )
 
 
 def format_of(connection: Connection) -> int | None:
@@ -338,7 +343,7 @@ def format_of(connection: Connection) -> int | None:
         return None
     if ("setting",) not in found or ("execution",) not in found:
         raise NotAStore(
-            f"{connection.place} has tables in the schema {schema!r}, and they are no job store's; "
+            f"{connection.place} has tables in the schema {schema!r} which do not belong to a job store; "
             "name another schema with options=-csearch_path%3DNAME"
         )
     # By its full name: a search path leaves out a schema that the role may not use.
@@ -346,7 +351,7 @@ def format_of(connection: Connection) -> int | None:
         f"SELECT value::text FROM {connection.place.quoted}.setting WHERE key = 'schema_version'"
     ).fetchone()
     if row is None or not str(row[0]).isdigit():
-        raise NotAStore(f"{connection.place} has a table 'setting' without a schema_version; it is no job store's")
+        raise NotAStore(f"{connection.place} has a table 'setting' without a schema_version; it is not a job store")
     return int(row[0])
 
 
@@ -382,12 +387,12 @@ _KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str
         # What passes by itself is StoreBusy: the user may try again and change nothing.
         (errors.QueryCanceled, errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected),
         StoreBusy,
-        "{place} was kept from answering by others, or for too long; try again",
+        "{place} was blocked by others or took too long; try again",
     ),
     (
         (errors.TooManyConnections, errors.CannotConnectNow, errors.OutOfMemory, errors.ConfigurationLimitExceeded),
         StoreBusy,
-        "{place} takes no more at the moment ({said}); try again",
+        "{place} accepts no more connections or work at the moment ({said}); try again",
     ),
     (
         (errors.DiskFull,),
@@ -420,17 +425,17 @@ _KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str
     (
         (errors.SequenceGeneratorLimitExceeded,),
         StoreFull,
-        "{place} has given its last number ({said}); move to a new store",
+        "{place} has used its last number ({said}); move to a new store",
     ),
     (
         (errors.DuplicateTable, errors.DuplicateObject, errors.DuplicateFunction, errors.ReservedName),
         NotAStore,
-        "{place} holds something else ({said}); name another schema with options=-csearch_path%3DNAME",
+        "{place} does not contain a job store ({said}); name another schema with options=-csearch_path%3DNAME",
     ),
     (
         (errors.CheckViolation, errors.ForeignKeyViolation, errors.RaiseException),
         StoreUnreadable,
-        "{place} refused a statement ({said}); a trigger or a rule of another program may stand in its way",
+        "{place} refused a statement ({said}); a trigger or a rule of another program may be the cause",
     ),
 )
 
@@ -454,11 +459,11 @@ def _why_away(error: psycopg.Error, place: Place) -> str:
     said = _said(error, place)
     if "password" in said or "authentication" in said or "pg_hba" in said:
         return (
-            f"{place} does not let this user in ({said}); give a password by PGPASSWORD or ~/.pgpass, and check the "
-            "user and pg_hba.conf"
+            f"{place} rejected this user ({said}); give a password in PGPASSWORD or ~/.pgpass, and check the user and "
+            "pg_hba.conf"
         )
     if "certificate" in said or "SSL" in said:
-        return f"{place} cannot be reached by TLS ({said}); check host name, sslmode and sslrootcert in the address"
+        return f"{place} cannot be reached with TLS ({said}); check host name, sslmode and sslrootcert in the address"
     if "does not exist" in said:
-        return f"{place} is not there ({said}); check the names in the address, or create it with createdb"
-    return f"{place} cannot be reached ({said}); check that the server runs and the address is right"
+        return f"{place} does not exist ({said}); check the names in the address, or create the database with createdb"
+    return f"{place} cannot be reached ({said}); check the address and that the server is running"

@@ -157,8 +157,8 @@ class PostgresWriter(Transactions):
             self._is_committed = became is True
             if became is None:
                 raise OutcomeUnknown(
-                    f"{self.path} was lost while it recorded; whether the last call was recorded is not known. "
-                    "Look it up before you repeat it"
+                    f"{self.path} was lost during a call, which may or may not have been recorded; look it up before "
+                    "you repeat it"
                 ) from None
             if not became:
                 raise
@@ -207,7 +207,7 @@ class PostgresWriter(Transactions):
             connection.commit()
         except (psycopg.Error, StoreError) as error:
             level = logging.INFO if isinstance(error, (psycopg.OperationalError, StoreError)) else logging.WARNING
-            words = "%s was not tidied; that is tried again later: %s"
+            words = "the maintenance of %s failed and will be tried again later: %s"
             _log.log(level, words, self.path, self.place.hidden(str(error)))
         finally:
             if self._connection is connection and not connection.is_lost:
@@ -319,7 +319,7 @@ class _Errors(ServerErrors):
         """Ours for the driver's; None: it is a defect of ours."""
         if isinstance(error, _PASSING):
             ours: StoreError | None = StoreBusy(
-                f"{self.place} was changed by others at the same time, again and again; try again"
+                f"{self.place} was changed by others at the same time, several times in a row; try again"
             )
             may_repeat = True
         else:
