@@ -84,7 +84,7 @@ class Sessions:
             return Outcome(problem="This token lacks the permission read:jobs.")
         value = cookie_value(token)
         if self._tokens is None or self._tokens.of_cookie(value) is None:
-            return Outcome(problem="This token was made before there was a page. Make a new one.")
+            return Outcome(problem="This token comes from an older version and is not valid here. Create a new one.")
         return Outcome(_cookie(environ, value, MAX_AGE_SECONDS))
 
     @staticmethod

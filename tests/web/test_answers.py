@@ -375,7 +375,7 @@ def test_hidden_characters_are_written_out(odd):
 def test_a_long_error_is_whole_in_its_run_and_one_line_in_a_list(odd):
     assert "x" * 65_536 in odd.get("/executions/7").text
     assert "x" * 201 not in odd.get("/executions").text
-    assert "This job has been removed" in odd.get("/executions/7").words
+    assert "This job was removed" in odd.get("/executions/7").words
 
 
 def test_an_empty_store_says_what_to_do(tmp_path):

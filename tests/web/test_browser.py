@@ -349,7 +349,7 @@ def test_the_five_ways(visitor):
     # Whether it got slower: one click.
     page.goto(visitor.url)
     page.locator("#job-sync_orders_open .c-name a").click()
-    assert "the middle of the last 20 successful runs" in page.locator(".trend").inner_text()
+    assert "the median of the last 20 successful runs" in page.locator(".trend").inner_text()
     # What runs in the next hour: one click.
     page.locator(".top nav a").nth(2).click()
     assert page.locator(".next-run").count() >= 10
