@@ -189,7 +189,7 @@ async def _serve(server: Server[Any]) -> None:
     try:
         await _serve_stdio(server)
     except* (BrokenPipeError, anyio.BrokenResourceError):
-        _log.warning("The host hung up before it had all answers")
+        _log.warning("The host disconnected before it received all answers")
 
 
 async def _serve_stdio(server: Server[Any]) -> None:
@@ -263,7 +263,7 @@ async def _answer_unreadable(error: Exception, outgoing: WriteStream[SessionMess
         data = ErrorData(code=INVALID_REQUEST, message="Not a JSON-RPC 2.0 request, notification or response")
     elif line.strip():
         data = ErrorData(
-            code=PARSE_ERROR, message="Not JSON in UTF-8 that can be read: one object a line, no surrogates"
+            code=PARSE_ERROR, message="Not valid JSON in UTF-8: send one object per line, without surrogates"
         )
     else:
         return

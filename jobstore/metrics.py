@@ -104,12 +104,12 @@ def _of_all(store: Queries, states: Mapping[str, int], shown: int) -> Iterator[F
     )
     yield Family(
         "jobstore_jobs_left_out",
-        "Jobs without series of their own here, because there are too many.",
+        "Jobs left out of the series by job because there are too many.",
         [_sample(max(0, sum(states.values()) - shown))],
     )
     yield Family(
         "jobstore_executions",
-        "Executions kept, of all jobs, removed ones included, by status.",
+        "Stored executions by status, of all jobs, including removed ones.",
         [_sample(by_status[status], status=status) for status in STATUSES],
     )
 
@@ -158,10 +158,10 @@ _OF_EACH_JOB: Final = (
     ),
     _JobFamily(
         "executions",
-        "Executions kept, by status.",
+        "Stored executions by status.",
         lambda job: [(job.stats["by_status"][status], {"status": status}) for status in STATUSES],
     ),
-    _JobFamily("duration_seconds", "Durations of the finished executions kept: average, p50, p95 and max.", _durations),
+    _JobFamily("duration_seconds", "Durations of stored finished executions: average, p50, p95 and max.", _durations),
     _instant("last_run", "the latest start", lambda job: job.last_run_at),
     _instant("last_success", "the start of the latest success", lambda job: job.stats["last_success_at"]),
     _instant("last_failure", "the start of the latest failure", lambda job: job.stats["last_failure_at"]),
@@ -169,13 +169,13 @@ _OF_EACH_JOB: Final = (
     # Where the totals are not known there is no counter: a count that pruning makes smaller is none.
     _JobFamily(
         "runs_total",
-        "Runs so far, whatever came of them, pruned ones included.",
+        "Runs so far, whatever their outcome, including pruned ones.",
         lambda job: [(job.totals[0], {})] if job.totals else [],
         "counter",
     ),
     _JobFamily(
         "failures_total",
-        "Runs so far that failed or timed out, pruned ones included.",
+        "Runs so far that failed or timed out, including pruned ones.",
         lambda job: [(job.totals[1], {})] if job.totals else [],
         "counter",
     ),

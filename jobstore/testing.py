@@ -166,7 +166,7 @@ def _execution(given: dict[str, Any], jobs: list[dict[str, Any]], begins: dateti
 
 def _job_name(given: Mapping[str, Any], jobs: list[dict[str, Any]]) -> str:
     if "job_name" not in given and len(jobs) != 1:
-        raise InvalidRecord(f"an execution needs job_name where there is not one job alone; received {dict(given)}")
+        raise InvalidRecord(f"an execution needs job_name unless there is exactly one job; received {dict(given)}")
     return str(given["job_name"] if "job_name" in given else jobs[0]["name"])
 
 

@@ -66,7 +66,7 @@ class Desk:
 
     @contextmanager
     def running(self, script: str) -> Iterator[subprocess.Popen[str]]:
-        """A script that does not end by itself, with all it starts; Ctrl-C ends it."""
+        """A script that does not end by itself, with all it starts; Ctrl-C stops it."""
         process = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", script], cwd=self.folder, env=self.environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,

@@ -26,9 +26,9 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         "Look",
         (
             Entry("demo", "Create a demo store and show what you can ask.", "jobstore.cli.trial", "demo"),
-            Entry("jobs", "List the jobs: what runs, when, and when next.", "jobstore.cli.reading", "jobs"),
+            Entry("jobs", "List the jobs: state, schedule, last run and next run.", "jobstore.cli.reading", "jobs"),
             Entry("job", "Show one job.", "jobstore.cli.reading", "job"),
-            Entry("executions", "List what ran, newest first.", "jobstore.cli.reading", "executions"),
+            Entry("executions", "List executions, newest first.", "jobstore.cli.reading", "executions"),
             Entry(
                 "execution", "Show one execution with its full error and result.", "jobstore.cli.states", "execution"
             ),

@@ -80,7 +80,7 @@ def _help(parameter: Parameter) -> str:
     """The first sentence of the description; the others tell programs how to page."""
     said = [f"{parameter.description.split('. ')[0].rstrip('.')}."]
     if parameter.kind is Kind.CHOICES:
-        said.append(f"One of {', '.join(parameter.choices)}, or several separated by commas.")
+        said = [f"{said[0][:-1]}: {', '.join(parameter.choices)}. Separate several with commas."]
     elif parameter.choices:
         said.append(f"{'Fields' if parameter.name == 'order_by' else 'One of'}: {', '.join(parameter.choices)}.")
     if parameter.kind in _HOW:

@@ -222,7 +222,7 @@ def _stats(file: str | None, job: str | None, **given: Any) -> None:
 jobs = Command(
     "jobs",
     callback=_jobs,
-    help="""List the jobs: what runs, when, and when next.
+    help="""List the jobs: state, schedule, last run and next run.
 
     STATE is the job's state: lost (a run's process is gone, or the run exceeded its timeout), late (the job was due
     more than five minutes ago and has not started), failing, running, waiting, new (it never ran), ok or disabled. With
@@ -233,7 +233,7 @@ jobs = Command(
         repeated(
             "--state",
             "STATE,…",
-            f"Only jobs in this state. One of {', '.join(STATES)}, or several separated by commas.",
+            f"Only jobs in one of these states: {', '.join(STATES)}. Separate several with commas.",
         ),
         *showing(many=True),
     ],
@@ -242,7 +242,7 @@ jobs = Command(
         ("jobstore jobs jobs.db --search kline", "in name, type or category"),
         ("jobstore jobs jobs.db --order-by next_run_at", "what comes next"),
         ("jobstore jobs jobs.db --state lost,late,failing", "what needs attention, and since when"),
-        ("jobstore jobs jobs.db --watch", "keep looking"),
+        ("jobstore jobs jobs.db --watch", "refresh every two seconds"),
         ("jobstore jobs jobs.db --columns name,next_run_at", "only these fields"),
         ("jobstore jobs jobs.db --jsonl | jq .name", "for programs"),
     ],
@@ -265,7 +265,7 @@ job = Command(
 executions = Command(
     "executions",
     callback=_executions,
-    help="""List what ran, newest first, of all jobs or of one.
+    help="""List the executions of all jobs or of one, newest first.
 
     With JOBSTORE_DB set, a single argument is JOB, unless it contains a '/': then it is FILE.""",
     params=[

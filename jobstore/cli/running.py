@@ -56,7 +56,7 @@ def _exec(
     ctx = click.get_current_context()
     command = ctx.meta[COMMAND_WORDS]
     if file is None or job is None:
-        raise click.UsageError(f"FILE and JOB are both needed before '--', also where {STORE_VARIABLE} is set.", ctx)
+        raise click.UsageError(f"FILE and JOB are both needed before '--', even if {STORE_VARIABLE} is set.", ctx)
     if not command:
         raise click.UsageError(NO_COMMAND, ctx)
     if schedule is not None and interval is not None:

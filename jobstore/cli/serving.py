@@ -69,7 +69,7 @@ def _serve(
     _log_to_stderr()
 
     def ready(url: str) -> None:
-        say(f"jobstore: serving {path} at {url} ({told}); Ctrl-C ends it")
+        say(f"jobstore: serving {path} at {url} ({told}); Ctrl-C stops it")
         header = "" if open_access else '-H "Authorization: Bearer $TOKEN" '
         say(f"  curl {header}'{url}/api/v1/jobs?search=kline'")
         say(f"  or open {url}/ in a browser")

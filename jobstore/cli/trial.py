@@ -54,7 +54,7 @@ def _open_page(path: Path) -> None:
     needs("http", "falcon", "waitress", "jinja2")
     from jobstore.http.serve import serve
 
-    serve(path, port=0, open_access=True, ready=lambda url: say(f"jobstore: open {url}/ in a browser; Ctrl-C ends it"))
+    serve(path, port=0, open_access=True, ready=lambda url: say(f"jobstore: open {url}/ in a browser; Ctrl-C stops it"))
 
 
 def build(file: str | None, seed: int | None, now_us: int) -> Path:
@@ -134,8 +134,8 @@ def _next(program: str, file: str) -> list[Text]:
 
     following = [
         (f"{program}executions {file} --search failed", "all that failed"),
-        (f"{program}stats {file}", "how reliable it all is"),
-        (f"{program}jobs {file} --watch", "keep looking"),
+        (f"{program}stats {file}", "how reliable the jobs are"),
+        (f"{program}jobs {file} --watch", "refresh every two seconds"),
         (f"{program}mcp {file}", "for an AI program"),
         (f"{program}--help", "the rest"),
         (f"{program}serve {file} --open", "the web page and the API: open http://127.0.0.1:8000/"),

@@ -65,8 +65,8 @@ def frame(lines: list[Text], screen: Screen, seconds: float) -> str:
     room = (screen.height or len(lines) + 1) - 1
     if len(lines) > room:
         hidden = len(lines) - room + 1
-        lines = [*lines[: room - 1], Text(f"… {hidden} more lines; make the window higher or --limit smaller", "dim")]
-    note = Text(f"every {seconds:g} s; Ctrl-C ends", "dim")
+        lines = [*lines[: room - 1], Text(f"… {hidden} more lines; make the window taller or --limit smaller", "dim")]
+    note = Text(f"every {seconds:g} s; Ctrl-C to stop", "dim")
     text = rendered([*lines, note], colour=screen.colour).rstrip("\n")
     return f"{HOME}{text.replace(chr(10), END_OF_LINE + chr(10))}{END_OF_LINE}{END_OF_SCREEN}"
 

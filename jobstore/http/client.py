@@ -245,7 +245,7 @@ def _error(response: httpx.Response, body: dict[str, Any] | None, url: str) -> J
     if response.is_redirect:
         location = shown(response.headers.get("Location"))
         return StoreUnreadable(f"{url} redirects to {location}, which is not followed; connect to the right address")
-    message = f"{url} answered with status {response.status_code} and not as a job API; check the address"
+    message = f"{url} answered with status {response.status_code}, but not as a job API; check the address"
     return _OF_STATUS.get(response.status_code, StoreUnreadable)(message)
 
 

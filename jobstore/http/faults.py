@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RETRY_AFTER_SECONDS: Final = 1
 _VERB = re.compile(r"[A-Za-z-]{1,20}", re.ASCII)
-_UNKNOWN_PATH: Final = f"There is nothing at this path; the API is {', '.join(each.template for each in ROUTES)}"
+_UNKNOWN_PATH: Final = f"There is nothing at this path; the API has {', '.join(each.template for each in ROUTES)}"
 
 
 def handle(app: falcon.App[ApiRequest, falcon.Response]) -> None:
@@ -67,7 +67,7 @@ def _unknown_path(_request: ApiRequest, response: falcon.Response, _error: objec
 
 def _wrong_host(_request: ApiRequest, response: falcon.Response, error: WrongHost, _params: object) -> None:
     message = (
-        f"This server does not go by the name {shown(str(error))}; "
+        f"This server does not answer to the host name {shown(str(error))}; "
         "start it with --host-name NAME, or name it in create_app(host_names=...)"
     )
     _envelope(response, Forbidden(), message)

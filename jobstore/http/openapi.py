@@ -139,7 +139,7 @@ def _answer(route: Route) -> Json:
     if route.answer.endswith("Page"):
         headers["Link"] = _header("Link")
     return {
-        "description": "What was asked for.",
+        "description": "The requested answer.",
         "headers": headers,
         "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{route.answer}"}}},
     }
@@ -181,7 +181,7 @@ def _service(name: str, summary: str, schema: Json, *more: str) -> Json:
         "security": [],
         "responses": {
             "200": {
-                "description": "What was asked for.",
+                "description": "The requested answer.",
                 "headers": {"ETag": _header("ETag"), "X-Request-Id": _header("X-Request-Id")},
                 "content": {"application/json": {"schema": schema}},
             },
@@ -255,16 +255,16 @@ _HEADERS: Final[Json] = {
         "description": "The pages `next`, `prev`, `first` and `last` (RFC 8288); not on a single page.",
         "schema": {"type": "string"},
     },
-    "X-Request-Id": {"description": "Stands in the server's log too.", "schema": {"type": "string"}},
+    "X-Request-Id": {"description": "Also in the server's log.", "schema": {"type": "string"}},
     "WWW-Authenticate": {"description": "The challenge of RFC 6750.", "schema": {"type": "string"}},
     "Retry-After": {
-        "description": "Seconds; while another process keeps the store busy.",
+        "description": "Seconds to wait while another process keeps the store busy.",
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
     },
-    "Allow": {"description": "The methods there are.", "schema": {"type": "string"}},
+    "Allow": {"description": "The allowed methods.", "schema": {"type": "string"}},
 }
 _NOT_MODIFIED: Final[Json] = {
-    "description": "Unchanged since the answer whose ETag came in `If-None-Match`.",
+    "description": "Unchanged since the answer with the ETag in `If-None-Match`.",
     "headers": {"ETag": {"$ref": "#/components/headers/ETag"}},
 }
 
@@ -297,7 +297,7 @@ def _faults() -> Iterable[tuple[str, Json]]:
             "The page would be 66 MB; the bound is 32 MB. Use limit=100 or less",
             (),
         ),
-        (InternalError, "A defect of the server.", "Internal error; the log has it under request id 5f1c", ()),
+        (InternalError, "A bug in the server.", "Internal error; the log has it under request id 5f1c", ()),
         (StoreError, "The store cannot be read now.", "The job store is unavailable", ("Retry-After",)),
     )
     for error, description, message, headers in told:

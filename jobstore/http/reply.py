@@ -114,7 +114,7 @@ def _too_large(document: dict[str, Any], size: int, bound: int) -> ResponseTooLa
     widest = max((len(orjson.dumps(row)) for row in rows), default=size)
     what = "page" if rows else "document"
     limit = _power_of_ten(max(0, bound - _PAGINATION_BYTES) // (widest + 1))
-    remedy = f"Use limit={limit} or less" if limit else "One record alone is too large; read it from the file"
+    remedy = f"Use limit={limit} or less" if limit else "A single record is too large; read it from the file"
     return ResponseTooLarge(f"The {what} would be {_megabytes(size)}; the bound is {_megabytes(bound)}. {remedy}")
 
 

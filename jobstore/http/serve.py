@@ -93,7 +93,7 @@ def serve(
     """
     if open_access and not is_loopback(host):
         raise InvalidParameter(
-            f"Open access is for this machine alone: listen on 127.0.0.1 (not {host}), or give tokens"
+            f"Open access is only for this machine: listen on 127.0.0.1 (not {host}), or give tokens"
         )
     names = _own_names(host, host_names)
     admitted: dict[str, Any] = {"tokens": tokens, "authenticate": authenticate, "open_access": open_access}
@@ -230,7 +230,7 @@ _REFUSALS: Final = {
     "Bad Request": "The request is not well-formed HTTP",
     "Request Header Fields Too Large": f"Request line and headers must be shorter than {MAX_HEADER_BYTES // 1024} KB",
     "Request Entity Too Large": f"This API takes no body, and reads none of {MAX_REQUEST_BODY_BYTES // 1024} KB",
-    "Not Implemented": "This Transfer-Encoding is not known here; send the request without a body",
+    "Not Implemented": "This Transfer-Encoding is not supported; send the request without a body",
     "Internal Server Error": "Internal error; the log has it under request id {}",
 }
 

@@ -55,7 +55,7 @@ def read(path: str | os.PathLike[str]) -> list[Any]:
     except OSError as error:
         raise StoreUnreadable(f"The token file {path} cannot be read: {error.strerror}") from None
     if mode & WRITABLE_BY_OTHERS:
-        raise InvalidParameter(f"Others may write to the token file {path}, and so let themselves in; chmod go-w it")
+        raise InvalidParameter(f"Other users may write to the token file {path} and so add tokens; chmod go-w it")
     return _entries(path, text)
 
 

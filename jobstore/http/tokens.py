@@ -186,7 +186,7 @@ def parse_variable(text: str) -> dict[str, frozenset[str]]:
         token, colon, permissions = entry.strip().partition(":")
         where = f"{ENVIRONMENT_VARIABLE}: entry {position}"
         if _checked_token(token, where) in tokens:
-            raise InvalidParameter(f"{where} is a token that came before; name each once")
+            raise InvalidParameter(f"{where} repeats an earlier token; give each token once")
         tokens[token] = _checked_permissions(permissions.split("+"), position) if colon else frozenset({READ_JOBS})
     return tokens
 
@@ -194,7 +194,7 @@ def parse_variable(text: str) -> dict[str, frozenset[str]]:
 def _checked_token(token: object, where: str) -> str:
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise InvalidParameter(
-            f"{where} is not a bearer token; a token has one or more of A-Z a-z 0-9 - . _ ~ + /, then perhaps ="
+            f"{where} is not a bearer token; a token consists of A-Z a-z 0-9 - . _ ~ + /, with = allowed at its end"
         )
     if len(token) > LONGEST_HEADER - len("Bearer "):
         raise InvalidParameter(f"{where} is too long; a token has at most {LONGEST_HEADER - len('Bearer ')} characters")
@@ -367,7 +367,7 @@ def _record(entry: Any, where: str) -> TokenRecord:
         )
     except (KeyError, TypeError, ValueError):
         raise InvalidParameter(
-            f"{where} is not as `jobstore token` writes it; restore the file, or remove it and make new tokens"
+            f"{where} is not what `jobstore token` writes; restore the file, or delete it and create new tokens"
         ) from None
 
 

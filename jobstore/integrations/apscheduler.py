@@ -107,7 +107,7 @@ def mirror(
     if removed not in ("disable", "remove"):
         raise InvalidParameter(f"removed must be 'disable' or 'remove'; received {shown(removed)}")
     if scheduler in _mirrored:
-        raise Conflict("This scheduler is mirrored already; close that mirror first")
+        raise Conflict("This scheduler is already mirrored; close that mirror first")
     with open_store(recorder.path) as store:
         zone = store.timezone
     describe = _Description(zone, category, job_type, parameters or call_arguments)
@@ -202,7 +202,7 @@ class Mirror:
         try:
             hears(self, event)
         except Exception:  # noqa: BLE001 - nothing may reach the scheduler
-            _log.exception("An event of the scheduler is not recorded, by a defect of the mirror")
+            _log.exception("An event of the scheduler was not recorded because of a bug in the mirror")
 
     def _executor_added(self, event: Any) -> None:
         attach(self._scheduler._lookup_executor(event.alias), self._runs_of)
@@ -226,7 +226,7 @@ class Mirror:
         job = self._scheduler.get_job(event.job_id, event.jobstore)
         instances = "as many as max_instances allows" if job is None else f"max_instances is {job.max_instances}"
         runs = self._runs(event.job_id, job, event.scheduled_run_times, None)
-        runs.close(f"Refused: runs of this job are still under way, and {instances}")
+        runs.close(f"Refused: this job is still running, and {instances}")
 
     def _jobs_added(self, event: Any) -> None:
         if self._scheduler.running:
@@ -239,7 +239,7 @@ class Mirror:
 
     def _shut_down(self, _event: Any) -> None:
         if not self.flush(SHUTDOWN_SECONDS):
-            _log.warning("The scheduler is shut down; some of its runs are not recorded yet")
+            _log.warning("The scheduler has shut down; some of its runs are not recorded yet")
 
     # --- jobs
 
@@ -378,7 +378,7 @@ def _remove(recorder: Recorder, name: str) -> None:
     except NotFound:
         pass
     except JobStoreError as error:
-        _log.warning("The job %s is not removed: %s", name, error)
+        _log.warning("The job %s could not be removed: %s", name, error)
 
 
 _HEARD: dict[int, Callable[[Mirror, Any], None]] = {

@@ -148,7 +148,7 @@ class Runs(list[datetime]):
             yield run_time
             if not run.is_begun:
                 late = datetime.now(UTC) - run_time
-                run.never_ran(f"Missed: it could not start in time, {late.total_seconds():.1f} s after it was due")
+                run.never_ran(f"Missed: it could not start in time ({late.total_seconds():.1f} s after it was due)")
 
     def recording(self, func: Callable[..., Any], *, awaited: bool) -> Callable[..., Any]:
         """The callable that records; a coroutine function where the executor will await it."""
@@ -286,7 +286,7 @@ def _attach_reports(executor: Any, *, elsewhere: bool) -> None:
     def recorded_success(job_id: str, events: list[Any]) -> None:
         if isinstance(job_id, RunsId):
             _carefully(job_id.runs.reported, events)
-            _carefully(job_id.runs.close, "Not run: the executor passed it over")
+            _carefully(job_id.runs.close, "Not run: the executor skipped it")
             for event in events:
                 event.job_id = str(job_id)
         success(str(job_id), events)
@@ -295,7 +295,7 @@ def _attach_reports(executor: Any, *, elsewhere: bool) -> None:
     def recorded_error(job_id: str, exc: BaseException, traceback: Any = None) -> None:
         if isinstance(job_id, RunsId):
             if elsewhere:
-                _carefully(job_id.runs.broke, f"Its process gave no answer: {error_text(exc)}")
+                _carefully(job_id.runs.broke, f"Its process returned no result: {error_text(exc)}")
             _carefully(job_id.runs.close, f"Not run: {error_text(exc)}")
         error(str(job_id), exc, traceback)
 
@@ -336,7 +336,7 @@ def _prepared(
         else:
             copy.func = runs.recording(job.func, awaited=awaits and _is_coroutine_function(job.func))
     except Exception:  # noqa: BLE001 - nothing may reach the scheduler
-        _log.exception("A run of %s is not recorded, by a defect of the mirror", job.id)
+        _log.exception("A run of %s was not recorded because of a bug in the mirror", job.id)
         return None
     return copy, runs
 
@@ -360,4 +360,4 @@ def _carefully(call: Callable[..., object], *args: object) -> None:
     try:
         call(*args)
     except Exception:  # noqa: BLE001 - nothing may reach the scheduler
-        _log.exception("A run may not be recorded, by a defect of the mirror")
+        _log.exception("A run may not have been recorded because of a bug in the mirror")

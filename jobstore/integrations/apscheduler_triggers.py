@@ -88,7 +88,7 @@ def translate(trigger: Any, zone: str, *, now: datetime, next_run_time: datetime
             return _interval(trigger, next_run_time)
     except (_NotSayable, InvalidSchedule) as reason:
         return Translation(reason=str(reason))
-    return Translation(reason="no cron expression and no interval says this")
+    return Translation(reason="no cron expression or interval can express this")
 
 
 def trigger_words(trigger: Any) -> str:
@@ -132,7 +132,7 @@ def _expression(trigger: Any, zone: str, now: datetime, next_run_time: datetime 
     if not same_zone(_zone_name(trigger.timezone), zone):
         raise _NotSayable(f"it runs in the time zone {trigger.timezone}, the store's is {zone}")
     if trigger.start_date is not None and trigger.start_date > now:
-        raise _NotSayable("it has not begun yet")
+        raise _NotSayable("its start date is in the future")
     fields = {field.name: field for field in trigger.fields}
     for name in ("year", "week"):
         if not _is_full(name, _values(fields[name])):
@@ -165,7 +165,7 @@ def _zone_name(timezone: object) -> str:
 def _refuse_other_next_run(trigger: Any, now: datetime, next_run_time: datetime | None) -> None:
     """The next run may be set by hand, apart from the trigger."""
     if next_run_time is not None and next_run_time > now and trigger.get_next_fire_time(None, now) != next_run_time:
-        raise _NotSayable("its next run was set apart from the trigger")
+        raise _NotSayable("its next run was set independently of its trigger")
 
 
 def _values(field: Any) -> list[int]:
@@ -190,11 +190,11 @@ def _day_fields(day: Any, day_of_week: Any) -> tuple[str, str]:
     kinds = {type(expression) for expression in day.expressions}
     if kinds == {WeekdayPositionExpression}:
         if weekdays != "*":
-            raise _NotSayable("it joins day and weekday by AND")
+            raise _NotSayable("it combines day and weekday with AND")
         return "*", ",".join(_position(expression) for expression in day.expressions)
     days = _days_and_last(day) if LastDayOfMonthExpression in kinds else _field("day", _values(day))
     if not days.startswith("*") and weekdays != "*":
-        raise _NotSayable("it joins day and weekday by AND")
+        raise _NotSayable("it combines day and weekday with AND")
     return days, weekdays
 
 

@@ -128,7 +128,7 @@ class _Writer:
     def _rewritten(self, line: str) -> str:
         entry = _ENTRY.fullmatch(line)
         if entry is None or (entry["when"].startswith("@") and entry["when"] not in _ALIASES):
-            raise _NotRewritten("it is no line that cron understands")
+            raise _NotRewritten("cron does not understand this line")
         user, rest = "", entry["rest"]
         if self._has_users:
             parted = _USER.fullmatch(rest)
@@ -136,11 +136,11 @@ class _Writer:
                 raise _NotRewritten("there is no command after the user")
             user, rest = rest[: parted.start("command")], parted["command"]
         if _RECORDED.search(rest):
-            raise _NotRewritten("it is recorded already")
+            raise _NotRewritten("it is already recorded")
         if PurePath(self._shell).name not in _SHELLS:
-            raise _NotRewritten(f"its SHELL, {self._shell}, quotes words in its own way")
+            raise _NotRewritten(f"its SHELL, {self._shell}, has quoting rules of its own")
         if rest.endswith("\r"):
-            raise _NotRewritten("it ends in CR LF, of which cron takes the CR for a part of the command")
+            raise _NotRewritten("it ends in CR LF, and cron takes the CR as part of the command")
         command, given = _parted(rest)
         return f"{entry['indent']}{entry['when']}{entry['gap']}{user}{self._recorded(entry['when'], command)}{given}"
 

@@ -96,7 +96,7 @@ def mirror(
         StoreError: the store cannot be read.
     """
     if HOOK in huey._post_execute:  # there is no public list
-        raise Conflict("This huey instance is mirrored already; close that mirror first")
+        raise Conflict("This huey instance is already mirrored; close that mirror first")
     return Mirror(huey, Journal(recorder), category, job_type, parameters or call_arguments)
 
 
@@ -171,7 +171,7 @@ class Mirror:
             self._save_job(type(task))
             hears(self, task)
         except Exception:  # noqa: BLE001 - nothing may reach huey
-            _log.exception("The task %s is not recorded, by a defect of the mirror", task.id)
+            _log.exception("The task %s was not recorded because of a bug in the mirror", task.id)
 
     def _waits(self, task: Any) -> None:
         """Enqueued, or put off until its time: it is recorded before another process can come to it."""
@@ -211,14 +211,14 @@ class Mirror:
         try:
             self._ends(task, Status.SUCCESS, kept_result(value), None)
         except Exception:  # noqa: BLE001 - nothing may reach huey
-            _log.exception("The end of task %s is not recorded, by a defect of the mirror", task.id)
+            _log.exception("The end of task %s was not recorded because of a bug in the mirror", task.id)
 
     def _ends_badly(self, task: Any, error: BaseException, *, skipped_frames: int) -> None:
         try:
             status = Status.TIMEOUT if isinstance(error, TaskTimeout) else Status.FAILURE
             self._ends(task, status, traceback_result(error, skipped_frames=skipped_frames), error_text(error))
         except Exception:  # noqa: BLE001 - nothing may reach huey
-            _log.exception("The end of task %s is not recorded, by a defect of the mirror", task.id)
+            _log.exception("The end of task %s was not recorded because of a bug in the mirror", task.id)
 
     def _ends(self, task: Any, status: Status, result: object, error: str | None) -> None:
         attempt = self._attempts.pop(id(task), None)
@@ -235,10 +235,10 @@ class Mirror:
             self._ends(task, Status.FAILURE, None, "Cancelled: a pre-execute hook refused it")
 
     def _revoked(self, task: Any) -> None:
-        self._never_ran(task, "Revoked: it was withdrawn before it ran")
+        self._never_ran(task, "Revoked before it ran")
 
     def _expired(self, task: Any) -> None:
-        self._never_ran(task, f"Expired: it was to run before {task.expires_resolved}")
+        self._never_ran(task, f"Expired: it should have run before {task.expires_resolved}")
 
     def _never_ran(self, task: Any, reason: str) -> None:
         at = datetime.now(UTC)
@@ -251,7 +251,7 @@ class Mirror:
             for task_class in list(self._huey._registry._registry.values()):  # there is no public list
                 self._save_job(task_class)
         except Exception:  # noqa: BLE001 - nothing may reach huey
-            _log.exception("The tasks are not recorded, by a defect of the mirror")
+            _log.exception("The tasks were not recorded because of a bug in the mirror")
 
     def _save_job(self, task_class: type) -> None:
         if task_class not in self._saved:

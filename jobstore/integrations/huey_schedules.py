@@ -23,13 +23,13 @@ def cron_of(task_class: Any, zone: str, store_zone: str, year: int) -> tuple[str
     """
     fields = _crontab_fields(task_class)
     if fields is None:
-        return None, "it asks a function of its own at each minute"
+        return None, "it calls a function of its own every minute"
     if not same_zone(zone, store_zone):
         return None, f"it runs in the time zone {zone}, the store's is {store_zone}"
     months, days, weekdays, hours, minutes = fields
     day, weekday = field_text(days, 1, 31), weekday_text({value % 7 for value in weekdays})
     if not day.startswith("*") and weekday != "*":
-        return None, "it joins day and weekday by AND"
+        return None, "it combines day and weekday with AND"
     text = f"{field_text(minutes, 0, 59)} {field_text(hours, 0, 23)} {day} {field_text(months, 1, 12)} {weekday}"
     try:
         expression = check_schedule(text)

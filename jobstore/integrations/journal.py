@@ -61,7 +61,7 @@ class Journal:
         future: Future[None] = Future()
         with self._changed:
             if len(self._waiting) >= MOST_WAITING:
-                _log.error("A run is not recorded: %d calls wait for %s already", MOST_WAITING, self.recorder)
+                _log.error("A run was not recorded: %d calls are already waiting for %s", MOST_WAITING, self.recorder)
                 future.set_result(None)
                 return future
             self._waiting.append((call, future))
@@ -110,14 +110,14 @@ class Journal:
                 call(self.recorder)
             except (StoreBusy, StoreFull) as error:
                 if not self._is_troubled:
-                    _log.warning("The store cannot be written; what happens is kept until it can: %s", error)
+                    _log.warning("The store cannot be written; events are kept in memory until it can: %s", error)
                 self._is_troubled = True
                 time.sleep(RETRY_SECONDS)
                 continue
             except JobStoreError as error:
                 _log.warning("Not recorded: %s", error)
             except Exception:  # noqa: BLE001 - nothing may stop the thread
-                _log.exception("Not recorded, by a defect of the mirror")
+                _log.exception("Not recorded because of a bug in the mirror")
             self._is_troubled = False
             return
 

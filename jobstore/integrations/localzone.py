@@ -44,8 +44,8 @@ def local_timezone() -> Zone:
         return Zone("UTC")
     for name in _all_names():
         if _offsets(name, moments[-1:]) == offsets[-1:] and _offsets(name, moments) == offsets:
-            return Zone(name, "this machine does not name its time zone, and its clock agrees with that one")
-    return Zone("UTC", "no known time zone agrees with the clock of this machine")
+            return Zone(name, "this machine does not name its time zone, and this one matches its clock")
+    return Zone("UTC", "no known time zone matches this machine's clock")
 
 
 def _moments() -> list[int]:

@@ -152,7 +152,7 @@ def _receivers(urls: Sequence[str]) -> list[tuple[str, NotifyBase]]:
             # What stands behind the scheme may be a password.
             scheme = shown(url.partition("://")[0]) if "://" in url else "no scheme"
             raise InvalidParameter(
-                f"receiver {place} is no address that Apprise takes ({scheme}); see https://github.com/caronc/apprise"
+                f"receiver {place} is not an address that Apprise accepts ({scheme}); see https://github.com/caronc/apprise"
             )
         found.append((url, receiver))
     return found
@@ -208,7 +208,7 @@ def _read(memory: Path) -> dict[str, Told]:
         return {}
     except (ValueError, AttributeError):
         raise InvalidRecord(
-            f"{memory} is damaged; delete it, and every receiver gets the present problems once more"
+            f"{memory} is damaged; delete it, and every receiver gets the current problems once more"
         ) from None
 
 

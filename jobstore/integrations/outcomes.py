@@ -41,7 +41,7 @@ def error_text(error: BaseException) -> str:
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - somebody else's exception
-        message = "(its message cannot be made)"
+        message = "(its message cannot be shown)"
     name = type(error).__qualname__
     return bounded(f"{name}: {message}" if message else name, ERROR_CHARACTERS)
 
@@ -70,7 +70,7 @@ def traceback_text_result(text: str) -> dict[str, str]:
 
 
 def bounded(text: str, characters: int) -> str:
-    """The text that UTF-8 can hold, cut with a mark where it is too long.
+    """The text that can be encoded as UTF-8, cut with a mark where it is too long.
 
     >>> bounded("abcdef", 4)
     'abc…'

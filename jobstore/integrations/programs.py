@@ -36,7 +36,7 @@ def why_not_started(command: Sequence[str], error: BaseException) -> tuple[int, 
     """
     program = command[0]
     if not program:
-        return NOT_FOUND, "the command is an empty word"
+        return NOT_FOUND, "the command is empty"
     if not isinstance(error, FileNotFoundError):
         return NOT_EXECUTABLE, f"{program}: {getattr(error, 'strerror', None) or error}{_is_folder(program, error)}"
     found = _found(program)
@@ -64,7 +64,7 @@ def _missing_interpreter(path: str) -> str:
     except OSError:
         line = b""
     if not line.startswith(b"#!"):
-        return "the program is there, but the loader or interpreter it names is missing on this machine"
+        return "the program exists, but the loader or interpreter it names is missing on this machine"
     words = line[2:].rstrip(b"\n").split(None, 1)
     interpreter = words[0].decode("utf-8", "backslashreplace") if words else ""
     if line.rstrip(b"\n").endswith(b"\r"):

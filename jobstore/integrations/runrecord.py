@@ -203,7 +203,7 @@ class RunRecord:
             try:
                 return Recorder(self._path, timezone=self._timezone, timeout_seconds=_CALL_SECONDS)
             except (Conflict, InvalidRecord) as error:
-                say(f"--timezone is left out: {error.message}")
+                say(f"--timezone is ignored: {error.message}")
                 self._timezone = None
         if self._is_there():
             return Recorder(self._path, timeout_seconds=_CALL_SECONDS)

@@ -96,7 +96,7 @@ def file_of(given: Where, task: str, instead: str) -> Path:
     """
     location = location_of(given)
     if isinstance(location, Address):
-        raise InvalidParameter(f"{task} works on a file, and this store is on a PostgreSQL server; {instead}")
+        raise InvalidParameter(f"{task} works only on a file, but this store is on a PostgreSQL server; {instead}")
     return location
 
 
@@ -112,7 +112,7 @@ def refuse_address(given: object, name: str) -> None:
 
 def _refuse(scheme: str) -> Path:
     if scheme.lower() in {"http", "https"}:
-        raise InvalidParameter("A store is a file or a postgresql:// address; read an HTTP server by jobstore.connect")
+        raise InvalidParameter("A store is a file or a postgresql:// address; for an HTTP server, use jobstore.connect")
     if scheme.lower().partition("+")[0] in _SCHEMES:
         raise InvalidParameter(f"Write the address as postgresql://..., without a driver's name; received {scheme}://")
     raise InvalidParameter(f"A store is a file or a postgresql:// address; received {shown(scheme)}")
@@ -128,7 +128,7 @@ def _without_password(text: str) -> str:
     if scheme not in _SCHEMES or not is_whole or None in pairs or not text.isprintable() or " " in text:
         raise InvalidParameter(
             "The address of the PostgreSQL store cannot be read; write it as postgresql://USER@HOST:PORT/DATABASE?NAME="
-            "VALUE, in a user or password @ as %40, / as %2F, ? as %3F, : as %3A, a blank as %20"
+            "VALUE, in a user or password @ as %40, / as %2F, ? as %3F, : as %3A, a space as %20"
         )
     kept = [pair[0] for pair in pairs if pair and not _SECRET.search(pair[1])]
     user = who.partition(":")[0]

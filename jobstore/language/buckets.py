@@ -58,7 +58,7 @@ def bucket_starts(bucket: str, zone: str, first_us: int, last_us: int) -> tuple[
 def _too_many(bucket: str, first_us: int, last_us: int) -> str:
     count = (last_us - first_us) // (_HOUR_US if bucket == HOUR else _DAY_US) + 1
     remedy = "use bucket=1d" if bucket == HOUR else f"choose after and before at most {MOST_BUCKETS - 1} days apart"
-    return f"bucket={bucket} would give about {count} buckets; at most {MOST_BUCKETS} are possible; {remedy}"
+    return f"bucket={bucket} would give about {count} buckets; at most {MOST_BUCKETS} are allowed; {remedy}"
 
 
 def _hour_starts(tz: tzinfo, first_us: int, last_us: int) -> list[int]:

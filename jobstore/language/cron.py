@@ -190,7 +190,7 @@ def read_schedule(expression: object) -> Cron:
 
 def _trimmed(expression: object) -> str:
     if not isinstance(expression, str):
-        raise InvalidSchedule(f"schedule must be text, five cron fields or an alias; received {shown(expression)}")
+        raise InvalidSchedule(f"schedule must be text: five cron fields or an alias; received {shown(expression)}")
     text = expression.strip(_BLANKS)
     if len(text) > EXPRESSION_CHARACTERS:
         raise InvalidSchedule(
@@ -210,7 +210,7 @@ def _read(text: str) -> Cron | str:
         return _refused_field(text)
     coming = tuple(reading for reading in read if _ever_comes(reading))
     if not coming:
-        return "never comes: there is no such day in fifty years"
+        return "never fires: no such day exists within fifty years"
     return Cron(coming, fixed=not fields[0].starred and not fields[1].starred)
 
 
@@ -305,14 +305,14 @@ def _number(position: int, word: str) -> int | None:
 def _refused_unread(text: str) -> str | None:
     """What croniter might take and this store does not: it would read it differently each time, or with seconds."""
     if not text.isascii():
-        return "has characters beyond ASCII; use plain digits, names and blanks"
+        return "has non-ASCII characters; use plain digits, names and spaces"
     if text.startswith("@"):
         return None if text.lower() in ALIASES else f"is not a known alias; use {', '.join(ALIASES)} or five fields"
     fields = _FIELD.findall(text)
     if len(fields) != len(FIELDS):
         return f"has {len(fields)} fields; write five: minute hour day month weekday (no seconds, no years)"
     if _HASHED_OR_RANDOM.search(text.lower()):
-        return "uses H or R, which leave the time open; write the number itself"
+        return "uses H or R, which do not fix a time; write a number"
     return None
 
 
@@ -325,4 +325,4 @@ def _refused_field(text: str) -> str:
         alone[position] = field
         if not croniter.is_valid(" ".join(alone)):
             return f"has a bad {name} field {shown(field)}; use {values}, with * , - and / as in crontab(5)"
-    return "is not an expression croniter takes; see crontab(5)"
+    return "is not a valid cron expression; see crontab(5)"

@@ -75,7 +75,7 @@ def checked_words(value: object, field: str) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= NAME_CHARACTERS or _CONTROL.search(value):
         refuse(field, "a text of 1 to 200 characters without control characters", value)
     if not is_storable(value):
-        refuse(field, "text that UTF-8 can hold", value)
+        refuse(field, "text that can be encoded as UTF-8", value)
     return str(value)
 
 
@@ -86,7 +86,7 @@ def checked_label(value: object, field: str) -> str | None:
     if not isinstance(value, str) or not 1 <= len(value) <= LABEL_CHARACTERS or "\0" in value:
         refuse(field, "a text of 1 to 512 characters without NUL", value)
     if not is_storable(value):
-        refuse(field, "text that UTF-8 can hold", value)
+        refuse(field, "text that can be encoded as UTF-8", value)
     return str(value)
 
 
@@ -95,7 +95,7 @@ def checked_text(value: object, field: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not is_storable(value):
-        refuse(field, "text that UTF-8 can hold", value)
+        refuse(field, "text that can be encoded as UTF-8", value)
     if len(value) * 4 > TEXT_BYTES and len(value.encode()) > TEXT_BYTES:
         refuse(field, "at most 64 KiB of text", value)
     return str(value)
@@ -235,7 +235,7 @@ def _check_inside(value: Any, field: str, deepest: int) -> None:
             elif isinstance(item, list | tuple):
                 below.extend(item)
             elif isinstance(item, float) and not isfinite(item):
-                refuse(field, "JSON, which has no NaN and no infinity", item)
+                refuse(field, "JSON without NaN and infinity", item)
         if depth > deepest:
             raise InvalidRecord(f"{field} must not be nested deeper than {DEEPEST} levels")
         level = below
@@ -325,4 +325,4 @@ def _did_you_mean(key: object, known: Collection[str]) -> str:
     from difflib import get_close_matches  # only for a message
 
     close = get_close_matches(key[:NAME_CHARACTERS], sorted(known), n=1) if isinstance(key, str) else []
-    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
+    return f"; did you mean '{close[0]}'?" if close else f"; known fields: {', '.join(known)}"

@@ -33,7 +33,7 @@ def instant_us(moment: datetime) -> int:
         ValueError: the datetime is naive, or its offset takes it out of the years 1 to 9999.
     """
     if moment.utcoffset() is None:
-        raise ValueError("a datetime without a time zone names no instant")
+        raise ValueError("a datetime without a time zone is ambiguous")
     us = (moment - EPOCH) // _TICK
     if not MIN_US <= us <= MAX_US:
         raise ValueError("the instant lies outside the years 1 to 9999")
@@ -49,7 +49,7 @@ class BadInstant(ValueError):
         self.remedy = remedy
 
 
-INSTANT_RULE: Final = "a time: YYYY-MM-DD, or with THH:MM[:SS[.f]] and Z or ±HH:MM (UTC without)"
+INSTANT_RULE: Final = "a time: YYYY-MM-DD or YYYY-MM-DDTHH:MM[:SS[.f]], with Z or ±HH:MM (default: UTC)"
 _INSTANT: Final = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
     r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?"
@@ -76,7 +76,7 @@ def read_instant(value: object) -> int:
     try:
         return instant_us(_moment(match))
     except ValueError:
-        raise BadInstant("a moment that exists, in the years 1 to 9999") from None
+        raise BadInstant("a valid time in the years 1 to 9999") from None
 
 
 def _datetime_us(moment: datetime) -> int:
@@ -86,7 +86,7 @@ def _datetime_us(moment: datetime) -> int:
     except (ArithmeticError, NotImplementedError, TypeError, ValueError):  # what a tzinfo may raise
         raise BadInstant(f"{rule}, in the years 1 to 9999 of UTC") from None
     if us is None:
-        raise BadInstant(rule, "; add tzinfo=UTC, say")
+        raise BadInstant(rule, "; add tzinfo=UTC, for example")
     return us
 
 

@@ -179,7 +179,7 @@ _JOB_ID = Parameter(
 _LIMIT = Parameter(
     "limit",
     Kind.INTEGER,
-    "How many records a page holds, 1 to 1000. To count, ask for limit=1 and read pagination.total.",
+    "The number of records per page, 1 to 1000. To count, ask for limit=1 and read pagination.total.",
     default=50,
     minimum=1,
     maximum=LARGEST_LIMIT,
@@ -188,7 +188,7 @@ _LIMIT = Parameter(
 _OFFSET = Parameter(
     "offset",
     Kind.INTEGER,
-    "How many records to skip. While pagination.has_next is true, the next page is at offset + limit.",
+    "The number of records to skip. While pagination.has_next is true, the next page is at offset + limit.",
     default=0,
     minimum=0,
     maximum=LARGEST,
@@ -200,7 +200,7 @@ def _search(where: str, example: str) -> Parameter:
     return Parameter(
         "search",
         Kind.TERM,
-        f"{where} At most 200 characters; case and width do not matter; no wildcards; blank means no search.",
+        f"{where} At most 200 characters; case and width are ignored; there are no wildcards; blank means no search.",
         example=example,
     )
 
@@ -212,13 +212,13 @@ def _exact(name: str, description: str, maximum: int, example: str) -> Parameter
 _JOB_KINDS = (
     _exact(
         "job_type",
-        f"Exactly this job type, case-sensitive: {', '.join(KNOWN_JOB_TYPES)}, or one of your own.",
+        f"Only jobs of exactly this type (case-sensitive): {', '.join(KNOWN_JOB_TYPES)}, or one of your own.",
         NAME_CHARACTERS,
         "kline",
     ),
     _exact(
         "job_category",
-        f"Exactly this job category, case-sensitive: {', '.join(KNOWN_JOB_CATEGORIES)}, or one of your own.",
+        f"Only jobs of exactly this category (case-sensitive): {', '.join(KNOWN_JOB_CATEGORIES)}, or one of your own.",
         NAME_CHARACTERS,
         "sync",
     ),
@@ -226,8 +226,7 @@ _JOB_KINDS = (
 
 LIST_JOBS: Final = Operation(
     "list_jobs",
-    "List the scheduled jobs: what runs, when, how often, the latest start and the next run. "
-    "Pages are bounded and carry the exact total.",
+    "List the scheduled jobs with their schedule, latest start and next run. Each page has the exact total.",
     (
         _search("Part of the job's name, type or category.", "kline"),
         _LIMIT,
@@ -240,7 +239,7 @@ LIST_JOBS: Final = Operation(
             choices=JOB_ORDERS,
             example="next_run_at",
         ),
-        Parameter("order_desc", Kind.FLAG, "Whether the largest come first.", default=False, example=True),
+        Parameter("order_desc", Kind.FLAG, "Sort in descending order (largest first).", default=False, example=True),
         *_JOB_KINDS,
         Parameter("enabled", Kind.FLAG, "Only jobs that are enabled (true) or disabled (false).", example=True),
     ),
@@ -252,22 +251,22 @@ GET_JOB: Final = Operation("get_job", "Get one job by its name or number.", (_JO
 _AFTER = Parameter(
     "after",
     Kind.INSTANT,
-    "Only executions that started at this time or later (a waiting one counts by its creation). "
-    "RFC 3339, or a date for its 00:00 UTC.",
+    "Only executions that started at this time or later (a waiting one: was created). "
+    "RFC 3339, or a date, which means its 00:00 UTC.",
     example="2026-01-01T00:00:00Z",
 )
 _BEFORE = Parameter(
     "before",
     Kind.INSTANT,
-    "Only executions that started at this time or earlier (a waiting one counts by its creation). "
-    "RFC 3339, or a date for its 00:00 UTC, so before=2026-01-15 leaves that day out.",
+    "Only executions that started at this time or earlier (a waiting one: was created). "
+    "RFC 3339, or a date, which means its 00:00 UTC, so before=2026-01-15 excludes that day.",
     example="2026-01-15T00:00:00Z",
 )
 _STATUS = Parameter(
     "status",
     Kind.CHOICES,
-    "Only executions with this outcome, or with one of several. For what went wrong, use FAILURE and TIMEOUT. "
-    "Exact: prefer it to search when the outcome matters.",
+    "Only executions with one of these statuses. For what went wrong, use FAILURE and TIMEOUT. "
+    "Prefer it to search: it is exact.",
     choices=STATUSES,
     example="FAILURE",
 )
@@ -284,19 +283,18 @@ _EXECUTION_TAIL = (
         example="duration_ms",
     ),
     Parameter(
-        "order_desc", Kind.FLAG, "Whether the newest (the largest) come first, the default.",
+        "order_desc", Kind.FLAG, "Sort in descending order (newest or largest first).",
         default=True, example=False,
     ),
     _BEFORE,
     _AFTER,
     _STATUS,
-    _exact("trace_id", "Exactly this trace id, case-sensitive.", LABEL_CHARACTERS, "abc123def456"),
+    _exact("trace_id", "Only executions with this trace id (case-sensitive).", LABEL_CHARACTERS, "abc123def456"),
 )  # fmt: skip
 
 LIST_JOB_EXECUTIONS: Final = Operation(
     "list_job_executions",
-    "List executions of all jobs, newest first: what ran, when, how long, with which result or error. "
-    "Pages are bounded and carry the exact total.",
+    "List the executions of all jobs, newest first, with their times, result and error. Each page has the exact total.",
     (
         _search("Part of the job's name at that time, or a word for a status (failed, timed out, 失败).", "failed"),
         *_EXECUTION_TAIL,
@@ -305,7 +303,7 @@ LIST_JOB_EXECUTIONS: Final = Operation(
 )
 GET_JOB_EXECUTIONS: Final = Operation(
     "get_job_executions",
-    "List executions of one job, newest first. Pages are bounded and carry the exact total.",
+    "List the executions of one job, newest first. Each page has the exact total.",
     (
         _JOB_ID,
         _search("A word for a status (failed, timed out, 失败) or a part of its name.", "failed"),
@@ -315,8 +313,8 @@ GET_JOB_EXECUTIONS: Final = Operation(
 )
 JOB_STATS: Final = Operation(
     "job_stats",
-    "Count executions by status, with success rate and durations, over one job or all, in a window or all time. "
-    "Exact and cheap: better than adding up pages.",
+    "Count executions by status, with success rate and durations, of one job or of all, in a window or over all time. "
+    "Exact and fast: use it instead of adding up pages.",
     (
         Parameter("job_id", Kind.JOB_REF, "The job's name or number; all jobs without it.", example="sync_klines_1h"),
         _BEFORE,
@@ -344,7 +342,7 @@ LIST_JOB_STATES: Final = Operation(
     "list_job_states",
     "List the jobs with their state (lost, late, failing, running, waiting, new, ok, disabled), most urgent first, "
     "with their newest runs, success rate and durations, and count the jobs in each state. "
-    "Pages are bounded and carry the exact total.",
+    "Each page has the exact total.",
     (
         _search("Part of the job's name, type or category.", "kline"),
         _LIMIT,
@@ -352,17 +350,17 @@ LIST_JOB_STATES: Final = Operation(
         Parameter(
             "order_by",
             Kind.CHOICE,
-            "What to sort by. attention puts the most urgent state first, the oldest first within a state; otherwise "
+            "The field to sort by. attention puts the most urgent state first, then the oldest in it; otherwise "
             "ties are sorted by the job's number, and nulls come last.",
             default="attention",
             choices=STATE_ORDERS,
             example="name",
         ),
-        Parameter("order_desc", Kind.FLAG, "Whether the order is reversed.", default=False, example=True),
+        Parameter("order_desc", Kind.FLAG, "Reverse the order.", default=False, example=True),
         Parameter(
             "state",
             Kind.CHOICES,
-            "Only jobs in this state, or in one of several. For jobs that need attention, use lost, late and failing.",
+            "Only jobs in one of these states. For jobs that need attention, use lost, late and failing.",
             choices=STATES,
             example="failing",
         ),
@@ -382,11 +380,11 @@ LIST_JOB_STATES: Final = Operation(
 EXECUTION_HISTOGRAM: Final = Operation(
     "execution_histogram",
     "Count executions by hour or by day and by status, of one job or of all, empty hours and days included. "
-    "Exact and cheap: better than adding up pages.",
+    "Exact and fast: use it instead of adding up pages.",
     (
         Parameter("job_id", Kind.JOB_REF, "The job's name or number; all jobs without it.", example="sync_klines_1h"),
         _search(
-            "Part of the job's name at that time, or a word for a status (failed, 失败); "
+            "Part of the job's name at the time of the run, or a word for a status (failed, 失败); "
             "with job_id, a word for a status.",
             "failed",
         ),
@@ -405,7 +403,7 @@ EXECUTION_HISTOGRAM: Final = Operation(
         Parameter(
             "timezone",
             Kind.TIMEZONE,
-            "The IANA name of the time zone whose midnights and whole hours begin the buckets.",
+            "The IANA time zone in which the days and hours begin.",
             default="UTC",
             example="Asia/Shanghai",
         ),

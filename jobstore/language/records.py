@@ -177,10 +177,10 @@ def _check_timing(
 ) -> None:
     kind = _kind(schedule, interval_seconds)
     if anchor_us is not None and kind is not ScheduleType.INTERVAL:
-        raise InvalidRecord(f"anchor_at belongs to a job with interval_seconds; this one is {kind.value}")
+        raise InvalidRecord(f"anchor_at is only for a job with interval_seconds; this job is {kind.value}")
     if next_run_us is not None and kind is not ScheduleType.EXTERNAL:
         raise InvalidRecord(
-            f"next_run_at belongs to an external schedule, others are computed; this one is {kind.value}"
+            f"next_run_at is only for an external schedule, others are computed; this job is {kind.value}"
         )
 
 

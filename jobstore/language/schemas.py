@@ -63,23 +63,23 @@ class Job(_Answer):
     job_type: str = Field(description=f"What kind of work it does; an open set. Known: {', '.join(KNOWN_JOB_TYPES)}.")
     name: str = Field(description="The job's name, unique.")
     job_category: str = Field(description=f"What it is for; an open set. Known: {', '.join(KNOWN_JOB_CATEGORIES)}.")
-    description: str | None = Field(description="What people say about it.")
+    description: str | None = Field(description="A description for people.")
     schedule_type: ScheduleType = Field(
         description="How its next run is known: a cron expression, an interval, or external for a schedule that "
         "another program keeps."
     )
-    schedule: str | None = Field(description="The cron expression, in the store's time zone, where there is one.")
-    interval_seconds: int | None = Field(description="The seconds between two runs, where it runs at an interval.")
-    parameters: JsonValue = Field(description="What each run is given.")
+    schedule: str | None = Field(description="The cron expression, in the store's time zone; null if there is none.")
+    interval_seconds: int | None = Field(description="The seconds between two runs; null if there is no interval.")
+    parameters: JsonValue = Field(description="The parameters of each run.")
     timeout_seconds: int | None = Field(description="The seconds after which a run counts as timed out.")
     max_instances: int = Field(description="How many runs may overlap; recorded, not enforced.")
-    enabled: bool = Field(description="Whether it is switched on.")
-    last_run_at: AwareDatetime | None = Field(description="The start of the latest started execution.")
+    enabled: bool = Field(description="Whether the job is enabled.")
+    last_run_at: AwareDatetime | None = Field(description="When the latest execution started.")
     next_run_at: AwareDatetime | None = Field(
         description="The next run strictly after now, computed when asked; null for a disabled job."
     )
-    created_at: AwareDatetime = Field(description="When it was first saved.")
-    updated_at: AwareDatetime = Field(description="When it was last saved or started.")
+    created_at: AwareDatetime = Field(description="When the job was created.")
+    updated_at: AwareDatetime = Field(description="When the job was last saved or started.")
 
 
 class Execution(_Answer):
@@ -97,16 +97,16 @@ class Execution(_Answer):
     id: Number = Field(description="The execution's number, as text.")
     job_id: Number = Field(description="The number of its job, as text; it stays when the job is renamed or removed.")
     job_name: str = Field(description="The job's name at that time.")
-    status: Status = Field(description="PENDING waits, RUNNING runs; SUCCESS, FAILURE and TIMEOUT are the three ends.")
+    status: Status = Field(description="PENDING (waiting), RUNNING, or the outcome: SUCCESS, FAILURE or TIMEOUT.")
     started_at: AwareDatetime | None = Field(description="When it started; null while it waits.")
-    completed_at: AwareDatetime | None = Field(description="When it ended; null before.")
-    duration_ms: int | None = Field(description="Milliseconds from start to end; null before the end.")
+    completed_at: AwareDatetime | None = Field(description="When it ended; null until then.")
+    duration_ms: int | None = Field(description="Milliseconds from start to end; null until it ends.")
     result: JsonValue = Field(description="What the run returned.")
-    error: str | None = Field(description="What went wrong, if something did.")
-    trace_id: str | None = Field(description="The id of its distributed trace; finds it in the logs.")
+    error: str | None = Field(description="The error message; null if there is none.")
+    trace_id: str | None = Field(description="The id of its distributed trace, to find the run in the logs.")
     worker_id: str | None = Field(description="Which worker ran it.")
     parameters_snapshot: JsonValue = Field(description="The parameters it ran with.")
-    created_at: AwareDatetime = Field(description="When the record was made.")
+    created_at: AwareDatetime = Field(description="When the record was created.")
 
 
 class Pagination(_Answer):
@@ -115,11 +115,11 @@ class Pagination(_Answer):
     model_config = ConfigDict(json_schema_extra={"examples": [JOB_PAGE["pagination"]]})
 
     page: Annotated[int, Field(ge=1)] = Field(description="offset // limit + 1.")
-    page_size: Annotated[int, Field(ge=1, le=1000)] = Field(description="The limit that was asked for.")
-    total: Count = Field(description="How many records match in all; always exact.")
-    total_pages: Count = Field(description="Pages of this size; 0 when nothing matches.")
-    has_next: bool = Field(description="Whether records follow; they begin at offset + limit.")
-    has_prev: bool = Field(description="Whether records were skipped.")
+    page_size: Annotated[int, Field(ge=1, le=1000)] = Field(description="The requested limit.")
+    total: Count = Field(description="The exact number of matching records.")
+    total_pages: Count = Field(description="The number of pages of this size; 0 if nothing matches.")
+    has_next: bool = Field(description="Whether more records follow, at offset + limit.")
+    has_prev: bool = Field(description="Whether there are records before this page.")
 
 
 class JobPage(_Answer):
@@ -158,9 +158,9 @@ class Stats(_Answer):
     after: AwareDatetime | None = Field(description="The window's lower bound, inclusive.")
     before: AwareDatetime | None = Field(description="The window's upper bound, inclusive.")
     runs: Count = Field(description="Executions in the window, whatever their status.")
-    by_status: dict[Status, Count] = Field(description="Executions of each status; every status is there.")
+    by_status: dict[Status, Count] = Field(description="Executions by status; all statuses are included.")
     never_started: Count = Field(
-        description="Finished executions that never started (missed, refused, revoked); they are in by_status alone."
+        description="Finished executions that never started (missed, refused, revoked); counted in by_status only."
     )
     success_rate: Annotated[float, Field(ge=0, le=1)] | None = Field(
         description="Successes divided by runs that started and finished, 0 to 1; null where there are none."
@@ -174,9 +174,9 @@ class RecentRun(_Answer):
     """One of a job's newest executions."""
 
     id: Number = Field(description="The execution's number, as text.")
-    status: Status = Field(description="How it stands or ended.")
-    started_at: AwareDatetime | None = Field(description="When it started; null where it did not.")
-    duration_ms: int | None = Field(description="Milliseconds from start to end; null before the end.")
+    status: Status = Field(description="Its status.")
+    started_at: AwareDatetime | None = Field(description="When it started; null if it did not.")
+    duration_ms: int | None = Field(description="Milliseconds from start to end; null until it ends.")
 
 
 class JobState(_Answer):
@@ -186,26 +186,26 @@ class JobState(_Answer):
 
     job_id: Number = Field(description="The job's number, as text; it stays when the job is renamed.")
     name: str = Field(description="The job's name.")
-    description: str | None = Field(description="What people say about it.")
+    description: str | None = Field(description="A description for people.")
     job_type: str = Field(description="What kind of work it does.")
     job_category: str = Field(description="What it is for.")
     state: State = Field(
-        description="lost: a run's process is gone, or it exceeded its timeout; late: its time passed more than "
-        "300 s ago and nothing has started; failing: the last finished execution is FAILURE or TIMEOUT; "
-        "running, waiting: an execution is RUNNING or PENDING; new: none has ever started; ok; disabled."
+        description="lost: a run's process is gone, or it exceeded its timeout; late: it was due more than "
+        "300 s ago and has not started; failing: the last finished execution is FAILURE or TIMEOUT; "
+        "running, waiting: an execution is RUNNING or PENDING; new: it has never run; ok; disabled."
     )
     since: AwareDatetime = Field(
-        description="Since when: the time that passed (late), the first failure in a row (failing), the first success "
-        "after the last failure (ok), the start or creation of the execution in question."
+        description="When the state began: the missed time (late), the first failure in a row (failing), the first "
+        "success after the last failure (ok), the start or creation of the execution in question."
     )
     failures_in_a_row: Count = Field(description="Failures and timeouts since the last success, whatever the state.")
-    schedule: str | None = Field(description="The cron expression, where there is one.")
-    schedule_text: str = Field(description="The schedule in words, or the expression where no sentence says it.")
+    schedule: str | None = Field(description="The cron expression; null if there is none.")
+    schedule_text: str = Field(description="The schedule in words, or the expression if words cannot say it exactly.")
     next_run_at: AwareDatetime | None = Field(description="The next run strictly after now.")
     last: Execution | None = Field(description="The newest execution.")
     recent: list[RecentRun] = Field(description="The newest 20 executions, oldest first.")
     success_rate: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        description="Of the newest 100 finished executions, those that started: successes divided by all; or null."
+        description="The success rate of those of the newest 100 finished executions that started."
     )
     p50_ms: int | None = Field(description="The smallest duration that at least half of them do not exceed.")
     p95_ms: int | None = Field(description="The smallest duration that at least 95 % of them do not exceed.")
@@ -219,16 +219,16 @@ class JobStatePage(_Answer):
     data: list[JobState]
     pagination: Pagination
     states: dict[State, Count] = Field(
-        description="How many jobs are in each state, under the same search, type and category; every state is there."
+        description="The number of jobs in each state, for the same search, type and category; all states are included."
     )
 
 
 class Bucket(_Answer):
     """The executions of one hour or day."""
 
-    start_at: AwareDatetime = Field(description="Where the hour or day begins.")
+    start_at: AwareDatetime = Field(description="The start of the hour or day.")
     runs: Count = Field(description="Executions that started in it, whatever their status.")
-    by_status: dict[Status, Count] = Field(description="Executions of each status; every status is there.")
+    by_status: dict[Status, Count] = Field(description="Executions by status; all statuses are included.")
 
 
 class Histogram(_Answer):
@@ -236,8 +236,8 @@ class Histogram(_Answer):
 
     model_config = ConfigDict(json_schema_extra={"examples": [HISTOGRAM]})
 
-    bucket: str = Field(description="The width of a bucket: 1h or 1d; auto only where there is no bucket.")
-    timezone: str = Field(description="The zone whose whole hours and midnights begin the buckets.")
+    bucket: str = Field(description="The width of a bucket: 1h or 1d; auto only if there are no buckets.")
+    timezone: str = Field(description="The time zone in which the days and hours begin.")
     after: AwareDatetime | None = Field(description="The window's lower bound, inclusive.")
     before: AwareDatetime | None = Field(description="The window's upper bound, inclusive.")
     buckets: list[Bucket] = Field(description="Oldest first, empty ones included; at most 400.")
@@ -257,11 +257,11 @@ class Fault(_Answer):
     """What went wrong."""
 
     code: str = Field(
-        description="The stable word for programs.",
+        description="A stable code for programs.",
         json_schema_extra={"enum": _codes(), "examples": ["NOT_FOUND"]},
     )
     message: str = Field(
-        description="One sentence for people: the parameter, the rule, what came, a remedy.",
+        description="A message for people: the parameter, its rule, the value received and a remedy.",
         examples=["Job not found: invalid_job_name"],
     )
 

@@ -28,7 +28,7 @@ def file_writer(writer: Transactions, task: str, instead: str) -> Writer:
         InvalidParameter: the store is on a server, where `task` is done by other means.
     """
     if not isinstance(writer, Writer):
-        raise InvalidParameter(f"{task} works on a file, and this store is on a PostgreSQL server; {instead}")
+        raise InvalidParameter(f"{task} works only on a file, but this store is on a PostgreSQL server; {instead}")
     return writer
 
 

@@ -198,11 +198,11 @@ def _json(text: bytes, where: str) -> Any:
         # orjson makes a float of an integer beyond 64 bits.
         return json.loads(text, parse_constant=_no_constant) if _MANY_DIGITS.search(text) else orjson.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidRecord(f"{where} is no JSON: {error}") from None
+        raise InvalidRecord(f"{where} is not valid JSON: {error}") from None
 
 
 def _no_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no JSON value")
+    raise ValueError(f"{word} is not a JSON value")
 
 
 def _line(value: Any, number: int) -> tuple[str, Any]:

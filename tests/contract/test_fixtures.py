@@ -271,7 +271,7 @@ def test_of_two_loads_into_one_path_one_is_refused(path):
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(StoreUnreadable, match="no folder"):
+    with pytest.raises(StoreUnreadable, match="does not exist; create it first"):
         load(tmp_path / "no" / "jobs.db", {})
     with pytest.raises(StoreNotFound):
         dump(tmp_path / "jobs.db")
@@ -331,7 +331,7 @@ def test_a_large_integer_that_fits_is_kept(path):
 def test_a_line_of_something_else_is_told_what_lines_may_be(path):
     with pytest.raises(InvalidRecord, match=r"^line 1 must be .*or the document of a job or an execution"):
         load_file(path, io.BytesIO(b'{"level": "info"}\n{"level": "info"}\n'))
-    with pytest.raises(InvalidRecord, match=r"^line 2 is no JSON: NaN is no JSON value"):
+    with pytest.raises(InvalidRecord, match=r"^line 2 is not valid JSON: NaN is not a JSON value"):
         load_file(path, io.BytesIO(b'{"store": {}}\n{"job": [NaN, 12345678901234567890123]}\n'))
 
 
@@ -353,12 +353,12 @@ def test_lines_may_mix_as_long_as_a_job_comes_before_what_names_it(path):
         (lines_of({"job": JOB}, [RUN]), "^line 2 must be"),
         (lines_of({"job": JOB}, {"store": {"timezone": "x"}}), "^line 2: timezone must be"),
         (lines_of({"store": {}}, {"store": {}}), "^line 2: the store is described already"),
-        (io.BytesIO(b'{"store": {}}\n{"job": '), "^line 2 is no JSON"),
-        (io.BytesIO(b'{"jobs": ['), "^the document is no JSON"),
-        (io.BytesIO(b"\xff\xfe"), "^the document is no JSON"),
-        (io.BytesIO(b""), "^the document is no JSON"),
+        (io.BytesIO(b'{"store": {}}\n{"job": '), "^line 2 is not valid JSON"),
+        (io.BytesIO(b'{"jobs": ['), "^the document is not valid JSON"),
+        (io.BytesIO(b"\xff\xfe"), "^the document is not valid JSON"),
+        (io.BytesIO(b""), "^the document is not valid JSON"),
         (io.BytesIO(b"[1]"), "must be a JSON object"),
-        (io.BytesIO(b'{"executions": [{"id": NaN}]}'), "^the document is no JSON"),
+        (io.BytesIO(b'{"executions": [{"id": NaN}]}'), "^the document is not valid JSON"),
     ],
 )
 def test_a_source_that_is_no_dump_says_where(path, source, words):

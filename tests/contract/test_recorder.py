@@ -150,7 +150,7 @@ def test_a_newer_file_is_refused_and_untouched(path):
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(StoreUnreadable, match="no folder"):
+    with pytest.raises(StoreUnreadable, match="does not exist; create it first"):
         Recorder(tmp_path / "no" / "jobs.db")
     with pytest.raises(StoreNotFound, match="NUL"):
         Recorder("a\0b")

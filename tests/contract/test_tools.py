@@ -244,10 +244,10 @@ def test_an_unknown_style_is_refused_with_those_there_are(style):
         ("datahub_get_job", ["next_run_at (computed", "datahub_list_jobs", "NOT_FOUND", "UTC"]),
         ("datahub_list_job_executions", ["newest first", "use status", "has_next", "offset + limit", "UTC"]),
         ("datahub_get_job_executions", ["newest first", "use status", "has_next", "offset + limit", "UTC"]),
-        ("datahub_get_job_stats", ["better than adding up pages", "UTC"]),
+        ("datahub_get_job_stats", ["instead of adding up pages", "UTC"]),
         ("datahub_get_execution", ["whole error", "NOT_FOUND", "UTC"]),
         ("datahub_list_job_states", ["most urgent first", "since when", "has_next", "UTC"]),
-        ("datahub_get_execution_histogram", ["better than adding up pages", "midnight of timezone", "UTC"]),
+        ("datahub_get_execution_histogram", ["instead of adding up pages", "midnight of timezone", "UTC"]),
     ],
 )
 def test_a_description_steers(name, words):

@@ -60,8 +60,8 @@ def test_a_sound_store_has_no_problems(path):
     [
         ("DELETE FROM execution WHERE id = 7", "The counter"),
         ("DELETE FROM execution WHERE id = 7", "The counters of names in hour"),
-        ("UPDATE execution SET status = 2 WHERE id = 7", "of name_tally says"),
-        ("UPDATE execution SET duration_ms = 999 WHERE id = 8", "of period_tally says"),
+        ("UPDATE execution SET status = 2 WHERE id = 7", "of name_tally is"),
+        ("UPDATE execution SET duration_ms = 999 WHERE id = 8", "of period_tally is"),
         ("UPDATE execution SET completed_us = 5 WHERE id = 8", "The counter"),
         ("DELETE FROM period_tally WHERE span = 0 AND period = (SELECT max(period) FROM period_tally WHERE span = 0)",
          "of period_tally is missing"),
@@ -86,7 +86,7 @@ def test_a_sound_store_has_no_problems(path):
         ("UPDATE execution SET started_by = 7 WHERE id = 1", "Execution 1 is not running"),
         ("UPDATE execution SET started_by = 7, status = 2 WHERE id = 1", "Execution 1 refers to a process that is not"),
         ("UPDATE sqlite_sequence SET seq = 1 WHERE name = 'job'", "The table job would reuse a number"),
-        ("UPDATE sqlite_sequence SET seq = 1 WHERE name = 'execution'", "the next is 2"),
+        ("UPDATE sqlite_sequence SET seq = 1 WHERE name = 'execution'", "next one is 2"),
         ("UPDATE setting SET value = 'Mars' WHERE key = 'timezone'", "timezone must be"),
         ("UPDATE setting SET value = '1.0' WHERE key = 'unicode_version'", "open the store once with a Recorder"),
     ],
@@ -157,7 +157,7 @@ def test_a_backup_never_writes_over_a_file(path, tmp_path):
     assert taken.read_bytes() == b"mine"
     with pytest.raises(Conflict):
         backup(path, path)
-    with pytest.raises(StoreUnreadable, match="no folder"):
+    with pytest.raises(StoreUnreadable, match="does not exist; create it first"):
         backup(path, tmp_path / "no" / "copy.db")
     with pytest.raises(StoreNotFound):
         backup(tmp_path / "none.db", tmp_path / "new.db")

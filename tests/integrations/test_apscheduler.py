@@ -518,7 +518,7 @@ def test_a_refused_run_is_a_failure_at_its_scheduled_time(bench):
         assert (found["status"], found["started_at"], found["duration_ms"]) == ("FAILURE", None, None)
         assert found["created_at"] == found["completed_at"]
         assert "." not in found["created_at"]
-        assert found["error"] == "Refused: runs of this job are still under way, and max_instances is 1"
+        assert found["error"] == "Refused: this job is still running, and max_instances is 1"
     assert bench.executions()[0]["started_at"] is not None
 
 
@@ -578,7 +578,7 @@ def test_runs_in_other_processes_are_recorded_from_outside(tmp_path):
         assert all(each["started_at"] and each["duration_ms"] is not None for each in (good, bad))
         bench.scheduler.add_job(os._exit, args=[1], id="crash")
         (crash,) = bench.ended(1, "crash")
-        assert (crash["status"], crash["error"][:27]) == ("FAILURE", "Its process gave no answer:")
+        assert (crash["status"], crash["error"][:31]) == ("FAILURE", "Its process returned no result:")
         bench.scheduler.add_job(threading.Lock().acquire, id="unpicklable", trigger="date")
         assert bench.ended(1, "unpicklable")[0]["status"] == "FAILURE"
 

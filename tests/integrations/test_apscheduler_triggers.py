@@ -122,7 +122,7 @@ EXTERNAL_FORMS = [
     (CronTrigger(timezone="UTC"), "UTC", "seconds"),
     (cron(minute=5, jitter=120), "UTC", "at random"),
     (cron(hour=5, end_date=datetime(2030, 1, 1, tzinfo=UTC)), "UTC", "it ends"),
-    (cron(hour=5, start_date=datetime(2029, 1, 1, tzinfo=UTC)), "UTC", "not begun"),
+    (cron(hour=5, start_date=datetime(2029, 1, 1, tzinfo=UTC)), "UTC", "start date is in the future"),
     (cron(day="1-7", day_of_week="mon"), "UTC", "AND"),
     (cron(day="last", day_of_week="fri"), "UTC", "AND"),
     (cron(day="1st mon", day_of_week="mon"), "UTC", "AND"),
@@ -241,7 +241,7 @@ def test_a_next_run_that_was_set_by_hand_moves_the_grid_of_an_interval():
 def test_a_next_run_that_was_set_by_hand_makes_a_cron_job_external_until_it_is_over():
     trigger = cron(hour=3)
     by_hand = MOMENTS[0] + timedelta(days=3)
-    assert "set apart" in (translate(trigger, "UTC", now=MOMENTS[0], next_run_time=by_hand).reason or "")
+    assert "set independently" in (translate(trigger, "UTC", now=MOMENTS[0], next_run_time=by_hand).reason or "")
     assert translate(trigger, "UTC", now=by_hand, next_run_time=by_hand).schedule == "0 3 * * *"
 
 

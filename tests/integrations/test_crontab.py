@@ -103,13 +103,13 @@ def test_reboot_is_recorded_without_a_schedule():
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("every day /srv/a", "no line that cron understands"),
-        ("* * * * *", "no line that cron understands"),
-        ("@Daily /srv/a", "no line that cron understands"),
+        ("every day /srv/a", "cron does not understand this line"),
+        ("* * * * *", "cron does not understand this line"),
+        ("@Daily /srv/a", "cron does not understand this line"),
         ("61 * * * * a", "minute"),
         ("* * * * * a\r", "CR LF"),
-        ("* * * * * /usr/bin/jobstore exec /a.db b -- true", "recorded already"),
-        ("SHELL=/usr/bin/fish\n* * * * * a", "quotes words in its own way"),
+        ("* * * * * /usr/bin/jobstore exec /a.db b -- true", "already recorded"),
+        ("SHELL=/usr/bin/fish\n* * * * * a", "has quoting rules of its own"),
     ],
 )
 def test_what_is_not_understood_stays_and_is_told(line, reason):

@@ -359,7 +359,7 @@ def test_a_script_runs_as_the_system_runs_it_or_the_message_names_the_cause(path
         (["export", "A=b"], "write -- sh -c 'export ...'"),
         (["no-such-command-anywhere"], "no-such-command-anywhere: command not found\n"),
         (["/no/such"], "/no/such: command not found\n"),
-        ([""], "empty word"),
+        ([""], "command is empty"),
     ],
 )
 def test_what_only_a_shell_understands_is_told_how_to_write_it(path, command, said):

@@ -434,8 +434,8 @@ def test_a_task_that_is_revoked_or_expired_has_failed_without_a_start(bench):
     assert {(each["status"], each["started_at"], each["duration_ms"]) for each in found.values()} == {
         ("FAILURE", None, None)
     }
-    assert found["revoked"]["error"] == "Revoked: it was withdrawn before it ran"
-    assert found["expired"]["error"].startswith("Expired: it was to run before 20")
+    assert found["revoked"]["error"] == "Revoked before it ran"
+    assert found["expired"]["error"].startswith("Expired: it should have run before 20")
 
 
 def test_a_task_that_finds_its_lock_taken_has_failed(immediate):
@@ -635,7 +635,7 @@ def test_a_crontab_is_a_cron_expression(validate, expression):
         (crontab(day="1", day_of_week="1"), "UTC", "UTC", "AND"),
         (crontab(hour="3"), "UTC", "Asia/Shanghai", "the store's is Asia/Shanghai"),
         (crontab(hour="2", minute="30"), "Europe/Berlin", "Europe/Berlin", "clock change"),
-        (crontab(hour="4", minute="0", month="2", day="30"), "UTC", "UTC", "never comes"),
+        (crontab(hour="4", minute="0", month="2", day="30"), "UTC", "UTC", "never fires"),
     ],
 )
 def test_what_cron_cannot_say_is_external_with_its_reason(validate, zone, store_zone, reason):
@@ -653,7 +653,7 @@ def test_an_external_task_tells_why(make_bench):
 
     job = make_bench(huey).jobs()["odd"]
     assert (job["schedule_type"], job["next_run_at"]) == ("external", None)
-    assert job["description"] == "At odd times.; external, for it asks a function of its own at each minute"
+    assert job["description"] == "At odd times.; external, for it calls a function of its own every minute"
 
 
 values = st.one_of(

@@ -219,7 +219,7 @@ def test_no_secret_is_in_any_message_or_file(world: World, listener: Listener) -
     assert failed.stderr == "jobstore: could not tell receiver 1 (json); the next call tries again\n"
     bad = command(path, f"nonsense://{SECRET}@host")
     assert bad.returncode == 2
-    assert "receiver 1 is no address that Apprise takes ('nonsense')" in bad.stderr
+    assert "receiver 1 is not an address that Apprise accepts ('nonsense')" in bad.stderr
     listener.status = 200
     assert command(path, JOBSTORE_NOTIFY=listener.url).returncode == 0
     assert command(listener.url, JOBSTORE_DB=str(path)).returncode == 0

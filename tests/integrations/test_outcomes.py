@@ -106,7 +106,7 @@ def test_an_error_is_its_type_and_message():
     assert error_text(ValueError("no such pair")) == "ValueError: no such pair"
     assert error_text(ValueError()) == "ValueError"
     assert error_text(SystemExit(3)) == "SystemExit: 3"
-    assert error_text(RudeError()) == "RudeError: (its message cannot be made)"
+    assert error_text(RudeError()) == "RudeError: (its message cannot be shown)"
     assert error_text(ValueError("\ud800")) == "ValueError: \\ud800"
     assert len(error_text(ValueError("x" * 5000))) == 2000
 

@@ -95,9 +95,9 @@ def test_tls_checks_certificate_and_name(guarded, monkeypatch):
     checked = f"{guarded.address}?sslmode=verify-full&sslrootcert={guarded.certificate}"
     assert enter(checked)
     assert enter(f"{guarded.address}?sslmode=require")
-    with pytest.raises(jobstore.StoreUnreadable, match=r"by TLS .*does not match host name"):
+    with pytest.raises(jobstore.StoreUnreadable, match=r"with TLS .*does not match host name"):
         jobstore.open(checked.replace("localhost", "127.0.0.1"))
-    with pytest.raises(jobstore.StoreUnreadable, match=r"by TLS .*/nowhere.crt"):
+    with pytest.raises(jobstore.StoreUnreadable, match=r"with TLS .*/nowhere.crt"):
         jobstore.open(f"{guarded.address}?sslmode=verify-full&sslrootcert=/nowhere.crt")
     with pytest.raises(jobstore.StoreUnreadable, match="no encryption"):
         jobstore.open(f"{guarded.address}?sslmode=disable")

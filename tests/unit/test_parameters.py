@@ -78,8 +78,8 @@ BAD_INTEGER_TEXTS = [
     *("２０", "٢٠", "²", "①", "9223372036854775808", "18446744073709551616", "1" * 5000, "NaN", "inf", "5\x00"),
 ]
 BAD_TERMS: list[object] = ["x" * 201, "任" * 201, "a\0b", "\0", "\ud800", "a\udfffb"]
-TIME_RULE = r"a time: YYYY-MM-DD, or with THH:MM\[:SS\[\.f\]\] and Z or ±HH:MM \(UTC without\)"
-EXISTS = "a moment that exists, in the years 1 to 9999"
+TIME_RULE = r"a time: YYYY-MM-DD or YYYY-MM-DDTHH:MM\[:SS\[\.f\]\], with Z or ±HH:MM \(default: UTC\)"
+EXISTS = "a valid time in the years 1 to 9999"
 AWARE = "a datetime with a time zone, in the years 1 to 9999 of UTC"
 STATUS_RULE = "one or several of PENDING, RUNNING, SUCCESS, FAILURE, TIMEOUT"
 JOBS = {
@@ -356,7 +356,7 @@ def test_a_bad_value_is_refused_with_the_same_rule_in_python_and_json(case):
             JOB_STATS,
             "after",
             datetime(2026, 1, 15),
-            "after must be a datetime with a time zone; received '2026-01-15 00:00:00'; add tzinfo=UTC, say",
+            "after must be a datetime with a time zone; received '2026-01-15 00:00:00'; add tzinfo=UTC, for example",
         ),
     ],
 )

@@ -100,12 +100,12 @@ def test_watch_draws_again_until_ctrl_c_and_gives_the_screen_back(terminal, stor
     assert one.end() == 130
     assert one.text.startswith("\x1b[?1049h\x1b[?25l")
     assert one.text.endswith("\x1b[?25h\x1b[?1049l")
-    assert "every 0.1 s; Ctrl-C ends" in one.text
+    assert "every 0.1 s; Ctrl-C to stop" in one.text
 
 
 def test_watch_gives_the_screen_back_when_it_is_terminated(terminal, store):
     one = terminal("jobs", store, "--watch")
-    one.read_until(lambda text: "Ctrl-C ends" in text)
+    one.read_until(lambda text: "Ctrl-C to stop" in text)
     one.send_signal(signal.SIGTERM)
     assert one.end() == 143
     assert one.text.endswith("\x1b[?25h\x1b[?1049l")
@@ -113,12 +113,12 @@ def test_watch_gives_the_screen_back_when_it_is_terminated(terminal, store):
 
 def test_a_drawing_is_no_higher_than_the_screen(terminal, store):
     one = terminal("executions", store, "--watch", rows=12)
-    one.read_until(lambda text: "Ctrl-C ends" in text)
+    one.read_until(lambda text: "Ctrl-C to stop" in text)
     one.send_signal(signal.SIGINT)
     one.end()
     frame = ANSI.sub("", one.text.split("\x1b[H")[1])
     assert len(frame.splitlines()) <= 12
-    assert "more lines; make the window higher" in frame
+    assert "more lines; make the window taller" in frame
 
 
 def test_watch_sees_a_run_that_starts_meanwhile(terminal, tmp_path):

@@ -179,7 +179,7 @@ def test_a_page_over_the_bound_names_a_limit_that_works(wide_path, asker):
         (30_000, "The page would be 47 KB; the bound is 30 KB. Use limit=10 or less"),
         (4_500, "The page would be 47 KB; the bound is 5 KB. Use limit=10 or less"),
         (4_000, "The page would be 47 KB; the bound is 4 KB. Use limit=1 or less"),
-        (100, "The page would be 47 KB; the bound is 100 bytes. One record alone is too large; read it from the file"),
+        (100, "The page would be 47 KB; the bound is 100 bytes. A single record is too large; read it from the file"),
     ],
 )
 def test_the_bound_is_adjustable(history_path, asker, bound, message):
