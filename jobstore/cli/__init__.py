@@ -27,6 +27,8 @@ def main() -> NoReturn:
         from jobstore.cli.app import run  # `import jobstore.cli` stays free of click
 
         if sys.argv[1:2] == ["exec"]:
+            # sqlite-utils imports these where they are; their threads and memory may end us where a limit is set.
+            sys.modules["numpy"] = sys.modules["pandas"] = None  # type: ignore[assignment]
             import jobstore.cli.running
             import jobstore.integrations.command  # noqa: F401
     except Exception as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from jobstore.cli.command import SETTINGS, Command
+from jobstore.cli.command import Command, Entry, LazyGroup
 from jobstore.cli.options import STORE_VARIABLE, flag, once, optional
 from jobstore.cli.phrases import count
 from jobstore.cli.screen import say
@@ -31,8 +31,9 @@ def _import(file: str | None, user: str | None, store: str | None, system: bool,
     from jobstore.integrations.crontab import is_system_crontab, rewritten
 
     text = _of_user(user) if file is None else _of_file(file)
-    is_system = system or (file or "").startswith(_SYSTEM_FILES) or is_system_crontab(text, _is_user)
-    made = rewritten(text, program=_program(), store=_store(store), has_users=is_system)
+    is_in_place = file is not None and str(Path(file).absolute()).startswith(_SYSTEM_FILES)
+    is_system = system or is_in_place or (file is not None and is_system_crontab(text, _is_user))
+    made = rewritten(text, program=_program(), store=_store(store), is_user=_is_user if is_system else None)
     for number, reason in made.left:
         say(f"jobstore: line {number} stays as it is: {reason}")
     if made.unscheduled:
@@ -87,7 +88,7 @@ def _store(given: str | None) -> str:
         )
     location = location_of(path)
     if isinstance(location, Address) and str(location) != path:
-        say("the password was left out of the crontab; put it into ~/.pgpass")
+        say("jobstore: the password was left out of the crontab; put it into ~/.pgpass")
     return str(location.absolute() if isinstance(location, Path) else location)
 
 
@@ -100,7 +101,7 @@ def _program() -> list[str]:
 
 def _install_for_user(user: str | None, old: str, new: str) -> None:
     kept = Path.home() / f"crontab{f'-{user}' if user else ''}.{_MARK}-{datetime.now():%Y%m%dT%H%M%S}"  # noqa: DTZ005 - for its reader
-    kept.write_bytes(old.encode("utf-8", "surrogateescape"))
+    _keep(kept, old.encode("utf-8", "surrogateescape"))
     done = _crontab(["-"], user, f"{new}\n".encode("utf-8", "surrogateescape"))
     if done.returncode:
         raise InvalidParameter(f"crontab refused the new crontab: {done.stderr.decode('utf-8', 'replace').strip()}")
@@ -110,39 +111,45 @@ def _install_for_user(user: str | None, old: str, new: str) -> None:
 
 def _install_file(file: Path, new: str) -> None:
     """The same file with other contents, so that owner and mode stay; the old one beside it has a name cron ignores."""
-    kept = file.with_name(f"{file.name}.{_MARK}")
-    if kept.exists():
-        raise InvalidParameter(f"{kept} already exists; move it away first")
-    kept.write_bytes(file.read_bytes())
+    kept = file.absolute().with_name(f"{file.name}.{_MARK}")
+    _keep(kept, file.read_bytes())
     file.write_bytes(f"{new}\n".encode("utf-8", "surrogateescape"))
-    say(f"jobstore: changed {file}; the old one is {kept}. To undo: {shlex.join(['mv', str(kept), str(file)])}")
+    undo = f"{shlex.join(['cp', str(kept), str(file.absolute())])} && {shlex.join(['rm', str(kept)])}"
+    say(f"jobstore: changed {file}; the old one is {kept}. To undo: {undo}")
 
 
-cron = click.Group(
-    "cron",
-    context_settings=SETTINGS,
-    help="Rewrite a crontab so that its commands are recorded.",
-    commands=[
-        Command(
-            "import",
-            callback=_import,
-            help="""Print a crontab with each command run by 'jobstore exec'.
+def _keep(kept: Path, old: bytes) -> None:
+    """For its owner alone: variables in a crontab may be secrets."""
+    try:
+        with open(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:  # noqa: PTH123
+            stream.write(old)
+    except FileExistsError:
+        raise InvalidParameter(f"{kept} already exists; move it away first") from None
 
-            It reads your crontab, another user's, or a FILE (- for stdin). Each job is named after the command it runs
-            and gets the schedule of its line. Comments, variables and lines that cron would not understand stay as they
-            are. Nothing is changed unless you pass --install, which also prints how to undo it.""",
-            params=[
-                optional("file", "[FILE]", is_path=True),
-                once("--user", "USER", "This user's crontab instead of yours."),
-                once("--store", "PATH", f"The store to record into. Default: {STORE_VARIABLE}."),
-                flag("--system", "Each line names a user before its command, as in /etc/cron.d. Usually detected."),
-                flag("--install", "Install the new crontab; a copy of the old one is kept."),
-            ],
-            examples=[
-                ("jobstore cron import --store /var/lib/jobs.db", "look first"),
-                ("jobstore cron import --store /var/lib/jobs.db --install", "then change it"),
-                ("jobstore cron import /etc/cron.d/backup --store /var/lib/jobs.db", ""),
-            ],
-        )
+
+_import_command = Command(
+    "import",
+    callback=_import,
+    help="""Print a crontab with each command run by 'jobstore exec'.
+
+    It reads your crontab, another user's, or a FILE (- for stdin). Each job is named after the command it runs and gets
+    the schedule of its line. Comments, variables and lines that cron would refuse or read otherwise than jobstore stay
+    as they are. Nothing is changed unless you pass --install, which also prints how to undo it.""",
+    params=[
+        optional("file", "[FILE]", is_path=True),
+        once("--user", "USER", "This user's crontab instead of yours."),
+        once("--store", "PATH", f"The store to record into. Default: {STORE_VARIABLE}."),
+        flag("--system", "Each line names a user before its command, as in /etc/cron.d. Usually detected."),
+        flag("--install", "Install the new crontab; a copy of the old one is kept."),
     ],
+    examples=[
+        ("jobstore cron import --store /var/lib/jobs.db", "look first"),
+        ("jobstore cron import --store /var/lib/jobs.db --install", "then change it"),
+        ("jobstore cron import /etc/cron.d/backup --store /var/lib/jobs.db", ""),
+    ],
+)
+cron = LazyGroup(
+    [("Commands", [Entry("import", "Print a crontab rewritten to record its commands.", __name__, "_import_command")])],
+    name="cron",
+    help="Rewrite a crontab so that its commands are recorded.",
 )

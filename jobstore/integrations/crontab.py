@@ -13,22 +13,31 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobstore.integrations.names import job_name
-from jobstore.language.cron import check_schedule
-from jobstore.language.errors import InvalidSchedule
+from jobstore.language.cron import MONTH_NAMES, WEEKDAY_NAMES, check_schedule
+from jobstore.language.errors import InvalidSchedule, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _BLANK = "[ \t]"
-_VARIABLE: Final = re.compile(rf"""{_BLANK}*(?:"[^"]*"|'[^']*'|(?P<name>[^=\s"']+)){_BLANK}*={_BLANK}*(?P<value>.*)""")
-_ENTRY: Final = re.compile(
-    rf"(?P<indent>{_BLANK}*)(?P<when>@[A-Za-z]+|[0-9*]\S*(?:{_BLANK}+\S+){{4}})(?P<gap>{_BLANK}+)(?P<rest>\S.*)",
-    re.DOTALL,
+_VARIABLE: Final = re.compile(
+    rf"""{_BLANK}*(?P<name>"[^"]*"|'[^']*'|[^=\s"']+){_BLANK}*={_BLANK}*(?P<value>"[^"]*"|'[^']*'|[^\s"'].*?)\s*"""
 )
+_ENTRY: Final = re.compile(
+    rf"(?P<indent>{_BLANK}*)(?P<when>@[A-Za-z]+|[0-9*]\S*(?:{_BLANK}+\S+){{4}})(?P<gap>{_BLANK}+)(?P<rest>[^\s*\0][^\0]*)"
+)
+_PART: Final = re.compile(r"\*(?:/\d+)?|(\w+)(?:-(\w+)(?:/\d+)?)?")
+"""Of a field: cron takes a step after a range or ``*`` alone."""
+_NUMBERS: Final = {
+    **{name: number for number, name in enumerate(MONTH_NAMES, 1)},
+    **{name: number for number, name in enumerate(WEEKDAY_NAMES)},
+}
+_LONGEST_COMMAND: Final = 998
+"""In bytes: cron refuses a crontab with a longer one."""
 _ALIASES: Final = frozenset(
     {"@reboot", "@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"}
 )
-_USER: Final = re.compile(rf"(?P<user>\S+){_BLANK}+(?P<command>\S.*)", re.DOTALL)
+_USER: Final = re.compile(rf"(?P<user>\S+){_BLANK}+(?P<command>[^\s*].*)", re.DOTALL)
 _RECORDED: Final = re.compile(r"(?:\S*/)?jobstore(?:\s|\\ )+exec\b|-m jobstore exec\b")
 
 _SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh"})
@@ -76,19 +85,21 @@ def is_system_crontab(text: str, is_user: Callable[[str], bool]) -> bool:
     return bool(users) and all(user is not None and is_user(user["user"]) for user in users)
 
 
-def rewritten(text: str, *, program: Sequence[str], store: str, has_users: bool = False) -> Rewritten:
+def rewritten(
+    text: str, *, program: Sequence[str], store: str, is_user: Callable[[str], bool] | None = None
+) -> Rewritten:
     """The crontab with each command run by ``jobstore exec``.
 
     Args:
         text: the crontab.
         program: the words that start jobstore, with its whole path: cron's own PATH is short.
         store: the whole path of the store.
-        has_users: whether a user stands before each command.
+        is_user: where a user stands before each command, tells whether this machine has a user of that name.
 
     >>> print(rewritten("*/5 * * * * /srv/sync.sh -q", program=["/bin/jobstore"], store="/srv/jobs.db").text)
     */5 * * * * /bin/jobstore exec /srv/jobs.db sync --schedule '*/5 * * * *' -- /bin/sh -c '/srv/sync.sh -q'
     """
-    writer = _Writer(list(program), store, has_users)
+    writer = _Writer(list(program), store, is_user)
     lines = text.removesuffix("\n").split("\n")
     made = "\n".join(writer.line(number, line) for number, line in enumerate(lines, 1))
     return Rewritten(made, writer.jobs, writer.left, writer.unscheduled)
@@ -97,8 +108,8 @@ def rewritten(text: str, *, program: Sequence[str], store: str, has_users: bool 
 class _Writer:
     """Goes through the lines; variables hold from where they stand."""
 
-    def __init__(self, program: list[str], store: str, has_users: bool) -> None:
-        self._program, self._store, self._has_users = program, store, has_users
+    def __init__(self, program: list[str], store: str, is_user: Callable[[str], bool] | None) -> None:
+        self._program, self._store, self._is_user = program, store, is_user
         self._shell = "/bin/sh"
         self._zone = ""
         self._names: Counter[str] = Counter()
@@ -119,10 +130,10 @@ class _Writer:
     def _note_variable(self, line: str) -> None:
         found = _VARIABLE.fullmatch(line)
         if found and not line.lstrip().startswith("#"):
-            value = found["value"].strip().strip("\"'")
-            if found["name"] == "SHELL":
+            name, value = (found[part].strip("\"'") for part in ("name", "value"))
+            if name == "SHELL":
                 self._shell = value or "/bin/sh"
-            elif found["name"] == "CRON_TZ":
+            elif name == "CRON_TZ":
                 self._zone = value
 
     def _rewritten(self, line: str) -> str:
@@ -130,10 +141,12 @@ class _Writer:
         if entry is None or (entry["when"].startswith("@") and entry["when"] not in _ALIASES):
             raise _NotRewritten("cron does not understand this line")
         user, rest = "", entry["rest"]
-        if self._has_users:
+        if self._is_user:
             parted = _USER.fullmatch(rest)
             if parted is None:
                 raise _NotRewritten("there is no command after the user")
+            if not self._is_user(parted["user"]):
+                raise _NotRewritten(f"this machine has no user {shown(parted['user'])}")
             user, rest = rest[: parted.start("command")], parted["command"]
         if _RECORDED.search(rest):
             raise _NotRewritten("it is already recorded")
@@ -141,18 +154,19 @@ class _Writer:
             raise _NotRewritten(f"its SHELL, {self._shell}, has quoting rules of its own")
         if rest.endswith("\r"):
             raise _NotRewritten("it ends in CR LF, and cron takes the CR as part of the command")
-        command, given = _parted(rest)
-        return f"{entry['indent']}{entry['when']}{entry['gap']}{user}{self._recorded(entry['when'], command)}{given}"
+        return f"{entry['indent']}{entry['when']}{entry['gap']}{user}{self._recorded(entry['when'], *_parted(rest))}"
 
-    def _recorded(self, when: str, command: str) -> str:
+    def _recorded(self, when: str, command: str, given: str) -> str:
         schedule = _schedule(when)
         name = self._name(command)
-        if self._zone and schedule:
-            schedule = []
-            self.unscheduled.append(name)
-        words = [*self._program, "exec", self._store, name, *schedule, "--", self._shell, "-c", command]
+        kept = [] if self._zone else schedule
+        words = [*self._program, "exec", self._store, name, *kept, "--", self._shell, "-c", command]
+        made = _escaped(" ".join(shlex.quote(word) for word in words)) + given
+        if len(made.encode("utf-8", "surrogateescape")) > _LONGEST_COMMAND:
+            raise _NotRewritten(f"its command would have over {_LONGEST_COMMAND} bytes, which cron refuses")
         self.jobs.append(name)
-        return _escaped(" ".join(shlex.quote(word) for word in words))
+        self.unscheduled += [name] * (kept != schedule)
+        return made
 
     def _name(self, command: str) -> str:
         name = job_name(name_of(command))
@@ -162,7 +176,7 @@ class _Writer:
 
 def _is_other(line: str) -> bool:
     """A line that runs nothing: blank, a comment or a variable."""
-    bare = line.strip(" \t\r")
+    bare = line.strip(" \t")
     return not bare or bare.startswith("#") or _VARIABLE.fullmatch(line) is not None
 
 
@@ -170,10 +184,24 @@ def _schedule(when: str) -> list[str]:
     """The option for the schedule; none for ``@reboot``, which is no time."""
     if when == "@reboot":
         return []
+    if when not in _ALIASES:
+        _check_parts(when)
     try:
         return ["--schedule", check_schedule(" ".join(when.split()))]
     except InvalidSchedule as error:
         raise _NotRewritten(error.message) from None
+
+
+def _check_parts(when: str) -> None:
+    """Refuse what cron refuses, or reads otherwise than this store does: ``L``, ``fri#2`` (each Friday), ``5/10``."""
+    for part in re.split(r"[\s,]+", when.lower()):
+        found = _PART.fullmatch(part)
+        words = [word for word in found.groups() if word] if found else [part]
+        ends = [int(word) if word.isdecimal() else _NUMBERS.get(word, -1) for word in words]
+        if min(ends, default=0) < 0:
+            raise _NotRewritten(f"cron does not read {shown(part)} as this store does; see crontab(5)")
+        if ends != sorted(ends):
+            raise _NotRewritten(f"cron never runs it: {shown(part)} runs backwards")
 
 
 def _parted(rest: str) -> tuple[str, str]:

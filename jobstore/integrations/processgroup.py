@@ -1,7 +1,7 @@
 """One command in a process group of its own: its time bounded, its signals shared, its output passed on.
 
-The command leads a new session, so that it and all it starts can be ended together. At a terminal it stays in the
-terminal's own group instead: the keyboard's signals reach it as they would without us, and it may read.
+The command leads a new session, so that it and all it starts can be ended together. At a terminal it stays in our own
+group instead: the keyboard and the shell's ``fg`` and ``bg`` reach it as they would without us, and it may read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jobstore.integrations.output import TAIL_BYTES, Pump, Tail, is_one_file
 from jobstore.integrations.programs import NOT_EXECUTABLE, NOT_FOUND, why_not_started, without_interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
 __all__ = ["NOT_EXECUTABLE", "NOT_FOUND", "SIGNALLED", "TIMED_OUT", "Ended", "Group", "signals_passed_on"]
@@ -102,6 +102,7 @@ class Group:
         self._early: deque[int] = deque()
         self._is_over = False
         self._is_at_terminal = _is_at_terminal()
+        self._family: list[int] = []
         self._started = self._seconds = 0.0
 
     def start(self) -> Ended | None:
@@ -170,16 +171,10 @@ class Group:
         """Send a signal to the command and all it started; False when nothing of it is left."""
         if self._process is None:
             return False
-        try:
-            if self._is_at_terminal:
-                self._process.send_signal(signum)
-            else:
-                os.killpg(self._process.pid, signum)
-        except ProcessLookupError:
-            return False
-        except PermissionError:  # it has become another user's
-            return True
-        return not self._is_at_terminal or self._process.returncode is None
+        if self._is_at_terminal:
+            own = [] if self._process.poll() is not None else [self._process.pid]
+            return sum(_is_sent(os.kill, each, signum) for each in own + self._family) > 0
+        return _is_sent(os.killpg, self._process.pid, signum)
 
     def pass_on(self, signum: int) -> None:
         """What is to be done with a signal that came to this process."""
@@ -232,14 +227,18 @@ class Group:
     def _end_group(self, process: subprocess.Popen[bytes], grace_seconds: float) -> None:
         """SIGTERM to all; SIGKILL to what is left after the grace, the command itself or what it started."""
         deadline = time.monotonic() + grace_seconds
+        if self._is_at_terminal:  # once a parent has ended, nothing tells whose children these were
+            self._family = _descendants(process.pid)
         is_left = self.send(signal.SIGTERM)
         self.send(signal.SIGCONT)  # what was stopped could not end
         while is_left and time.monotonic() < deadline:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_POLL_SECONDS)
-            is_left = self.send(0)
-            if is_left and process.returncode is not None:
+            if process.returncode is not None:
+                with suppress(ChildProcessError):  # a container's first process gets the children of those that ended
+                    os.waitpid(-process.pid, os.WNOHANG)
                 time.sleep(_POLL_SECONDS)
+            is_left = self.send(0)
         self.send(signal.SIGKILL)
         process.wait()
         self._is_over = True
@@ -249,7 +248,8 @@ class Group:
 def signals_passed_on(group: Group) -> Iterator[None]:
     """While the block runs, signals that would end or stop this process go to the group instead.
 
-    What is ignored stays ignored (``nohup``), and outside of the main thread nothing changes.
+    What is ignored stays ignored (``nohup``), but for SIGCHLD: the system would keep no exit codes. Outside of the main
+    thread nothing changes.
     """
 
     def pass_on(signum: int, _frame: FrameType | None) -> None:
@@ -257,6 +257,8 @@ def signals_passed_on(group: Group) -> Iterator[None]:
 
     taken = {}
     if threading.current_thread() is threading.main_thread():
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            taken[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for each in signal.valid_signals() - _OURS:
             handler = signal.getsignal(each)
             if handler not in {signal.SIG_IGN, None}:
@@ -300,11 +302,34 @@ def _is_refusal(error: BaseException) -> bool:
 
 
 def _is_at_terminal() -> bool:
-    """Whether this process may read from the terminal it was started at."""
+    """Whether standard input is the terminal that started us; in the background, too: the shell may bring us back."""
     try:
-        return os.tcgetpgrp(0) == os.getpgrp()
+        return os.tcgetpgrp(0) > 0
     except OSError:
         return False
+
+
+def _is_sent(kill: Callable[[int, int], None], whom: int, signum: int) -> bool:
+    """Whether anybody is left to get it."""
+    try:
+        kill(whom, signum)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it has become another user's
+        pass
+    return True
+
+
+def _descendants(pid: int) -> list[int]:
+    """What a process and its children have started, as far as the system tells."""
+    parents = {}
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            parents[int(each.parent.name)] = int(each.read_bytes().rpartition(b")")[2].split()[1])
+    found = [pid]
+    for parent in found:
+        found += [child for child in parents if parents[child] == parent]
+    return found[1:]
 
 
 def _environment() -> dict[bytes, bytes] | None:

@@ -123,9 +123,9 @@ class FileLock(ThreadLock):
     """The lock of one file in this process; get it from `lock_of`."""
 
     def __init__(self, file: Path) -> None:
+        self._descriptor: int | None = None
         self._file = file
         self._path = lock_path(file)
-        self._descriptor: int | None = None
         self._users: WeakSet[LockUser] = WeakSet()
         self._is_held_for_fork = False
         super().__init__(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -21,8 +22,23 @@ PROGRAM = ["/usr/bin/jobstore"]
 STORE = "/var/lib/jobs.db"
 
 
+def checker() -> list[str]:
+    """Debian's own check of a crontab; nothing where it is not here."""
+    if not shutil.which("crontab"):
+        return []
+    said = subprocess.run(["crontab", "-h"], capture_output=True, text=True, check=False)
+    return ["crontab", "-n"] if "dry run" in said.stdout + said.stderr else []
+
+
+CHECK = checker()
+PARTS = """
+* 5 05 5-7 7-5 5-7/2 5/2 */0 */99 5, ,5 5,7 *-5 5-* 5#3 L ? W H H/2 R ~ 0~5 a jan JAN-mar jan-3 january mon mon-5 mon/2
+fri#2 5L 15W 0-7 7-7 24 32 13 8 60 00 +5 5. 0x5 @5
+"""
+
+
 def made(text: str, *, has_users: bool = False):
-    return rewritten(text, program=PROGRAM, store=STORE, has_users=has_users)
+    return rewritten(text, program=PROGRAM, store=STORE, is_user={"root"}.__contains__ if has_users else None)
 
 
 def as_cron_reads(field: str) -> tuple[str, str]:
@@ -106,6 +122,23 @@ def test_reboot_is_recorded_without_a_schedule():
         ("every day /srv/a", "cron does not understand this line"),
         ("* * * * *", "cron does not understand this line"),
         ("@Daily /srv/a", "cron does not understand this line"),
+        ("0 0 * * * * /srv/a", "cron does not understand this line"),
+        ("A=", "cron does not understand this line"),
+        ("A='b' c", "cron does not understand this line"),
+        ("* * * * * a\0b", "cron does not understand this line"),
+        ("a=b\n\r", "cron does not understand this line"),
+        ("'SHELL'=/usr/bin/fish\n* * * * * a", "has quoting rules of its own"),
+        (f"* * * * * echo {'x' * 950}", "over 998 bytes"),
+        ("5#3 * * * * a", "5#3"),
+        ("5/10 * * * * a", "5/10"),
+        ("* * L * * a", "'l'"),
+        ("* * 15W * * a", "15w"),
+        ("* * ? * * a", "?"),
+        ("* * * jan/2 * a", "jan/2"),
+        ("* * * * fri#2 a", "fri#2"),
+        ("* * * * 0/2 a", "0/2"),
+        ("* * * * fri-mon a", "runs backwards"),
+        ("* 22-6 * * * a", "runs backwards"),
         ("61 * * * * a", "minute"),
         ("* * * * * a\r", "CR LF"),
         ("* * * * * /usr/bin/jobstore exec /a.db b -- true", "already recorded"),
@@ -120,7 +153,7 @@ def test_what_is_not_understood_stays_and_is_told(line, reason):
 
 
 def test_below_a_zone_of_the_crontab_no_schedule_is_given_and_it_is_told():
-    text = 'a=1\nCRON_TZ="Asia/Tokyo"\n@reboot up\n0 9 * * * a\n*/0 * * * * b\nCRON_TZ=\n0 9 * * * c'
+    text = 'a=1\nCRON_TZ="Asia/Tokyo"\n@reboot up\n0 9 * * * a\n*/0 * * * * b\nCRON_TZ=""\n0 9 * * * c'
     result = made(text)
     assert (result.jobs, result.unscheduled) == (["up", "a", "c"], ["a"])
     assert [number for number, _ in result.left] == [5]
@@ -129,6 +162,37 @@ def test_below_a_zone_of_the_crontab_no_schedule_is_given_and_it_is_told():
 
 def test_the_shell_of_the_crontab_runs_the_command():
     assert "-- /bin/bash -c" in made("SHELL=/bin/bash\n* * * * * a").text
+
+
+def test_a_field_that_cron_reads_as_this_store_does_is_a_schedule():
+    for when in ("5-7,*/100 0-23/3 1-31/2 jan-MAR,12 sat-7", "0-59/61 05 */32 * mon-fri/2", "*,5 * * * 0-7"):
+        assert f"--schedule '{when}' --" in made(f"{when} a").text
+
+
+@pytest.mark.skipif(not CHECK, reason="this machine's crontab has no -n")
+def test_no_line_that_debians_cron_refuses_is_rewritten_and_none_that_it_would_refuse_is_made(tmp_path):
+    def is_taken(line: str) -> bool:
+        (tmp_path / "tab").write_text(f"{line}\n")
+        return subprocess.run([*CHECK, tmp_path / "tab"], check=False, capture_output=True).returncode == 0
+
+    lines = [" ".join(["*"] * n + [part] + ["*"] * (4 - n)) + " a" for n in range(5) for part in PARTS.split()]
+    lines += [
+        "A=",
+        "A='b' c",
+        "A=b c",
+        "\r",
+        "A=b\r",
+        "0 0 * * * * a",
+        "@Daily a",
+        "@daily a",
+        "@reboot\ta",
+        "* * * * a",
+    ]
+    lines += [f"* * * * * {'x' * length}" for length in (850, 950, 998, 999)]
+    for line in lines:
+        result = made(line)
+        assert is_taken(line) or result.left, line
+        assert not result.jobs or is_taken(result.text), line
 
 
 def test_the_last_line_needs_no_end_and_the_second_time_nothing_changes():
@@ -145,6 +209,8 @@ def test_a_system_crontab_keeps_its_users():
     assert line.startswith("17 *\t* * *\troot    /usr/bin/jobstore exec")
     words, _ = the_run(line, 6)
     assert words[3:6] == ["cron.hourly", "--schedule", "17 * * * *"]
+    stranger = made("@daily nobody-here a\n@daily root a", has_users=True)
+    assert (stranger.left, stranger.jobs) == ([(1, "this machine has no user 'nobody-here'")], ["a"])
 
 
 def test_names_are_different_and_good():
@@ -192,6 +258,7 @@ def test_it_prints_and_changes_nothing_unless_told_and_the_undo_it_prints_works(
     changed = jobstore("cron", "import", "--store", "jobs.db", "--install", cwd=tmp_path, path=programs)
     assert (tmp_path / "tab").read_text() == seen.stdout
     undo = changed.stderr.strip().rpartition("To undo: ")[2]
+    assert [each.stat().st_mode & 0o777 for each in tmp_path.glob("crontab.before*")] == [0o600]
     subprocess.run(undo, shell=True, check=True, env={"HOME": str(tmp_path), "PATH": programs})
     assert (tmp_path / "tab").read_text() == old
 
@@ -205,8 +272,18 @@ def test_a_file_is_changed_in_its_place_and_the_undo_works(tmp_path):
     changed = jobstore("cron", "import", str(file), "--store", "/j.db", "--install", cwd=tmp_path)
     assert file.read_text().endswith("-- /bin/sh -c /srv/a.sh\n")
     assert file.stat().st_mode & 0o777 == 0o640
-    subprocess.run(changed.stderr.strip().rpartition("To undo: ")[2], shell=True, check=True)
-    assert file.read_text() == "@daily root /srv/a.sh"
+    assert (tmp_path / "tab.before-jobstore").stat().st_mode & 0o777 == 0o600
+    subprocess.run(changed.stderr.strip().rpartition("To undo: ")[2], shell=True, check=True, cwd="/")
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("@daily root /srv/a.sh", 0o640)
+    assert not (tmp_path / "tab.before-jobstore").exists()
+
+
+def test_a_users_crontab_has_no_users_and_the_group_alone_shows_its_help(tmp_path, programs):
+    (tmp_path / "tab").write_text("@daily root /srv/a.sh\n")
+    seen = jobstore("cron", "import", "--store", "/j.db", cwd=tmp_path, path=programs)
+    assert seen.stdout.endswith("-- /bin/sh -c 'root /srv/a.sh'\n")
+    alone = jobstore("cron", cwd=tmp_path)
+    assert (alone.returncode, alone.stdout[:6], alone.stderr) == (0, "Usage:", "")
 
 
 def test_what_cannot_be_is_refused_in_one_line(tmp_path, programs):

@@ -8,6 +8,7 @@ import gc
 import os
 import pty
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -83,6 +84,7 @@ def test_output_that_cannot_be_written_is_lost_and_nothing_else(path, where):
 def test_a_message_of_ours_that_cannot_be_written_changes_no_exit_code(path):
     nowhere = path.parent / "jobs.db"
     nowhere.mkdir()
+    assert b"Traceback" not in shell(Path("/"), "exit 7", capture_output=True).stderr
     for where in ("2>/dev/full", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
         assert shell(nowhere, "exit 7", around=f'"$@" {where}').returncode == 7
 
@@ -230,6 +232,63 @@ def test_at_a_terminal_the_command_may_read_and_the_keyboard_reaches_it_once(pat
         os.close(leader)
 
 
+class Terminal:
+    """An interactive shell on a terminal of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._leader, follower = pty.openpty()
+        code = "import fcntl,os,sys,termios\nos.setsid()\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\nos.execvp(sys.argv[1], sys.argv[1:])"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code, "bash", "--norc", "--noprofile", "-i"],
+            stdin=follower, stdout=follower, stderr=follower, cwd=folder,
+        )  # fmt: skip
+        os.close(follower)
+        self._seen = b""
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        os.close(self._leader)
+        self._process.kill()
+        self._process.wait()
+
+    def type(self, line: str) -> None:
+        os.write(self._leader, f"{line}\n".encode())
+
+    def read_until(self, wanted: bytes) -> None:
+        while wanted not in self._seen:
+            assert select.select([self._leader], [], [], LONG_SECONDS)[0], self._seen
+            self._seen += os.read(self._leader, 1000)
+        self._seen = self._seen.partition(wanted)[2]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no shell with job control here")
+def test_in_the_background_of_a_terminal_a_command_takes_nobodys_lines_and_goes_on_in_the_foreground(path):
+    with Terminal(path.parent) as terminal:
+        terminal.type(f"{shlex.join(words(path, 'read x; echo got $x; exit 5'))} &")
+        until(lambda: path.exists() and [each["status"] for each in executions(path)] == ["RUNNING"])
+        terminal.type("wait -n; jobs; echo listed")
+        terminal.read_until(b"Stopped")
+        terminal.read_until(b"\nlisted")
+        terminal.type("fg")
+        terminal.read_until(b"exit 5")
+        terminal.type("hello")
+        terminal.read_until(b"got hello")
+        terminal.type("echo code $?")
+        terminal.read_until(b"code 5")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no shell with job control here")
+def test_at_a_terminal_too_a_timeout_ends_all_that_the_command_started(path):
+    script = "sleep 1000 & echo $! >one; (sleep 1000 & echo $! >two; wait); :"
+    with Terminal(path.parent) as terminal:
+        terminal.type(f"{shlex.join(words(path, script, '--timeout', '1'))}; echo code $?")
+        terminal.read_until(b"code 124")
+        pids = [int((path.parent / name).read_text()) for name in ("one", "two")]
+        until(lambda: not any(map(is_alive, pids)))
+
+
 # --- signals -------------------------------------------------------------------------------------
 
 ENDING = [
@@ -250,6 +309,7 @@ def test_each_signal_that_would_end_exec_reaches_the_command(path, name):
     line = [*EXEC, str(path), "job", "--", sys.executable, "-c", program]
     process = subprocess.Popen(
         line,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL),  # noqa: PLW1509
     )
@@ -311,6 +371,25 @@ def test_a_command_that_is_stopped_ends_when_its_time_is_up(path):
     with started(path, "kill -STOP $$; exit 1", "--timeout", "1") as process:
         assert process.wait(LONG_SECONDS) == 124
     assert the_execution(path)["status"] == "TIMEOUT"
+
+
+def test_a_parent_that_ignores_its_children_costs_no_exit_code(path):
+    """As some daemons do; the system then keeps no exit codes, and the command would seem to succeed."""
+    line = words(path, "exit 7")
+    code = f"import os, signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nos.execv({line[0]!r}, {line!r})"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 7
+    assert the_execution(path)["result"] == {"exit_code": 7}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives orphans to another process")
+def test_after_a_timeout_children_that_were_left_to_exec_hold_it_up_no_longer(path):
+    """As the first process of a container gets them: ended, they stay until somebody asks."""
+    code = (
+        "import ctypes, sys\nfrom jobstore.integrations.command import run\nctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\n"
+        "command = ['sh', '-c', 'sleep 1000 & sleep 1000; :']\n"
+        f"sys.exit(run({str(path)!r}, 'job', command, timeout_seconds=0.5, grace_seconds=10_000))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=LONG_SECONDS).returncode == 124
 
 
 def test_the_command_has_default_signals_and_the_environment_it_was_given(path):
@@ -635,6 +714,16 @@ def test_an_installation_that_is_broken_still_runs_the_command(tmp_path):
         assert (done.returncode, done.stdout) == (7, "hello\n"), broken
         assert said in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_libraries_that_a_new_store_does_not_need_end_nothing(tmp_path):
+    """sqlite-utils imports them where they are; OpenBLAS ends its process where memory is limited."""
+    for name in ("numpy", "pandas"):
+        (tmp_path / f"{name}.py").write_text("import os\nos._exit(1)")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(words(tmp_path / "j.db", "exit 7"), check=False, env=environment)
+    assert done.returncode == 7
+    assert the_execution(tmp_path / "j.db")["result"] == {"exit_code": 7}
 
 
 def test_no_store_that_hangs_holds_the_command_up(tmp_path, monkeypatch, capfd):

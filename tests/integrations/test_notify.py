@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -260,3 +261,12 @@ def test_who_may_not_give_the_group_gives_its_rights_to_no_other_one(
     monkeypatch.setattr("os.chown", refused)
     notify(world.store, [listener.url])
     assert world.store.path.with_name("jobs.db.notified").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_another_process_of_the_same_number_is_writing_is_in_nobodys_way(world: World, listener: Listener) -> None:
+    """Two containers that share the folder number their processes alike."""
+    memory = world.store.path.with_name("jobs.db.notified")
+    memory.with_name(f".{memory.name}.{os.getpid()}.part").mkdir()
+    assert notify(world.store, [listener.url]) == []
+    assert memory.exists()
+    assert not list(memory.parent.glob("*.part/*"))
