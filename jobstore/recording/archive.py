@@ -31,7 +31,7 @@ from jobstore.replacing import sync_path
 from jobstore.storage.documents import execution_document
 from jobstore.storage.pruned import note_pruned, settings_under
 from jobstore.storage.rows import EXECUTION_SELECT, delete_by_id, fetch_executions
-from jobstore.storage.sidefiles import belongs_to
+from jobstore.storage.sidefiles import DATABASE, belongs_to, is_beside
 from jobstore.storage.writer import Writer
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Archive:
             self._path = Path(os.path.realpath(path))
         except (TypeError, ValueError):
             raise InvalidParameter("archive must be the path of a file, without NUL characters") from None
-        if isinstance(writer, Writer) and belongs_to(self._path, writer.file):
+        if is_beside(self._path) or (isinstance(writer, Writer) and belongs_to(self._path, writer.file)):
             raise InvalidParameter(f"archive must not be the store or a file beside it; received '{self._path}'")
         # Each host that prunes a store on a server has archives of its own, perhaps of the same name.
         self._prefix = "archive:" if isinstance(writer, Writer) else f"archive@{socket.gethostname()}:"
@@ -104,6 +104,9 @@ class Archive:
             )
         )
         with _errors(self._path):
+            # Half a line that a copy or another program left would swallow the first one of ours.
+            if self.length and os.pread(self._descriptor, 1, self.length - 1) != b"\n":
+                _write(self._descriptor, b"\n")
             _write_id(self._path, self._id)
         self._writer.write(self._mark)
         return deleted
@@ -272,6 +275,9 @@ def _open(path: Path, flags: int) -> int:
 def _lock(descriptor: int, path: Path) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise InvalidParameter(f"archive must be a regular file; received '{path}'")
+    # Of what is appended to a packed file or to another store, nothing can be read later.
+    if os.pread(descriptor, len(DATABASE), 0) == DATABASE or not os.pread(descriptor, 4, 0).isascii():
+        raise InvalidParameter(f"archive must be a file of JSON lines, not packed, nor a database; received '{path}'")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -21,9 +21,14 @@ _ACL_ENTRY: Final = "<HHI"
 _ACL_USER, _ACL_GROUP = 2, 8
 _ACL_OWNER, _ACL_OWN_GROUP = (1, 2**32 - 1), (4, 2**32 - 1)
 
+DATABASE: Final = b"SQLite format 3\0"
+"""How the file of one begins. None that may be open here is read for it: to close it would drop SQLite's locks."""
+
 Identity = tuple[int, int]
 
 BY_SQLITE: Final = ("-wal", "-shm", "-journal")
+SIDE_FILES: Final = (*BY_SQLITE, ".lock", ".reserve", ".tokens", ".notified")
+"""Those of the interfaces among them."""
 
 
 def beside(file: Path, suffix: str) -> Path:
@@ -38,14 +43,19 @@ def reserve_path(file: Path) -> Path:
     return beside(file, ".reserve")
 
 
+def is_beside(path: Path) -> bool:
+    """Whether a real path is one that a store, or a database, keeps a file at: under the name of another file."""
+    return any(path.name.endswith(suffix) and Path(f"{path}"[: -len(suffix)]).is_file() for suffix in SIDE_FILES)
+
+
 def belongs_to(path: Path, store: Path) -> bool:
-    """Whether a path is that of a store, under any name, or of a file beside it."""
+    """Whether a path is that of a store or of a file beside it, under any name."""
     file = Path(os.path.realpath(store))
-    if path in {file, lock_path(file), reserve_path(file), *(beside(file, suffix) for suffix in BY_SQLITE)}:
+    own = [file, *(beside(file, suffix) for suffix in SIDE_FILES)]
+    if path in own:
         return True
-    with suppress(OSError):
-        return path.samefile(file)
-    return False
+    identity = identity_of(path)
+    return identity is not None and identity in map(identity_of, own)
 
 
 def look_at(path: str | os.PathLike[str]) -> os.stat_result | None:

@@ -37,6 +37,7 @@ from jobstore.storage.sidefiles import (
     BY_SQLITE,
     beside,
     identity_of,
+    is_beside,
     is_open_here,
     look_at,
     may_write,
@@ -293,12 +294,23 @@ def real_path(path: Path) -> Path:
         raise StoreUnreadable(f"The current folder no longer exists; give the absolute path of {path}") from None
 
 
-def refuse_left_over(file: Path) -> None:
-    """Raise where the log of another store lies beside a path: SQLite would play it into a file of that name.
+def refuse_side_name(file: Path) -> None:
+    """Raise where a store would take the name of a file that another one keeps beside it.
 
     Raises:
-        StoreUnreadable: there is such a log.
+        StoreUnreadable: it would.
     """
+    if is_beside(file):
+        raise StoreUnreadable(f"{file} has the name of a file that belongs to another store; choose another name")
+
+
+def refuse_left_over(file: Path) -> None:
+    """Raise where no store can begin: SQLite would play the log of another store into a file of that name.
+
+    Raises:
+        StoreUnreadable: there is such a log, or the name is that of a file beside another store.
+    """
+    refuse_side_name(file)
     for suffix in ("-wal", "-journal"):
         log = beside(file, suffix)
         with suppress(FileNotFoundError):

@@ -18,7 +18,7 @@ from jobstore.storage.limits import TIMEOUT_SECONDS
 from jobstore.storage.lock import lock_of
 from jobstore.storage.reserve import give_up_reserve as give_up_reserve  # noqa: PLC0414 - offered to the command line
 from jobstore.storage.sidefiles import BY_SQLITE, beside, may_write, size_of
-from jobstore.storage.writer import move_into_place, real_path, refuse_left_over, remove_store
+from jobstore.storage.writer import move_into_place, real_path, refuse_left_over, refuse_side_name, remove_store
 from jobstore.transfer.check import problems_of
 
 if TYPE_CHECKING:
@@ -148,6 +148,9 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
     """
     source = file_of(backup, "restore", PG_RESTORE)
     file = real_path(file_of(path, "restore", PG_RESTORE))
+    refuse_side_name(file)
+    if os.path.lexists(file) and not file.is_file():
+        raise NotAStore(f"{file} is not a regular file; give the path of a job store")
     if source.exists() and file.exists() and file.samefile(source):
         raise Conflict(f"{backup} is the store itself; give the path of a backup")
     problems = check(backup, progress=progress)

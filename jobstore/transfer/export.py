@@ -6,6 +6,7 @@ What is pruned and how is in `jobstore.recording.prune`; `Recorder.prune` is the
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
 from heapq import merge
 from itertools import islice
@@ -23,7 +24,7 @@ from jobstore.language.parameters import GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS
 from jobstore.language.query import JobExecutionsQuery
 from jobstore.storage.documents import execution_document
 from jobstore.storage.rows import fetch_executions, status_source
-from jobstore.storage.sidefiles import belongs_to
+from jobstore.storage.sidefiles import DATABASE, belongs_to, is_beside
 
 if TYPE_CHECKING:
     import sqlite3
@@ -96,13 +97,24 @@ def write_executions(
 
 
 def refuse_own_file(out: str | None, store: Location) -> None:
-    """Raise where what is taken out of a store would be written over the store.
+    """Raise where what is taken out of a store would be written over a store, this or another; None is stdout.
 
     Raises:
-        InvalidParameter: the path is that of the store or of a file beside it.
+        InvalidParameter: the path is that of the store, of a file beside one, or of a database.
     """
-    if out is not None and isinstance(store, Path) and belongs_to(Path(os.path.realpath(out)), store):
-        raise InvalidParameter(f"-o must not be the store or a file beside it; received {shown(out)}")
+    path = Path(os.path.realpath("/dev/stdout" if out in {None, "-"} else str(out)))
+    if is_beside(path) or (isinstance(store, Path) and belongs_to(path, store)):
+        raise InvalidParameter(f"-o must not be the store or a file beside it; received {shown(out or str(path))}")
+    if _is_database(path):
+        raise InvalidParameter(f"-o must not be a database; received {shown(out or str(path))}. Remove that file first")
+
+
+def _is_database(path: Path) -> bool:
+    with suppress(OSError):  # what cannot be read is for the one who writes to it
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(len(DATABASE)) == DATABASE
+    return False
 
 
 def iter_executions(

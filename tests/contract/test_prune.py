@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import sqlite3
@@ -128,6 +129,29 @@ def test_what_a_crash_left_is_deleted_as_far_as_the_rules_of_today_name_it(path,
     named = {number for number, one in before.items() if one["started_at"] < rules["before"]}
     assert before.keys() - documents(path).keys() == named
     assert named <= set(lines(archive))
+
+
+@pytest.mark.parametrize("left", ['{"id": "7", "sta', '{"id": "7"}'])
+def test_half_a_line_that_stood_in_the_archive_swallows_none(path, tmp_path, left):
+    archive = tmp_path / "old.jsonl"
+    archive.write_text(f"{{}}\n{left}")
+    with Recorder(path) as recorder:
+        assert recorder.prune(before=LATER, archive=archive) == 100
+    first, second, *rest = archive.read_text().splitlines()
+    assert (first, second) == ("{}", left)
+    assert len({json.loads(line)["id"] for line in rest}) == 100
+
+
+def test_nothing_is_archived_into_a_database_or_a_packed_file(path, tmp_path):
+    packed, other = tmp_path / "old.jsonl.gz", tmp_path / "other.db"
+    packed.write_bytes(gzip.compress(b"{}\n"))
+    other.write_bytes(path.read_bytes())
+    for archive in (packed, other):
+        before = archive.read_bytes()
+        with Recorder(path) as recorder, pytest.raises(jobstore.InvalidParameter, match="a file of JSON lines"):
+            recorder.prune(before=LATER, archive=archive)
+        assert archive.read_bytes() == before
+    assert len(documents(path)) == 100
 
 
 def test_a_mark_whose_archive_belongs_to_another_prune_deletes_nothing(path, tmp_path):

@@ -294,3 +294,28 @@ def test_the_command_restores_and_says_so(path: Path) -> None:
     assert f"restored {path} from {copy}" in done.stderr
     assert dump(path) == dump(copy)
     assert subprocess.run(command[:4], cwd=ROOT, capture_output=True, check=False, timeout=120).returncode == 2
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm", "-journal", ".lock", ".reserve", ".tokens", ".notified"])
+def test_no_store_takes_the_name_of_a_file_beside_another(path: Path, end: str) -> None:
+    copy, target = path.with_name("copy.db"), Path(f"{path}{end}")
+    backup(path, copy)
+    target.unlink(missing_ok=True)
+    for make in (jobstore.Recorder, lambda to: backup(copy, to), lambda to: restore(copy, to),
+                 lambda to: jobstore.load(to, {})):  # fmt: skip
+        with pytest.raises(jobstore.StoreUnreadable, match="has the name of a file that belongs to another store"):
+            make(target)
+        assert not target.exists()
+    assert check(path) == []
+
+
+def test_only_a_file_is_replaced_by_a_backup(path: Path) -> None:
+    copy, folder, pipe = path.with_name("copy.db"), path.with_name("folder"), path.with_name("pipe")
+    backup(path, copy)
+    folder.mkdir()
+    os.mkfifo(pipe)
+    for target in (folder, pipe):
+        with pytest.raises(jobstore.NotAStore, match="is not a regular file"):
+            restore(copy, target)
+    assert folder.is_dir()
+    assert pipe.is_fifo()

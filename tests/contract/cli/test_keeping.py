@@ -6,6 +6,8 @@ import json
 import os
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -303,12 +305,29 @@ def test_who_may_not_give_the_group_gives_its_rights_to_no_other_one(cli, store,
 def test_nothing_is_written_over_the_store_it_comes_from(cli, own, tmp_path, command):
     (tmp_path / "link.db").symlink_to(own)
     before = own.read_bytes()
-    for out in (own, f"{own}-wal", f"{own}.lock", tmp_path / "link.db"):
+    other = tmp_path / "other.db"
+    other.write_bytes(before)
+    Path(f"{own}.tokens").touch()
+    os.link(f"{own}.tokens", tmp_path / "tokens")
+    beside = [f"{own}{end}" for end in ("-wal", ".lock", ".tokens", ".notified")]
+    for out in (own, *beside, tmp_path / "tokens", f"{other}-wal", tmp_path / "link.db"):
         answer = cli(command, own, "-o", out)
         assert (answer.code, answer.out) == (2, "")
         assert "-o must not be the store or a file beside it" in answer.err
-    assert own.read_bytes() == before
+    assert "-o must not be a database" in cli(command, own, "-o", other).err
+    assert other.read_bytes() == own.read_bytes() == before
     assert cli(command, own, "-o", f"{own}-copy.json").code == 0
+
+
+def test_what_a_shell_would_add_to_the_store_is_refused(own):
+    before = own.read_bytes()
+    with own.open("ab") as out:  # dump jobs.db >> jobs.db
+        done = subprocess.run(
+            [sys.executable, "-m", "jobstore", "dump", own], check=False, stdout=out, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 2
+    assert b"must not be the store" in done.stderr
+    assert own.read_bytes() == before
 
 
 def test_what_a_shell_has_opened_is_written_to_and_not_replaced(cli, store, tmp_path):
