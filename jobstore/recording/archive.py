@@ -31,7 +31,7 @@ from jobstore.replacing import sync_path
 from jobstore.storage.documents import execution_document
 from jobstore.storage.pruned import note_pruned, settings_under
 from jobstore.storage.rows import EXECUTION_SELECT, delete_by_id, fetch_executions
-from jobstore.storage.sidefiles import DATABASE, belongs_to, is_beside
+from jobstore.storage.sidefiles import DATABASE, belongs_to, identity_of, is_beside
 from jobstore.storage.writer import Writer
 
 if TYPE_CHECKING:
@@ -142,7 +142,14 @@ class Archive:
                 with suppress(OSError):
                     os.ftruncate(self._descriptor, length)
                 raise
+        # A rotation of logs, say: what was written to a file that has no name any more would be lost.
+        if not self._has_its_name():
+            raise StoreUnreadable(f"{self._path} was removed or replaced while a prune wrote to it; prune again")
         self._mark(connection)
+
+    def _has_its_name(self) -> bool:
+        found = os.fstat(self._descriptor)
+        return identity_of(self._path) == (found.st_dev, found.st_ino)
 
     def _mark(self, connection: sqlite3.Connection) -> None:
         connection.execute(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobstore.language.errors import JobStoreError
 from jobstore.storage.connection import Reading
@@ -15,6 +15,7 @@ from jobstore.storage.writer import Writer
 if TYPE_CHECKING:
     import sqlite3
 
+    from jobstore.storage.sidefiles import Identity
     from jobstore.storage.transactions import Transactions
 
 _log = logging.getLogger("jobstore")
@@ -31,7 +32,7 @@ def forget_unused(writer: Transactions) -> None:
         writer.forget_unused()
         return
     with Reading(writer.file) as reading:
-        seq = newest_change(reading.connection)
+        point = point_of(reading)
         unused = [_unused(reading.connection, table) for table in _DICTIONARIES]
     if not any(unused):
         return
@@ -39,7 +40,7 @@ def forget_unused(writer: Transactions) -> None:
         connection.execute("PRAGMA foreign_keys = OFF")  # each deleted key would be looked for in every execution
         try:
             connection.execute("BEGIN IMMEDIATE")
-            _delete_unused(connection, unused, seq)
+            _delete_unused(connection, unused, changed_since(connection, point, writer.identity))
             connection.execute("COMMIT")
             connection.execute("PRAGMA foreign_keys = ON")
         except BaseException:
@@ -53,8 +54,7 @@ def _unused(reader: sqlite3.Connection, table: str) -> set[int]:
     return kept - {key for (key,) in reader.execute(f"SELECT DISTINCT {table}_id FROM execution")} if kept else kept
 
 
-def _delete_unused(connection: sqlite3.Connection, unused: list[set[int]], seq: int) -> None:
-    changed = changed_since(connection, seq)
+def _delete_unused(connection: sqlite3.Connection, unused: list[set[int]], changed: set[int] | None) -> None:
     if changed is None:
         return
     for table, keys in zip(_DICTIONARIES, unused, strict=True):
@@ -66,23 +66,31 @@ def _delete_unused(connection: sqlite3.Connection, unused: list[set[int]], seq: 
         connection.executemany(f"DELETE FROM {table} WHERE {table}_id = ?", [(key,) for key in keys])
 
 
-def newest_change(connection: sqlite3.Connection) -> int:
-    """Where the change log is now."""
-    (seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()
-    return int(seq)
+class Point(NamedTuple):
+    """A moment in the life of a file: which file, and where its change log was."""
+
+    identity: Identity
+    seq: int
 
 
-def changed_since(connection: sqlite3.Connection, seq: int) -> set[int] | None:
-    """The executions that were added, changed or deleted since a point in the change log.
+def point_of(reading: Reading) -> Point:
+    """That of a snapshot."""
+    (seq,) = reading.connection.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()
+    return Point(reading.identity, seq)
+
+
+def changed_since(connection: sqlite3.Connection, point: Point, identity: Identity | None) -> set[int] | None:
+    """The executions of a file that were added, changed or deleted since a point.
 
     Returns:
-        None where the log does not tell: it is cut off there, or ends before, as after 'jobstore restore'.
+        None where the log does not tell: it is cut off there, or another file's. One that was restored has a log of its
+        own, which may well reach beyond the point.
     """
     oldest, newest = connection.execute("SELECT coalesce(min(seq), 1), coalesce(max(seq), 0) FROM change").fetchone()
-    if not oldest - 1 <= seq <= newest:
+    if identity != point.identity or not oldest - 1 <= point.seq <= newest:
         return None
-    rows = connection.execute("SELECT execution_id FROM change WHERE seq > ? AND execution_id IS NOT NULL", (seq,))
-    return {number for (number,) in rows}
+    sql = "SELECT execution_id FROM change WHERE seq > ? AND execution_id IS NOT NULL"
+    return {number for (number,) in connection.execute(sql, (point.seq,))}
 
 
 def flush_segments(writer: Transactions, deadline: float | None) -> None:
@@ -100,10 +108,10 @@ def flush_segments(writer: Transactions, deadline: float | None) -> None:
             if deadline is not None and time.monotonic() >= deadline:
                 return
             with Reading(writer.path) as reading:
-                seq = newest_change(reading.connection)
+                point = point_of(reading)
                 blobs = make_segment(reading.connection, segment)
             with writer.transaction() as connection:
-                changed = changed_since(connection, seq)
+                changed = changed_since(connection, point, writer.identity)
                 if blobs and changed is not None and segment not in map(segment_of, changed):
                     save_segment(connection, blobs)
     except JobStoreError as error:

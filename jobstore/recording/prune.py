@@ -96,12 +96,22 @@ class Chooser:
 
     def __init__(self, bounds: Rules) -> None:
         self._rules = bounds
+        self.batch = FIRST_BATCH
+        self._begin_anew(None)
+
+    def _begin_anew(self, file: object) -> None:
+        self._file = file
         self.seen = (-(2**62), 0)
         """Where it is; put back where a transaction was given up."""
         self._numbers: dict[int, int] = {}
         self._kept_from: dict[int, tuple[int, int]] = {}
-        self.batch = FIRST_BATCH
         self.is_done = False
+
+    def turn_to(self, file: object) -> None:
+        """Begin anew where another file has taken the place of the one it went through, as after a restore."""
+        # Of the backup perhaps all is older than what was newest in the other file: nothing of it would be kept.
+        if file != self._file:
+            self._begin_anew(file)
 
     def next_ones(self, connection: sqlite3.Connection, most: int) -> list[Candidate]:
         """The next executions to delete; perhaps none, and more to come, until `is_done`."""
@@ -237,7 +247,7 @@ def _prune(
 ) -> tuple[int, bool]:
     gone, begun = 0, time.monotonic()
     while not chooser.is_done:
-        ones, started = writer.write(_batch(chooser, archive))
+        ones, started = writer.write(_batch(writer, chooser, archive))
         gone += len(ones)
         if progress is not None and ones:
             progress(len(ones))
@@ -251,13 +261,16 @@ def _prune(
     return gone, chooser.is_done
 
 
-def _batch(chooser: Chooser, archive: Archive | None) -> Callable[[sqlite3.Connection], tuple[list[Candidate], float]]:
+def _batch(
+    writer: Transactions, chooser: Chooser, archive: Archive | None
+) -> Callable[[sqlite3.Connection], tuple[list[Candidate], float]]:
     """A step that deletes the next ones and tells when it began; taken again, it begins where the first one did."""
     seen, length = chooser.seen, 0 if archive is None else archive.length
 
     def delete(connection: sqlite3.Connection) -> tuple[list[Candidate], float]:
         started = time.monotonic()  # a wait for others says nothing about this machine
         chooser.seen = seen
+        chooser.turn_to(writer.identity)
         ones = chooser.next_ones(connection, chooser.batch)
         if archive is not None:
             archive.cut(length)

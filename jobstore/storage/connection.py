@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import TracebackType
 
+    from jobstore.storage.sidefiles import Identity
+
 _T = TypeVar("_T")
 # A reader would have to make the -shm file and may not.
 _NO_SHARED_MEMORY = frozenset({
@@ -64,6 +66,7 @@ class Reader:
     Attributes:
         connection: the connection.
         file: where it really is.
+        identity: which file it is, whatever stands at the path later.
         is_guest: it has no lock, or none that lasts; what it reads counts if `is_current` says so afterwards.
         is_alone: the file is read as one that does not change.
     """
@@ -77,8 +80,8 @@ class Reader:
             self._log = f"{self.file}-wal"
             check_not_mounted(self.file)
             # Before the connection is opened: a file that is replaced in between then differs, and is noticed.
-            self._identity = identity_of(self.file) or (0, 0)
-            check_not_crossed(path, self._identity)
+            self.identity: Identity = identity_of(self.file) or (0, 0)
+            check_not_crossed(path, self.identity)
             mode = _mode(self.file)
             self.is_guest = mode is not _AS_WRITER
             self.is_alone = mode is _ALONE
@@ -102,7 +105,7 @@ class Reader:
         # alone.
         if self.is_alone:
             return _is_log_empty(self.file) and self._state == _state_of(self._path)
-        return identity_of(self._path) == self._identity and identity_of(self._log) == self._log_identity
+        return identity_of(self._path) == self.identity and identity_of(self._log) == self._log_identity
 
     def close(self) -> None:
         """Close the connection. Safe to call twice."""
@@ -110,7 +113,7 @@ class Reader:
 
     def refuse_in_this_process(self) -> None:
         """The connection crossed a fork while a thread used it."""
-        refuse_in_this_process(self._identity)
+        refuse_in_this_process(self.identity)
 
 
 _AS_WRITER: Final = "mode=ro"
@@ -210,6 +213,11 @@ class Reading:
     @property
     def file(self) -> Path:
         return self._reader.file
+
+    @property
+    def identity(self) -> Identity:
+        """Which file it is."""
+        return self._reader.identity
 
     @property
     def is_guest(self) -> bool:

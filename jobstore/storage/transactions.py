@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from jobstore.language.address import Location
     from jobstore.storage.lock import ThreadLock
+    from jobstore.storage.sidefiles import Identity
 
 _T = TypeVar("_T")
 
@@ -45,6 +46,7 @@ class Transactions:
         lock: the turns of those who write.
         errors: a context manager; inside, what the driver raises leaves as a `StoreError`.
         driver_error: the driver's exceptions.
+        identity: which file it is, inside a turn; a server stays what it is.
     """
 
     path: Location
@@ -52,6 +54,7 @@ class Transactions:
     lock: ThreadLock
     errors: AbstractContextManager[None]
     driver_error: type[Exception]
+    identity: Identity | None = None
     _connection: object
 
     def transaction(self, outcome: Outcome | None = None, timeout_seconds: float | None = None) -> Turn:

@@ -97,7 +97,7 @@ class Writer(Transactions):
         self.errors = driver_errors(self.path)
         self._log, self._index = f"{self.file}-wal", f"{self.file}-shm"
         self._connection: sqlite3.Connection | None = None
-        self._identity: Identity | None = None
+        self.identity: Identity | None = None
         self._beside: tuple[Identity | None, Identity | None] = (None, None)
         self._size = 0
         self._shorten_due = self._reserve_due = 0.0
@@ -187,7 +187,7 @@ class Writer(Transactions):
             raise StoreNotFound(f"{self.path} was removed while it was being recorded to; put it back")
         self._size = found.st_size
         # Another file was put at the path, as 'jobstore restore' does: this connection still writes to the old one.
-        if self._connection is not None and self._identity != (found.st_dev, found.st_ino):
+        if self._connection is not None and self.identity != (found.st_dev, found.st_ino):
             self.disconnect()
             refuse_left_over(self.file)
         if self.drop_if_cut_off(self.file):
@@ -213,7 +213,7 @@ class Writer(Transactions):
             raise
         # After the first look of SQLite at its log: only then both side files are there.
         share_log(self.file)
-        self._identity, self._beside = identity_of(self.file), self._found_beside()
+        self.identity, self._beside = identity_of(self.file), self._found_beside()
         self._connection = connection
         return connection
 

@@ -13,7 +13,10 @@ import jobstore
 from jobstore.engine import costs
 from jobstore.engine.costs import Costs
 from jobstore.recording import leftovers
+from jobstore.recording.leftovers import Point
 from jobstore.storage import schema, segments
+from jobstore.storage.connection import Reading
+from jobstore.transfer.backup import backup, restore
 from tests.property import oracle, skewed
 
 if TYPE_CHECKING:
@@ -122,14 +125,43 @@ def test_a_damaged_segment_is_told_by_a_check_and_by_a_page(path: Path) -> None:
 
 
 def test_a_segment_whose_rows_changed_while_it_was_made_is_not_written(path: Path) -> None:
+    with Reading(path) as reading:
+        point = leftovers.point_of(reading)
+    file, seq = point
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        seq = leftovers.newest_change(connection)
-        assert leftovers.changed_since(connection, seq) == set()
-        assert leftovers.changed_since(connection, seq + 1) is None, "another file, as after a restore"
+        assert leftovers.changed_since(connection, point, file) == set()
+        assert leftovers.changed_since(connection, point, (1, 2)) is None, "another file"
+        assert leftovers.changed_since(connection, Point(file, seq + 1), file) is None, "written over in place"
         connection.execute(CHANGES["duration"])
-        changed = leftovers.changed_since(connection, seq)
+        changed = leftovers.changed_since(connection, point, file)
         assert changed
         assert set(map(segments.segment_of, changed)) == {0}
         connection.execute("UPDATE change SET seq = seq + 100 WHERE seq = (SELECT max(seq) FROM change)")
         connection.execute(f"DELETE FROM change WHERE seq <= {seq + 10}")
-        assert leftovers.changed_since(connection, seq) is None, "the log is cut: nobody can tell"
+        assert leftovers.changed_since(connection, point, file) is None, "the log is cut: nobody can tell"
+
+
+def test_a_segment_of_a_file_that_was_replaced_meanwhile_is_not_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = path.with_name("copy.db")
+    by_hand(path, "DELETE FROM segment")
+    backup(path, copy)
+    by_hand(copy, "UPDATE execution SET duration_ms = 77 WHERE id = 600")
+    last = "UPDATE execution SET duration_ms = 78 WHERE id = (SELECT max(id) FROM execution)"
+    by_hand(copy, last)  # its log goes on beyond that of the store
+    with jobstore.Recorder(path) as recorder:
+        by_hand(path, last)
+        begin = recorder._writer.transaction
+
+        def begun_after_a_restore() -> Any:
+            if not is_replaced:
+                is_replaced.append(True)
+                restore(copy, path)
+            return begin()
+
+        is_replaced: list[bool] = []
+        monkeypatch.setattr(recorder._writer, "transaction", begun_after_a_restore)
+        leftovers.flush_segments(recorder._writer, None)
+    assert is_replaced
+    assert jobstore.check(path) == []

@@ -23,6 +23,7 @@ from jobstore.recording import retention as retaining
 from jobstore.recording.recorder import Recorder
 from jobstore.recording.retention import Retention
 from jobstore.storage.processes import this_process
+from jobstore.transfer.backup import backup, restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -342,6 +343,62 @@ def test_a_worker_that_is_used_again_while_unused_ones_are_looked_for_stays(path
         assert store.get_execution(number)["worker_id"] == "w"
     assert count(path, "worker") == 1
     assert jobstore.check(path) == []
+
+
+def test_what_is_unused_in_a_file_that_was_replaced_meanwhile_stays(path, tmp_path, monkeypatch):
+    copy = tmp_path / "copy.db"
+    with Recorder(path) as recorder:
+        recorder.finish(recorder.enqueue("a", worker_id="w", at="2020-01-01"), "SUCCESS")
+        backup(path, copy)
+        monkeypatch.setattr("jobstore.recording.recorder.forget_unused", lambda _writer: None)
+        assert recorder.prune(before="2021-01-01") == 1
+        with Recorder(copy) as other:  # its log goes on beyond that of the store it was taken from
+            for _ in range(10):
+                other.enqueue("a")
+        held = recorder._writer.held
+
+        def held_after_a_restore():
+            restore(copy, path)
+            return held()
+
+        monkeypatch.setattr(recorder._writer, "held", held_after_a_restore)
+        leftovers.forget_unused(recorder._writer)
+    assert count(path, "worker") == 1
+    assert jobstore.check(path) == []
+
+
+@pytest.mark.parametrize("is_automatic", [False, True])
+def test_of_a_backup_that_is_restored_during_a_prune_the_newest_stay(path, tmp_path, monkeypatch, is_automatic):
+    copy = tmp_path / "copy.db"
+    backup(path, copy)
+    with Recorder(path) as recorder:
+        for _ in range(10):
+            recorder.finish(recorder.enqueue("a"), "SUCCESS")
+        chooser = pruning.Chooser(pruning.rules(None, 10, None))
+        if is_automatic:
+            _, is_all = pruning.prune(recorder._writer, chooser, budget_seconds=0)
+            assert not is_all
+            restore(copy, path)
+            pruning.prune(recorder._writer, chooser)
+        else:
+            ours = path.stat().st_ino
+
+            def restore_once(_deleted: int) -> None:
+                if path.stat().st_ino == ours:
+                    restore(copy, path)
+
+            pruning.prune(recorder._writer, chooser, progress=restore_once)
+    assert len(documents(path)) == 10
+
+
+def test_what_is_archived_into_a_file_that_is_moved_away_meanwhile_is_not_deleted(path, tmp_path):
+    archive, moved = tmp_path / "old.jsonl", tmp_path / "old.jsonl.1"
+    with Recorder(path) as recorder:
+        with pytest.raises(jobstore.StoreUnreadable, match="was removed or replaced while a prune wrote to it"):
+            recorder.prune(before=LATER, archive=archive, progress=lambda _: archive.rename(moved))
+        assert len({*lines(moved), *documents(path)}) == 100
+        assert recorder.prune(before=LATER, archive=archive) == len(lines(archive)) > 0
+    assert {*lines(moved), *lines(archive)} == set(map(str, range(1, 101)))
 
 
 def test_names_of_a_job_that_is_removed_or_renamed_after_its_history_go_too(path):
