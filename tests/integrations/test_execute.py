@@ -238,7 +238,8 @@ def test_a_run_is_there_as_running_while_the_command_runs(path):
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
-    assert the_execution(path)["status"] == "RUNNING"
+    until(path.exists)  # on a busy machine the command is not kept waiting for the store
+    until(lambda: [run["status"] for run in executions(path)] == ["RUNNING"])
     process.communicate(b"\n", timeout=LONG_SECONDS)
     assert the_execution(path)["status"] == "SUCCESS"
 

@@ -34,6 +34,7 @@ def write(path: Path) -> None:
 
 def read(path: Path, user: int) -> None:
     """What a user without rights is told: how many runs there are, or the code and the message."""
+    path.as_uri()  # which imports late in Python 3.13
     if user:
         os.setgroups([])
         os.setgid(user)
