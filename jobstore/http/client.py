@@ -21,6 +21,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import orjson
 
 from jobstore import __version__
+from jobstore.http.hosts import is_loopback
 from jobstore.http.routes import ROUTES
 from jobstore.language.errors import (
     Forbidden,
@@ -45,6 +46,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from typing import Self
 
+    from jobstore.http.routes import Route
     from jobstore.language.query import Query
 
 __all__ = ["RemoteJobStore", "connect"]
@@ -121,7 +123,7 @@ class RemoteJobStore(Queries):
 
     def answer(self, query: Query) -> Any:
         """The document that a checked query asks for; one request."""
-        return _document(self._get(_target(query)), self.url)
+        return _document(self._get(_target(query)), self.url, _KEYS.get(_route(query).answer, "data"))
 
     def _get(self, target: str) -> httpx.Response:
         """The answer to one request; asked again once where a connection kept alive had been dropped meanwhile."""
@@ -141,12 +143,17 @@ class RemoteJobStore(Queries):
     def _begin_anew(self) -> None:
         """In a new process: connections of its own; those of the parent are left alone."""
         self._process = os.getpid()
-        self._client = httpx.Client(
-            headers=self._headers,
-            timeout=self._timeout,
-            transport=self._transport,
-            limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
-        )
+        parts = urlsplit(self.url)
+        try:
+            self._client = httpx.Client(
+                headers=self._headers,
+                timeout=self._timeout,
+                transport=self._transport,
+                limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
+                trust_env=parts.scheme == "https" or not is_loopback(parts.hostname or ""),  # no proxy leads back here
+            )
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            raise InvalidParameter(f"The proxy that the environment names cannot be used: {error}") from None
 
 
 _left_behind: list[httpx.Client] = []
@@ -195,6 +202,12 @@ def _checked_timeout(seconds: object) -> float:
 # From a query to a request.
 
 _ROUTES: Final = {route.operation.name: route for route in ROUTES}
+
+
+def _route(query: Query) -> Route:
+    return _ROUTES[operation_of(query).name]
+
+
 _NO_NAMES: Final = frozenset({".", "..", "executions"})
 """No job has such a name, and as a piece of a path each means something else."""
 
@@ -205,9 +218,8 @@ def _target(query: Query) -> str:
     Raises:
         NotFound: no job has that name, and no path can say it.
     """
-    operation = operation_of(query)
-    route = _ROUTES[operation.name]
-    given = operation.to_text(query)
+    route = _route(query)
+    given = route.operation.to_text(query)
     path = route.template.format_map({name: _piece(name, given.pop(name)) for name in route.path_parameters})
     return f"{path}?{urlencode(given)}" if given else path
 
@@ -222,9 +234,13 @@ def _piece(parameter: str, name: str) -> str:
 # From an answer to a document or an error.
 
 
-def _document(response: httpx.Response, url: str) -> dict[str, Any]:
+_KEYS: Final = {"Job": "id", "Execution": "id", "Stats": "runs", "Histogram": "buckets"}
+"""What each answer that is no page has, in every version; other servers answer 200 with JSON, too."""
+
+
+def _document(response: httpx.Response, url: str, key: str) -> dict[str, Any]:
     body = _json_object(response)
-    if response.status_code == HTTPStatus.OK and body is not None:
+    if response.status_code == HTTPStatus.OK and body is not None and key in body:
         return body
     raise _error(response, body, url)
 

@@ -13,7 +13,6 @@ others out for two minutes, and one that sends a byte now and then is never clos
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import signal
 import socket
@@ -33,7 +32,7 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher
 from jobstore import store as stores
 from jobstore.http.app import create_app
 from jobstore.http.faults import envelope
-from jobstore.http.hosts import is_host_name
+from jobstore.http.hosts import is_host_name, is_loopback
 from jobstore.http.journal import LONGEST_TARGET, cut, log, request_id
 from jobstore.language.errors import InternalError, InvalidParameter, escaped
 
@@ -122,20 +121,6 @@ def _tame_log() -> None:
 def _plain(record: logging.LogRecord) -> bool:
     record.msg, record.args = escaped(cut(record.getMessage(), LONGEST_TARGET)), None
     return True
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address.
-
-    >>> [is_loopback(host) for host in ("localhost", "127.8.9.1", "::1", "0.0.0.0", "example.com")]
-    [True, True, True, False, False]
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Server:

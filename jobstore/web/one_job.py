@@ -11,7 +11,7 @@ from jobstore.language.models import STATUSES
 from jobstore.language.schedule import next_cron_us
 from jobstore.queries import find_state
 from jobstore.web import charts
-from jobstore.web.phrases import first_line, visible
+from jobstore.web.phrases import first_line
 from jobstore.web.views import FAILED, Look, bars, run_row
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def job(look: Look, name: str) -> dict[str, Any]:
     )
     timeout_ms = None if found["timeout_seconds"] is None else found["timeout_seconds"] * 1000
     return {
-        "title": visible(found["name"]),
+        "title": found["name"],
         "job": found,
         "state": state,
         "runs": [run_row(look, each) for each in runs["data"][:20]],

@@ -240,8 +240,10 @@ def _templates() -> Environment:
     templates = Environment(
         loader=FileSystemLoader(_FOLDER / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=StrictUndefined, auto_reload=False,
+        # Whatever a template writes is fit to be read; what a form sends back as it came, it writes with `|e`.
+        finalize=lambda value: visible(value) if type(value) is str else value,
     )  # fmt: skip
-    templates.filters |= {"marked": marked, "first_line": first_line, "visible": visible}
+    templates.filters |= {"marked": marked, "first_line": first_line}
     templates.globals |= {
         "classes": charts.CLASSES, "status_words": views.STATUS_WORDS,
         "strip_width": charts.STRIP_WIDTH, "strip_height": charts.STRIP_HEIGHT, "bars_height": charts.BARS_HEIGHT,

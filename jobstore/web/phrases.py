@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 
 LANGUAGES: Final = ("en", "zh")
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-"""What a terminal obeys and what turns a line around: shown as its escape, so that a reader sees that it is there."""
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u2800"
+    "\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f]|(?<![^\x00-\x7f\u200b-\u200d])[\u200c\u200d]"
+)
+"""What a terminal obeys, what turns a line around and what nobody sees: shown as its escape, so that a reader sees that
+it is there, and two names that differ look different. The joiners of emoji and of scripts that need them stay.
+"""
 
 
 @cache
@@ -51,6 +56,8 @@ def visible(text: str) -> str:
     >>> visible("\x1b[31mred\u202e")
     '\\x1b[31mred\\u202e'
     """
+    if text.isascii() and text.isprintable():
+        return text
     return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
 
 
@@ -61,7 +68,7 @@ def first_line(text: str | None, most: int = 200) -> str:
     "KeyError: 'a'"
     """
     line = next((each.strip() for each in (text or "").splitlines() if each.strip()), "")
-    return visible(line if len(line) <= most else f"{line[: most - 1]}…")
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 @dataclass(frozen=True)
@@ -171,8 +178,8 @@ class Phrases:
         return self.say("{x} ago", x=self.span(seconds)) if seconds >= 0 else self.say("in {x}", x=self.span(-seconds))
 
     def json(self, value: Any) -> str:
-        """A value as indented JSON, nothing hidden in it."""
-        return visible(json.dumps(value, ensure_ascii=False, indent=2))
+        """A value as indented JSON."""
+        return json.dumps(value, ensure_ascii=False, indent=2)
 
 
 def _time(moment: datetime, title: str, words: str, more: str = "") -> Markup:

@@ -294,6 +294,7 @@ def test_every_code_comes_back_as_its_class(error):
     ("app", "expected", "words"),
     [
         (answering("200 OK", b"<html>Log in</html>"), jobstore.StoreUnreadable, "not as a job API"),
+        (answering("200 OK", b'{"status": "ok"}'), jobstore.StoreUnreadable, "not as a job API"),
         (answering("200 OK", b"[1]"), jobstore.StoreUnreadable, "not as a job API"),
         (answering("200 OK", b'{"data": [\xff]}'), jobstore.StoreUnreadable, "not as a job API"),
         (answering("200 OK", b"[" * 100_000), jobstore.StoreUnreadable, "not as a job API"),
@@ -317,6 +318,31 @@ def test_every_code_comes_back_as_its_class(error):
 def test_an_answer_that_is_none_of_this_api_is_a_typed_error(app, expected, words):
     with pytest.raises(expected, match=words):
         over(app).list_jobs()
+
+
+@pytest.mark.parametrize(
+    ("query", "arguments"),
+    [
+        ("get_job", ["a"]),
+        ("get_execution", ["1"]),
+        ("job_stats", []),
+        ("list_job_states", []),
+        ("execution_histogram", []),
+    ],
+)
+def test_an_answer_of_another_api_is_no_document(query, arguments):
+    with pytest.raises(jobstore.StoreUnreadable, match="not as a job API"):
+        getattr(over(answering("200 OK", b'{"message": "hello"}')), query)(*arguments)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "http://[::1", "gopher://a"])
+def test_a_proxy_that_cannot_be_used_is_told_and_none_leads_back_to_this_machine(monkeypatch, proxy):
+    for name in ("ALL_PROXY", "HTTP_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    with pytest.raises(jobstore.InvalidParameter, match="The proxy that the environment names"):
+        jobstore.connect("http://jobs.test")
+    for here in ("http://127.0.0.1:8000", "http://localhost", "http://[::1]:8000/prefix"):
+        jobstore.connect(here).close()
 
 
 def test_a_redirect_is_not_followed_so_the_token_stays():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import sqlite3
 from datetime import timedelta
 from html import unescape
 from pathlib import Path
@@ -262,7 +263,7 @@ def test_a_view_in_chinese_has_no_english_left(site, view, failed):
     words = site.get(view.format(failed=failed) + "?lang=zh").words
     chinese = json.loads((FOLDER / "zh.json").read_text(encoding="utf-8"))
     for english in chinese:
-        if len(english) > 4 and "{" not in english and "|" not in english:
+        if len(english) > 4 and not {"{", "|"} & set(english) and chinese[english] != english:
             assert not re.search(rf"(?<![\w']){re.escape(english)}(?![\w'])", words), english
 
 
@@ -320,6 +321,8 @@ ODD = {
     "quotes": "\"'`&<>",
     "arabic": "مهمة النسخ الاحتياطي",
     "percent": "100% a+b?c#d",
+    "unseen": "\u200b\u3164",
+    "joined": "👩\u200d🚀 می\u200cخواهم ad\u200dmin",
 }
 
 
@@ -352,7 +355,7 @@ def visible_name(text: str) -> str:
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_odd_rows_are_shown_and_nothing_of_them_is_markup(odd, lang):
-    targets = ["/", "/executions", "/timeline", *(f"/executions/{number}" for number in range(1, 9))]
+    targets = ["/", "/executions", "/timeline", *(f"/executions/{number}" for number in range(1, len(ODD) + 3))]
     for target in targets:
         answer = odd.get(f"{target}?lang={lang}")
         assert answer.status == 200
@@ -370,12 +373,30 @@ def test_hidden_characters_are_written_out(odd):
     words = odd.get("/executions").words
     assert "\\x1b[31mred" in words
     assert "abc\\u202egnp.exe" in words
+    assert "\\u200b\\u3164" in words
+    assert "👩\u200d🚀 می\u200cخواهم ad\\u200dmin" in words
+
+
+def test_what_another_program_wrote_is_no_less_visible(tmp_path):
+    with jobstore.Recorder(tmp_path / "a.db") as recorder:
+        recorder.save_job("j", job_type="t", job_category="c", schedule="0 0 * * *")
+    with sqlite3.connect(tmp_path / "a.db") as other:
+        other.execute("UPDATE job SET schedule = schedule || char(0x202e, 0x1b), job_type = char(0x202e)")
+    other.close()
+    site = Site(create_app(tmp_path / "a.db", open_access=True, page=True))
+    for view in ("/", "/jobs/j", "/timeline"):
+        text = site.get(view).text.replace('<option value="\u202e">', "")
+        assert not {"\u202e", "\x1b"} & set(text), view
+
+
+def test_a_form_sends_back_what_came(site):
+    assert 'value="a\u202eb"' in site.get("/?search=a%E2%80%AEb").text
 
 
 def test_a_long_error_is_whole_in_its_run_and_one_line_in_a_list(odd):
-    assert "x" * 65_536 in odd.get("/executions/7").text
+    assert "x" * 65_536 in odd.get(f"/executions/{len(ODD) + 1}").text
     assert "x" * 201 not in odd.get("/executions").text
-    assert "This job was removed" in odd.get("/executions/7").words
+    assert "This job was removed" in odd.get(f"/executions/{len(ODD) + 1}").words
 
 
 def test_an_empty_store_says_what_to_do(tmp_path):
@@ -383,8 +404,19 @@ def test_an_empty_store_says_what_to_do(tmp_path):
     site = Site(create_app(tmp_path / "a.db", open_access=True, page=True))
     assert "jobstore exec" in site.get("/").words
     assert "No execution matches" in site.get("/executions").words
-    assert site.get("/timeline").status == 200
-    assert "No job matches" in site.get("/?search=nothing").words
+    assert "Show all time" not in site.get("/executions?range=all").words
+    assert "jobstore exec" in site.get("/timeline").words
+    for view in ("/", "/timeline"):
+        assert "No job matches" in site.get(f"{view}?search=nothing").words
+
+
+def test_a_first_run_under_way_has_no_empty_chart(tmp_path):
+    with jobstore.Recorder(tmp_path / "a.db") as recorder:
+        recorder.save_job("first", job_type="t", job_category="c", interval_seconds=60)
+        recorder.start(recorder.enqueue("first"))
+    site = Site(create_app(tmp_path / "a.db", open_access=True, page=True))
+    assert "No run has finished yet" in site.get("/jobs/first").words
+    assert "No parameters were recorded." in site.get("/executions/1").words
 
 
 # Errors.
