@@ -275,7 +275,13 @@ def test_in_a_browser(chromium, path, host):
         assert page.locator("table.runs tbody tr").count() == 50
         assert page.evaluate("document.cookie") == ""
         assert GOOD not in page.content() + page.url + page.evaluate("JSON.stringify([localStorage, sessionStorage])")
+        context.clear_cookies()  # as if the token had ended: the next refresh asks for one
+        page.evaluate("dispatchEvent(new Event('jobstore:refresh'))")
+        page.locator("#token").fill(GOOD)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("table.runs")
+        assert page.url == f"{url}/executions?range=all"
         page.locator("#settings > summary").click()
         page.get_by_role("button", name="Sign out").click()
-        assert page.locator("#token").is_visible()
+        page.wait_for_selector("#token")
         context.close()

@@ -64,6 +64,8 @@ function refresh() {
     if (request.status === 200 && request.response) {
       etag = request.getResponseHeader("ETag");
       update(request.response);
+    } else if (request.status === 401) {
+      return location.reload(); // the token has ended: the form says so, and leads back here
     } else if (request.status !== 304) {
       tell(say("Not updated since {x}", { x: last }), true);
       return plan();

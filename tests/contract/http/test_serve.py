@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from jobstore.http import tokens
-from jobstore.http.serve import Server, is_loopback, serve
+from jobstore.http.hosts import is_loopback
+from jobstore.http.serve import Server, serve
 from jobstore.language.errors import InvalidParameter, StoreNotFound
 from jobstore.wsgi import create_app
 from tests.waiting import LONG_SECONDS
