@@ -83,6 +83,17 @@ def test_a_phone_shows_the_names_of_the_lanes(visitor):
     assert [each.inner_text() for each in names if each.evaluate(beyond) > 0] == []
 
 
+def test_a_phone_shows_now_beside_the_names(visitor):
+    page = visitor.open("/timeline", width=360)
+    page.wait_for_selector("#live:not([hidden])")
+    places = page.evaluate(
+        "[...document.querySelectorAll('.lanes, .lane-name, .bars-row')].map(each => each.getBoundingClientRect().toJSON())"
+    )
+    lanes, name, row = places[0], places[1], places[2]
+    assert name["left"] >= lanes["left"]
+    assert row["right"] <= lanes["right"] + 1
+
+
 def test_nothing_moves_where_motion_is_unwelcome(visitor):
     page = visitor.open("/", reduced_motion="reduce")
     moving = """() => [...document.querySelectorAll('*')].filter(each => {

@@ -216,6 +216,7 @@ function offerZone() {
 
 ready();
 offerZone();
+document.querySelector(".lanes")?.scrollTo({ left: 9e9 }); // a phone shows what runs now first
 if (byId("live")) {
   byId("live").hidden = false;
   byId("live-apply").addEventListener("click", apply);
