@@ -245,6 +245,8 @@ class Mirror:
 
     def _jobs_found(self, alias: str | None = None) -> None:
         """The scheduler has started, or has another job store."""
+        if alias is None:  # what an earlier process left behind when it was killed
+            self._journal.put(lambda recorder: recorder.close_interrupted())
         for job in self._scheduler.get_jobs(alias):
             self._save(job, job._jobstore_alias)
         if self._looking is None and any(map(self._is_shared, self._scheduler._jobstores)):

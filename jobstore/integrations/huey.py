@@ -140,7 +140,7 @@ class Mirror:
         self._names: dict[type, str] = {}
         huey.signal()(self._hear)
         huey.post_execute(HOOK)(self._executed)
-        huey.on_startup(HOOK)(self._save_all)
+        huey.on_startup(HOOK)(self._worker_starts)
         self._save_all()
 
     def __enter__(self) -> Mirror:
@@ -245,6 +245,11 @@ class Mirror:
         self._journal.put(partial(self._write_never_ran, type(task), task.id, self._parameters(task), reason, at))
 
     # --- jobs
+
+    def _worker_starts(self) -> None:
+        """In a consumer; also in place of a worker process that died, whose run can only be closed from outside."""
+        self._journal.put(lambda recorder: recorder.close_interrupted())
+        self._save_all()
 
     def _save_all(self) -> None:
         try:

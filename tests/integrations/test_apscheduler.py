@@ -8,6 +8,8 @@ import logging
 import os
 import pickle
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -760,3 +762,15 @@ def test_a_job_that_was_removed_from_the_store_comes_back_with_its_next_run(benc
     bench.recorder.remove_job("job")
     number = until(lambda: "job" in bench.jobs() and bench.executions()[-1]["job_id"])
     assert number == "2"
+
+
+def test_what_a_killed_process_left_is_closed_when_the_next_scheduler_starts(bench):
+    code = (
+        "import jobstore, os, sys\nr = jobstore.Recorder(sys.argv[1])\n"
+        "r.save_job('j', job_type='t', job_category='c')\nr.start(r.enqueue('j'))\nos._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, bench.recorder.path], check=True, timeout=LONG_SECONDS)
+    assert [each["status"] for each in bench.executions("j")] == ["RUNNING"]
+    bench.mirror()
+    bench.scheduler.start()
+    assert bench.ended(1, "j")[0]["error"].startswith("Interrupted")

@@ -542,6 +542,10 @@ def add(a, b):
 def long():
     time.sleep(1000)
 
+@huey.task()
+def dies():
+    os.kill(os.getpid(), 9)
+
 mirror = integration.mirror(huey, recorder)
 """
 ENQUEUE = "from tasks import add, long, mirror\nfor n in range(10): add(n, 1)\nlong()\nmirror.close()"
@@ -550,7 +554,8 @@ import logging, sys
 from tasks import huey
 from huey.consumer import Consumer
 logging.disable(logging.CRITICAL)
-Consumer(huey, workers=3, worker_type=sys.argv[1], initial_delay=0.01, max_delay=0.05, periodic=False).run()
+Consumer(huey, workers=3, worker_type=sys.argv[1], initial_delay=0.01, max_delay=0.05, periodic=False,
+    health_check_interval=1).run()
 """
 
 
@@ -595,6 +600,20 @@ def test_one_process_enqueues_and_another_runs(tmp_path, consumer_of, worker_typ
     assert (found[10]["error"] or "").startswith("Interrupted")
     if worker_type == "process":
         assert all(each["result"]["pid"] != consumer.pid for each in found[:10])
+
+
+@pytest.mark.parametrize("worker_type", ["thread", "process"])
+def test_the_run_of_a_worker_that_died_is_closed_when_the_next_one_starts(tmp_path, consumer_of, worker_type):
+    environment = {**os.environ, "QUEUE": str(tmp_path / "queue.db"), "STORE": str(tmp_path / "jobs.db")}
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from tasks import *; dies(); mirror.close()"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=LONG_SECONDS)
+    with jobstore.open(tmp_path / "jobs.db") as store:
+        consumer = consumer_of(worker_type)
+        if worker_type == "thread":  # the consumer dies with its worker
+            consumer.wait(LONG_SECONDS)
+            consumer_of(worker_type)
+        ended = until(lambda: store.get_job_executions("dies", status="FAILURE")["data"])
+    assert ended[0]["error"].startswith("Interrupted")
 
 
 # --- periodic tasks -------------------------------------------------------------------------------
