@@ -514,7 +514,7 @@ def test_a_huey_is_mirrored_once_at_a_time_and_no_more_once_closed(immediate):
     def add(a, b):
         return a + b
 
-    with pytest.raises(Conflict, match="mirrored already"):
+    with pytest.raises(Conflict, match="already mirrored"):
         integration.mirror(immediate.huey, immediate.recorder)
     immediate.mirror.close()
     add(1, 2)
