@@ -613,7 +613,7 @@ def test_the_run_of_a_worker_that_died_is_closed_when_the_next_one_starts(tmp_pa
             consumer.wait(LONG_SECONDS)
             consumer_of(worker_type)
         ended = until(lambda: store.get_job_executions("dies", status="FAILURE")["data"])
-    assert ended[0]["error"].startswith("Interrupted")
+    assert (ended[0]["error"] or "").startswith("Interrupted")
 
 
 # --- periodic tasks -------------------------------------------------------------------------------
