@@ -211,8 +211,8 @@ def described(error: JobStoreError | click.ClickException | OSError) -> tuple[st
 
 _TIMES: Final = tuple(f"{name} must be a time: " for name in ("after", "before", "keep_failures_before"))
 _TIME_HINT: Final = (
-    "\nOn the command line today, yesterday and lengths such as 24h or 7d (ago) are times, too, and one without an "
-    "offset is read in the zone that times are shown in."
+    "\nThe command line also takes today, yesterday, or how long ago, such as 24h or 7d. A time without an offset is "
+    "in the time zone of the output."
 )
 
 

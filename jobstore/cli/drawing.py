@@ -156,7 +156,10 @@ def _histogram_table(_store: JobStore, histogram: HistogramDocument, screen: Scr
     statuses = [status for status in STATUSES if any(each["by_status"][status] for each in histogram["buckets"])]
     most = max((bucket["runs"] for bucket in histogram["buckets"]), default=0)
     title = f"START ({histogram['timezone']})" if screen.is_terminal else "START"
-    columns = [Column(title), *(Column(each, right=screen.is_terminal) for each in ("RUNS", *statuses))]
+    # Without a start a row says nothing: it stays, and the statuses leave, what went wrong last.
+    ranks: dict[str, int] = {status: len(STATUSES) - at for at, status in enumerate(STATUSES)}
+    counts = (Column(each, right=screen.is_terminal, rank=ranks.get(each, 0)) for each in ("RUNS", *statuses))
+    columns = [Column(title), *counts]
     rows = [
         [
             Cell(_start_text(bucket["start_at"], histogram["timezone"], screen)),
@@ -170,7 +173,7 @@ def _histogram_table(_store: JobStore, histogram: HistogramDocument, screen: Scr
         for bucket in histogram["buckets"]
     ]
     if screen.marks:
-        columns.append(Column("", rank=1))
+        columns.append(Column("", rank=len(STATUSES) + 1))
     return lines(tuple(columns), rows, screen.width)
 
 

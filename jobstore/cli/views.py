@@ -73,7 +73,7 @@ def job_lines(rows: Sequence[JobRow], screen: Screen) -> list[Text]:
         Column("CATEGORY", rank=3, most=14),
         Column("SCHEDULE", most=24),
         Column(f"WHEN ({rows[0].timezone})" if rows else "WHEN", rank=5, most=_WORDS_MOST),
-        Column("LAST RUN", right=True),
+        Column("LAST RUN", right=True, rank=1),
         Column("NEXT RUN", right=True),
         Column(f"AT ({phrases.zone_name(screen.zone, screen.now_us)})", rank=4),
         Column("DESCRIPTION", rank=6, least=24),

@@ -41,7 +41,10 @@ def zone_of(name: str) -> tzinfo | None:
 def _did_you_mean(name: object) -> str:
     from difflib import get_close_matches  # only a refusal needs it
 
-    names = {known.casefold(): known for known in available_timezones() if not known.startswith(_NOT_PLACES)}
+    places = [known for known in available_timezones() if not known.startswith(_NOT_PLACES)]
+    # People often give the city alone, such as Berlin.
+    names = {known.rpartition("/")[2].casefold(): known for known in places}
+    names |= {known.casefold(): known for known in places}
     close = get_close_matches(str(name)[:80].casefold(), names, n=1, cutoff=0.8)
     return f"; did you mean {names[close[0]]!r}?" if close else ""
 

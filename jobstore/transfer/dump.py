@@ -271,5 +271,5 @@ def _publish(making: Path, file: Path) -> None:
 
 def _refuse_taken(file: Path) -> None:
     if os.path.lexists(file):
-        raise Conflict(f"{file} already exists; load into a new path, or remove the file first")
+        raise Conflict(f"{file} already exists; choose another path, or remove the file first")
     refuse_left_over(file)

@@ -236,9 +236,10 @@ def test_any_other_zone_is_refused(name):
     refusal.value.message.encode()
 
 
-def test_a_zone_nearly_right_is_named():
-    with pytest.raises(InvalidRecord, match="received 'europe/berlin'; did you mean 'Europe/Berlin'"):
-        check_timezone("Europe/Berlin".lower())
+@pytest.mark.parametrize("name", ["europe/berlin", "Berlin", "Europe/Berln"])
+def test_a_zone_nearly_right_is_named(name):
+    with pytest.raises(InvalidRecord, match=f"received '{name}'; did you mean 'Europe/Berlin'"):
+        check_timezone(name)
 
 
 def test_a_store_whose_zone_this_host_lacks_is_told_so():

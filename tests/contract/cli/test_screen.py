@@ -50,6 +50,14 @@ def test_a_wide_terminal_shows_more_columns(terminal, store):
     assert "WHEN (Asia/Shanghai)" in wide
 
 
+def test_a_narrow_terminal_keeps_what_tells_the_rows_apart(terminal, store):
+    assert "sync_klines_1h" in "".join(shown(terminal("jobs", store, columns=56)))
+    for columns in (44, 60):
+        lines = shown(terminal("histogram", store, "--bucket", "1d", columns=columns))
+        assert lines[0].startswith("START (UTC) ")
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d ", lines[1])
+
+
 def test_the_zone_is_in_the_heading(terminal, store):
     assert "STARTED (UTC+05:45)" in shown(terminal("executions", store, columns=100))[0]
     assert "STARTED (UTC)" in shown(terminal("executions", store, "--utc", columns=100))[0]

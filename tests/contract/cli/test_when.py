@@ -62,4 +62,4 @@ def test_a_word_that_is_no_time_is_refused_in_the_common_words(cli, store):
 
 def test_what_the_command_line_takes_beside_times_is_told(cli, store):
     said = cli("executions", store, "--after", "1w").err
-    assert "On the command line today, yesterday and lengths such as 24h or 7d (ago) are times, too" in said
+    assert "The command line also takes today, yesterday, or how long ago, such as 24h or 7d" in said
