@@ -154,7 +154,7 @@ health = Command(
 notify = Command(
     "notify",
     callback=_notify,
-    help=f"""Send a message for each job that became lost, late or failing, and for each that recovered.
+    help=f"""Send a message about jobs that became lost, late or failing, and about jobs that recovered.
 
     Run it from a timer. Each call compares the jobs' states with those last sent to each receiver, which it keeps in
     FILE.notified, and sends only the changes. URL is an Apprise address (mailto://, json://, slack://, ...). To keep
