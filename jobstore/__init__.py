@@ -1,6 +1,6 @@
 """Scheduled jobs and their execution history in one SQLite file.
 
-`open` reads a store, `Recorder` writes one, `load` and `dump` build and copy one; ``docs/`` tells the rest.
+`open` reads a store, `Recorder` writes one, `load` and `dump` build and copy one; see ``docs/`` for the rest.
 
 >>> import jobstore
 >>> jobstore.Status.FAILURE.value

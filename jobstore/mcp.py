@@ -73,7 +73,7 @@ _log = logging.getLogger(__name__)
 
 
 def create_server(store: Queries, *, largest_answer_bytes: int = LARGEST_ANSWER_BYTES) -> Server[Any]:
-    """An MCP server that answers from the store: the eight tools, nothing else.
+    """An MCP server with the eight tools over the store.
 
     An answer carries the document twice, structured and as JSON text, for hosts old and new. An error is
     a result with `isError` and ``{"error": {"code", "message"}}`` in the same two places, so that the model reads

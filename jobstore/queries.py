@@ -75,9 +75,9 @@ class Queries(ABC):
         """A page of jobs (the job API's 获取任务列表).
 
         Args:
-            search: a literal part of the name, the type or the category; case, width and blanks around it do not count.
-            limit: jobs on the page, 1 to 1000.
-            offset: jobs passed over before it.
+            search: a literal part of the name, the type or the category; case, width and outer blanks are ignored.
+            limit: jobs per page, 1 to 1000.
+            offset: how many jobs to skip.
             order_by: any field of a job but ``parameters``; nulls come last, ties are sorted by number.
             order_desc: descending instead of ascending.
             job_type: exactly this type.
@@ -125,8 +125,8 @@ class Queries(ABC):
 
         Args:
             search: a literal part of the job's name at that time, or a word for a status (``failed``, 失败).
-            limit: executions on the page, 1 to 1000.
-            offset: executions passed over before it.
+            limit: executions per page, 1 to 1000.
+            offset: how many executions to skip.
             order_by: any field but ``result``, ``error``, ``parameters_snapshot``. ``started_at`` sorts a waiting
                 execution by its creation. Nulls come last; ties are sorted by id in the same direction.
             order_desc: descending, the default.
@@ -228,12 +228,12 @@ class Queries(ABC):
         The counts beside ``pagination`` are under the same search, type and category, whatever ``state`` selects.
 
         Args:
-            search: a literal part of the name, the type or the category; case, width and blanks around it do not count.
-            limit: jobs on the page, 1 to 1000.
-            offset: jobs passed over before it.
+            search: a literal part of the name, the type or the category; case, width and outer blanks are ignored.
+            limit: jobs per page, 1 to 1000.
+            offset: how many jobs to skip.
             order_by: `attention` (the states as above, in each the oldest ``since``, then the name), `name`,
                 `next_run_at`, `last_run_at`, `success_rate` or `p95_ms`; nulls come last, ties go by number.
-            order_desc: the other direction.
+            order_desc: reverse the order.
             state: one state or several.
             job_type: exactly this type.
             job_category: exactly this category.

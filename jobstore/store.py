@@ -33,7 +33,7 @@ _TRIES: Final = 10
 
 
 def open(path: Where, *, clock: Clock | None = None) -> JobStore:  # noqa: A001 - read as jobstore.open
-    """The store at `path`, read-only: no query writes to it, and none is created.
+    """Open the store at `path` read-only. It must exist; no query writes to it.
 
     Args:
         path: a file that a `Recorder` or `load` made, or the ``postgresql://`` address of such a database.
@@ -43,7 +43,7 @@ def open(path: Where, *, clock: Clock | None = None) -> JobStore:  # noqa: A001 
         InvalidParameter: the address cannot be read.
         StoreNotFound: there is no file, or no store at the address.
         ImportError: an address needs psycopg, which is not installed.
-        StoreError: it is no store, damaged, unreadable, or of another version.
+        StoreError: the file is not a store, is damaged or unreadable, or has another version.
     """
     location = location_of(path)
     if isinstance(location, Address):

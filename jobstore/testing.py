@@ -1,4 +1,4 @@
-"""Stores and documents for tests: what a test does not care about is filled in, and time stands still.
+"""Stores and documents for tests: fields that a test leaves out are filled in, and time stands still.
 
 `document` completes jobs and executions, `build` makes a store of them, `FrozenClock` is their clock. The pytest
 fixtures of `jobstore.pytest_plugin` are made of these.
@@ -85,7 +85,7 @@ def document(
     now: datetime | str = NOW,
     timezone: str = "UTC",
 ) -> dict[str, Any]:
-    """What `jobstore.load` takes, with everything that was left out.
+    """The document for `jobstore.load`, with everything that was left out filled in.
 
     A job may be a name, a document with whatever fields matter, or ``{}``: it is of type ``kline`` and
     category ``sync``, runs every hour and is two weeks old. Its last run is the latest of its executions.
@@ -101,7 +101,7 @@ def document(
         ('sync_klines_1h', '2026-01-15T08:59:00Z', 'failed')
 
     Raises:
-        InvalidRecord: a document is none, or lacks what cannot be guessed.
+        InvalidRecord: a document is not a dict, or lacks a field that cannot be guessed.
     """
     moment = _moment(now)
     given_jobs = [_job_given(job, position) for position, job in enumerate(jobs, 1)]

@@ -60,13 +60,13 @@ def create_app(
         open_access: allow every request, without a token.
         max_body_bytes: the bound on a body before compression.
         cors_origins: the origins whose pages may read the API, ``*`` for all; none unless given.
-        page: whether the web page is there, too, at ``/`` of this application.
+        page: whether to serve the web page, too, at ``/`` of this application.
         log_url: where the page finds the log of a trace: an http or https address with ``{trace_id}`` in it.
         host_names: the names in ``Host`` that are answered, beside addresses and ``localhost``; ``*`` for all. Unless
             given, every name with tokens, only names that cannot be registered with open access.
 
     Raises:
-        InvalidParameter: not exactly one of the three, or one that could never work.
+        InvalidParameter: not exactly one of the three is given, or one of them could never work.
         ImportError: an address needs psycopg, which is not installed.
     """
     if not isinstance(max_body_bytes, int) or max_body_bytes < 1:

@@ -74,13 +74,13 @@ def connect(
     RemoteJobStore('https://jobs.example.com/prefix')
 
     Args:
-        url: where the API is, without its ``/api/v1``; a prefix under which it is mounted belongs to it.
+        url: the API's address, without ``/api/v1`` but with the prefix under which it is mounted.
         token: the bearer token; it goes to this address alone, redirects are not followed.
         timeout_seconds: how long to wait for a connection, and for each piece of an answer.
         transport: how requests are sent, for tests and for special networks (`httpx.WSGITransport`, ...).
 
     Raises:
-        InvalidParameter: the address, the token or the timeout cannot be one.
+        InvalidParameter: the address, the token or the timeout is not valid.
     """
     return RemoteJobStore(url, token=token, timeout_seconds=timeout_seconds, transport=transport)
 
@@ -89,7 +89,7 @@ class RemoteJobStore(Queries):
     """The queries of the job API over HTTP.
 
     May be used from several threads, and after a fork: each process has its own connections. A context manager.
-    A network that fails, or an answer that is none of this API, is `StoreUnreadable`.
+    A network failure, or an answer that does not come from this API, is `StoreUnreadable`.
     """
 
     def __init__(

@@ -222,7 +222,7 @@ def create(
     expires_at: datetime | None = None,
     now: datetime | None = None,
 ) -> str:
-    """Make a token, add it to the file (made if there is none) and return its text, which is kept nowhere.
+    """Create a token, add it to the file (created if missing) and return its text, which is stored nowhere.
 
     Args:
         path: the token file.
@@ -233,7 +233,7 @@ def create(
 
     Raises:
         InvalidParameter: one of these rules is broken, or the file is not a token file.
-        Conflict: the label is taken.
+        Conflict: the label is already in use.
         StoreUnreadable: the file cannot be read or written.
     """
     moment = now or utc_now()
@@ -251,7 +251,7 @@ def create(
 
 
 def list_(path: str | os.PathLike[str]) -> list[TokenRecord]:
-    """The records of a token file, in the order they were made.
+    """The records of a token file, in the order they were created.
 
     Raises:
         NotFound: there is no such file.
@@ -262,7 +262,7 @@ def list_(path: str | os.PathLike[str]) -> list[TokenRecord]:
 
 
 def revoke(path: str | os.PathLike[str], id_or_label: str) -> TokenRecord:
-    """Take one token out of the file; a server that runs refuses it from its next request on.
+    """Remove one token from the file; a running server refuses it from its next request on.
 
     Raises:
         NotFound: no token has this id or label.
@@ -279,7 +279,7 @@ def revoke(path: str | os.PathLike[str], id_or_label: str) -> TokenRecord:
 
 
 def load(path: str | os.PathLike[str], *, clock: Clock | None = None) -> TokenFile:
-    """An ``authenticate`` for `jobstore.wsgi.create_app` that follows the file: a change counts from the next request.
+    """An ``authenticate`` for `jobstore.wsgi.create_app` that follows the file: changes apply from the next request.
 
     Raises:
         NotFound, InvalidParameter, StoreUnreadable: as for `list_`, if the file is not good now.

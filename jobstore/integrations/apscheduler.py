@@ -83,7 +83,7 @@ def mirror(
     parameters: Callable[[Any], object] | None = None,
     removed: Literal["disable", "remove"] = "disable",
 ) -> Mirror:
-    """Record a scheduler's jobs and all their runs from now on, whether it runs already or not.
+    """Record a scheduler's jobs and all their runs from now on, whether it is already running or not.
 
     It never raises into the scheduler and never makes it wait; what cannot be recorded goes to the log
     ``jobstore.integrations``.
@@ -95,13 +95,13 @@ def mirror(
         category: each job's category; or a callable that is given the APScheduler job and returns it.
         job_type: each job's type, likewise.
         parameters: given the APScheduler job, returns the JSON value that is recorded as its parameters;
-            its arguments unless given, those that look like secrets masked.
+            its arguments unless given, with likely secrets masked.
         removed: what becomes of a job that the scheduler removes, one whose only run is over included:
             it is disabled, or removed from the store (its executions stay either way).
 
     Raises:
-        Conflict: the scheduler is mirrored already.
-        InvalidParameter: `removed` is something else.
+        Conflict: the scheduler is already mirrored.
+        InvalidParameter: `removed` is neither.
         StoreError: the store cannot be read.
     """
     if removed not in ("disable", "remove"):
@@ -117,7 +117,7 @@ def mirror(
 
 
 def call_arguments(job: Any) -> object:
-    """The arguments of a job, secrets masked: its keywords, and positional ones under ``args``; null for none."""
+    """The arguments of a job with secrets masked: its keywords, and positional ones under ``args``; null for none."""
     return masked_arguments(job.func, job.args, job.kwargs)
 
 
@@ -181,7 +181,7 @@ class Mirror:
         self.close()
 
     def close(self) -> None:
-        """End the mirroring; runs under way are recorded to their end. Returns when all is on the disk."""
+        """Stop the mirror; current runs are still recorded to their end. Returns when everything is on the disk."""
         self._scheduler.remove_listener(self._hear)
         self._closed.set()
         for executor in list(self._scheduler._executors.values()):
@@ -190,7 +190,7 @@ class Mirror:
         self.flush()
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> bool:
-        """Wait until all that has happened is on the disk; False when the time is up before."""
+        """Wait until everything so far is on the disk; False if the time runs out first."""
         return self._journal.flush(seconds)
 
     # --- what the scheduler tells

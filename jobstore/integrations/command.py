@@ -30,7 +30,7 @@ _LONGEST_ERROR = 32 * 1024
 
 
 class Options(TypedDict, total=False):
-    """How a command is run and recorded; what is not given has the default named here.
+    """How a command is run and recorded; what is left out has the default named here.
 
     Attributes:
         schedule: the cron expression, so that the next run is known. Not given: the job keeps what it has.

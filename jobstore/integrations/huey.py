@@ -92,7 +92,7 @@ def mirror(
             arguments unless given, those that look like secrets masked.
 
     Raises:
-        Conflict: the instance is mirrored already.
+        Conflict: the instance is already mirrored.
         StoreError: the store cannot be read.
     """
     if HOOK in huey._post_execute:  # there is no public list
@@ -150,7 +150,7 @@ class Mirror:
         self.close()
 
     def close(self) -> None:
-        """End the mirroring. Returns when all is on the disk."""
+        """Stop the mirror. Returns when everything is on the disk."""
         self._huey.disconnect_signal(self._hear)
         self._huey.unregister_post_execute(HOOK)
         self._huey.unregister_on_startup(HOOK)
@@ -158,7 +158,7 @@ class Mirror:
         self._store.close()
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> bool:
-        """Wait until all that has happened is on the disk; False when the time is up before."""
+        """Wait until everything so far is on the disk; False if the time runs out first."""
         return self._journal.flush(seconds)
 
     # --- what huey tells

@@ -55,13 +55,13 @@ def _escaped(char: str) -> str:
 
 
 class JobStoreError(Exception):
-    """The root of every error this package raises on purpose.
+    """The base class of every error that this package raises on purpose.
 
     Its message is one line without control, bidirectional and zero-width characters: whatever a path, a name or a
     file brought with it is written out, so that a message is safe on a terminal and in a log.
 
     Attributes:
-        code: the stable word for programs, the same through every interface.
+        code: a stable code for programs, the same through every interface.
         http_status: the status of the HTTP answer that carries it.
     """
 
@@ -81,7 +81,7 @@ class JobStoreError(Exception):
 
 
 class NotFound(JobStoreError, LookupError):
-    """What was asked for by name or number is not there."""
+    """There is no job or execution with this name or number."""
 
     code = "NOT_FOUND"
     http_status = 404
@@ -95,35 +95,35 @@ class InvalidParameter(JobStoreError, ValueError):
 
 
 class InvalidSchedule(JobStoreError, ValueError):
-    """A schedule that could never be computed was about to be written."""
+    """A schedule that cannot be computed was refused."""
 
     code = "INVALID_SCHEDULE"
     http_status = 400
 
 
 class InvalidRecord(JobStoreError, ValueError):
-    """A job or an execution that breaks a rule of the file was about to be written."""
+    """A job or an execution that breaks a rule of the store was refused."""
 
     code = "INVALID_RECORD"
     http_status = 400
 
 
 class Conflict(JobStoreError):
-    """What was asked for contradicts what the file already says."""
+    """The call contradicts what the store already holds."""
 
     code = "CONFLICT"
     http_status = 409
 
 
 class Unauthorized(JobStoreError):
-    """No bearer token came, or none that is known."""
+    """There was no bearer token, or it is not valid."""
 
     code = "UNAUTHORIZED"
     http_status = 401
 
 
 class Forbidden(JobStoreError):
-    """The token is known and lacks the permission."""
+    """The token is valid but lacks the permission."""
 
     code = "FORBIDDEN"
     http_status = 403
@@ -144,7 +144,7 @@ class ResponseTooLarge(JobStoreError):
 
 
 class InternalError(JobStoreError):
-    """A defect of ours; the message carries a request id and nothing else."""
+    """A bug in jobstore; the message has a request id and nothing else."""
 
 
 class StoreError(JobStoreError):
@@ -172,7 +172,7 @@ class StoreNotFound(StoreError):
 
 
 class NotAStore(StoreError):
-    """The file is something else."""
+    """The file is not a job store."""
 
     code = "NOT_A_STORE"
 
@@ -190,7 +190,7 @@ class StoreFull(StoreError):
 
 
 class StoreUnreadable(StoreError):
-    """The file is there and cannot be read or written."""
+    """The file exists but cannot be read or written."""
 
     code = "STORE_UNREADABLE"
 

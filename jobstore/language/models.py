@@ -99,7 +99,7 @@ class ExecutionDocument(TypedDict):
 
 
 class Pagination(TypedDict):
-    """Where a page stands in the whole; the job API's six fields."""
+    """The position of a page among all matches; the job API's six fields."""
 
     page: int
     page_size: int
@@ -133,7 +133,7 @@ class DurationStats(TypedDict):
 
 
 class StatsDocument(TypedDict):
-    """Numbers over a window of the history."""
+    """Statistics over a window of the history."""
 
     job_id: str | None
     after: str | None
@@ -157,7 +157,7 @@ class RecentRun(TypedDict):
 
 
 class JobStateDocument(TypedDict):
-    """How a job stands now; `state` is one of `jobstore.language.states.State`, `since` never null."""
+    """A job's current state; `state` is one of `jobstore.language.states.State`, `since` never null."""
 
     job_id: str
     name: str

@@ -1,4 +1,4 @@
-"""What a run gave, as JSON, whatever it is: a good run never fails because of its result.
+"""What a run returned, as JSON, whatever it is: a good run never fails because of its result.
 
 `result_text` is lenient, for what a block or a task happened to return. A value passed to `Recorder.finish` is checked
 by the strict `jobstore.language.fields.json_text` instead, since there a wrong type is a mistake of the caller.

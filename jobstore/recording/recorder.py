@@ -183,10 +183,10 @@ class Recorder:
         anchor_at: datetime | str | _Unset[None] | None = _NONE,
         next_run_at: datetime | str | _Unset[None] | None = _NONE,
     ) -> None:
-        """Add the job, or update the one of that name: an argument that is not given stays as it is, None clears.
+        """Add the job, or update it by name: an argument that is left out keeps its value, None clears it.
 
         Args:
-            name: 1 to 200 characters; the documentation has the rule of names.
+            name: 1 to 200 characters; ``docs/integrations.md`` has the rule for names.
             job_type: any word; the job API knows ``kline``, ``symbol``, ``balance`` and some more.
             job_category: any word; the job API knows ``backfill``, ``sync``, ``monitor`` and ``cleanup``.
             schedule: a cron expression. It replaces an interval.
@@ -219,16 +219,16 @@ class Recorder:
         """Rename a job. It keeps its number and its history; past executions keep the name they were recorded under.
 
         Raises:
-            NotFound: there is no job of the old name.
-            Conflict: there is one of the new name.
-            InvalidRecord: the new name breaks the rule.
+            NotFound: there is no job with the old name.
+            Conflict: the new name is already in use.
+            InvalidRecord: the new name breaks the rule for names.
         """
         new = checked_name(new, "new")
         now_us = self._now_us()
         self._write(lambda connection: definitions.rename_job(connection, old, new, now_us))
 
     def set_timezone(self, timezone: str) -> None:
-        """Change the zone that cron expressions are read in: the expressions stay, the next runs change.
+        """Change the time zone of cron expressions: the expressions stay the same, their next runs move.
 
         Args:
             timezone: an IANA name, such as ``Europe/Berlin``.
@@ -240,10 +240,10 @@ class Recorder:
         self._write(lambda connection: definitions.set_timezone(connection, zone))
 
     def remove_job(self, name: str) -> None:
-        """Remove a job; its executions stay in the list over all jobs, and its number is never given again.
+        """Remove a job; its executions stay in the list over all jobs, and its number is never reused.
 
         Raises:
-            NotFound: there is no job of that name.
+            NotFound: there is no job with that name.
         """
         self._write(lambda connection: definitions.remove_job(connection, name))
 
@@ -259,7 +259,7 @@ class Recorder:
         at: datetime | str | None = None,
         outlives_process: bool = False,
     ) -> str:
-        """Record that a run of the job waits (PENDING) and return the execution's id.
+        """Record that a run of the job is waiting (PENDING) and return the execution's id.
 
         Args:
             name: the job.
@@ -478,7 +478,7 @@ class Recorder:
             dry_run: count what would be deleted and change nothing.
             emergency: the disk is full: free the reserve beside the store and work in its room, without an
                 archive. With neither `before` nor `keep_last`, free the reserve only.
-            progress: is called with the number of executions deleted, after each batch.
+            progress: called with the number of executions deleted, after each batch.
 
         Raises:
             InvalidParameter: a bound breaks its rule, or neither `before` nor `keep_last` is given.
@@ -500,12 +500,12 @@ class Recorder:
         return gone
 
     def compact(self, *, progress: Callable[[int], None] | None = None) -> int:
-        """Return free pages to the disk, for use after a large prune; return how many bytes the file shrank.
+        """Return free pages to the disk, after a large prune; return how many bytes smaller the file is.
 
-        Others may record and read meanwhile: it moves a few pages at a time.
+        Others may record and read meanwhile, because it moves a few pages at a time.
 
         Args:
-            progress: is called with the number of bytes, after each step.
+            progress: called with the number of bytes, after each step.
 
         Raises:
             StoreError: the file cannot be written.

@@ -34,7 +34,7 @@ PG_RESTORE: Final = "use pg_restore, or 'jobstore load' for a dump"
 
 
 def check(path: Where, *, progress: Progress | None = None) -> list[str]:
-    """What is wrong with the store at `path`, a sentence each; empty when nothing is.
+    """The problems of the store at `path`, one sentence each; empty if there are none.
 
     Looked at are the file's structure and constraints, tables and triggers of others, references, every counter
     against a recount, JSON, schedules, folded names and who runs what. It works on one snapshot while others record,
@@ -43,12 +43,12 @@ def check(path: Where, *, progress: Progress | None = None) -> list[str]:
 
     Args:
         path: the file, or the address.
-        progress: is called with the number of further executions that were looked at.
+        progress: called with the number of further executions checked.
 
     Raises:
         StoreNotFound: there is no file, or no store at the address.
-        NotAStore: it is something else.
-        StoreError: it cannot be read at all.
+        NotAStore: the file is not a store.
+        StoreError: the store cannot be read at all.
     """
     location, found = location_of(path), list[str]()
     if isinstance(location, Address):
@@ -94,11 +94,11 @@ def backup(path: Where, target: str | os.PathLike[str], *, progress: Progress | 
 
     Args:
         path: the file.
-        target: where no file is yet.
-        progress: is called with the number of further pages (4 KiB each) that were copied.
+        target: a file that does not exist yet.
+        progress: called with the number of further pages (4 KiB each) copied.
 
     Raises:
-        Conflict: there is a file at `target`.
+        Conflict: a file already exists at `target`.
         StoreError: the file cannot be read, or the copy cannot be written.
     """
     file = file_of(path, "backup", PG_DUMP)
@@ -131,7 +131,7 @@ def _copy(file: Path, making: Path, progress: Progress | None) -> None:
 
 
 def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> None:
-    """Put a copy of a backup in the place of the store at `path`, also while others read or record.
+    """Replace the store at `path` with a copy of a backup, even while others read or record.
 
     The backup is checked first, and stays. Owner, group and mode are those of the store that is replaced; what that
     store holds is lost. Readers and recorders go on with the new one at their next call.
@@ -139,7 +139,7 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
     Args:
         backup: a store, usually one that `backup` made.
         path: the store to replace, damaged or not; there may be none.
-        progress: is called with the number of further executions of the backup that were checked.
+        progress: called with the number of further executions of the backup checked.
 
     Raises:
         StoreCorrupt: `check` finds something wrong with the backup.

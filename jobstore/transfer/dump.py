@@ -52,12 +52,12 @@ def load(path: Where, document: Mapping[str, Any], *, progress: Progress | None 
     taken as `dump` writes them. It is all or nothing.
 
     Args:
-        path: where no file is yet, or the address of a database (or of a schema in it) without a store.
+        path: a file that does not exist yet, or the address of a database (or a schema in it) without a store.
         document: what to build.
-        progress: is called with the number of further documents that were taken in.
+        progress: called with the number of further documents loaded.
 
     Raises:
-        Conflict: there is a file, or a store, at `path`.
+        Conflict: a file or a store already exists at `path`.
         InvalidRecord: a document breaks a rule; the message says which one.
         InvalidSchedule: a job's schedule could never be computed.
         StoreError: the file cannot be written.
@@ -76,13 +76,13 @@ def load_file(path: Where, source: str | os.PathLike[str] | IO[bytes], *, progre
     archive have them; a job comes before the executions that name it by name alone.
 
     Args:
-        path: where no file is yet.
+        path: a file that does not exist yet.
         source: the path of the file, or the file opened for bytes.
-        progress: is called with the number of further documents that were taken in.
+        progress: called with the number of further documents loaded.
 
     Raises:
-        InvalidRecord: the source is no JSON, or a document breaks a rule; the message says which one.
-        Conflict: there is a file at `path`.
+        InvalidRecord: the source is not JSON, or a document breaks a rule; the message says which one.
+        Conflict: a file already exists at `path`.
         StoreError: the file cannot be written.
     """
     if isinstance(source, str | os.PathLike):

@@ -67,7 +67,7 @@ def export(
         form: ``jsonl``, a document a line, or ``csv``, a header and the thirteen fields, ``result`` and
             ``parameters_snapshot`` as JSON and null as nothing; ``excel`` is CSV that Excel knows for UTF-8, with
             an apostrophe before text that a spreadsheet would run as a formula.
-        progress: is called with the number of further executions that were written.
+        progress: called with the number of further executions written.
         filters: ``job_id``, ``search``, ``after``, ``before``, ``status``, ``trace_id``, as in the lists.
 
     Raises:
