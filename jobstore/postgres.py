@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from jobstore.engine.fires import Fires
 from jobstore.engine.server import ServerMemory
 from jobstore.language.errors import JobStoreError, StoreUnreadable
-from jobstore.reading import Snapshots, serials
+from jobstore.reading import SURPRISES, Snapshots, serials
 from jobstore.storage.forking import keep_for_good, tell_of_forks
 from jobstore.storage.postgres.connection import Connection, Place, check_is_store, is_worth_again, server_errors
+from jobstore.storage.soundness import is_server_sound
 
 if TYPE_CHECKING:
     import sqlite3
@@ -68,6 +69,8 @@ class PostgresStore(Snapshots):
             connection.rollback()
             self._is_clean = True
             raise
+        except SURPRISES as error:
+            self._blame(error, self._memory.snapshot, lambda: is_server_sound(taken))
         connection.rollback()
         self._is_clean = True
         return found

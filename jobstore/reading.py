@@ -9,9 +9,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobstore.engine.answers import ANSWERS
+from jobstore.language.errors import StoreCorrupt
 from jobstore.language.instants import instant_us
 from jobstore.queries import Queries
 from jobstore.storage.pruned import run_totals
+from jobstore.storage.soundness import Inconsistent
 from jobstore.storage.turns import frame_above, give_back, is_running
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from types import FrameType
-    from typing import Self
+    from typing import NoReturn, Self
 
     from jobstore.engine.memory import Memory
     from jobstore.language.query import Query
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 serials = count(1)
 """A number for each connection, so that what one of them counts is never taken for the count of another."""
+SURPRISES = (LookupError, TypeError, ValueError, ArithmeticError)
+"""Raised by values that no recorder writes, or by a defect of ours; the rows and counters are read to tell which."""
 
 
 def _system_clock() -> datetime:
@@ -53,6 +57,7 @@ class Snapshots(Queries):
         self._frame: FrameType | None = None
         self._is_clean = True
         self._serial = 0
+        self._sound_at: object = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
@@ -115,6 +120,16 @@ class Snapshots(Queries):
     @abstractmethod
     def _read(self, query: Callable[[sqlite3.Connection, Memory], _T]) -> _T:
         """The result of `query`, by the connection or a new one; inside the lock."""
+
+    def _blame(self, error: Exception, version: object, is_sound: Callable[[], bool]) -> NoReturn:
+        """Raise a surprise, or `StoreCorrupt` where the store is to blame; looked at once for each version of it."""
+        if isinstance(error, Inconsistent) or (version != self._sound_at and not is_sound()):
+            raise StoreCorrupt(
+                f"{self.path} is inconsistent: its counters or indexes disagree with its rows. "
+                "Run 'jobstore check', then restore a backup"
+            ) from error
+        self._sound_at = version
+        raise error
 
     @abstractmethod
     def _disconnect(self) -> None:

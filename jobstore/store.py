@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 from jobstore.engine.fires import Fires
 from jobstore.engine.memory import Memory
 from jobstore.language.address import Address, file_of, location_of
-from jobstore.language.errors import JobStoreError, StoreBusy, StoreCorrupt, StoreUnreadable
-from jobstore.reading import Snapshots, serials
+from jobstore.language.errors import JobStoreError, StoreBusy, StoreUnreadable
+from jobstore.reading import SURPRISES, Snapshots, serials
 from jobstore.storage.connection import Reader, driver_errors
 from jobstore.storage.forking import tell_of_forks
 from jobstore.storage.limits import FORK_TIMEOUT_SECONDS
-from jobstore.storage.soundness import Inconsistent, is_sound
+from jobstore.storage.soundness import is_sound
 from jobstore.storage.turns import give_back
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from jobstore.reading import Clock
 
 _T = TypeVar("_T")
-_SURPRISES = (LookupError, TypeError, ValueError, ArithmeticError)
-"""Raised by values that no recorder writes, or by a defect of ours; `is_sound` reads the file to tell which."""
 _TRIES: Final = 10
 """A reader that may not write has no lock: it repeats a query, up to this often, if the file was written meanwhile."""
 
@@ -72,7 +70,6 @@ class JobStore(Snapshots):
         file = file_of(path, "JobStore(...)", "use jobstore.open(...)")
         super().__init__(file, driver_errors(file), clock)
         self._reader: Reader | None = None
-        self._sound_at: tuple[int, int] | None = None
         self._is_held_for_fork = False
         with self._errors:
             self._begin_anew()
@@ -125,30 +122,11 @@ class JobStore(Snapshots):
             connection.text_factory = _decoded
             self._memory = Memory(self._memory.fires)
             return self._in_snapshot(connection, query)
-        except Inconsistent as error:
-            raise self._inconsistent() from error
-        except _SURPRISES as error:
-            if not self._is_sound(connection):
-                raise self._inconsistent() from error
-            raise
+        except SURPRISES as error:
+            self._blame(error, self._version(connection), lambda: is_sound(connection))
         connection.rollback()
         self._is_clean = True
         return found
-
-    def _is_sound(self, connection: sqlite3.Connection) -> bool:
-        """Whether the file is not to blame; looked at once for each version of it, since that reads all of it."""
-        version = self._version(connection)
-        if version != self._sound_at:
-            if not is_sound(connection):
-                return False
-            self._sound_at = version
-        return True
-
-    def _inconsistent(self) -> StoreCorrupt:
-        return StoreCorrupt(
-            f"{self.path} is inconsistent: its counters or indexes disagree with its rows. "
-            "Run 'jobstore check', then restore a backup"
-        )
 
     def _begin_anew(self) -> Reader:
         """Open the file that is at the path now, with an empty memory."""

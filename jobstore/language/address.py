@@ -15,10 +15,14 @@ from jobstore.language.errors import InvalidParameter, shown
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _SCHEMES: Final = frozenset({"postgresql", "postgres"})
-_LOST: Final = re.compile(r"postgres(?:ql)?:/(?!/)")
+_WORD: Final = r"(?:dbname|host|hostaddr|password|port|service|sslmode|user)\s*="
+_ALMOST: Final = re.compile(
+    rf"\s*(?:(?:jdbc:)?postgres(?:ql)?:|{_WORD}[^/]*$|{_WORD}.*\s{_WORD})", re.IGNORECASE | re.DOTALL
+)
+"""A path would be shown in messages, with the password; a Path has lost a slash, a keyword string is libpq's own."""
 _HOST: Final = re.compile(r"(?:\[[^\[\]@]*\]|[^:\[\]@]*)(?::[0-9]*)?")
 _PAIR: Final = re.compile(r"([a-z_]+)=.*", re.DOTALL)
-_SECRET: Final = re.compile(r"password|secret")
+_SECRET: Final = re.compile(r"password|secret|scram")
 """In the name of a parameter."""
 
 
@@ -77,8 +81,11 @@ def location_of(given: Where) -> Location:
         scheme = _SCHEME.match(text)
         if scheme is not None:
             return Address(text) if is_address(text) else _refuse(scheme[1])
-        if _LOST.match(text):
-            raise InvalidParameter("Give the address of a PostgreSQL store as text; a Path changes it")
+        if _ALMOST.match(text):
+            raise InvalidParameter(
+                "Write the address of a PostgreSQL store as postgresql://USER@HOST:PORT/DATABASE?NAME=VALUE, "
+                "and give it as text: a Path changes it"
+            )
     return Path(text)
 
 

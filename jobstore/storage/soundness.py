@@ -1,4 +1,4 @@
-"""Whether a file says the same in its rows, its indexes and its counters."""
+"""Whether a store says the same in its rows, its indexes and its counters."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ from jobstore.storage.schema import HOUR_US, SPAN_ALL, SPAN_DAY, SPAN_HOUR
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
 
 class Inconsistent(ValueError):
-    """Two things in a file that were compared say different things; the store makes a `StoreCorrupt` of it."""
+    """Two things in a store that were compared say different things; the reader makes a `StoreCorrupt` of it."""
 
 
 _HOUR: Final = f"(effective_us - {MIN_US}) / {HOUR_US}"
 _COUNTERS: Final = (
     ("SELECT name_id, status, runs FROM name_tally", "SELECT name_id, status, count(*) FROM execution GROUP BY 1, 2"),
     (
-        "SELECT name_id, day, status, runs FROM name_day_tally",
+        "SELECT name_id, day, status, sum(runs) FROM name_day_tally GROUP BY 1, 2, 3 HAVING sum(runs) <> 0",
         f"SELECT name_id, {_HOUR} / 24, status, count(*) FROM execution GROUP BY 1, 2, 3",
-    ),
-    (
-        "SELECT hour, name_id, status, runs FROM name_hour_tally",
-        f"SELECT {_HOUR}, name_id, status, count(*) FROM execution GROUP BY 1, 2, 3",
     ),
     (
         f"SELECT period, status, runs FROM period_tally WHERE span = {SPAN_HOUR}",
@@ -40,6 +37,14 @@ _COUNTERS: Final = (
     ),
 )
 """What each kind of counter says, and what the rows say."""
+_OF_A_FILE: Final = (
+    "SELECT hour, name_id, status, runs FROM name_hour_tally",
+    f"SELECT {_HOUR}, name_id, status, count(*) FROM execution GROUP BY 1, 2, 3",
+)
+_WRONG_ON_A_SERVER: Final = (
+    "SELECT 1 FROM execution AS e WHERE NOT EXISTS (SELECT 1 FROM job_name AS n WHERE n.name_id = e.name_id)",
+    "SELECT 1 WHERE (SELECT count(*) FROM folding) <> 1",
+)
 _WRONG: Final = (
     "PRAGMA foreign_key_check",
     # SQLite's own check looks at the structure alone: constraints are kept on writing, and a damaged page wrote
@@ -61,8 +66,15 @@ def is_sound(connection: sqlite3.Connection) -> bool:
     """
     # One error is enough to know: without the limit a badly damaged file would be listed at length.
     (structure,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-    contradictions = [*_WRONG]
-    for said, counted in _COUNTERS:
-        # Both ways: a counter too many is as wrong as one that is missing.
-        contradictions += [f"{said} EXCEPT {counted}", f"{counted} EXCEPT {said}"]
-    return structure == "ok" and not any(connection.execute(statement).fetchone() for statement in contradictions)
+    return structure == "ok" and not _contradicts(connection, _WRONG, (*_COUNTERS, _OF_A_FILE))
+
+
+def is_server_sound(connection: sqlite3.Connection) -> bool:
+    """The same of a store on a server, which keeps its indexes itself."""
+    return not _contradicts(connection, _WRONG_ON_A_SERVER, _COUNTERS)
+
+
+def _contradicts(connection: sqlite3.Connection, wrong: Sequence[str], counters: Sequence[tuple[str, str]]) -> bool:
+    # Both ways: a counter too many is as wrong as one that is missing.
+    both = (f"{one} EXCEPT {other}" for pair in counters for one, other in (pair, pair[::-1]))
+    return any(connection.execute(statement).fetchone() for statement in (*wrong, *both))

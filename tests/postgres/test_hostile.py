@@ -54,12 +54,15 @@ def stopped(server: Server) -> Iterator[None]:
             os.kill(process, signal.SIGCONT)
 
 
+NAME = "中文\\'\""
+
+
 def use(url: str) -> None:
     with jobstore.Recorder(url) as recorder:
-        recorder.save_job("a", job_type="t", job_category="c")
-        recorder.enqueue("a")
+        recorder.save_job(NAME, job_type="t", job_category="c")
+        recorder.enqueue(NAME)
     with jobstore.open(url) as store:
-        assert store.list_job_executions()["pagination"]["total"] == 1
+        assert store.list_job_executions(search="中文\\")["pagination"]["total"] == 1
     assert jobstore.check(url) == []
 
 
@@ -90,15 +93,128 @@ def test_a_server_that_says_nothing_is_given_up(server, url, monkeypatch):
     ("path", "schema"),
     [
         ('"Two Words"', "Two Words"), ('"q""u%?"', 'q"u%?'), ("one,two", "one"), ("UPPER", "upper"), ("ümlaut", "ümlaut"),
-        ("x'y", "x'y"), ("", "jobstore"),
+        ("x'y", "x'y"), ("", "jobstore"), ("one --Search-Path=two", "two"), ("one -c x.search_path=two", "one"),
     ],
 )  # fmt: skip
 def test_the_store_is_in_the_first_schema_of_the_search_path(server, database, path, schema):
-    url = server.url(database, options="-csearch_path=" + path.replace(" ", "\\ "))
+    url = server.url(database, options="-csearch_path=" + (path if " -" in path else path.replace(" ", "\\ ")))
     use(url)
     with server.connect(database) as connection:
         found = connection.execute("SELECT schemaname FROM pg_tables WHERE tablename = 'execution'").fetchall()
     assert found == [(schema,)]
+
+
+SETTINGS = (
+    "client_encoding = latin1", "DateStyle = 'SQL, DMY'", "TimeZone = 'Asia/Kathmandu'", "standard_conforming_strings = off",
+    "default_transaction_isolation = serializable", "statement_timeout = '1ms'", "lock_timeout = '1ms'",
+    "search_path = nowhere", "bytea_output = escape", "transform_null_equals = on", "plan_cache_mode = force_generic_plan",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_what_a_database_sets_for_its_sessions_changes_nothing(server, database, url, setting):
+    with server.connect(database) as connection:
+        connection.execute(f"ALTER DATABASE {database} SET {setting}")
+    use(url)
+
+
+def test_no_encoding_but_utf8_is_spoken_and_no_limit_ends_a_long_snapshot(server, database, url, monkeypatch):
+    with server.connect(database) as connection:
+        if connection.info.server_version >= 170_000:
+            connection.execute(f"ALTER DATABASE {database} SET transaction_timeout = '30s'")
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    use(f"{url}&client_encoding=SQL_ASCII")
+    with jobstore.open(url) as store:
+        limits = "current_setting('transaction_timeout', true), current_setting('client_encoding')"
+        assert store.read(lambda connection, _: connection.execute(f"SELECT {limits}").fetchone()) in {
+            (None, "UTF8"), ("0", "UTF8")
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_without_room_for_every_text_is_refused(server, database, encoding):
+    name = f"{database}_{encoding.lower()}"
+    with server.connect() as connection:
+        connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+        try:
+            for door in (jobstore.open, jobstore.Recorder):
+                with pytest.raises(jobstore.StoreUnreadable, match=f"encoding {encoding}"):
+                    door(server.url(name))
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_a_policy_that_hides_rows_is_told_and_not_obeyed(server, database, url):
+    use(url)
+    role = f"{database}_reader"
+    with server.connect(database) as connection:
+        connection.execute(
+            f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA jobstore TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA "
+            f"jobstore TO {role}; ALTER TABLE jobstore.execution ENABLE ROW LEVEL SECURITY"
+        )
+        try:
+            reader = jobstore.open(url.replace("tester@", f"{role}@"))
+            with reader, pytest.raises(jobstore.StoreUnreadable, match="row-level security"):
+                reader.list_job_executions()
+        finally:
+            connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM jobstore.job_name", "DELETE FROM jobstore.folding", "UPDATE jobstore.execution SET name_id = 99",
+    ],
+)  # fmt: skip
+def test_a_damaged_store_is_told_from_a_defect_of_ours(server, database, url, damage):
+    use(url)
+    with server.connect(database) as connection:
+        connection.execute(damage)
+    with jobstore.open(url) as store, pytest.raises(jobstore.StoreCorrupt, match="jobstore check"):
+        store.list_job_executions()
+
+
+def test_a_defect_of_ours_is_not_blamed_on_a_sound_store(url):
+    use(url)
+    with jobstore.open(url) as store:
+        with pytest.raises(ZeroDivisionError):
+            store.read(lambda *_: 1 // 0)
+        assert store.list_jobs()["pagination"]["total"] == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE jobstore.execution ADD extra int CHECK (extra IS NOT NULL)",
+        """CREATE FUNCTION jobstore.no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM 1 / 0; END';
+        CREATE TRIGGER no BEFORE INSERT ON jobstore.execution FOR EACH ROW EXECUTE FUNCTION jobstore.no()""",
+        "CREATE RULE no AS ON INSERT TO jobstore.execution DO INSTEAD NOTHING",
+        "ALTER TABLE jobstore.execution ALTER id DROP IDENTITY",
+    ],
+)
+def test_what_others_put_in_the_way_of_recording_is_an_error_of_ours(server, database, url, change):
+    with jobstore.Recorder(url) as recorder:
+        recorder.save_job("a", job_type="t", job_category="c")
+        with server.connect(database) as connection:
+            connection.execute(change)
+        with pytest.raises(jobstore.StoreUnreadable, match=r"refused a statement .*jobstore check"):
+            recorder.enqueue("a")
+
+
+def test_what_variables_and_services_say_counts_as_in_an_address(tmp_path, monkeypatch):
+    from jobstore.storage.postgres.connection import Place
+
+    (tmp_path / "services").write_text("[history]\nhost=db.example\nport=77\ndbname=runs\npassword=s3cret\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    monkeypatch.setenv("PGSERVICE", "history")
+    place = Place("postgresql://")
+    assert str(place) == "PostgreSQL database runs at db.example:77"
+    assert place.hidden("said s3cret") == "said ..."
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "7")
+    given = {}
+    monkeypatch.setattr(psycopg.Connection, "connect", lambda _address, **options: given.update(options))
+    Place("postgresql://").connect(connect_timeout=10, keepalives_idle=30)
+    assert given == {"client_encoding": "UTF8", "keepalives_idle": 30}
 
 
 @pytest.mark.parametrize("path", ['"$user"', "pg_catalog", "pg_mine"])
@@ -165,9 +281,9 @@ def test_after_the_last_number_the_store_is_full(server, database, url):
     with server.connect(database) as connection:
         connection.execute("SELECT setval('jobstore.execution_id_seq', 9223372036854775806)")
     with jobstore.Recorder(url) as recorder:
-        assert recorder.enqueue("a") == "9223372036854775807"
+        assert recorder.enqueue(NAME) == "9223372036854775807"
         with pytest.raises(jobstore.StoreFull, match="last number"):
-            recorder.enqueue("a")
+            recorder.enqueue(NAME)
     with jobstore.open(url) as store:
         assert store.get_execution("9223372036854775807")["status"] == "PENDING"
 

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 SECRETS = (
     "postgresql://u:s3cret@h/db",
     "postgresql://u:s3%40cret@h:5432,[::1]:5433/db?sslmode=require&password=s3cret&sslpassword=s3cret",
-    "postgres://:s3cret@/db?host=/run/postgresql&oauth_client_secret=s3cret",
+    "postgres://:s3cret@/db?host=/run/postgresql&oauth_client_secret=s3cret&scram_client_key=s3cret",
 )
 REFUSED = (
     "postgresql://u:s3cret@x/s3cret@h/db", "postgresql://u:s3cret/x@h/db", "postgresql://u:s3cret?x@h/db",
     "postgresql://u:s3cret x@h/db", "postgresql://u:s3cret@h/db?s3cret", "postgresql://u:s3cret\n@h/db",
     "postgresql+psycopg://u:s3cret@h/db", "POSTGRES://u:s3cret@h/db", "mysql://u:s3cret@h/db", "http://u:s3cret@h/",
-    "postgresql:/u:s3cret@h/db",
+    "postgresql:/u:s3cret@h/db", "postgresql:u:s3cret@h/db", " postgresql://u:s3cret@h/db",
+    "jdbc:postgresql://h/db?password=s3cret", "host=/tmp dbname=x password=s3cret", " user = u password = 's3 x' host=h",
+    "password=s3cret", "service=s3", "DBNAME=s3",
 )  # fmt: skip
 
 
@@ -46,7 +48,14 @@ def test_what_is_no_address_is_refused_without_its_password(text: str) -> None:
 
 
 def test_what_has_no_scheme_is_a_path(tmp_path: Path) -> None:
-    for given in ("jobs.db", "a:b/jobs.db", tmp_path / "postgresql", "postgresql"):
+    for given in (
+        "jobs.db",
+        "a:b/jobs.db",
+        tmp_path / "postgresql",
+        "postgresql",
+        "service=billing/jobs.db",
+        "a/user=5",
+    ):
         assert location_of(given) == Path(given)
         assert file_of(given, "", "") == Path(given)
         assert not is_address(str(given))

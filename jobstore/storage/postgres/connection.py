@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-from psycopg import errors
+from psycopg import errors, pq
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.numeric import Int8BinaryDumper
 from psycopg.types.string import StrDumperUnknown, TextLoader
@@ -44,6 +44,8 @@ SCHEMA: Final = "jobstore"
 FORMAT: Final = 1
 # The oldest version that the tests run on.
 OLDEST_SERVER: Final = 150_000
+# The first with a limit for whole transactions.
+SERVER_17: Final = 170_000
 # For a server that does not answer, unless the address names a connect_timeout.
 CONNECT_SECONDS: Final = 10
 # A network that fails without a word is noticed after a minute: 30 s of silence, then three questions.
@@ -62,7 +64,9 @@ WRITER_PATIENCE_SECONDS: Final = 30
 # The driver tells of errors on its way out of a failed call; ours has said what there is to say, and once.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
-_SEARCH_PATH: Final = re.compile(r"search_path\s*=\s*(?:\"((?:[^\"]|\"\")+)\"|([^\s,\"]+))")
+_SEARCH_PATH: Final = re.compile(
+    r"(?:-c\s*|--)search[_-]path\s*=\s*(?:\"((?:[^\"]|\"\")+)\"|([^\s,\"]+))", re.IGNORECASE
+)
 
 
 class _Whole(TextLoader):
@@ -116,24 +120,32 @@ class Place:
     def __init__(self, address: str) -> None:
         self.address = address
         try:
-            self._known = conninfo_to_dict(address)
+            written = conninfo_to_dict(address)
         except (psycopg.Error, UnicodeDecodeError):  # the message repeats the address
             raise StoreUnreadable(
                 "The address of the PostgreSQL store cannot be understood; "
                 "write it as postgresql://user@host:port/database"
             ) from None
-        named = _SEARCH_PATH.search(re.sub(r"\\(.)", r"\1", str(self._known.get("options") or "")))
-        self.schema = SCHEMA if not named else named[1].replace('""', '"') if named[1] else named[2].lower()
+        named = _SEARCH_PATH.findall(re.sub(r"\\(.)", r"\1", str(written.get("options") or "")))
+        quoted, plain = named[-1] if named else ("", SCHEMA)  # the last counts, as for the server
+        self.schema = quoted.replace('""', '"') or plain.lower()
         if self.schema == "$user" or self.schema.startswith("pg_"):
             raise InvalidParameter(f"A store cannot be in the schema {self.schema}; name another as search_path")
+        # What PG* variables and the service they name say counts too, except where the tables are.
+        told = {
+            o.keyword.decode(): o.val.decode() for o in pq.Conninfo.get_defaults() if o.val not in (None, o.compiled)
+        }
+        self._known = {**told, **written}
         self.quoted = '"' + self.schema.replace('"', '""') + '"'
 
     def __str__(self) -> str:
         """For messages: the database, the host, and the schema if it is another."""
-        host = str(self._known.get("host") or os.environ.get("PGHOST") or "this machine")
+        known = self._known
+        service = f"the host of the service {known['service']}" if "service" in known else "this machine"
+        host = str(known.get("host") or known.get("hostaddr") or service)
         host = f"[{host}]" if ":" in host else host
-        database = self._known.get("dbname") or os.environ.get("PGDATABASE") or "the default database"
-        port = f":{self._known['port']}" if self._known.get("port") else ""
+        database = known.get("dbname") or "the default database"
+        port = f":{known['port']}" if known.get("port") and "," not in host else ""
         schema = "" if self.schema == SCHEMA else f", schema {self.schema}"
         return f"PostgreSQL database {database} at {host}{port}{schema}"
 
@@ -149,7 +161,8 @@ class Place:
     def connect(self, **options: Any) -> _Driver:
         """A connection of the driver; `options` count where the address says nothing."""
         try:
-            return _Driver.connect(self.address, **{k: v for k, v in options.items() if k not in self._known})
+            given = {k: v for k, v in options.items() if k not in self._known}
+            return _Driver.connect(self.address, client_encoding="UTF8", **given)
         except psycopg.ProgrammingError as error:
             said = self.hidden(str(error))
             raise StoreUnreadable(f"The address of {self} cannot be used ({said}); correct it") from None
@@ -185,6 +198,12 @@ class Connection:
     def _prepare(self, *, is_reader: bool, lock_seconds: float) -> None:
         if self.raw.info.server_version < OLDEST_SERVER:
             raise StoreUnreadable(f"{self.place} is older than PostgreSQL 15; use a newer server")
+        encoding = self.raw.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise StoreUnreadable(
+                f"{self.place} has the encoding {encoding}, which has no room for every text; "
+                "create it with ENCODING 'UTF8' TEMPLATE template0"
+            )
         # One type for all integers, or each size would be another prepared statement.
         self.raw.adapters.register_dumper(int, Int8BinaryDumper)
         self.raw.adapters.register_loader("numeric", _Whole)
@@ -204,7 +223,11 @@ class Connection:
             # A reader may hold a snapshot for long (an export): a limit of the server must not end it.
             "idle_in_transaction_session_timeout": "0",
             "DateStyle": "ISO",
+            # Under a policy that hides rows, pages and totals would disagree: an error says that there is one.
+            "row_security": "off",
         }
+        if self.raw.info.server_version >= SERVER_17:
+            settings["transaction_timeout"] = "0"
         # All in one statement: each would be another journey to the server.
         calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
         self.raw.execute(f"SELECT {calls}", [text for pair in settings.items() for text in pair])
@@ -350,7 +373,7 @@ def format_of(connection: Connection) -> int | None:
     row = connection.raw.execute(
         f"SELECT value::text FROM {connection.place.quoted}.setting WHERE key = 'schema_version'"
     ).fetchone()
-    if row is None or not str(row[0]).isdigit():
+    if row is None or not str(row[0]).isdecimal():
         raise NotAStore(f"{connection.place} has a table 'setting' without a schema_version; it is not a job store")
     return int(row[0])
 
@@ -418,7 +441,7 @@ _KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str
         "{place} is a standby or read-only; record into the primary server",
     ),
     (
-        (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedColumn),
+        (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedColumn, errors.UndefinedFunction),
         StoreNotFound,
         "The tables of {place} are gone or changed ({said}); open the store again",
     ),
@@ -432,11 +455,8 @@ _KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str
         NotAStore,
         "{place} does not contain a job store ({said}); name another schema with options=-csearch_path%3DNAME",
     ),
-    (
-        (errors.CheckViolation, errors.ForeignKeyViolation, errors.RaiseException),
-        StoreUnreadable,
-        "{place} refused a statement ({said}); a trigger or a rule of another program may be the cause",
-    ),
+    if row is None or not str(row[0]).isdecimal():
+        raise NotAStore(f"{connection.place} has a table 'setting' without a schema_version; it is not a job store")
 )
 
 
@@ -448,6 +468,12 @@ def store_error(error: psycopg.Error, place: Place) -> StoreError | None:
     # Without a kind of its own it is the connection, of which libpq tells in words alone.
     if isinstance(error, psycopg.OperationalError | psycopg.InternalError):
         return StoreUnreadable(_why_away(error, place))
+    # A statement that the server cannot read is a defect of ours; what it read and refused is not.
+    if error.sqlstate and not error.sqlstate.startswith("42"):
+        return StoreUnreadable(
+            f"{place} refused a statement ({_said(error, place)}); a trigger, rule or row of another program stands in "
+            "its way: see 'jobstore check'"
+        )
     return None
 
 
