@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobstore.language.errors import Conflict, NotFound, shown
-from jobstore.language.fields import refuse
+from jobstore.language.fields import LARGEST_DURATION_MS, refuse
 from jobstore.language.instants import MICROSECONDS
 from jobstore.language.models import STATUS_CODES, STATUS_OF_CODE, Status
 from jobstore.language.search import fold
@@ -318,7 +318,8 @@ def finish(connection: sqlite3.Connection, number: int, end: End) -> None:
 _END = f"""
 UPDATE execution
 SET status = ?, completed_us = ?, duration_ms = coalesce(
-        ?, CASE WHEN started_by = 0 THEN NULL WHEN effective_us > ? THEN 0 ELSE (? - effective_us) / 1000 END
+        ?, CASE WHEN started_by = 0 THEN NULL WHEN effective_us > ? THEN 0
+        WHEN effective_us < ? THEN {LARGEST_DURATION_MS} ELSE (? - effective_us) / 1000 END
     ),
     result = ?, error = ?, started_by = CASE started_by WHEN 0 THEN 0 ELSE 1 END, enqueued_by = ?
 WHERE id = ? AND (status IN ({PENDING}, {RUNNING}) OR enqueued_by = {GUESSED})
@@ -328,7 +329,8 @@ WHERE id = ? AND (status IN ({PENDING}, {RUNNING}) OR enqueued_by = {GUESSED})
 def _end(connection: sqlite3.Connection, number: int, end: End, enqueued_by: int | None) -> bool:
     """Whether there is such an execution and an end may follow."""
     code, at_us, duration_ms, result, error = end
-    values = (code, at_us, duration_ms, at_us, at_us, result, error, enqueued_by, number)
+    longest_us = at_us - LARGEST_DURATION_MS * 1000
+    values = (code, at_us, duration_ms, at_us, longest_us, at_us, result, error, enqueued_by, number)
     return connection.execute(_END, values).rowcount == 1
 
 
@@ -342,7 +344,8 @@ def close_interrupted(connection: sqlite3.Connection, closing: Closing) -> list[
         ended = interruption(found, closing)
         if ended is not None:
             status, reason = ended
-            ran_ms = max(0, closing.now_us - found.effective_us) // 1000 if found.status == RUNNING else None
+            ran_us = max(0, closing.now_us - found.effective_us)
+            ran_ms = min(ran_us // 1000, LARGEST_DURATION_MS) if found.status == RUNNING else None
             end = End(STATUS_CODES[status], closing.now_us, ran_ms, None, reason)
             _end(connection, found.id, end, GUESSED)
             closed.append(found.id)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
@@ -199,6 +199,28 @@ def test_what_others_put_in_the_way_of_recording_is_an_error_of_ours(server, dat
             connection.execute(change)
         with pytest.raises(jobstore.StoreUnreadable, match=r"refused a statement .*jobstore check"):
             recorder.enqueue("a")
+
+
+def test_a_pooler_of_transactions_is_told(url):
+    use(url)
+    with jobstore.Recorder(url) as recorder:
+        for _ in range(10):
+            recorder.enqueue(NAME)
+        # As on the next of its connections, what this one prepared is not there.
+        connection: Any = recorder._writer._connection
+        connection.raw.pgconn.exec_(b"DEALLOCATE ALL")
+        with pytest.raises(jobstore.StoreUnreadable, match="pool_mode=session"):
+            recorder.enqueue(NAME)
+
+
+def test_a_run_longer_than_a_duration_can_say_is_given_the_longest(url):
+    with jobstore.Recorder(url) as recorder, jobstore.open(url) as store:
+        recorder.save_job("a", job_type="t", job_category="c", timeout_seconds=1)
+        for way in (lambda number: recorder.finish(number, "SUCCESS"), lambda _: recorder.close_interrupted()):
+            number = recorder.enqueue("a", at="0001-01-01T00:00:00Z")
+            recorder.start(number, at="0001-01-01T00:00:00Z")
+            way(number)
+            assert store.get_execution(number)["duration_ms"] == 4_398_046_511_103
 
 
 def test_what_variables_and_services_say_counts_as_in_an_address(tmp_path, monkeypatch):

@@ -446,6 +446,11 @@ _KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str
         "The tables of {place} are gone or changed ({said}); open the store again",
     ),
     (
+        (errors.DuplicatePreparedStatement, errors.InvalidSqlStatementName),
+        StoreUnreadable,
+        "{place} is behind a pooler that pools transactions ({said}); let it pool sessions (pool_mode=session)",
+    ),
+    (
         (errors.SequenceGeneratorLimitExceeded,),
         StoreFull,
         "{place} has used its last number ({said}); move to a new store",
@@ -455,8 +460,6 @@ _KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str
         NotAStore,
         "{place} does not contain a job store ({said}); name another schema with options=-csearch_path%3DNAME",
     ),
-    if row is None or not str(row[0]).isdecimal():
-        raise NotAStore(f"{connection.place} has a table 'setting' without a schema_version; it is not a job store")
 )
 
 
