@@ -1,104 +1,50 @@
 """``python -m benchmarks``: the whole run; ``guard``: the regression check of CI; ``report``: a run's tables again."""
 
-from __future__ import annotations
-
 import time
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
-from rich.console import Console
 
-from benchmarks import datasets, guard, jobs, postgres, processes, report, serving, sweep, writes
+from benchmarks import guard, jobs, pages, postgres, processes, report, serving, sweep, writes
+from benchmarks.datasets import CONSOLE, Dataset, prepare
 from benchmarks.history import SIZES
-from benchmarks.measure import Settings
-from benchmarks.pages import CASES, Bench
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from benchmarks.datasets import Dataset
-    from benchmarks.measure import Line
+from benchmarks.measure import Line, Settings
 
 FOLDER = Path(__file__).parent
 FIGURES = FOLDER / "out" / "figures.json"
-MANY_JOBS = 100_000
-POSTGRES_SIZE = "1M"
-"""The goals of a server are set for this size; another one is measured with ``--only postgres`` alone."""
+PARTS: dict[str, Callable[[Dataset, Settings], Iterator[Line]]] = {
+    "queries": pages.run,
+    "sweep": sweep.run,
+    "jobs": jobs.run,
+    "writes": writes.run,
+    "http": serving.run,
+    "processes": processes.run,
+    "postgres": postgres.run,
+}
 
 
 @dataclass(slots=True)
 class Run:
-    """What was asked for on the command line, and the parts that broke off."""
+    """What was measured, how long each part took, and the parts that broke off."""
 
-    data: Path
-    sizes: tuple[str, ...]
-    parts: tuple[str, ...]
-    settings: Settings
-    match: str
-    console: Console
-    failed: list[str] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
 
-    def lines(self) -> list[Line]:
-        """Everything measured until the end or Ctrl-C; sizes one after the other."""
-        found: list[Line] = []
-        try:
-            for label in self.sizes:
-                dataset = datasets.prepare(self.data, label, self.console)
-                for part in self.parts:
-                    found += self._told(f"{label} {part}", PARTS[part](self, dataset))
-        except KeyboardInterrupt:  # an hour's figures are worth keeping
-            self.failed.append("the rest")
-        return found
-
-    def _told(self, what: str, lines: Iterable[Line]) -> Iterator[Line]:
-        """The same lines, each named on the terminal when it is done."""
+    def add(self, what: str, lines: Iterable[Line]) -> None:
+        """Measures a part; each line is named on the terminal when it is done."""
         begun = time.perf_counter()
         try:
             for line in lines:
-                self.console.print(f"{what}: {line.name}: {line.figures[0]} {line.note}", highlight=False)
-                yield line
+                CONSOLE.print(f"{what}: {line.name}: {line.figures[0]} {line.note}", highlight=False)
+                self.lines.append(line)
         except Exception:  # noqa: BLE001 - a long run goes on with its other parts, and fails at its end
             self.failed.append(what)
-            self.console.print_exception()
+            CONSOLE.print_exception()
         self.seconds[what] = round(time.perf_counter() - begun, 1)
-
-
-def _queries(run: Run, dataset: Dataset) -> Iterator[Line]:
-    with closing(Bench(dataset, run.settings)) as bench:
-        yield from (bench.measure(case) for case in CASES if run.match in case.name)
-
-
-def _sweep(run: Run, dataset: Dataset) -> Iterator[Line]:
-    with closing(Bench(dataset, run.settings)) as bench:
-        yield from sweep.run(bench, run.console)
-
-
-def _jobs(run: Run, dataset: Dataset) -> Iterator[Line]:
-    """Statistics at each size; the lists, which do not depend on it, once."""
-    yield from jobs.statistics(dataset, run.settings)
-    if dataset.label == run.sizes[-1]:
-        yield from jobs.lists(dataset, 10_000, run.settings)
-        yield from jobs.lists(datasets.many_jobs(run.data, MANY_JOBS), MANY_JOBS, run.settings)
-
-
-def _postgres(run: Run, dataset: Dataset) -> Iterator[Line]:
-    if dataset.label == POSTGRES_SIZE or run.parts == ("postgres",):
-        yield from postgres.run(dataset, run.settings)
-
-
-PARTS: dict[str, Callable[[Run, Dataset], Iterator[Line]]] = {
-    "queries": _queries,
-    "sweep": _sweep,
-    "jobs": _jobs,
-    "writes": lambda run, dataset: writes.run(dataset, run.settings, loads=dataset.label == run.sizes[0]),
-    "http": lambda run, dataset: serving.run(dataset, run.settings),
-    "processes": lambda _, dataset: processes.run(dataset),
-    "postgres": _postgres,
-}
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -113,19 +59,23 @@ PARTS: dict[str, Callable[[Run, Dataset], Iterator[Line]]] = {
 @click.option("--json", "json_file", type=click.Path(path_type=Path), default=FIGURES, help="Where the figures go.")
 @click.pass_context
 def main(
-    context: click.Context, sizes: tuple[str, ...], parts: tuple[str, ...], match: str, rounds: int, budget: float,
-    sweep_seconds: float, compare_seconds: float, data: Path, json_file: Path,
-) -> None:  # fmt: skip
+    context: click.Context, /, sizes: tuple[str, ...], parts: tuple[str, ...], data: Path, json_file: Path, **asked: Any
+) -> None:
     """Builds the data, measures every candidate in rotation, prints the tables; the figures go to a file."""
     if context.invoked_subcommand is not None:
         return
-    begun, commit = time.perf_counter(), report.commit()
+    begun, commit, run = time.perf_counter(), report.commit(), Run()
     sizes = tuple(sorted(sizes or ("1M",), key=SIZES.__getitem__))
-    settings = Settings(rounds, budget, sweep_seconds, compare_seconds)
-    run = Run(data, sizes, parts or tuple(PARTS), settings, match, Console(stderr=True))
-    lines = run.lines()
+    settings = Settings(sizes, parts or tuple(PARTS), **asked)
+    try:
+        for label in sizes:
+            dataset = prepare(data, label)
+            for part in settings.parts:
+                run.add(f"{label} {part}", PARTS[part](dataset, settings))
+    except KeyboardInterrupt:  # an hour's figures are worth keeping
+        run.failed.append("the rest")
     took = {"commit": commit, "seconds": round(time.perf_counter() - begun), "parts": run.seconds}
-    report.write_json(json_file, lines, took)
+    report.write_json(json_file, run.lines, took)
     click.echo("\n".join(report.blocks(json_file)))
     if run.failed:
         raise click.ClickException(f"broken off: {', '.join(run.failed)}")

@@ -4,8 +4,6 @@ A folder for each size holds the three files and ``built.json``: the fingerprint
 format, and how long each build took in which run. A file whose fingerprint does not fit is built again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -13,22 +11,20 @@ import re
 import shutil
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from rich.console import Console
 from rich.progress import Progress, track
 
 import jobstore
 from benchmarks import history, peers
 from jobstore.storage import schema
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from rich.console import Console
-
+CONSOLE = Console(stderr=True)
 THIS_RUN = f"{os.getpid()}-{time.time():.0f}"
 """Times of builds are compared only where one run made them."""
 
@@ -47,7 +43,7 @@ class Dataset:
         return self.folder / f"{candidate}.db"
 
 
-def prepare(folder: Path, label: str, console: Console) -> Dataset:
+def prepare(folder: Path, label: str) -> Dataset:
     """The data set of a size, built where it is not there or out of date."""
     home = folder / label
     home.mkdir(parents=True, exist_ok=True)
@@ -58,7 +54,7 @@ def prepare(folder: Path, label: str, console: Console) -> Dataset:
         if not current or not dataset.path(name).exists():
             remove(dataset.path(name))
             begun = time.perf_counter()
-            _build(dataset, name, console)
+            _build(dataset, name)
             seconds = round(time.perf_counter() - begun, 2)
             dataset.built[name] = {"fingerprint": _fingerprint(name), "seconds": seconds, "run": THIS_RUN}
             note.write_text(json.dumps(dataset.built, indent=1))
@@ -75,14 +71,14 @@ def _fingerprint(candidate: str) -> str:
     return f"data {history.FINGERPRINT}; format {schema.SCHEMA_VERSION}; {digest}"
 
 
-def _build(dataset: Dataset, name: str, console: Console) -> None:
+def _build(dataset: Dataset, name: str) -> None:
     path, size, title = dataset.path(name), dataset.size, f"{dataset.label} {name}"
     if name == "jobstore":
-        with Progress(console=console) as progress:
+        with Progress(console=CONSOLE) as progress:
             task = progress.add_task(title, total=size)
             build_store(path, size, lambda done: progress.advance(task, done))
     elif name == "naive":
-        peers.build(path, history.job_documents(), track(history.documents(size), title, size, console=console))
+        peers.build(path, history.job_documents(), track(history.documents(size), title, size, console=CONSOLE))
     else:  # the naive file with more indexes
         shutil.copyfile(dataset.path("naive"), path)
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -94,18 +90,6 @@ def build_store(path: Path, size: int, tick: Callable[[int], None] | None = None
     """Our store, through the bulk load that users call."""
     executions = history.documents(size) if size else ()
     jobstore.load(path, {"jobs": history.job_documents(jobs), "executions": executions}, progress=tick)
-
-
-def many_jobs(folder: Path, count: int) -> Dataset:
-    """Our store and the naive one with so many jobs and no execution; a build of seconds."""
-    home = folder / "jobs"
-    home.mkdir(parents=True, exist_ok=True)
-    dataset = Dataset(f"{count:,} jobs", 0, home, {})
-    remove(dataset.path("jobstore"))
-    remove(dataset.path("naive"))
-    build_store(dataset.path("jobstore"), 0, jobs=count)
-    peers.build(dataset.path("naive"), history.job_documents(count), ())
-    return dataset
 
 
 def remove(path: Path) -> None:

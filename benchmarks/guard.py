@@ -8,25 +8,20 @@ Three things are held against bounds, none of them a time by itself:
 - the plans of the statements that run: none walks the table of executions, none sorts it.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import sqlite3
 import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks.datasets import Dataset, build_store
 from benchmarks.measure import Settings
 from benchmarks.pages import CASES, Bench, Case, page_ids
 from benchmarks.sweep import ENTRIES, STEPS_PER_ENTRY, guarded, steps
 from jobstore.language.errors import JobStoreError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SMALL, LARGE = 10_000, 100_000
 MOST_RATIO, MEASURES = 4.0, 5
@@ -67,7 +62,7 @@ def store_of(folder: Path, size: int) -> Dataset:
 
 def ratio_problems(dataset: Dataset) -> Iterator[str]:
     """Queries that cost far more floors than their goal."""
-    with closing(Bench(dataset, Settings(15, 0.2), peers=False)) as bench:
+    with closing(Bench(dataset, Settings(rounds=15, budget=0.2), peers=False)) as bench:
         for case in CASES:
             most, ratios = MOST_RATIO * (case.most or 1), [math.inf]
             while len(ratios) <= MEASURES and min(ratios) > most:  # a busy machine slows one of them
@@ -134,7 +129,7 @@ def _statements(dataset: Dataset, case: Case) -> list[str]:
 
 def _floor_steps(bench: Bench, case: Case) -> int:
     ids = page_ids(bench.page(bench.placed(case, 0)))
-    return max(steps(bench.floor.connection, partial(bench.floor.executions, ids)), LEAST_FLOOR)
+    return max(steps(bench.reader.connection, partial(bench.known, ids)), LEAST_FLOOR)
 
 
 def _steps(bench: Bench, case: Case) -> int:

@@ -4,19 +4,15 @@ All is arithmetic on numbers. The jobs fire about 10.4 million times; a smaller 
 so each size covers the same ninety days. ``README.md`` says what shares the data has; a test holds them.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jobstore.language.instants import MICROSECONDS, instant_text, instant_us
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SIZES = {"10k": 10_000, "100k": 100_000, "1M": 1_000_000, "10M": 10_000_000}
 FINGERPRINT = "1"

@@ -1,99 +1,92 @@
 """The lists of jobs, at ten and at a hundred thousand jobs, and the statistics."""
 
-from __future__ import annotations
-
+import tempfile
 from collections import Counter
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from statistics import median
+from typing import Any
 
+import orjson
+
+from benchmarks.datasets import Dataset, build_store
 from benchmarks.history import DENSE, Job, fleet
-from benchmarks.measure import FLOOR, OURS, Line, Settings, rivals
-from benchmarks.pages import NOW, Floor, MovingClock, open_store
-from benchmarks.peers import HandWritten
+from benchmarks.measure import FLOOR, OURS, Ask, Figure, Line, Settings, rivals, timed
+from benchmarks.pages import BUSY, MovingClock, open_store
+from jobstore import JobStore
 from jobstore.language.instants import instant_us
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from benchmarks.datasets import Dataset
-    from benchmarks.measure import Ask
-    from jobstore import JobStore
-
-    Known = tuple[list[int], list[int | None]]
+from jobstore.storage.connection import Reader
+from jobstore.storage.documents import job_document
+from jobstore.storage.rows import fetch_jobs
 
 PART, STATISTICS = "Jobs", "Statistics"
+MANY_JOBS = 100_000
+ROUNDS = 20
+"""Of the statistics, which take long."""
 
 
-def statistics(dataset: Dataset, settings: Settings) -> Iterator[Line]:
-    """``job_stats`` of one job and of all executions."""
-    with ExitStack() as opened:
-        store, floor, naive = _opened(dataset, opened)
-        name = next(job.name for job in fleet() if job.period == 1)
-        (number,), (next_run,) = _known(floor, [store.get_job(name)])
-        for what, job_id, bound in (("one job", name, 10), ("all", None, 300)):
-            candidates: dict[str, Ask] = {
-                FLOOR: lambda _: floor.job(number, next_run),
-                OURS: partial(_stats, store, job_id),
-                "naive": partial(_stats, naive, job_id),
-            }
-            line = rivals(
-                STATISTICS, f"job_stats of {what}", dataset.label, settings, candidates, most_ms=bound, same=_stats_key
-            )
-            del line.detail["p99"], line.figures[1]  # a ratio to one row says nothing here
-            yield line
+def run(dataset: Dataset, settings: Settings) -> Iterator[Line]:
+    """Statistics at each size; the lists, which do not depend on it, once."""
+    yield from _statistics(dataset)
+    if dataset.label == settings.sizes[-1]:
+        yield from _lists(dataset.path(OURS), 10_000, settings)
+        with tempfile.TemporaryDirectory() as folder:
+            many = Path(folder) / "jobs.db"
+            build_store(many, 0, jobs=MANY_JOBS)  # takes seconds
+            yield from _lists(many, MANY_JOBS, settings)
 
 
-def lists(dataset: Dataset, count: int, settings: Settings) -> Iterator[Line]:
+def _statistics(dataset: Dataset) -> Iterator[Line]:
+    """``job_stats`` of one job and of all executions, in milliseconds: no row is their floor."""
+    with closing(open_store(dataset.path(OURS))) as store:
+        for what, job_id, most in (("one job", BUSY[0], 10), ("all", None, 300)):
+            seconds = median(timed(partial(_stats, store, job_id), number) for number in range(ROUNDS))
+            figure = Figure(seconds * 1000, "ms", at_most=most)
+            yield Line(STATISTICS, f"job_stats of {what}", dataset.label, [figure])
+
+
+def _stats(store: JobStore, job_id: str | None, _: int) -> bytes:
+    return orjson.dumps(store.job_stats(job_id))
+
+
+def _lists(path: Path, count: int, settings: Settings) -> Iterator[Line]:
     """``list_jobs`` and ``get_job`` of a store with so many jobs."""
-    label, rounds = f"{count // 1000}k jobs", settings.rounds
-    candidates: dict[str, Any]
-    with ExitStack() as opened:
-        store, floor, naive = _opened(dataset, opened)
-        moving = opened.enter_context(closing(open_store(dataset.path(OURS), MovingClock())))
-        terms = _terms(fleet(count), rounds + 10)
-        for what, asked, most in (("seen", [DENSE] * len(terms), 1.2), ("new", terms, 3)):
-            known = _known(floor, store.list_jobs(search=asked.pop())["data"])
-            ours, theirs = iter(asked), iter(asked)  # each term once: a new one is new each time
-            candidates = {
-                FLOOR: lambda _, known=known: floor.jobs(*known),
-                OURS: lambda _, terms=ours: store.list_jobs(search=next(terms)),
-                "naive": lambda _, terms=theirs: naive.list_jobs(NOW, next(terms)),
-            }
-            same = _list_key if what == "seen" else None
-            yield rivals(PART, f"list_jobs, search, {what} term", label, settings, candidates, most=most, same=same)
-        first, clock = _known(floor, store.list_jobs(order_by="next_run_at")["data"]), MovingClock()
-        candidates = {
-            FLOOR: lambda _: floor.jobs(*first),
-            OURS: lambda _: moving.list_jobs(order_by="next_run_at"),
-            "naive": lambda _: naive.list_jobs(clock()),
-        }
-        yield rivals(PART, "list_jobs by next_run_at, moving clock", label, settings, candidates, most_ms=1)
-        name = fleet(count)[77].name
-        (number,), (next_run,) = _known(floor, [store.get_job(name)])
-        candidates = {
-            FLOOR: lambda _: floor.job(number, next_run),
-            OURS: lambda _: store.get_job(name),
-            "naive": lambda _: naive.get_job(name),
-        }
-        yield rivals(PART, "get_job", label, settings, candidates, unit="one-row reads", most=2)
+    terms, name = iter(_terms(fleet(count), settings.rounds + 10)), fleet(count)[77].name
+    with (
+        closing(Reader(path)) as reader,
+        closing(open_store(path)) as store,
+        closing(open_store(path, MovingClock())) as moving,
+    ):
+
+        def line(what: str, ask: Ask, **goal: Any) -> Line:
+            candidates = {FLOOR: _floor(reader, ask(0)), OURS: ask}
+            return rivals(PART, what, f"{count // 1000}k jobs", settings, candidates, **goal)
+
+        yield line("list_jobs, search, seen term", lambda _: store.list_jobs(search=DENSE), most=1.2)
+        yield line("list_jobs, search, new term", lambda _: store.list_jobs(search=next(terms)), most=3)
+        yield line(
+            "list_jobs by next_run_at, moving clock", lambda _: moving.list_jobs(order_by="next_run_at"), most_ms=1
+        )
+        yield line("get_job", lambda _: store.get_job(name), unit="one-row reads", most=2)
 
 
-def _opened(dataset: Dataset, opened: ExitStack) -> tuple[JobStore, Floor, HandWritten]:
-    store = opened.enter_context(closing(open_store(dataset.path(OURS))))
-    floor = opened.enter_context(closing(Floor(dataset.path(OURS))))
-    naive = HandWritten(dataset.path("naive"), careful=False)
-    opened.callback(naive.connection.close)
-    return store, floor, naive
-
-
-def _known(floor: Floor, jobs: Sequence[Any]) -> Known:
-    """The numbers and next runs of the jobs on a page."""
-    ask = floor.connection.execute
+def _floor(reader: Reader, answer: Any) -> Ask:
+    """The same page, or the same job, when the numbers and next runs of its jobs are known."""
+    jobs = answer.get("data", [answer])
+    ask = reader.connection.execute
     numbers = [ask("SELECT number FROM job WHERE name = ?", (job["name"],)).fetchone()[0] for job in jobs]
     texts = [job["next_run_at"] for job in jobs]
-    return numbers, [text and instant_us(datetime.fromisoformat(text)) for text in texts]
+    next_runs = [text and instant_us(datetime.fromisoformat(text)) for text in texts]
+
+    def known(_: int) -> bytes:
+        rows = fetch_jobs(reader.connection, numbers)
+        data = [job_document(row, us) for row, us in zip(rows, next_runs, strict=True)]
+        return orjson.dumps({**answer, "data": data} if "data" in answer else data[0])
+
+    return known
 
 
 def _terms(jobs: Sequence[Job], count: int) -> list[str]:
@@ -105,16 +98,3 @@ def _terms(jobs: Sequence[Job], count: int) -> list[str]:
         if len(terms) >= count:
             return terms[:: len(terms) // count][:count]
     raise AssertionError("the fleet has too few distinct parts of names")
-
-
-def _stats(candidate: Any, job_id: str | None, _: int) -> Any:
-    return candidate.job_stats(job_id)
-
-
-def _list_key(page: Any) -> tuple[Any, ...]:
-    return [(job["name"], job["next_run_at"]) for job in page["data"]], page["pagination"]
-
-
-def _stats_key(stats: Any) -> tuple[Any, ...]:
-    by_status = sorted((status, count) for status, count in stats["by_status"].items() if count)
-    return stats["runs"], by_status, [stats["duration_ms"][key] for key in ("p50", "p95", "max")]

@@ -4,20 +4,16 @@ Machines are shared and their clock varies by two, so no absolute time is compar
 only ratios of calls made one after the other, and of those the median and the 99th percentile.
 """
 
-from __future__ import annotations
-
 import gc
 import statistics
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    Ask = Callable[[int], Any]
+Ask = Callable[[int], Any]
 
 FLOOR, OURS = "floor", "jobstore"
 VARIANTS = 8
@@ -32,10 +28,13 @@ class Disagreement(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How long to measure, of which the last for holding the sweep's pages against the peers."""
+    """What was asked for on the command line: what to measure, and how long."""
 
+    sizes: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    match: str = ""
     rounds: int = 200
-    budget_seconds: float = 1.5
+    budget: float = 1.5
     sweep_seconds: float = 60.0
     compare_seconds: float = 60.0
 
@@ -73,7 +72,7 @@ class Figure:
         return f"{much} {'over' if times > 1 else 'short'}"
 
     def __str__(self) -> str:
-        text = f"{brief(self.value)} {self.unit}"
+        text = f"{brief(self.value)} {self.unit}".strip()
         return text if self.met else f"**{text}**"
 
 
@@ -108,11 +107,12 @@ def rivals(
     """
     answers: dict[str, dict[int, Any]] = {who: {} for who in candidates if who != FLOOR}
     asked = {who: _kept(candidates[who], answers[who]) for who in answers}
-    found = in_rotation({FLOOR: candidates[FLOOR], **asked}, settings.rounds, settings.budget_seconds, before)
+    found = in_rotation({FLOOR: candidates[FLOOR], **asked}, settings.rounds, settings.budget, before)
     others = [who for who in answers if who != OURS]
-    for other in others if same else ():
-        for number, answer in answers[other].items():
-            check_equal(f"{name}, {other}", same, answers[OURS].get(number) or candidates[OURS](number), answer)
+    if same:
+        for other, number in [(who, at) for who in others for at in answers[who]]:
+            mine = answers[OURS].get(number) or candidates[OURS](number)
+            check_equal(f"{name}, {other}", same(mine), same(answers[other][number]))
     ours = found[OURS]
     figures = [Figure(ours.ratio, unit, most)]
     if most_ms is not None:
@@ -135,11 +135,9 @@ def _kept(ask: Ask, answers: dict[int, Any]) -> Ask:
     return asked
 
 
-def check_equal(what: str, key: Callable[[Any], Any] | None, ours: Any, theirs: Any) -> None:
-    """Raises unless both answers have the same key."""
-    keys = [key(ours), key(theirs)] if key else [ours, theirs]
-    if keys[0] != keys[1]:
-        raise Disagreement(f"{what}: jobstore says {str(keys[0])[:300]}, not {str(keys[1])[:300]}")
+def check_equal(what: str, ours: Any, theirs: Any) -> None:
+    if ours != theirs:
+        raise Disagreement(f"{what}: jobstore says {str(ours)[:300]}, not {str(theirs)[:300]}")
 
 
 def in_rotation(

@@ -4,33 +4,28 @@ The floor F of a page is what its rows cost when their ids are known: ids -> row
 bytes, by the library's own code from the same file. No way to answer a query can cost less.
 """
 
-from __future__ import annotations
-
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import orjson
 
 import jobstore
+from benchmarks.datasets import Dataset
 from benchmarks.history import DAY_US, DENSE, END_US, FAILED, MINUTE_US, SPARSE, fleet, trace_id
-from benchmarks.measure import FLOOR, OURS, VARIANTS, Line, Settings, rivals
+from benchmarks.measure import FLOOR, OURS, VARIANTS, Ask, Line, Settings, rivals
 from benchmarks.peers import HandWritten
 from jobstore.language.instants import instant_datetime, instant_text
 from jobstore.language.models import pagination
 from jobstore.storage.connection import Reader
-from jobstore.storage.documents import execution_document, job_document
-from jobstore.storage.rows import fetch_executions, fetch_jobs
+from jobstore.storage.documents import execution_document
+from jobstore.storage.rows import ExecutionRow, fetch_executions
 
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from benchmarks.datasets import Dataset
-    from benchmarks.measure import Ask
-
-    Keywords = dict[str, Any]
+Keywords = dict[str, Any]
 
 PART = "Executions"
 NOW = instant_datetime(END_US).astimezone(UTC) + timedelta(seconds=30)
@@ -81,6 +76,11 @@ CASES = (
 """Named in the goal, in its order."""
 
 
+def run(dataset: Dataset, settings: Settings) -> Iterator[Line]:
+    with closing(Bench(dataset, settings)) as bench:
+        yield from (bench.measure(case) for case in CASES if settings.match in case.name)
+
+
 class MovingClock:
     """Seven seconds later at each look: schedules come due between the queries."""
 
@@ -98,45 +98,20 @@ def open_store(path: Path, clock: Callable[[], datetime] = lambda: NOW) -> jobst
     return jobstore.open(path, clock=clock)
 
 
-class Floor:
-    """Known rows, from the same file over a connection of the same kind."""
-
-    def __init__(self, path: Path) -> None:
-        self._reader = Reader(path)
-        self.connection = self._reader.connection
-        self.close = self.connection.close
-
-    def executions(self, ids: Sequence[int]) -> bytes:
-        """The page of these executions as JSON."""
-        data = [execution_document(row) for row in fetch_executions(self.connection, ids)]
-        return orjson.dumps({"data": data, "pagination": pagination(len(ids), 50, 0, len(ids))})
-
-    def jobs(self, numbers: Sequence[int], next_runs_us: Sequence[int | None]) -> bytes:
-        """The page of these jobs as JSON, their next runs known too."""
-        rows = fetch_jobs(self.connection, numbers)
-        data = [job_document(row, us) for row, us in zip(rows, next_runs_us, strict=True)]
-        return orjson.dumps({"data": data, "pagination": pagination(len(rows), 50, 0, len(rows))})
-
-    def job(self, number: int, next_run_us: int | None) -> bytes:
-        """One job as JSON."""
-        (row,) = fetch_jobs(self.connection, [number])
-        return orjson.dumps(job_document(row, next_run_us))
-
-
 class Bench:
     """The opened candidates of one data set."""
 
     def __init__(self, dataset: Dataset, settings: Settings | None = None, *, peers: bool = True) -> None:
         self.dataset, self.settings = dataset, settings or Settings()
         path = dataset.path(OURS)
-        self.store, self.floor = open_store(path), Floor(path)
+        self.store, self.reader = open_store(path), Reader(path)
         names = ("naive", "careful") if peers else ()
         self.peers = {name: HandWritten(dataset.path(name), careful=name == "careful") for name in names}
 
     def close(self) -> None:
         """Closes all files."""
         self.store.close()
-        self.floor.close()
+        self.reader.close()
         for peer in self.peers.values():
             peer.connection.close()
 
@@ -152,6 +127,10 @@ class Bench:
         ask: Callable[..., Any] = self.store.get_job_executions if "job_id" in query else self.store.list_job_executions
         return ask(**query)
 
+    def known(self, ids: Sequence[int]) -> bytes:
+        """The floor: the page of these executions as JSON."""
+        return as_page(fetch_executions(self.reader.connection, ids))
+
     def measure(self, case: Case) -> Line:
         """One case, all candidates in rotation; a page of one row is held against the floor of the latest fifty."""
         queries = [self.placed(case, number) for number in range(VARIANTS)]
@@ -160,7 +139,7 @@ class Bench:
         def asking(page: Callable[[Keywords], Any]) -> Ask:
             return lambda number: page(queries[number])
 
-        candidates = {FLOOR: lambda number: self.floor.executions(ids[number % len(ids)]), OURS: asking(self.page)}
+        candidates = {FLOOR: lambda number: self.known(ids[number % len(ids)]), OURS: asking(self.page)}
         candidates |= {name: asking(peer.page) for name, peer in self.peers.items()}
         faster = case.faster if self.dataset.label == "10M" else None
         line = rivals(
@@ -178,6 +157,12 @@ class Bench:
         """How many executions match."""
         total: int = self.page({**query, "limit": 1})["pagination"]["total"]
         return total
+
+
+def as_page(rows: Sequence[ExecutionRow]) -> bytes:
+    """Rows that were looked up by their ids -> documents -> JSON."""
+    data = [execution_document(row) for row in rows]
+    return orjson.dumps({"data": data, "pagination": pagination(len(data), 50, 0, len(data))})
 
 
 def page_ids(page: Any) -> list[int]:

@@ -6,19 +6,14 @@ Both are told what is hard to get right (aliases of a status, ties, nulls last, 
 start), so that their answers can be held against ours; only the cost is theirs.
 """
 
-from __future__ import annotations
-
 import sqlite3
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import orjson
 
 from jobstore.language.models import pagination
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
 
 TABLES = """
 CREATE TABLE jobs (
@@ -119,37 +114,6 @@ class HandWritten:
         rows, total = self._selected("id", query)
         return [row[0] for row in rows], total
 
-    def get_job(self, job_id: str) -> dict[str, Any]:
-        """The job's document."""
-        row = self.connection.execute("SELECT * FROM jobs WHERE name = ?", (job_id,)).fetchone()
-        return _job_document(row, datetime.now(UTC))
-
-    def list_jobs(self, now: datetime, search: str = "") -> dict[str, Any]:
-        """Fifty by name that match, or of all by next run, which is computed for every job then."""
-        if search:
-            matching = "FROM jobs WHERE name LIKE ? OR job_type LIKE ? OR job_category LIKE ?"
-            values = (f"%{search}%",) * 3
-            (total,) = self.connection.execute(f"SELECT count(*) {matching}", values).fetchone()
-            rows = self.connection.execute(f"SELECT * {matching} ORDER BY name LIMIT 50", values).fetchall()
-        else:
-            rows = self.connection.execute("SELECT * FROM jobs").fetchall()
-            total = len(rows)
-            rows = [row for _, row in sorted(((_next_run(row, now) or "~", row["id"]), row) for row in rows)[:50]]
-        return _page([_job_document(row, now) for row in rows], total, 0)
-
-    def job_stats(self, job_id: str | None = None) -> dict[str, Any]:
-        """Runs by status; average, median, 95th percentile and maximum of all durations."""
-        job = [] if job_id is None else [job_id]
-        matching = f"FROM executions WHERE {CONDITIONS['job_id'] if job else 'true'}"
-        run = self.connection.execute
-        by_status = dict(run(f"SELECT status, count(*) {matching} GROUP BY status", job).fetchall())
-        timed = f"{matching} AND duration_ms IS NOT NULL"
-        count, average, longest = run(f"SELECT count(*), avg(duration_ms), max(duration_ms) {timed}", job).fetchone()
-        ranked = f"SELECT duration_ms {timed} ORDER BY duration_ms LIMIT 1 OFFSET ?"
-        p50, p95 = (run(ranked, (*job, -(-count * percent // 100) - 1)).fetchone()[0] for percent in (50, 95))
-        durations = {"average": average, "p50": p50, "p95": p95, "max": longest}
-        return {"runs": sum(by_status.values()), "by_status": by_status, "duration_ms": durations}
-
     def _selected(self, columns: str, query: dict[str, Any]) -> tuple[list[sqlite3.Row], int]:
         where, values = self._where(query)
         order = _order(query.get("order_by", "started_at"), "DESC" if query.get("order_desc", True) else "ASC")
@@ -200,27 +164,3 @@ def _execution_document(row: sqlite3.Row) -> dict[str, Any]:
     if row["status"] == "PENDING":
         document["started_at"] = None
     return document
-
-
-def _job_document(row: sqlite3.Row, now: datetime) -> dict[str, Any]:
-    document = dict(row)
-    document["id"], document["enabled"] = row["name"], bool(row["enabled"])
-    document["parameters"] = orjson.loads(row["parameters"])
-    document["next_run_at"] = _next_run(row, now)
-    return document
-
-
-def _next_run(row: sqlite3.Row, now: datetime) -> str | None:
-    """The next fire time, computed for each job each time."""
-    from croniter import croniter  # only one order of one list needs it
-
-    if not row["enabled"]:
-        return None
-    if row["schedule"] is not None:
-        moment: datetime = croniter(row["schedule"], now).get_next(datetime)
-    else:
-        anchor = datetime.fromisoformat(row["last_run_at"])
-        seconds = row["interval_seconds"]
-        passed = max(0, int((now - anchor).total_seconds()) // seconds)
-        moment = datetime.fromtimestamp(anchor.timestamp() + (passed + 1) * seconds, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,24 +1,19 @@
 """What only a process of its own shows: importing, opening, the first query, memory."""
 
-from __future__ import annotations
-
 import json
 import os
 import statistics
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+from benchmarks.datasets import Dataset
 from benchmarks.history import DAY_US, DENSE, END_US, FAILED
-from benchmarks.measure import Figure, Line
+from benchmarks.measure import Figure, Line, Settings
 from benchmarks.pages import BUSY, CASES
 from jobstore.language.instants import instant_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from benchmarks.datasets import Dataset
 
 PART = "A process"
 LIST, REPEATS = "list_job_executions", 3
@@ -81,7 +76,7 @@ def _questions(size: int) -> Iterator[tuple[str, str, dict[str, Any], float | No
     yield "execution_histogram, 30 days, one job", "execution_histogram", {**month, "job_id": BUSY[0]}, None, 5
 
 
-def run(dataset: Dataset) -> Iterator[Line]:
+def run(dataset: Dataset, _: Settings) -> Iterator[Line]:
     """Import, opening, the first query of each kind beside the same asked ten times, the most memory."""
     found = [_run(IMPORT) for _ in range(REPEATS)]
     pulled = f"pulls {', '.join(found[0]['pulled']) or 'no door'}"

@@ -8,6 +8,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,42 +29,7 @@ FIVE = {
     "first query, then warm: latest, cold file": "first query of a process (latest 50), file not in the cache",
 }
 """Name of a line -> the words for it in the README."""
-REASONS = {
-    ("latest 50 of all", "one job's", "name search", "90 % deep: one job", "order by duration_ms",
-     "list_jobs, search, seen"):
-        "what is above 1 F is finding the total and the ids; other programs on the machine add to it",
-    ("order by job_name",):
-        "each name on the page is a statement, and with few runs a name a page has many names",
-    ("first pages that match",):
-        "a scan may take half as long as a pass over bitmaps before it gives up, so it reads more in a long history",
-    ("40 and 90 % deep",):
-        "a pass over bitmaps takes a millisecond or two for each million executions; the first pages that need a "
-        "bitmap make or load it",
-    ("first query, then warm: deep", "first query, then warm: fail"):
-        "the bitmaps of the order are loaded, for all executions of the file",
-    ("first query, then warm: dense search",):
-        "the 10,000 names are read and searched",
-    ("first query, then warm: dense, deep by duration",):
-        "the file has no bitmaps of names: an index entry of each matching run is read",
-    ("first query, then warm: dense, deep by job_name",):
-        "the 10,000 names are read and sorted, then the runs of one of them",
-    ("first query, then warm: list_job_states",):
-        "each of 10,000 jobs is read, and when it was due is computed",
-    ("list_jobs, search, new term",): "each name is compared in Python",
-    ("get_job",): "the look for changes of others costs as much as a row",
-    ("job_stats of one job",): "its durations are read: 125,000 at 10M",
-    ("recording", "log of a start"):
-        "four counters, the change log and the indexes are kept in the transaction of each start and end",
-    ("longest of",): "pauses of the machine and of its disk are in it: the run cannot tell them apart",
-    ("memory of a reader",):
-        "glibc keeps what was freed in a pool for each thread; MALLOC_ARENA_MAX=1 saves a third (docs/deployment.md)",
-    ("bulk load",): "each record is checked, and the counters and the bitmap index are made, too",
-    ("page of 50 through serve",):
-        "the server and the socket take most of it: the line above shows the application alone",
-    ("search in three names",): "all runs of the three names are read and sorted",
-    ("8 processes record",): "nine indexes, the counting trigger and the round trips of a transaction",
-}  # fmt: skip
-"""Why a goal is missed: beginnings of names -> words, written by hand, shown only where a figure misses."""
+REASONS: dict[str, str] = tomllib.loads(Path(__file__).with_name("reasons.toml").read_text())
 
 Sized = dict[str, Line]
 """The same line at each size."""
@@ -136,9 +102,8 @@ def _sizes(lines: dict[str, Sized]) -> list[str]:
 
 
 def _reason(name: str) -> str:
-    """The reason with the longest beginning that fits."""
-    fitting = [(len(begun), why) for begins, why in REASONS.items() for begun in begins if name.startswith(begun)]
-    return max(fitting, default=(0, "not found out"))[1]
+    fitting = [beginning for beginning in REASONS if name.startswith(beginning)]
+    return REASONS[max(fitting, key=len)] if fitting else "not found out"
 
 
 def _caption(parts: dict[str, dict[str, Sized]], run: dict[str, Any]) -> str:
@@ -157,10 +122,8 @@ def _caption(parts: dict[str, dict[str, Sized]], run: dict[str, Any]) -> str:
 
 def _row(name: str, sized: Sized, sizes: list[str], *, grows: bool) -> list[str]:
     goals = dict.fromkeys(figure.goal for line in sized.values() for figure in line.figures if figure.goal)
-    growth = _growth(sized)
-    shown = "" if growth is None else brief(growth) if growth <= MOST_GROWTH else f"**{brief(growth)}**"
     cells = [_cell(sized[size]) if size in sized else "" for size in sizes]
-    return [name, "; ".join(goals), *cells, *([shown] if grows else [])]
+    return [name, "; ".join(goals), *cells, *([str(_growth(sized) or "")] if grows else [])]
 
 
 def _cell(line: Line) -> str:
@@ -173,14 +136,14 @@ def _cell(line: Line) -> str:
 def _missed(sized: Sized) -> list[str]:
     growth = _growth(sized)
     faults = [f"{size}: {figure.fault}" for size, line in sized.items() for figure in line.figures if not figure.met]
-    return faults + (["growth"] if growth is not None and growth > MOST_GROWTH else [])
+    return faults + (["growth"] if growth and not growth.met else [])
 
 
-def _growth(sized: Sized) -> float | None:
+def _growth(sized: Sized) -> Figure | None:
     """The ratio at 10M over that at 100k, of a query that was measured at both."""
     if not {"100k", "10M"} <= set(sized) or "grows" not in sized["10M"].detail:
         return None
-    return sized["10M"].figures[0].value / sized["100k"].figures[0].value
+    return Figure(sized["10M"].figures[0].value / sized["100k"].figures[0].value, "", at_most=MOST_GROWTH)
 
 
 def _table(headers: list[str], rows: list[list[str]]) -> str:

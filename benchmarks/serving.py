@@ -3,8 +3,6 @@
 Datasette serves the careful peer's file, tuned: its indexes, a large cache, no facets, a time limit out of the way.
 """
 
-from __future__ import annotations
-
 import http.client
 import io
 import os
@@ -12,36 +10,25 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import orjson
 
+from benchmarks.datasets import Dataset
 from benchmarks.measure import FLOOR, OURS, Disagreement, Figure, Line, Settings, check_equal, in_rotation, rivals
 from benchmarks.pages import open_store
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from benchmarks.datasets import Dataset
 
 PART = "HTTP"
 TARGET = "/api/v1/jobs/executions?limit=50"
 THEIRS = "/careful/executions.json?_sort_desc=started_at&_size=50&_shape=objects&_nofacet=1&_nosuggest=1&_ttl=0"
 START_SECONDS = 60.0
-DATASETTE = (
-    "-m",
-    "datasette",
-    "serve",
-    "--setting",
-    "sql_time_limit_ms",
-    "60000",
-    "--setting",
-    "cache_size_kb",
-    "65536",
-)
+OURS_SERVED = "-m jobstore serve --open"
+DATASETTE = "-m datasette serve --setting sql_time_limit_ms 60000 --setting cache_size_kb 65536"
 
 
 def run(dataset: Dataset, settings: Settings) -> Iterator[Line]:
@@ -51,13 +38,10 @@ def run(dataset: Dataset, settings: Settings) -> Iterator[Line]:
         yield rivals(
             PART, "page of 50 through the app", dataset.label, settings, candidates, unit="x Python call", most=1.5
         )
-    ours, theirs = (
-        ("-m", "jobstore", "serve", "--open", str(dataset.path(OURS))),
-        (*DATASETTE, str(dataset.path("careful"))),
-    )
-    with _server(ours, TARGET) as asking, _server(theirs, THEIRS) as them:
-        check_equal("latest page, Datasette", _key, asking(0), them(0))
-        found = in_rotation({FLOOR: asking, "datasette": them}, settings.rounds, settings.budget_seconds)
+    ours, theirs = _server(OURS_SERVED, dataset.path(OURS), TARGET), _server(DATASETTE, dataset.path("careful"), THEIRS)
+    with ours as asking, theirs as them:
+        check_equal("latest page, Datasette", _key(asking(0)), _key(them(0)))
+        found = in_rotation({FLOOR: asking, "datasette": them}, settings.rounds, settings.budget)
     figures = [
         Figure(found[FLOOR].milliseconds, "ms", at_most={"100k": 0.6, "1M": 1.1}.get(dataset.label)),
         Figure(found["datasette"].ratio, "x datasette", at_least=10 if dataset.label in ("1M", "10M") else None),
@@ -97,13 +81,13 @@ def _get(connection: http.client.HTTPConnection, target: str, _: int) -> bytes:
 
 
 @contextmanager
-def _server(command: tuple[str, ...], target: str) -> Iterator[Any]:
+def _server(command: str, path: Path, target: str) -> Iterator[Any]:
     """Asks a server in a process of its own for its page, from when it answers first."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     environment = {**os.environ, "JOBSTORE_LOG": "off"}
     process = subprocess.Popen(
-        [sys.executable, *command, "--port", str(port)],
+        [sys.executable, *command.split(), str(path), "--port", str(port)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
     )  # fmt: skip
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)

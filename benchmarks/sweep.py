@@ -4,30 +4,24 @@ No combination may fall off a cliff. Where a tenth of the rows or more match, a 
 where fewer do, SQLite may take so many steps as 25,000 entries of an index need. A deep page takes 15 ms at most.
 """
 
-from __future__ import annotations
-
 import random
+import sqlite3
 import statistics
 import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from rich.progress import track
 
+from benchmarks.datasets import CONSOLE, Dataset
 from benchmarks.history import DEAD, DENSE, FAILED, FAILING, SLOW, SPARSE
-from benchmarks.measure import Figure, Line, check_equal, timed
-from benchmarks.pages import BUSY, Case, page_ids, window
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Iterator
-
-    from rich.console import Console
-
-    from benchmarks.pages import Bench, Keywords
+from benchmarks.measure import Figure, Line, Settings, check_equal, timed
+from benchmarks.pages import BUSY, Bench, Case, Keywords, page_ids, window
 
 PART = "Every order and filter"
 ORDERS = (
@@ -103,7 +97,12 @@ def _case(filtered: str, order: str, *, descending: bool, deep: bool) -> Case:
     return Case(name, lambda _: query, None, deep=deep)
 
 
-def run(bench: Bench, console: Console) -> Iterator[Line]:
+def run(dataset: Dataset, settings: Settings) -> Iterator[Line]:
+    with closing(Bench(dataset, settings)) as bench:
+        yield from _worst(bench)
+
+
+def _worst(bench: Bench) -> Iterator[Line]:
     """The worst combinations in floors, in entries touched and in milliseconds, and how many are over each bound.
 
     They come in an order of chance, the same each time, so that those for which there is time are a fair sample.
@@ -126,7 +125,7 @@ def run(bench: Bench, console: Console) -> Iterator[Line]:
         yield _line(f"{name} that match less", label, sparse, "entries", "entries", ENTRIES)
     yield _line("first pages, slowest", label, near, "milliseconds", "ms", None)
     yield _line("40 and 90 % deep, slowest", label, deep, "milliseconds", "ms", DEEP_MS)
-    yield _compared(bench, cases[: len(near) + len(deep)], console)
+    yield _compared(bench, cases[: len(near) + len(deep)])
 
 
 def _line(name: str, label: str, found: list[Swept], key: str, unit: str, bound: float | None) -> Line:
@@ -137,17 +136,17 @@ def _line(name: str, label: str, found: list[Swept], key: str, unit: str, bound:
     return Line(PART, name, label, [figure], detail, f"{over}worst: {found[0].name}")
 
 
-def _compared(bench: Bench, cases: list[Case], console: Console) -> Line:
+def _compared(bench: Bench, cases: list[Case]) -> Line:
     """Holds as many pages as there is time for against the peers, one of them at least; a difference raises."""
     names = ("naive", "careful") if bench.dataset.size <= BOTH_UP_TO else ("careful",)
     pages = compared = 0
     end = time.perf_counter() + bench.settings.compare_seconds
-    for case in track(cases, "comparing pages", console=console, transient=True):
+    for case in track(cases, "comparing pages", console=CONSOLE, transient=True):
         for query in _queries(bench, case):
             page = bench.page(query)
             for name in names:
                 ours = page_ids(page), page["pagination"]["total"]
-                check_equal(f"{case.name}, {name}", None, ours, bench.peers[name].ids(query))
+                check_equal(f"{case.name}, {name}", ours, bench.peers[name].ids(query))
             pages += 1
         compared += 1
         if time.perf_counter() > end:
@@ -165,13 +164,13 @@ def _measure(bench: Bench, case: Case) -> Swept:
     pages = [bench.page(query) for query in queries]
     ids = [page_ids(page) for page in pages]
     most_steps = max(steps(bench.connection, partial(bench.page, query)) for query in queries)
-    bench.floor.executions(ids[0])
+    bench.known(ids[0])
     ratios: list[float] = []
     seconds: list[float] = []
     end = time.perf_counter() + LONGEST_SECONDS
     while len(ratios) < ROUNDS or (statistics.median(ratios) > DOUBTED and len(ratios) < MOST_ROUNDS):
         turn = len(ratios) % len(queries)
-        floor = timed(lambda at: bench.floor.executions(ids[at]), turn)
+        floor = timed(lambda at: bench.known(ids[at]), turn)
         seconds.append(timed(lambda at: orjson.dumps(bench.page(queries[at])), turn))
         ratios.append(seconds[-1] / floor)
         if time.perf_counter() > end and len(ratios) > 1:

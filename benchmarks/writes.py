@@ -3,33 +3,28 @@
 Recording changes a store, so it works on copies that are thrown away; the kept data sets stay as they are.
 """
 
-from __future__ import annotations
-
 import shutil
 import sqlite3
 import tempfile
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import orjson
 
 import jobstore
 from benchmarks import peers
-from benchmarks.datasets import remove
+from benchmarks.datasets import Dataset, remove
 from benchmarks.history import DENSE, Job, documents, fleet, job_documents
 from benchmarks.measure import FLOOR, OURS, Figure, Line, Series, Settings, in_rotation, rivals, timed
-from benchmarks.pages import NOW, Floor, MovingClock, open_store, page_ids
+from benchmarks.pages import NOW, MovingClock, as_page, open_store, page_ids
 from benchmarks.pages import PART as EXECUTIONS
 from jobstore.language.instants import instant_text, instant_us
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from benchmarks.datasets import Dataset
+from jobstore.storage.connection import Reader
+from jobstore.storage.rows import fetch_executions
 
 PART = "Writing"
 LOADED = 100_000
@@ -40,7 +35,7 @@ RUNS_LOGGED = 10
 RESULT = {"processed": 500, "inserted": 450, "updated": 50}
 
 
-def run(dataset: Dataset, settings: Settings, *, loads: bool) -> Iterator[Line]:
+def run(dataset: Dataset, settings: Settings) -> Iterator[Line]:
     """On copies of this size: reading beside commits, recording; then loading, and the size of the files."""
     job = fleet()[0]
     with _copied(dataset, "naive") as theirs, _copied(dataset, OURS) as ours:
@@ -50,7 +45,7 @@ def run(dataset: Dataset, settings: Settings, *, loads: bool) -> Iterator[Line]:
             yield _beside_commits(ours, recorder, dataset.label, settings)
             record = _recording_of(recorder, [job.name])
             yield from _recording(dataset.label, settings, ours, _naively(naive, job), record)
-    if loads:
+    if dataset.label == settings.sizes[0]:
         yield _bulk_load(dataset.label)
     yield from _built(dataset)
 
@@ -134,9 +129,12 @@ def _log_pages(path: Path, record: Callable[[int], None]) -> float:
 def _beside_commits(path: Path, recorder: jobstore.Recorder, label: str, settings: Settings) -> Line:
     """The dense name search while another connection records a run before every query."""
     names = [job.name for job in fleet() if job.period == 1]
-    with closing(open_store(path)) as store, closing(Floor(path)) as floor:
+    with closing(open_store(path)) as store, closing(Reader(path)) as reader:
         ids = page_ids(store.list_job_executions(search=DENSE))
-        candidates = {FLOOR: lambda _: floor.executions(ids), OURS: lambda _: store.list_job_executions(search=DENSE)}
+        candidates = {
+            FLOOR: lambda _: as_page(fetch_executions(reader.connection, ids)),
+            OURS: lambda _: store.list_job_executions(search=DENSE),
+        }
         name, before = "name search, dense, a commit before each", _recording_of(recorder, names)
         return rivals(EXECUTIONS, name, label, settings, candidates, most=1.5, before=before)
 

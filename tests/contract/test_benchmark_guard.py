@@ -134,7 +134,7 @@ def test_hand_written_queries_give_the_same_pages(tmp_path, stores):
         peer = peers.HandWritten(path, careful=careful)
         for case in CASES:
             query = bench.placed(case, 0)
-            check_equal(case.name, page_key, bench.page(query), peer.page(query))
+            check_equal(case.name, page_key(bench.page(query)), page_key(peer.page(query)))
         peer.connection.close()
     bench.close()
 
