@@ -124,8 +124,7 @@ class Bench:
 
     def page(self, query: Keywords) -> Any:
         """The page that our store gives."""
-        ask: Callable[..., Any] = self.store.get_job_executions if "job_id" in query else self.store.list_job_executions
-        return ask(**query)
+        return page_of(self.store, query)
 
     def known(self, ids: Sequence[int]) -> bytes:
         """The floor: the page of these executions as JSON."""
@@ -163,6 +162,11 @@ def as_page(rows: Sequence[ExecutionRow]) -> bytes:
     """Rows that were looked up by their ids -> documents -> JSON."""
     data = [execution_document(row) for row in rows]
     return orjson.dumps({"data": data, "pagination": pagination(len(data), 50, 0, len(data))})
+
+
+def page_of(store: Any, query: Keywords) -> Any:
+    """The page of a job's executions or of all."""
+    return (store.get_job_executions if "job_id" in query else store.list_job_executions)(**query)
 
 
 def page_ids(page: Any) -> list[int]:

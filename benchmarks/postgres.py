@@ -15,7 +15,7 @@ import jobstore
 from benchmarks import history
 from benchmarks.datasets import Dataset
 from benchmarks.measure import FLOOR, OURS, Figure, Line, Settings, rivals
-from benchmarks.pages import BUSY, as_page, page_ids
+from benchmarks.pages import BUSY, as_page, page_ids, page_of
 from jobstore.engine.fires import Fires
 
 PART = "PostgreSQL"
@@ -75,17 +75,15 @@ def _pages(url: str, label: str, settings: Settings) -> Iterator[Line]:
     from jobstore.storage.postgres.connection import Connection, Place
 
     connection, memory = Connection(Place(url), is_reader=True), ServerMemory(Fires("UTC"))
-
     with jobstore.open(url) as store:
         for words, filters in FILTERS.items():
-            ask: Callable[..., Any] = store.get_job_executions if "job_id" in filters else store.list_job_executions
-            total = ask(**filters)["pagination"]["total"]
+            total = page_of(store, filters)["pagination"]["total"]
             for where, depth in DEPTHS.items():
                 query = {**filters, "offset": int(total * depth)}
-                ids = page_ids(ask(**query))
+                ids = page_ids(page_of(store, query))
                 candidates: dict[str, Any] = {
                     FLOOR: lambda _, ids=ids: as_page(memory.rows(cast("Any", connection), ids)),
-                    OURS: lambda _, ask=ask, query=query: ask(**query),
+                    OURS: lambda _, query=query: page_of(store, query),
                 }
                 yield rivals(PART, f"{words}, {where}", label, settings, candidates, most=3)
     connection.close()

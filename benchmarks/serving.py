@@ -108,8 +108,9 @@ def _answers(connection: http.client.HTTPConnection, target: str) -> bool:
     try:
         _get(connection, target, 0)
     except OSError:
-        connection.close()  # or it would not be asked again
         return False
+    finally:
+        connection.close()  # made again when it is asked: a server closes one that waits for the other server
     return True
 
 

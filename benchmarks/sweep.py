@@ -10,7 +10,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
 from typing import Any
@@ -52,7 +51,6 @@ FILTERS = (
     "job+FAILURE", "job+failed+45 days", "job+45 days", "slow job", "dead job", "failing job+SUCCESS",
 )  # fmt: skip
 """What a query can ask for, alone and in pairs, with the skewed jobs among them."""
-GUARDED = ("all", "FAILURE", "dense", "job")
 
 DENSE_SHARE = 0.1
 STEP, STEPS_PER_ENTRY = 100, 6
@@ -66,74 +64,55 @@ DOUBTED = 5.0
 WORST_KEPT, FEWEST = 40, 100
 
 
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What one combination cost, and the share of the executions that match."""
-
-    name: str
-    share: float
-    ratio: float
-    milliseconds: float
-    entries: float
+Swept = dict[str, Any]
+"""What one combination cost: its name, the share of the executions that match, ratio, milliseconds, entries."""
 
 
-def combinations() -> Iterator[Case]:
+def combinations(filters: tuple[str, ...] = FILTERS) -> Iterator[Case]:
     """Every order in both directions over every filter, at the first page and deep."""
-    for filtered, order, descending, deep in product(FILTERS, ORDERS, (True, False), (False, True)):
-        yield _case(filtered, order, descending=descending, deep=deep)
+    for filtered, order, descending, deep in product(filters, ORDERS, (True, False), (False, True)):
+        name = f"{filtered} by {order} {'desc' if descending else 'asc'}{', 90 % deep' if deep else ''}"
+        yield Case(name, partial(_query, filtered, order, descending), None, deep=deep)
 
 
-def guarded() -> Iterator[Case]:
-    """The first page in every order, of all, of a status, of a dense search and of a job."""
-    for filtered, order, descending in product(GUARDED, ORDERS, (True, False)):
-        yield _case(filtered, order, descending=descending, deep=False)
-
-
-def _case(filtered: str, order: str, *, descending: bool, deep: bool) -> Case:
-    name = f"{filtered} by {order} {'desc' if descending else 'asc'}{', 90 % deep' if deep else ''}"
+def _query(filtered: str, order: str, descending: bool, _: int) -> Keywords:
     query: Keywords = {"order_by": order, "order_desc": descending}
     for word in filtered.split("+"):
         query |= WORDS[word]
-    return Case(name, lambda _: query, None, deep=deep)
+    return query
 
 
 def run(dataset: Dataset, settings: Settings) -> Iterator[Line]:
-    with closing(Bench(dataset, settings)) as bench:
-        yield from _worst(bench)
-
-
-def _worst(bench: Bench) -> Iterator[Line]:
     """The worst combinations in floors, in entries touched and in milliseconds, and how many are over each bound.
 
     They come in an order of chance, the same each time, so that those for which there is time are a fair sample.
     """
     cases = list(combinations())
     random.Random(20261101).shuffle(cases)
-    near: list[Swept] = []
-    deep: list[Swept] = []
-    end = time.perf_counter() + bench.settings.sweep_seconds
-    for case in cases:
-        (deep if case.deep else near).append(_measure(bench, case))
-        if time.perf_counter() > end and len(near) + len(deep) >= FEWEST:
-            break
-    label = bench.dataset.label
-    for name, found in ("first pages", near), ("40 and 90 % deep", deep):
-        dense = [one for one in found if one.share >= DENSE_SHARE]
-        sparse = [one for one in found if one.share < DENSE_SHARE]
-        floors = FLOORS if found is near or label != "10M" else None  # there the deep ones are bound by milliseconds
-        yield _line(f"{name} that match a tenth or more", label, dense, "ratio", "F", floors)
-        yield _line(f"{name} that match less", label, sparse, "entries", "entries", ENTRIES)
-    yield _line("first pages, slowest", label, near, "milliseconds", "ms", None)
-    yield _line("40 and 90 % deep, slowest", label, deep, "milliseconds", "ms", DEEP_MS)
-    yield _compared(bench, cases[: len(near) + len(deep)])
+    with closing(Bench(dataset, settings)) as bench:
+        swept: list[Swept] = []
+        end = time.perf_counter() + settings.sweep_seconds
+        while len(swept) < len(cases) and (time.perf_counter() < end or len(swept) < FEWEST):
+            swept.append(_measure(bench, cases[len(swept)]))
+        for name, deep in ("first pages", False), ("40 and 90 % deep", True):
+            found = [one for one in swept if one["deep"] == deep]
+            dense = [one for one in found if one["share"] >= DENSE_SHARE]
+            sparse = [one for one in found if one["share"] < DENSE_SHARE]
+            floors = (
+                None if deep and dataset.label == "10M" else FLOORS
+            )  # the deep ones are bound by milliseconds there
+            yield _line(f"{name} that match a tenth or more", dataset, dense, "ratio", "F", floors)
+            yield _line(f"{name} that match less", dataset, sparse, "entries", "entries", ENTRIES)
+            yield _line(f"{name}, slowest", dataset, found, "milliseconds", "ms", DEEP_MS if deep else None)
+        yield _compared(bench, cases[: len(swept)])
 
 
-def _line(name: str, label: str, found: list[Swept], key: str, unit: str, bound: float | None) -> Line:
-    found = sorted(found, key=lambda one: -getattr(one, key))
-    over = f"{sum(getattr(one, key) > bound for one in found)} of {len(found)} over; " if bound else ""
-    detail = {"worst": [asdict(one) for one in found[:WORST_KEPT]], "combinations": len(found)}
-    figure = Figure(getattr(found[0], key), unit, bound)
-    return Line(PART, name, label, [figure], detail, f"{over}worst: {found[0].name}")
+def _line(name: str, dataset: Dataset, found: list[Swept], key: str, unit: str, bound: float | None) -> Line:
+    found = sorted(found, key=lambda one: -one[key])
+    over = f"{sum(one[key] > bound for one in found)} of {len(found)} over; " if bound else ""
+    detail = {"worst": found[:WORST_KEPT], "combinations": len(found)}
+    worst = f"{over}worst: {found[0]['name']}"
+    return Line(PART, name, dataset.label, [Figure(found[0][key], unit, bound)], detail, worst)
 
 
 def _compared(bench: Bench, cases: list[Case]) -> Line:
@@ -175,9 +154,14 @@ def _measure(bench: Bench, case: Case) -> Swept:
         ratios.append(seconds[-1] / floor)
         if time.perf_counter() > end and len(ratios) > 1:
             break
-    share = pages[0]["pagination"]["total"] / bench.dataset.size
-    milliseconds = statistics.median(seconds) * 1000
-    return Swept(case.name, share, statistics.median(ratios), milliseconds, most_steps / STEPS_PER_ENTRY)
+    return {
+        "name": case.name,
+        "deep": case.deep,
+        "share": pages[0]["pagination"]["total"] / bench.dataset.size,
+        "ratio": statistics.median(ratios),
+        "milliseconds": statistics.median(seconds) * 1000,
+        "entries": most_steps / STEPS_PER_ENTRY,
+    }
 
 
 def _queries(bench: Bench, case: Case) -> list[Keywords]:

@@ -100,10 +100,8 @@ def _recording(
 
 
 def _times_naive(name: str, label: str, found: dict[str, Series], goal: float) -> Line:
-    milliseconds = {OURS: found[OURS].milliseconds, "naive": found[FLOOR].milliseconds}
-    return Line(
-        PART, name, label, [Figure(1 / found[OURS].ratio, "x naive", at_least=goal)], {"milliseconds": milliseconds}
-    )
+    detail = {"milliseconds": {OURS: found[OURS].milliseconds, "naive": found[FLOOR].milliseconds}}
+    return Line(PART, name, label, [Figure(1 / found[OURS].ratio, "x naive", at_least=goal)], detail)
 
 
 def _at_once(record: Callable[[int], None]) -> Callable[[int], None]:
