@@ -30,6 +30,11 @@ DAYS_REMEMBERED = 64
 FEW_NAMES = 20
 
 
+def bounds(after_us: int | None, before_us: int | None) -> tuple[int, int]:
+    """The first and the last start of a window, both inside."""
+    return -FARTHEST_US if after_us is None else after_us, FARTHEST_US if before_us is None else before_us
+
+
 def hour_of(us: int) -> int:
     """The hour an instant lies in, counted from year 1."""
     return (us - MIN_US) // HOUR_US

@@ -57,54 +57,41 @@ class Fires:
 
     def __init__(self, timezone: str) -> None:
         self.timezone = timezone
-        self._times: dict[Unit, int | None] = {}
-        self._now_us = 0
-        self._firsts: dict[Unit, tuple[int, int | None]] = {}
+        self._times: dict[Unit, tuple[int, int | None]] = {}
 
-    def first_after(self, unit: Unit, us: int) -> int | None:
-        """The first fire time strictly after any instant; cheap where a unit's instants come in ascending order.
+    def next_us(self, unit: Unit, us: int) -> int | None:
+        """The first fire time strictly after an instant; null where there is none, or the schedule was badly written.
 
         A fire time is also the first one after every later instant up to it, so the last one is remembered.
         """
-        known = self._firsts.get(unit)
+        known = self._times.get(unit)
+        # An instant before the one it was computed for (the clock was set back) may have an earlier fire time.
         if known is not None and known[0] <= us and (known[1] is None or us < known[1]):
             return known[1]
-        if len(self._firsts) > TIMES_REMEMBERED:
-            self._firsts.clear()
+        if len(self._times) > TIMES_REMEMBERED:
+            self._times.clear()
         found = self._computed(unit, us)
-        self._firsts[unit] = (us, found)
+        self._times[unit] = (us, found)
         return found
 
-    def next_us(self, unit: Unit, now_us: int) -> int | None:
-        """The first fire time strictly after now; null where there is none, or the schedule was badly written."""
-        if now_us < self._now_us or len(self._times) > TIMES_REMEMBERED:
-            self._times.clear()  # the clock was set back: a remembered time may not be the first
-        self._now_us = now_us
-        # The default is now itself: "not known" and "passed" are then one comparison, and None still means "never".
-        known = self._times.get(unit, now_us)
-        if known is None or known > now_us:
-            return known
-        found = self._times[unit] = self._computed(unit, now_us)
-        return found
-
-    def _computed(self, unit: Unit, now_us: int) -> int | None:
+    def _computed(self, unit: Unit, us: int) -> int | None:
         try:
-            return _first_us(unit, self.timezone, now_us)
+            return _first_us(unit, self.timezone, us)
         # A row that was loaded may hold what this version cannot read. One bad job must not fail the list of all.
         except InvalidSchedule as error:
             _log.warning("a schedule in the store cannot be computed, its next run is null: %s", error)
             return None
 
 
-def _first_us(unit: Unit, timezone: str, now_us: int) -> int | None:
+def _first_us(unit: Unit, timezone: str, us: int) -> int | None:
     expression, interval_seconds, moment_us = unit
     if expression is not None:
-        return next_cron_us(expression, timezone, now_us)
+        return next_cron_us(expression, timezone, us)
     if moment_us is None:
         return None
     if interval_seconds is None:
-        return moment_us if moment_us > now_us else None
-    return next_interval_us(interval_seconds, moment_us, now_us)
+        return moment_us if moment_us > us else None
+    return next_interval_us(interval_seconds, moment_us, us)
 
 
 class NextRuns:

@@ -6,9 +6,8 @@ from bisect import bisect_left
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from jobstore.engine.counters import FEW_NAMES, hour_begins_us
 from jobstore.engine.executions import select_all, select_of_job
-from jobstore.engine.window import COUNTED_DIRECTLY, count_before, find_hour
+from jobstore.engine.window import count_before, extreme_start, is_small
 from jobstore.language.buckets import bucket_starts
 from jobstore.language.instants import instant_text
 from jobstore.language.models import STATUS_CODES, STATUSES
@@ -48,30 +47,14 @@ def execution_histogram(
 
 def _span(connection: sqlite3.Connection, selection: Selection, query: HistogramQuery) -> tuple[int, int] | None:
     """The window; where a bound was left out, it reaches to the first or last execution. None: it is empty."""
-    after_us, before_us = query.after_us, query.before_us
-    if after_us is None:
-        after_us = _extreme(connection, selection, "min")
-    if before_us is None:
-        before_us = _extreme(connection, selection, "max")
+    after_us, before_us, total = query.after_us, query.before_us, selection.total
+    if total and after_us is None:
+        after_us = extreme_start(connection, selection, "min", 0)
+    if total and before_us is None:
+        before_us = extreme_start(connection, selection, "max", total - 1)
     if after_us is None or before_us is None:
         return None
     return (after_us, before_us) if after_us <= before_us else None
-
-
-def _extreme(connection: sqlite3.Connection, selection: Selection, function: str) -> int | None:
-    """The effective start of the first (min) or last (max) execution of a selection."""
-    if not selection.total:
-        return None
-    # Counters tell the hour; only its entries are read, however rare the selection is in the index of all starts.
-    hour, _ = find_hour(connection, selection, 0 if function == "min" else selection.total - 1)
-    condition, values = selection.condition()
-    sql = f"""
-    SELECT {function}(effective_us) FROM execution INDEXED BY execution_started
-    WHERE effective_us >= ? AND effective_us < ? AND {condition}
-    """
-    bounds = (hour_begins_us(hour), hour_begins_us(hour + 1))
-    found: int = connection.execute(sql, (*bounds, *values)).fetchone()[0]
-    return found
 
 
 def _buckets(
@@ -96,7 +79,7 @@ def _counts(connection: sqlite3.Connection, selection: Selection, cuts: list[int
     before = [0] * len(cuts)
     for part in selection.parts:
         # Of few executions all starts are read once, and each cut is a search in memory.
-        if part.names is not None and len(part.names) <= FEW_NAMES and part.total <= COUNTED_DIRECTLY:
+        if is_small(part):
             moments = sorted(_moments(connection, part))
             counted = [bisect_left(moments, cut) for cut in cuts]
         else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from jobstore.engine.counters import FARTHEST_US
+from jobstore.engine.counters import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -122,10 +122,7 @@ class Wanted:
     @property
     def window(self) -> tuple[int, int]:
         """The first and the last start, both inside."""
-        return (
-            -FARTHEST_US if self.after_us is None else self.after_us,
-            FARTHEST_US if self.before_us is None else self.before_us,
-        )
+        return bounds(self.after_us, self.before_us)
 
     @property
     def direction(self) -> str:

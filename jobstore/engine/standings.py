@@ -13,7 +13,7 @@ from collections import OrderedDict
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
-from jobstore.engine.fires import unit_of
+from jobstore.engine.fires import Fires, unit_of
 from jobstore.engine.histories import PENDING, RUNNING, fetch_newest, fetch_open, fetch_outcomes
 from jobstore.language.instants import MICROSECONDS
 from jobstore.language.models import STATUS_CODES
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterable, Iterator
 
-    from jobstore.engine.fires import Fires
     from jobstore.engine.histories import Newest, Rates
     from jobstore.language.states import Outcome, State
 
@@ -64,7 +63,8 @@ class Standings:
     fetch_newest = staticmethod(fetch_newest)
 
     def __init__(self, connection: sqlite3.Connection, fires: Fires) -> None:
-        self._fires = fires
+        # Of its own: it asks for times after each job's last change, and lists for those after now.
+        self._fires = Fires(fires.timezone)
         self._facts: dict[int, Facts] = {}
         self._outcomes: dict[int, Outcome] = {}
         self._names: dict[int, str] = {}
@@ -158,7 +158,7 @@ class Standings:
             running_us, waiting_us = running.get(number), waiting.get(number)
             late_us = lost_us = None
             if running_us is None and waiting_us is None:
-                due_us = self._fires.first_after(unit_of(*timing), changed_us)
+                due_us = self._fires.next_us(unit_of(*timing), changed_us)
                 late_us = None if due_us is None else late_from_us(due_us)
             elif running_us is not None and timeout_seconds is not None:
                 lost_us = lost_from_us(running_us, timeout_seconds * MICROSECONDS)
@@ -254,7 +254,7 @@ WHERE e.{IS_NO_SUCCESS} AND e.status = {STATUS_CODES["RUNNING"]} AND e.{{column}
 """
 
 # Read in order of schedule and last change: jobs of one expression follow each other from the earliest on, and share
-# the fire time that was computed for the one before (see `Fires.first_after`).
+# the fire time that was computed for the one before (see `Fires.next_us`).
 _JOBS = """
 SELECT number, updated_us, name, timeout_seconds,
     schedule, interval_seconds, enabled, anchor_us, next_run_us, last_run_us, created_us

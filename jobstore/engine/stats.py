@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from jobstore.engine.counters import FARTHEST_US, hour_begins_us
+from jobstore.engine.counters import FARTHEST_US, bounds
 from jobstore.engine.selection import Part, Selection
-from jobstore.engine.window import count_before, count_between, find_hour
+from jobstore.engine.window import count_before, count_between, extreme_start
 from jobstore.language.instants import instant_text
 from jobstore.language.models import FINISHED, STATUS_CODES, STATUSES
-from jobstore.storage.schema import HOUR_US, IS_NEVER_STARTED, SPAN_ALL
+from jobstore.storage.schema import IS_NEVER_STARTED, SPAN_ALL
 
 if TYPE_CHECKING:
     import sqlite3
@@ -73,14 +73,7 @@ def _unstarted(
     SELECT status, duration_ms, count(*) FROM execution INDEXED BY execution_never_started
     WHERE {IS_NEVER_STARTED} {names} AND effective_us BETWEEN ? AND ? GROUP BY status, duration_ms
     """
-    return connection.execute(sql, (*(counters.names or ()), *_window(query))).fetchall()
-
-
-def _window(query: StatsQuery) -> tuple[int, int]:
-    return (
-        -FARTHEST_US if query.after_us is None else query.after_us,
-        FARTHEST_US if query.before_us is None else query.before_us,
-    )
+    return connection.execute(sql, (*(counters.names or ()), *bounds(query.after_us, query.before_us))).fetchall()
 
 
 def _durations(
@@ -99,21 +92,17 @@ def _durations(
     # Counters hold sums and no order: only over the whole history can the index of all durations be walked to a rank.
     if counters.names is not None or query.after_us is not None or query.before_us is not None:
         return _described(_gathered_durations(connection, counters, query))
-    timed, spent = connection.execute(
-        f"""
-        SELECT coalesce(sum(timed), 0), coalesce(sum(duration_ms), 0) FROM period_tally
-        WHERE span = {SPAN_ALL} AND period = 0 AND status IN ({_FINISHED_SQL})
-        """
-    ).fetchone()
+    rows = connection.execute(
+        f"SELECT status, timed, duration_ms FROM period_tally WHERE span = {SPAN_ALL} AND period = 0"
+    ).fetchall()
+    finished = [row for row in rows if row[0] in _FINISHED]
+    timed = sum(row[1] for row in finished)
     if not timed:
-        return {"average": None, "p50": None, "p95": None, "max": None}
+        return _described([])
     # Only a history that was loaded can hold an unfinished run with a duration: then the walks are filtered.
-    unfinished = connection.execute(
-        f"SELECT 1 FROM period_tally WHERE span = {SPAN_ALL} AND status NOT IN ({_FINISHED_SQL}) AND timed > 0 LIMIT 1"
-    ).fetchone()
-    condition = f"AND status IN ({_FINISHED_SQL})" if unfinished else ""
+    condition = f"AND status IN ({_FINISHED_SQL})" if timed < sum(row[1] for row in rows) else ""
     return {
-        "average": spent / timed,
+        "average": sum(row[2] for row in finished) / timed,
         "p50": _at_rank(connection, timed, rank_of(timed, 50), condition),
         "p95": _at_rank(connection, timed, rank_of(timed, 95), condition),
         "max": _at_rank(connection, timed, timed - 1, condition),
@@ -142,7 +131,7 @@ def _at_rank(connection: sqlite3.Connection, timed: int, rank: int, condition: s
 def _gathered_durations(connection: sqlite3.Connection, counters: Counters, query: StatsQuery) -> list[int]:
     """Every duration of a job or of a window; of a job from an index, of a window of all from the rows."""
     condition = f"effective_us BETWEEN ? AND ? AND duration_ms IS NOT NULL AND status IN ({_FINISHED_SQL})"
-    window = _window(query)
+    window = bounds(query.after_us, query.before_us)
     if counters.names is None:
         sql = f"SELECT duration_ms FROM execution INDEXED BY execution_started WHERE {condition}"
         return [duration for (duration,) in connection.execute(sql, window)]
@@ -168,12 +157,5 @@ def _last(connection: sqlite3.Connection, part: Part, query: StatsQuery) -> str 
     before = part.total if query.before_us is None else count_before(connection, part, query.before_us + 1)
     if before == (0 if query.after_us is None else count_before(connection, part, query.after_us)):
         return None
-    hour, _ = find_hour(connection, Selection((part,)), before - 1)
-    condition, values = part.condition()
-    last_us = hour_begins_us(hour) + HOUR_US - 1
-    sql = f"""
-    SELECT max(effective_us) FROM execution INDEXED BY execution_started
-    WHERE effective_us BETWEEN ? AND ? AND {condition}
-    """
-    window = (hour_begins_us(hour), last_us if query.before_us is None else min(last_us, query.before_us))
-    return instant_text(connection.execute(sql, (*window, *values)).fetchone()[0])
+    last_us = FARTHEST_US if query.before_us is None else query.before_us
+    return instant_text(extreme_start(connection, Selection((part,)), "max", before - 1, last_us))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from jobstore.engine.counters import FEW_NAMES, HOURS_A_DAY, hour_begins_us, hour_of
+from jobstore.engine.counters import FARTHEST_US, FEW_NAMES, HOURS_A_DAY, hour_begins_us, hour_of
 from jobstore.engine.selection import ALL_STATUSES
 from jobstore.storage.rows import status_source
 from jobstore.storage.schema import HOUR_US
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Counts before an instant that are kept: pages of one window ask for the same two edges again and again.
 EDGES_REMEMBERED = 4_096
-# A part of few names with no more executions than this is counted in its index: quicker than reading counters by day.
+# A part of few names with no more executions than this is read in its index: quicker than reading counters by day.
 COUNTED_DIRECTLY = 500
 
 
@@ -40,9 +40,14 @@ def count_selected(
     return sum([count_between(connection, part, after_us, before_us) for part in selection.parts])
 
 
+def is_small(part: Part) -> bool:
+    """Whether a part is few executions of few names."""
+    return part.names is not None and len(part.names) <= FEW_NAMES and part.total <= COUNTED_DIRECTLY
+
+
 def count_before(connection: sqlite3.Connection, part: Part, us: int) -> int:
     """Executions of a part that start before an instant: two lookups, and at most half an hour of an index."""
-    if part.names is not None and len(part.names) <= FEW_NAMES and part.total <= COUNTED_DIRECTLY:
+    if is_small(part):
         return _count_few(connection, part, None, us)
     edges, key = part.counters.edges, (part.statuses, us)
     if key not in edges:
@@ -118,6 +123,21 @@ def find_hour(connection: sqlite3.Connection, selection: Selection, position: in
     """
     hour = _find_hour(connection, selection, position)
     return hour, _before_hour(connection, selection, hour)
+
+
+def extreme_start(
+    connection: sqlite3.Connection, selection: Selection, function: str, position: int, before_us: int = FARTHEST_US
+) -> int:
+    """The first (min) or last (max) start in the hour of the execution at a position, none of them after an instant."""
+    # Counters tell the hour; only its entries are read, however rare the selection is in the index of all starts.
+    hour, _ = find_hour(connection, selection, position)
+    condition, values = selection.condition()
+    sql = f"""
+    SELECT {function}(effective_us) FROM execution INDEXED BY execution_started
+    WHERE effective_us BETWEEN ? AND ? AND {condition}
+    """
+    last_us = min(before_us, hour_begins_us(hour + 1) - 1)
+    return _one_number(connection, sql, (hour_begins_us(hour), last_us, *values))
 
 
 def _find_hour(connection: sqlite3.Connection, selection: Selection, position: int) -> int:
