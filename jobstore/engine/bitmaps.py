@@ -25,6 +25,7 @@ from pyroaring import BitMap64
 
 from jobstore.engine import costs
 from jobstore.engine.counters import hour_begins_us, hour_of
+from jobstore.engine.recent import Recent
 from jobstore.engine.selection import ALL_STATUSES
 from jobstore.storage.rows import in_chunks
 from jobstore.storage.segments import (
@@ -158,8 +159,8 @@ class Bitmaps:
 
     def __init__(self) -> None:
         self._keys: OrderedDict[str, Keyed] = OrderedDict()
-        self._names: OrderedDict[object, Named] = OrderedDict()
-        self._selected: OrderedDict[object, BitMap64] = OrderedDict()
+        self._names: Recent[object, Named] = Recent(NAMES_KEPT)
+        self._selected: Recent[object, BitMap64] = Recent(SELECTIONS_KEPT)
         self._workers: dict[int, BitMap64] | None = None
         self.first_asked: Wanted | None = None
         """The first page for which bitmaps would have been quicker, had they been there."""
@@ -235,16 +236,12 @@ class Bitmaps:
 
     def _named(self, wanted: Wanted) -> list[tuple[Counters, Named]]:
         """The searches and jobs of a selection."""
-        found = []
-        for part in wanted.selection.parts:
-            if part.names is not None:
-                named = self._names.setdefault(part.counters.key, Named())
-                self._names.move_to_end(part.counters.key)
-                found.append((part.counters, named))
         # A selection has at most two parts, so what this query needs is among those kept.
-        while len(self._names) > NAMES_KEPT:
-            self._names.popitem(last=False)
-        return found
+        return [
+            (part.counters, self._names.used(part.counters.key, Named))
+            for part in wanted.selection.parts
+            if part.names is not None
+        ]
 
     # --- pages, once all is there
 
@@ -285,18 +282,13 @@ class Bitmaps:
         """The selected executions inside the window; remembered, since pages of one selection follow each other."""
         parts = tuple([(part.counters.key, part.statuses) for part in wanted.selection.parts])
         asked = (parts, wanted.after_us, wanted.before_us)
-        rows = self._selected.get(asked)
-        if rows is None:
-            rows = BitMap64()
-            for part in wanted.selection.parts:
-                rows |= self._part(part)
-            if wanted.is_windowed:
-                rows &= self._window(connection, wanted)
-            self._selected[asked] = rows
-            if len(self._selected) > SELECTIONS_KEPT:
-                self._selected.popitem(last=False)
-        self._selected.move_to_end(asked)
-        return rows
+        return self._selected.used(asked, lambda: self._selection(connection, wanted))
+
+    def _selection(self, connection: sqlite3.Connection, wanted: Wanted) -> BitMap64:
+        rows = BitMap64()
+        for part in wanted.selection.parts:
+            rows |= self._part(part)
+        return rows & self._window(connection, wanted) if wanted.is_windowed else rows
 
     def _part(self, part: Part) -> BitMap64:
         status = self._keys["status"]

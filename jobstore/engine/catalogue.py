@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from jobstore.engine.fires import NextRuns, unit_of
+from jobstore.engine.recent import Recent
 from jobstore.language.models import pagination
 from jobstore.storage.documents import job_document
 from jobstore.storage.rows import fetch_jobs
@@ -45,8 +45,6 @@ ORDER_COLUMNS = {
 # no change of a job in the change log, or each would make readers read the job again.
 MOVING = frozenset({"last_run_at", "updated_at"})
 
-_K = TypeVar("_K")
-_V = TypeVar("_V")
 Filters = tuple[str, str | None, str | None, bool | None]
 _TEXTS = "SELECT number, folded, job_type, job_category, enabled FROM job"
 _TIMINGS = (
@@ -94,9 +92,9 @@ class Catalogue:
         self._fires = fires
         self._next_runs: NextRuns | None = None
         self._texts: dict[int, tuple[Any, ...]] | None = None
-        self._found: OrderedDict[Filters, set[int]] = OrderedDict()
+        self._found: Recent[Filters, set[int]] = Recent(REMEMBERED)
         self._orders: dict[tuple[str, bool], list[int]] = {}
-        self._ordered: OrderedDict[tuple[Filters, str, bool], list[int]] = OrderedDict()
+        self._ordered: Recent[tuple[Filters, str, bool], list[int]] = Recent(REMEMBERED)
         self.count = _count(connection)
 
     def reread(self, connection: sqlite3.Connection, numbers: set[int]) -> None:
@@ -137,13 +135,10 @@ class Catalogue:
         filters = _filters(query)
         if filters == ("", None, None, None):
             return None
-        found = self._found.get(filters)
-        if found is None:
-            if self._texts is None:
-                self._put_texts(connection.execute(_TEXTS))
-            found = self._found[filters] = _search(self._texts or {}, *filters)
-        _touch(self._found, filters)
-        return found
+        if self._texts is None:
+            self._put_texts(connection.execute(_TEXTS))
+        texts = self._texts or {}
+        return self._found.used(filters, lambda: _search(texts, *filters))
 
     def in_order(self, connection: sqlite3.Connection, query: JobsQuery, among: set[int] | None) -> list[int]:
         """All jobs, or those found, by a field; remembered where runs do not move it."""
@@ -154,14 +149,10 @@ class Catalogue:
         # One order of all jobs serves every search: to filter it is quicker than to sort what each search finds.
         if order not in self._orders:
             self._orders[order] = _numbers_by(connection, *order)
+        numbers = self._orders[order]
         if among is None:
-            return self._orders[order]
-        key = (_filters(query), *order)
-        known = self._ordered.get(key)
-        if known is None:
-            known = self._ordered[key] = [number for number in self._orders[order] if number in among]
-        _touch(self._ordered, key)
-        return known
+            return numbers
+        return self._ordered.used((_filters(query), *order), lambda: [number for number in numbers if number in among])
 
 
 def _search(
@@ -195,9 +186,3 @@ def _numbers_by(connection: sqlite3.Connection, order_by: str, order_desc: bool)
 
 def _filters(query: JobsQuery) -> Filters:
     return (query.needle, query.job_type, query.job_category, query.enabled)
-
-
-def _touch(remembered: OrderedDict[_K, _V], key: _K) -> None:
-    remembered.move_to_end(key)
-    if len(remembered) > REMEMBERED:
-        remembered.popitem(last=False)

@@ -8,7 +8,6 @@ that the rest of the query sees.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from jobstore.engine.bitmaps import Bitmaps
@@ -16,6 +15,7 @@ from jobstore.engine.catalogue import Catalogue
 from jobstore.engine.counters import Counters, total_of_all
 from jobstore.engine.fires import Fires
 from jobstore.engine.names import Names
+from jobstore.engine.recent import Recent
 from jobstore.engine.standings import Standings
 from jobstore.language.errors import NotFound
 from jobstore.storage.rows import KeyQuery, fetch_executions, fetch_executions_of, fetch_job_number, fetch_timezone
@@ -58,7 +58,7 @@ class Memory:
     def _forget(self) -> None:
         self._all: Counters | None = None
         self._names: Names | None = None
-        self._terms: OrderedDict[str | int, Counters] = OrderedDict()
+        self._terms: Recent[str | int, Counters] = Recent(TERMS_REMEMBERED)
         self._jobs: Catalogue | None = None
         self._standings: Standings | None = None
         self.bitmaps = Bitmaps()
@@ -188,30 +188,24 @@ class Memory:
 
     def of_term(self, connection: sqlite3.Connection, needle: str) -> Counters:
         """The counters of the names that contain a folded term."""
-        counters = self._terms.get(needle)
-        if counters is None:
+
+        def counted() -> Counters:
             every = self.names(connection)
             names = every.containing(needle)
             # Counts come from memory, without a statement for each name: a term may match thousands.
-            counters = self._terms[needle] = self.counters(names, every.summed(names))
-        return self._used(needle, counters)
+            return self.counters(names, every.summed(names))
+
+        return self._terms.used(needle, counted)
 
     def of_job(self, connection: sqlite3.Connection, job_number: int) -> Counters:
         """The counters of a job's history under all its names."""
-        counters = self._terms.get(job_number)
-        if counters is None:
-            names = {
-                name_id
-                for (name_id,) in connection.execute("SELECT name_id FROM job_name WHERE job_number = ?", (job_number,))
-            }
-            counters = self._terms[job_number] = self.counters(names, _summed(connection, names))
-        return self._used(job_number, counters)
 
-    def _used(self, key: str | int, counters: Counters) -> Counters:
-        self._terms.move_to_end(key)
-        if len(self._terms) > TERMS_REMEMBERED:
-            self._terms.popitem(last=False)
-        return counters
+        def counted() -> Counters:
+            rows = connection.execute("SELECT name_id FROM job_name WHERE job_number = ?", (job_number,))
+            names = {name_id for (name_id,) in rows}
+            return self.counters(names, _summed(connection, names))
+
+        return self._terms.used(job_number, counted)
 
 
 def _summed(connection: sqlite3.Connection, names: set[int]) -> list[int]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import day_begins_us, day_of
+from jobstore.engine.recent import Recent
 from jobstore.engine.selection import Part, Selection
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Names:
         self.names: dict[int, tuple[int, str, str]] = {}
         self.totals: dict[int, list[int]] = {}
         self._sorted: dict[str, list[int]] = {}
-        self._groups: OrderedDict[object, Groups] = OrderedDict()
+        self._groups: Recent[object, Groups] = Recent(GROUPED_REMEMBERED)
         self.add(connection.execute("SELECT name_id, job_number, name, folded FROM job_name"))
         for name_id, status, runs in connection.execute("SELECT name_id, status, runs FROM name_tally"):
             self.totals[name_id][status] = runs
@@ -89,13 +89,7 @@ class Names:
         """The names of a selection by job (order ``job_id``) or by name, with their counts inside the window."""
         parts = tuple([(part.counters, part.statuses) for part in wanted.selection.parts])
         asked = (order, parts, wanted.after_us, wanted.before_us)
-        found = self._groups.get(asked)
-        if found is None:
-            found = self._groups[asked] = self._grouped(connection, order, wanted)
-            if len(self._groups) > GROUPED_REMEMBERED:
-                self._groups.popitem(last=False)
-        self._groups.move_to_end(asked)
-        return found
+        return self._groups.used(asked, lambda: self._grouped(connection, order, wanted))
 
     def _grouped(self, connection: sqlite3.Connection, order: str, wanted: Wanted) -> Groups:
         counts = self._counts(connection, wanted)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from jobstore.engine.counters import bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from jobstore.engine.counters import Counters
 
@@ -78,6 +78,14 @@ class Selection:
         ]
         # A part without executions is left out: it would cost an index range or a statement and yield nothing.
         return Selection(tuple(part for part in parts if part.total))
+
+    def ranges(self) -> Iterator[tuple[int | None, int]]:
+        """A name (None: every one) and a status for each index range that makes it up; thousands for a dense search."""
+        for part in self.parts:
+            present = part.present
+            for name_id in (None,) if part.names is None else part.names:
+                for status in present:
+                    yield name_id, status
 
     def admits(self, name_id: int, status: int) -> bool:
         """Whether an execution of this name and status is selected."""

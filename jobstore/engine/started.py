@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from jobstore.engine import costs
@@ -124,17 +125,11 @@ def _range_count(selection: Selection) -> int:
 
 
 def _ranges(selection: Selection, most: int) -> list[Range] | None:
-    """The index ranges whose union is the selection; None where they are many, or no index has them."""
-    found: list[Range] = []
-    for part in selection.parts:
-        if part.names is None and part.statuses == ALL_STATUSES:
-            found.append((None, None))
-        elif len(part.names or (0,)) * len(part.present) > most:
-            return None
-        elif part.names is None:
-            found += [(None, status) for status in part.present]
-        else:
-            found += [(name_id, status) for name_id in sorted(part.names) for status in part.present]
+    """The index ranges whose union is the selection; None where they are many."""
+    part = selection.parts[0]
+    if part.names is None and part.statuses == ALL_STATUSES:
+        return [(None, None)]
+    found: list[Range] = list(islice(selection.ranges(), most + 1))
     return found if len(found) <= most else None
 
 

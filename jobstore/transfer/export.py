@@ -193,7 +193,7 @@ def _keys(
     window = (*seen, MAX_US if query.before_us is None else query.before_us)
     if query.trace_id is not None:
         return _of_trace(connection, selection, query.trace_id, window), None
-    ranges = list(islice(_ranges(selection), MOST_WALKS + 1))
+    ranges = list(islice(selection.ranges(), MOST_WALKS + 1))
     if len(ranges) > MOST_WALKS:
         return _of_all(connection, selection, window)
     cursors = [_of_range(connection, name_id, status, window) for name_id, status in ranges]
@@ -201,14 +201,6 @@ def _keys(
     for cursor in cursors:
         cursor.close()  # or it would hold the snapshot
     return keys, keys[-1] if len(keys) == CHUNK else None
-
-
-def _ranges(selection: Selection) -> Iterator[tuple[int | None, int]]:
-    """The index ranges that make up a selection: a status, of every name or of one."""
-    for part in selection.parts:
-        for name_id in [None] if part.names is None else part.names:
-            for status in part.statuses:
-                yield name_id, status
 
 
 def _of_range(connection: sqlite3.Connection, name_id: int | None, status: int, window: Window) -> sqlite3.Cursor:
