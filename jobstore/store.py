@@ -69,6 +69,7 @@ class JobStore(Snapshots):
     def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
         file = file_of(path, "JobStore(...)", "use jobstore.open(...)")
         super().__init__(file, driver_errors(file), clock)
+        self._at = file
         self._reader: Reader | None = None
         self._is_held_for_fork = False
         with self._errors:
@@ -133,7 +134,8 @@ class JobStore(Snapshots):
         if self._is_closed:
             raise StoreUnreadable(f"The store {self.path} has been closed; open it again")
         self._disconnect()
-        reader = Reader(self.path)
+        reader = Reader(self._at)
+        self._at = reader.path  # a daemon goes to another folder
         self._memory = Memory(Fires("UTC"))  # until its first query has read the zone
         self._serial = next(serials)
         self._is_clean = True

@@ -18,7 +18,14 @@ from jobstore.engine.names import Names
 from jobstore.engine.recent import Recent
 from jobstore.engine.standings import Standings
 from jobstore.language.errors import NotFound
-from jobstore.storage.rows import KeyQuery, fetch_executions, fetch_executions_of, fetch_job_number, fetch_timezone
+from jobstore.storage.rows import (
+    KeyQuery,
+    fetch_executions,
+    fetch_executions_of,
+    fetch_job_number,
+    fetch_timezone,
+    schema_version,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -48,6 +55,7 @@ class Memory:
     def __init__(self, fires: Fires) -> None:
         self.fires = fires
         self._seq: int | None = None
+        self._schema = 0
         self._forget()
 
     def _begin_anew(self, connection: sqlite3.Connection) -> None:
@@ -67,7 +75,10 @@ class Memory:
 
     def sync(self, connection: sqlite3.Connection) -> None:
         """Bring what is remembered up to this transaction: one look at the log, one step for each change in it."""
-        if self._seq is None:
+        schema = schema_version(connection)
+        # Where another program restored a backup into the file, the log is another one's.
+        if self._seq is None or schema != self._schema:
+            self._schema = schema
             # The end of the log is read in the snapshot of this query: no later change is missed, none counted twice.
             (self._seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()
             self._begin_anew(connection)

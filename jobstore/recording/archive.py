@@ -26,11 +26,12 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import orjson
 
 from jobstore.language.address import refuse_address
-from jobstore.language.errors import Conflict, InvalidParameter, StoreError, StoreFull, StoreUnreadable
+from jobstore.language.errors import Conflict, InvalidParameter, JobStoreError, StoreError, StoreFull, StoreUnreadable
+from jobstore.recording.transitions import execution_number
 from jobstore.replacing import sync_path
 from jobstore.storage.documents import execution_document
 from jobstore.storage.pruned import note_pruned, settings_under
-from jobstore.storage.rows import EXECUTION_SELECT, delete_by_id, fetch_executions
+from jobstore.storage.rows import delete_by_id, fetch_execution, fetch_executions
 from jobstore.storage.sidefiles import DATABASE, belongs_to, identity_of, is_beside
 from jobstore.storage.writer import Writer
 
@@ -242,11 +243,12 @@ def _documents(descriptor: int, length: int) -> Iterator[dict[str, Any]]:
 
 def _same(connection: sqlite3.Connection, document: dict[str, Any]) -> int | None:
     """The id of the execution in the store that the document describes, if there is one."""
-    text = document.get("id")
-    if not isinstance(text, str) or not text.isascii() or not text.isdecimal() or len(text) > len(str(2**62)):
-        return None
-    row = connection.execute(f"{EXECUTION_SELECT}WHERE e.id = ?", (int(text),)).fetchone()
-    return int(text) if row is not None and execution_document(row) == document else None
+    try:
+        number = execution_number(document["id"])
+    except (JobStoreError, KeyError):
+        return None  # a line of someone else
+    row = fetch_execution(connection, number)
+    return number if row is not None and execution_document(row) == document else None
 
 
 def _id_file(path: Path) -> Path:

@@ -75,7 +75,7 @@ def prune_emergency(writer: Writer, bounds: Rules | None, progress: Progress | N
         chooser = chooser or Chooser(bounds)
         try:
             with writer.transaction() as connection:
-                chooser.turn_to(writer.identity)
+                chooser.turn_to(writer.identity, connection)
                 ones = chooser.next_ones(connection, batch)
                 delete_executions(connection, ones)
         except StoreFull:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jobstore.language.errors import JobStoreError
 from jobstore.storage.connection import Reading
-from jobstore.storage.rows import in_chunks, marks
+from jobstore.storage.rows import in_chunks, marks, schema_version
 from jobstore.storage.segments import due_segments, make_segment, save_segment, segment_of
 from jobstore.storage.writer import Writer
 
@@ -67,16 +67,17 @@ def _delete_unused(connection: sqlite3.Connection, unused: list[set[int]], chang
 
 
 class Point(NamedTuple):
-    """A moment in the life of a file: which file, and where its change log was."""
+    """A moment in the life of a file: which file, the version of its schema, and where its change log was."""
 
     identity: Identity
+    schema: int
     seq: int
 
 
 def point_of(reading: Reading) -> Point:
     """That of a snapshot."""
     (seq,) = reading.connection.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()
-    return Point(reading.identity, seq)
+    return Point(reading.identity, schema_version(reading.connection), seq)
 
 
 def changed_since(connection: sqlite3.Connection, point: Point, identity: Identity | None) -> set[int] | None:
@@ -87,7 +88,7 @@ def changed_since(connection: sqlite3.Connection, point: Point, identity: Identi
         own, which may well reach beyond the point.
     """
     oldest, newest = connection.execute("SELECT coalesce(min(seq), 1), coalesce(max(seq), 0) FROM change").fetchone()
-    if identity != point.identity or not oldest - 1 <= point.seq <= newest:
+    if (identity, schema_version(connection)) != point[:2] or not oldest - 1 <= point.seq <= newest:
         return None
     sql = "SELECT execution_id FROM change WHERE seq > ? AND execution_id IS NOT NULL"
     return {number for (number,) in connection.execute(sql, (point.seq,))}
@@ -102,12 +103,12 @@ def flush_segments(writer: Transactions, deadline: float | None) -> None:
     if not isinstance(writer, Writer):
         return  # a server keeps no bitmaps
     try:
-        with Reading(writer.path) as reading:
+        with Reading(writer.file) as reading:
             due = list(due_segments(reading.connection))
         for segment in due:
             if deadline is not None and time.monotonic() >= deadline:
                 return
-            with Reading(writer.path) as reading:
+            with Reading(writer.file) as reading:
                 point = point_of(reading)
                 blobs = make_segment(reading.connection, segment)
             with writer.transaction() as connection:

@@ -20,7 +20,7 @@ from jobstore.recording.archive import Archive
 from jobstore.recording.definitions import forget_names
 from jobstore.recording.leftovers import flush_segments
 from jobstore.storage.pruned import note_pruned
-from jobstore.storage.rows import delete_by_id, is_server, status_source
+from jobstore.storage.rows import delete_by_id, is_server, schema_version, status_source
 
 if TYPE_CHECKING:
     import os
@@ -107,8 +107,9 @@ class Chooser:
         self._kept_from: dict[int, tuple[int, int]] = {}
         self.is_done = False
 
-    def turn_to(self, file: object) -> None:
+    def turn_to(self, identity: object, connection: sqlite3.Connection) -> None:
         """Begin anew where another file has taken the place of the one it went through, as after a restore."""
+        file = None if is_server(connection) else (identity, schema_version(connection))
         # Of the backup perhaps all is older than what was newest in the other file: nothing of it would be kept.
         if file != self._file:
             self._begin_anew(file)
@@ -270,7 +271,7 @@ def _batch(
     def delete(connection: sqlite3.Connection) -> tuple[list[Candidate], float]:
         started = time.monotonic()  # a wait for others says nothing about this machine
         chooser.seen = seen
-        chooser.turn_to(writer.identity)
+        chooser.turn_to(writer.identity, connection)
         ones = chooser.next_ones(connection, chooser.batch)
         if archive is not None:
             archive.cut(length)

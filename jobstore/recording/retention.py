@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from jobstore.language.address import refuse_address
 from jobstore.language.errors import InvalidParameter, JobStoreError, shown
 from jobstore.language.instants import MAX_US, instant_datetime, instant_text, instant_us
 from jobstore.language.models import STATUS_CODES
@@ -16,7 +19,6 @@ from jobstore.storage.rows import status_source
 from jobstore.storage.schema import DAY_US
 
 if TYPE_CHECKING:
-    import os
     import sqlite3
     from collections.abc import Callable
 
@@ -80,6 +82,9 @@ class Keeper:
     def __init__(
         self, retention: Retention, writer: Transactions, clock: Callable[[], datetime], *, is_system: bool
     ) -> None:
+        refuse_address(retention.archive, "archive")
+        if isinstance(retention.archive, str | os.PathLike):  # in the folder of now, wherever the process goes later
+            retention = replace(retention, archive=Path(retention.archive).absolute())
         self._retention = retention
         self._writer = writer
         self._clock = clock

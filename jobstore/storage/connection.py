@@ -65,6 +65,7 @@ class Reader:
 
     Attributes:
         connection: the connection.
+        path: the path it was given, whatever the current folder is later.
         file: where it really is.
         identity: which file it is, whatever stands at the path later.
         is_guest: it has no lock, or none that lasts; what it reads counts if `is_current` says so afterwards.
@@ -74,7 +75,7 @@ class Reader:
     def __init__(self, path: Path) -> None:
         with driver_errors(path):
             check_is_file(path)
-            self._path = path
+            self.path = path.absolute()
             # SQLite follows symbolic links and keeps its log beside the real file, so all is looked for there.
             self.file = Path(os.path.realpath(path))
             self._log = f"{self.file}-wal"
@@ -104,8 +105,8 @@ class Reader:
         # An immutable file is not looked at by SQLite again: a writer that came meanwhile shows in the log or the file
         # alone.
         if self.is_alone:
-            return _is_log_empty(self.file) and self._state == _state_of(self._path)
-        return identity_of(self._path) == self.identity and identity_of(self._log) == self._log_identity
+            return _is_log_empty(self.file) and self._state == _state_of(self.path)
+        return identity_of(self.path) == self.identity and identity_of(self._log) == self._log_identity
 
     def close(self) -> None:
         """Close the connection. Safe to call twice."""

@@ -82,6 +82,12 @@ def fetch_execution(connection: sqlite3.Connection, key: int) -> ExecutionRow | 
     return row
 
 
+def schema_version(connection: sqlite3.Connection) -> int:
+    """A number of a file that SQLite changes when its tables change, and when it is written over in place."""
+    (version,) = connection.execute("PRAGMA schema_version").fetchone()
+    return int(version)
+
+
 def is_server(connection: sqlite3.Connection) -> bool:
     """Whether it is a PostgreSQL server, to which others write at the same time, and not a file."""
     return not isinstance(connection, sqlite3.Connection)

@@ -117,7 +117,7 @@ class Writer(Transactions):
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One snapshot of the file, on a connection of its own."""
-        with Reading(self.path) as reading:
+        with Reading(self.file) as reading:
             yield reading.connection
 
     def begin(self, connection: sqlite3.Connection) -> None:

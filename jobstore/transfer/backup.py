@@ -125,6 +125,8 @@ def _copy(file: Path, making: Path, progress: Progress | None) -> None:
     """Copy page by page inside one read transaction: a writer in between would make it begin anew."""
     with Reading(file) as reading, driver_errors(making):
         reading.connection.execute("SELECT count(*) FROM setting").fetchone()
+        # As closed as its source from the first byte on; SQLite would let everybody read it.
+        os.close(os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY, reading.file.stat().st_mode & 0o666))
         with closing(sqlite3.connect(f"{making.as_uri()}?mode=rwc", uri=True, isolation_level=None)) as into:
             into.execute("PRAGMA synchronous = OFF")  # it is brought to the disk when it is whole
             reading.connection.backup(into, pages=PAGES_AT_ONCE, progress=None if progress is None else _told(progress))

@@ -109,7 +109,7 @@ def _triggers(connection: sqlite3.Connection) -> Iterator[str]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
         create_tables(made)
         finish_tables(made, counted=False)
-        ours = _names_of(made, "trigger")
+        ours, indexes = _names_of(made, "trigger"), _names_of(made, "index").keys()
         tables = set(_names_of(made, "table"))
     found = _names_of(connection, "trigger")
     for name, table in found.items():
@@ -117,6 +117,8 @@ def _triggers(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"The trigger {shown(name)} on the table {table} is not part of jobstore and can make recording fail"
     for name in ours.keys() - found.keys():
         yield f"The trigger {name} is missing; without it, counters and the change log are not updated"
+    for name in indexes - _names_of(connection, "index").keys():
+        yield f"The index {name} is missing; queries and recording need it"
     for name in _names_of(connection, "table").keys() - tables:
         quoted = name.replace('"', '""')
         for _, _, table, *_ in connection.execute(f'PRAGMA foreign_key_list("{quoted}")').fetchall():

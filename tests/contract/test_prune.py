@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,6 +154,17 @@ def test_nothing_is_archived_into_a_database_or_a_packed_file(path, tmp_path):
             recorder.prune(before=LATER, archive=archive)
         assert archive.read_bytes() == before
     assert len(documents(path)) == 100
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999", "9223372036854775808", 7, None, "x"])
+def test_a_line_of_someone_else_in_an_archive_is_left_alone(path, tmp_path, number):
+    archive = tmp_path / "old.jsonl"
+    interrupted(path, archive)
+    with archive.open("a") as file:
+        file.write(json.dumps({"id": number}) + "\n")
+    with Recorder(path) as recorder:
+        assert recorder.prune(before=LATER, archive=archive) == 90
+    assert len(archive.read_text().splitlines()) == 101
 
 
 def test_a_mark_whose_archive_belongs_to_another_prune_deletes_nothing(path, tmp_path):
@@ -367,8 +379,15 @@ def test_what_is_unused_in_a_file_that_was_replaced_meanwhile_stays(path, tmp_pa
     assert jobstore.check(path) == []
 
 
+def restore_in_place(copy: Path, path: Path) -> None:
+    """As ``.restore`` of the sqlite3 shell does it."""
+    with closing(sqlite3.connect(copy)) as source, closing(sqlite3.connect(path)) as target:
+        source.backup(target)
+
+
+@pytest.mark.parametrize("restore", [restore, restore_in_place])
 @pytest.mark.parametrize("is_automatic", [False, True])
-def test_of_a_backup_that_is_restored_during_a_prune_the_newest_stay(path, tmp_path, monkeypatch, is_automatic):
+def test_of_a_backup_that_is_restored_during_a_prune_the_newest_stay(path, tmp_path, is_automatic, restore):
     copy = tmp_path / "copy.db"
     backup(path, copy)
     with Recorder(path) as recorder:
@@ -381,10 +400,11 @@ def test_of_a_backup_that_is_restored_during_a_prune_the_newest_stay(path, tmp_p
             restore(copy, path)
             pruning.prune(recorder._writer, chooser)
         else:
-            ours = path.stat().st_ino
+            is_restored: list[bool] = []
 
             def restore_once(_deleted: int) -> None:
-                if path.stat().st_ino == ours:
+                if not is_restored:
+                    is_restored.append(True)
                     restore(copy, path)
 
             pruning.prune(recorder._writer, chooser, progress=restore_once)
@@ -399,6 +419,18 @@ def test_what_is_archived_into_a_file_that_is_moved_away_meanwhile_is_not_delete
         assert len({*lines(moved), *documents(path)}) == 100
         assert recorder.prune(before=LATER, archive=archive) == len(lines(archive)) > 0
     assert {*lines(moved), *lines(archive)} == set(map(str, range(1, 101)))
+
+
+def test_an_automatic_archive_stays_in_its_folder_wherever_the_process_goes(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    retention = Retention(days=1, archive="old.jsonl", every_seconds=0, budget_seconds=10)
+    with Recorder(path.name, retention=retention, clock=lambda: FIRST + 120 * DAY) as recorder:
+        (tmp_path / "sub").mkdir()
+        monkeypatch.chdir(tmp_path / "sub")
+        recorder.finish(recorder.enqueue("a"), "SUCCESS")
+        assert recorder.prune(keep_last=0, dry_run=True) == 1
+    assert len(lines(tmp_path / "old.jsonl")) == 100
+    assert list((tmp_path / "sub").iterdir()) == []
 
 
 def test_names_of_a_job_that_is_removed_or_renamed_after_its_history_go_too(path):

@@ -179,6 +179,52 @@ def test_a_defect_of_ours_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPat
             store.read(broken)
 
 
+def test_a_reader_whose_process_goes_to_another_folder_reads_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path.parent / "sub").mkdir()
+    monkeypatch.chdir(path.parent)
+    with jobstore.open(path.name) as store, jobstore.Recorder(path.name) as recorder:
+        monkeypatch.chdir(path.parent / "sub")
+        assert total(store) == 3
+        recorder.enqueue("a")
+        assert total(store) == 4
+        backed_up(path).replace(path)
+        assert total(store) == 4
+
+
+def backed_up(path: Path) -> Path:
+    copy = path.with_name("copy.db")
+    backup(path, copy)
+    return copy
+
+
+def test_a_reader_counts_anew_where_a_file_is_written_over_in_place(path: Path) -> None:
+    copy = backed_up(path)
+    with jobstore.Recorder(path) as recorder, jobstore.open(path) as store:
+        for _ in range(4):
+            recorder.enqueue("a")
+        assert total(store) == 7
+        with closing(sqlite3.connect(copy)) as source, closing(sqlite3.connect(path)) as target:
+            source.backup(target)  # as .restore of the sqlite3 shell
+        assert total(store) == 3
+        recorder.enqueue("a")
+        assert total(store) == 4
+
+
+def test_a_copy_is_as_closed_as_the_store(path: Path) -> None:
+    path.chmod(0o600)
+    copy, modes = path.with_name("copy.db"), set[int]()
+    backup(
+        path, copy, progress=lambda _: modes.update(each.stat().st_mode & 0o777 for each in copy.parent.glob("copy*"))
+    )
+    assert modes == {copy.stat().st_mode & 0o777} == {0o600}
+
+
+def test_a_check_names_an_index_that_is_gone(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP INDEX execution_started")
+    assert check(path) == ["The index execution_started is missing; queries and recording need it"]
+
+
 # --- restore
 
 
