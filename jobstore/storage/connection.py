@@ -153,11 +153,16 @@ def _settled(file: Path) -> tuple[int, ...]:
     return state
 
 
-def _connect(file: Path, path: Path, mode: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
+def open_file(file: Path, mode: str, timeout_seconds: float = READ_TIMEOUT_SECONDS) -> sqlite3.Connection:
+    """A connection to a file, by the parameters of its URI, that begins no transaction of its own."""
+    return sqlite3.connect(
         f"{file.as_uri()}?{mode}", uri=True, isolation_level=None, check_same_thread=False,
-        timeout=READ_TIMEOUT_SECONDS, cached_statements=512,
+        timeout=timeout_seconds, cached_statements=512,
     )  # fmt: skip
+
+
+def _connect(file: Path, path: Path, mode: str) -> sqlite3.Connection:
+    connection = open_file(file, mode)
     try:
         # Negative: in KiB, whatever the page size.
         connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
@@ -262,10 +267,6 @@ class Reading:
             # A thread of the parent was inside SQLite at the fork: this child can neither close the connection nor open
             # another.
             self._reader.refuse_in_this_process()
-
-    def drop_if_cut_off(self, _file: Path) -> bool:
-        """Never: it reads on to its end, and a recorder must wait for that."""
-        return False
 
 
 def check_is_file(path: Path) -> None:

@@ -17,7 +17,7 @@ from jobstore.language.address import location_of
 from jobstore.language.errors import Conflict, NotAStore, SchemaTooOld, StoreNotFound, StoreUnreadable
 from jobstore.language.search import UNICODE_VERSION
 from jobstore.replacing import sync_path
-from jobstore.storage.connection import Reading, check_is_file, check_is_store, driver_errors
+from jobstore.storage.connection import Reading, check_is_file, check_is_store, driver_errors, open_file
 from jobstore.storage.folders import check_folder, check_not_mounted
 from jobstore.storage.forking import check_not_crossed, holders, keep_for_good
 from jobstore.storage.limits import (
@@ -27,7 +27,6 @@ from jobstore.storage.limits import (
     RESERVED_FROM_BYTES,
     SHORTEN_EVERY_SECONDS,
     SHORTEN_MILLISECONDS,
-    TIMEOUT_SECONDS,
     WRITER_CACHE_KIB,
 )
 from jobstore.storage.lock import lock_of
@@ -205,7 +204,7 @@ class Writer(Transactions):
         self._check_not_cut_off()
         remove_left_over(self.file)
         _check_header(self.file)
-        connection = _open(self.file, "rw", self.timeout_seconds)
+        connection = open_file(self.file, "mode=rw", self.timeout_seconds)
         try:
             _prepare(connection, self.path)
         except BaseException:
@@ -285,13 +284,17 @@ def real_path(path: Path) -> Path:
     Raises:
         StoreNotFound: the path holds a NUL character.
         StoreUnreadable: the path is relative, and the current folder is gone.
+        NotAStore: it is the root folder.
     """
     try:
-        return Path(os.path.realpath(path))
+        real = Path(os.path.realpath(path))
     except ValueError:
         raise StoreNotFound("The path of the job store contains a NUL character; give the path of a file") from None
     except FileNotFoundError:
         raise StoreUnreadable(f"The current folder no longer exists; give the absolute path of {path}") from None
+    if not real.name:
+        raise NotAStore(f"{path} is not a regular file; give the path of a job store")
+    return real
 
 
 def refuse_side_name(file: Path) -> None:
@@ -311,13 +314,11 @@ def refuse_left_over(file: Path) -> None:
         StoreUnreadable: there is such a log, or the name is that of a file beside another store.
     """
     refuse_side_name(file)
-    for suffix in ("-wal", "-journal"):
-        log = beside(file, suffix)
-        with suppress(FileNotFoundError):
-            if log.stat().st_size:
-                raise StoreUnreadable(
-                    f"{log} belongs to a file that is no longer at {file}; put that file back, or remove the log"
-                )
+    for log in (beside(file, "-wal"), beside(file, "-journal")):
+        if size_of(log):
+            raise StoreUnreadable(
+                f"{log} belongs to a file that is no longer at {file}; put that file back, or remove the log"
+            )
 
 
 def create_store(file: Path, timezone: str) -> None:
@@ -326,7 +327,7 @@ def create_store(file: Path, timezone: str) -> None:
     # In the same folder, so that the rename stays within one file system and is whole or not at all.
     making = file.with_name(f".{file.name}.new")
     remove_store(making)  # of a process that died in here
-    connection = _open(making, "rwc", TIMEOUT_SECONDS)
+    connection = open_file(making, "mode=rwc")
     try:
         connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
         connection.execute("PRAGMA journal_mode = WAL")
@@ -369,16 +370,10 @@ def move_into_place(made: Path, file: Path) -> None:
 
 
 def remove_store(file: Path) -> None:
-    """Remove a store that is not in use, with what SQLite keeps beside it."""
+    """Remove a store that is not in use, with what SQLite keeps beside it; best effort, often after an error."""
     for suffix in ("", *BY_SQLITE):
-        beside(file, suffix).unlink(missing_ok=True)
-
-
-def _open(file: Path, mode: str, timeout_seconds: float) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"{file.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False,
-        timeout=timeout_seconds, cached_statements=256,
-    )  # fmt: skip
+        with suppress(OSError):
+            beside(file, suffix).unlink(missing_ok=True)
 
 
 def _check_may_write(file: Path) -> None:
@@ -394,7 +389,7 @@ def _check_header(file: Path) -> None:
     Without the log a file that was being written back looks damaged: all but its first page is not judged here.
     """
     # Immutable: SQLite then makes no file beside it and takes no lock.
-    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+    with closing(open_file(file, "mode=ro&immutable=1")) as connection:
         try:
             (application,) = connection.execute("PRAGMA application_id").fetchone()
         except sqlite3.DatabaseError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sqlite3
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from jobstore.language.address import Address, file_of, location_of, refuse_address
 from jobstore.language.errors import Conflict, NotAStore, StoreBusy, StoreCorrupt, StoreUnreadable
 from jobstore.replacing import sync_path, take_over
-from jobstore.storage.connection import Reading, driver_errors
+from jobstore.storage.connection import Reading, driver_errors, open_file
 from jobstore.storage.folders import check_folder
 from jobstore.storage.limits import TIMEOUT_SECONDS
 from jobstore.storage.lock import lock_of
@@ -22,6 +21,7 @@ from jobstore.storage.writer import move_into_place, real_path, refuse_left_over
 from jobstore.transfer.check import problems_of
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator
 
     from jobstore.language.address import Where
@@ -73,7 +73,7 @@ def _writable(reading: Reading) -> Iterator[sqlite3.Connection]:
     if reading.is_guest:
         yield reading.connection
         return
-    connection = sqlite3.connect(f"{reading.file.as_uri()}?mode=rw", uri=True, isolation_level=None)
+    connection = open_file(reading.file, "mode=rw")
     try:
         connection.execute("PRAGMA query_only = ON")
         yield connection
@@ -127,7 +127,7 @@ def _copy(file: Path, making: Path, progress: Progress | None) -> None:
         reading.connection.execute("SELECT count(*) FROM setting").fetchone()
         # As closed as its source from the first byte on; SQLite would let everybody read it.
         os.close(os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY, reading.file.stat().st_mode & 0o666))
-        with closing(sqlite3.connect(f"{making.as_uri()}?mode=rwc", uri=True, isolation_level=None)) as into:
+        with closing(open_file(making, "mode=rwc")) as into:
             into.execute("PRAGMA synchronous = OFF")  # it is brought to the disk when it is whole
             reading.connection.backup(into, pages=PAGES_AT_ONCE, progress=None if progress is None else _told(progress))
 
@@ -180,7 +180,7 @@ def _end_log(file: Path) -> None:
     """
     with suppress(StoreCorrupt, NotAStore), driver_errors(file):
         if file.exists() and size_of(beside(file, "-wal")):
-            with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, isolation_level=None)) as connection:
+            with closing(open_file(file, "mode=rw")) as connection:
                 (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if busy:
                 raise StoreBusy(f"A reader has held {file} for longer than the timeout; try again")

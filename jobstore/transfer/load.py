@@ -16,7 +16,7 @@ from jobstore.language.fields import checked_keys, checked_label, checked_name, 
 from jobstore.language.instants import instant_us
 from jobstore.language.records import Execution, Job, execution_from_document, job_from_document
 from jobstore.language.search import fold
-from jobstore.storage.connection import driver_errors
+from jobstore.storage.connection import driver_errors, open_file
 from jobstore.storage.schema import finish_tables
 from jobstore.storage.segments import save_all_segments
 from jobstore.storage.writer import INCREMENTAL, apply_schema, write_settings
@@ -243,7 +243,7 @@ class FileLoader(Loader):
         """
         super().__init__()
         self._file = file
-        self._connection = sqlite3.connect(f"{making.as_uri()}?mode=rwc", uri=True, isolation_level=None)
+        self._connection = open_file(making, "mode=rwc")
         _make_bare_tables(self._connection)
 
     def close(self) -> None:

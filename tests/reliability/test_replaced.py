@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -353,6 +353,25 @@ def test_no_store_takes_the_name_of_a_file_beside_another(path: Path, end: str) 
             make(target)
         assert not target.exists()
     assert check(path) == []
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "n" * 252, "n" * 245])
+def test_a_name_that_is_too_long_is_refused_by_an_error_of_ours(path: Path, name: str) -> None:
+    copy = backed_up(path)
+    target = path.with_name(name)
+    for make in (jobstore.Recorder, lambda to: backup(copy, to), lambda to: restore(copy, to),
+                 lambda to: jobstore.load(to, {})):  # fmt: skip
+        with suppress(jobstore.StoreUnreadable):
+            make(target)
+        assert list(path.parent.glob(".*")) == []
+        for made in path.parent.glob("n*"):
+            made.unlink()
+
+
+def test_the_root_folder_is_no_store() -> None:
+    for make in (jobstore.Recorder, jobstore.open, lambda to: jobstore.load(to, {})):
+        with pytest.raises((jobstore.NotAStore, jobstore.Conflict)):
+            make("/")
 
 
 def test_only_a_file_is_replaced_by_a_backup(path: Path) -> None:
