@@ -251,8 +251,8 @@ FAULTS = (
     Fault(
         "a mark that stays where it was",
         "recording/archive.py",
-        "prune again\")\n        self._mark(connection)\n",
-        "prune again\")\n",
+        'prune again")\n        self._mark(connection)\n',
+        'prune again")\n',
         f"{PRUNE}::test_the_mark_moves_with_each_batch_and_nothing_is_archived_twice",
     ),
     Fault(
