@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,8 @@ from jobstore.http.gate import Gate, authenticator, is_open
 from jobstore.http.hosts import ANY, Hosts
 from jobstore.http.journal import write_access
 from jobstore.http.reply import MAX_BODY_BYTES, encoded, links, send
-from jobstore.http.request import ApiRequest, path_is_text, query_pairs
-from jobstore.http.routes import ALLOW, DOCUMENT, HEALTH, METRICS, ROUTES, Route
+from jobstore.http.request import ApiRequest, Resource, path_is_text, query_pairs
+from jobstore.http.routes import DOCUMENT, HEALTH, METRICS, ROUTES, Route
 from jobstore.language.address import Address, location_of
 from jobstore.language.errors import InvalidParameter
 from jobstore.metrics import CONTENT_TYPE, metrics
@@ -162,23 +161,6 @@ class Frontier:
                 response.set_header(name, value)
         response.set_header("X-Request-Id", request.request_id)
         write_access(request, response.status_code, len(response.data or b""))
-
-
-class Resource(ABC):
-    """What may be read with GET; HEAD and OPTIONS follow from it."""
-
-    @abstractmethod
-    def on_get(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
-        """Answer; each kind of resource in its own way."""
-
-    def on_head(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
-        """As GET; falcon keeps the headers and leaves out the body."""
-        self.on_get(request, response, **path)
-
-    def on_options(self, _request: ApiRequest, response: falcon.Response, **_path: str) -> None:
-        """Which methods there are."""
-        response.status = falcon.HTTP_204
-        response.set_header("Allow", ALLOW)
 
 
 class Query(Resource):

@@ -59,11 +59,9 @@ class Hosts:
             return
         match = _HEADER.fullmatch(header.lower())
         name = match[1].rstrip(".") if match else ""
-        if not (name in self._names or _is_address(name.strip("[]")) or self._is_ownerless(name)):
+        is_ownerless = self._takes_ownerless and _OWNERLESS.fullmatch(name)
+        if not (name in self._names or is_ownerless or _is_address(name.strip("[]"))):
             raise WrongHost(header)
-
-    def _is_ownerless(self, name: str) -> bool:
-        return self._takes_ownerless and _OWNERLESS.fullmatch(name) is not None
 
 
 def is_host_name(name: str) -> bool:
@@ -85,9 +83,4 @@ def is_loopback(host: str) -> bool:
     >>> [is_loopback(host) for host in ("localhost", "127.8.9.1", "::1", "0.0.0.0", "example.com")]
     [True, True, True, False, False]
     """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("jobstore.http")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-_FIRST_ERROR = 400
 LONGEST_TARGET = 500
 LONGEST_VERB = 20
 LONGEST_TRACEBACK = 20_000
@@ -46,13 +45,13 @@ def write_access(request: ApiRequest, status: int, body_bytes: int) -> None:
         milliseconds = (perf_counter() - request.came_at) * 1000
         log.info(
             "%s %s %s %d %d bytes %.1f ms", request.request_id, quote(cut(request.verb, LONGEST_VERB)),
-            _target(request, status), status, body_bytes, milliseconds,
+            _target(request), status, body_bytes, milliseconds,
         )  # fmt: skip
 
 
-def _target(request: ApiRequest, status: int) -> str:
+def _target(request: ApiRequest) -> str:
     target = request.env.get("SCRIPT_NAME", "") + request.env["PATH_INFO"]
-    query = request.env.get("QUERY_STRING", "") if request.has_good_query and status < _FIRST_ERROR else ""
+    query = request.env.get("QUERY_STRING", "") if request.has_good_query else ""
     target = cut(without_tokens(f"{target}?{query}" if query else target, request.env), LONGEST_TARGET)
     return quote(target, safe="/?=&%+,:[]", encoding="latin-1", errors="replace")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -10,7 +11,7 @@ import falcon
 
 from jobstore.http import session
 from jobstore.http.reply import send
-from jobstore.http.request import path_is_text, query_pairs
+from jobstore.http.request import Resource, path_is_text, query_pairs
 from jobstore.http.routes import METRICS, OPEN_PATHS, READING
 from jobstore.language.errors import InvalidParameter, JobStoreError, NotFound, Unauthorized
 from jobstore.web.links import safe_place
@@ -60,16 +61,11 @@ class Site:
 
     def ask(self, request: ApiRequest) -> Ask:
         """A request as `jobstore.web` takes it."""
-        environ = request.env
-        if not path_is_text(environ):
+        if not path_is_text(request.env):
             raise InvalidParameter("The address must be percent-encoded UTF-8")
-        path: str = environ["PATH_INFO"].encode("latin-1").decode() or "/"
-        store = self._store()
-        return Ask(
-            path, quote(path.lstrip("/")), list(query_pairs(environ)), session.cookies(environ),
-            environ.get("HTTP_ACCEPT_LANGUAGE", ""), getattr(request.context, "signed_in", False), store.now(),
-            store.timezone,
-        )  # fmt: skip
+        store, ask = self._store(), self._plain_ask(request, list(query_pairs(request.env)))
+        signed_in = getattr(request.context, "signed_in", False)
+        return replace(ask, signed_in=signed_in, now=store.now(), timezone=store.timezone)
 
     def show(self, request: ApiRequest, response: falcon.Response) -> None:
         """Answer with a view."""
@@ -144,17 +140,7 @@ def _give(request: ApiRequest, response: falcon.Response, reply: Reply) -> None:
         response.data = reply.body
 
 
-class _Readable:
-    """GET, and HEAD as GET without the body."""
-
-    def on_get(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
-        raise NotImplementedError
-
-    def on_head(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
-        self.on_get(request, response, **path)
-
-
-class _View(_Readable):
+class _View(Resource):
     def __init__(self, site: Site) -> None:
         self._site = site
 
@@ -162,7 +148,7 @@ class _View(_Readable):
         self._site.show(request, response)
 
 
-class _Asset(_Readable):
+class _Asset(Resource):
     def on_get(self, request: ApiRequest, response: falcon.Response, *, name: str) -> None:  # type: ignore[override]
         if name not in assets():
             raise NotFound("There is no such file")
@@ -172,7 +158,7 @@ class _Asset(_Readable):
         send(request, response, body)
 
 
-class _Login(_Readable):
+class _Login(Resource):
     def __init__(self, site: Site) -> None:
         self._site = site
 

@@ -7,6 +7,7 @@ or a search term could then find something else than was asked for.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
@@ -14,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 import falcon
 
 from jobstore.http.journal import request_id
-from jobstore.http.routes import METHODS
+from jobstore.http.routes import ALLOW, METHODS
 from jobstore.language.errors import InvalidParameter, shown
 
 if TYPE_CHECKING:
@@ -49,6 +50,23 @@ class ApiRequest(falcon.Request):
     def verb(self) -> str:
         """The method as it came."""
         return str(self.env["REQUEST_METHOD"])
+
+
+class Resource(ABC):
+    """What may be read with GET; HEAD and OPTIONS follow from it."""
+
+    @abstractmethod
+    def on_get(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
+        """Answer; each kind of resource in its own way."""
+
+    def on_head(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
+        """As GET; falcon keeps the headers and leaves out the body."""
+        self.on_get(request, response, **path)
+
+    def on_options(self, _request: ApiRequest, response: falcon.Response, **_path: str) -> None:
+        """Which methods there are."""
+        response.status = falcon.HTTP_204
+        response.set_header("Allow", ALLOW)
 
 
 def path_is_text(environ: dict[str, Any]) -> bool:

@@ -134,12 +134,12 @@ class Throttle:
 
     def wait(self, environ: Mapping[str, Any]) -> float:
         """The seconds for which tokens from this address are not looked at."""
-        count, at = self._wrong.get(_address(environ), (0, 0.0))
+        count, at = self._wrong.get(environ.get("REMOTE_ADDR", ""), (0, 0.0))
         return max(0.0, at + _pause(count) - self._clock()) if count >= _FREE_TRIES else 0.0
 
     def count(self, environ: Mapping[str, Any]) -> None:
         """A wrong token came from this address."""
-        address, now = _address(environ), self._clock()
+        address, now = environ.get("REMOTE_ADDR", ""), self._clock()
         with self._lock:
             count, at = self._wrong.pop(address, (0, now))
             if now - at > 2 * _LONGEST_WAIT_SECONDS:
@@ -151,7 +151,3 @@ class Throttle:
 
 def _pause(count: int) -> float:
     return min(_LONGEST_WAIT_SECONDS, 2.0 ** min(count - _FREE_TRIES, 10))
-
-
-def _address(environ: Mapping[str, Any]) -> str:
-    return str(environ.get("REMOTE_ADDR", ""))

@@ -33,11 +33,6 @@ def signature(path: str | os.PathLike[str]) -> Signature | None:
     return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def exists(path: str | os.PathLike[str]) -> bool:
-    """Whether anything is there; what it is, `read` will say."""
-    return Path(path).exists()
-
-
 def read(path: str | os.PathLike[str]) -> list[Any]:
     """The entries of the file, as JSON gives them.
 

@@ -5,7 +5,6 @@ Across, places are percentages, so a chart fits any width without a style of its
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -90,8 +89,3 @@ def dots(executions: Sequence[Mapping[str, Any]], timeout_ms: int | None) -> dic
 def across(at: float, after: float, before: float) -> float:
     """The place of an instant in a window, in percent; the edges for what lies outside."""
     return round(min(100.0, max(0.0, 100 * (at - after) / (before - after))), 3)
-
-
-def outcomes(recent: Iterable[Mapping[str, Any]]) -> Counter[str]:
-    """How many of each status there are."""
-    return Counter(each["status"] for each in recent)

@@ -123,9 +123,7 @@ class Page:
         if ask.path == "/executions":
             return self._render("executions.html", ask, phrases, there, views.executions(look))
         if kind == "executions" and rest:
-            return self._render(
-                "execution.html", ask, phrases, there, views.execution(look, rest, self._log_url)
-            )  # fmt: skip
+            return self._render("execution.html", ask, phrases, there, views.execution(look, rest, self._log_url))
         if ask.path == "/timeline":
             return self._render("timeline.html", ask, phrases, there, timeline.timeline(look))
         raise NotFound("There is no page at this address")

@@ -128,10 +128,9 @@ class Phrases:
 
     def span(self, seconds: float) -> str:
         """A length of time in its largest whole unit; `page.js` says it the same way."""
-        for unit, words in ((DAY, "{n} d"), (HOUR, "{n} h"), (MINUTE, "{n} min"), (1, "{n} s")):
-            if seconds >= unit or unit == 1:
-                return self.say(words, n=int(seconds // unit))
-        raise AssertionError(seconds)
+        units = ((DAY, "{n} d"), (HOUR, "{n} h"), (MINUTE, "{n} min"), (1, "{n} s"))
+        unit, words = next((each for each in units if seconds >= each[0]), units[-1])
+        return self.say(words, n=int(seconds // unit))
 
     def moment(self, text: str | datetime) -> datetime:
         """A document's time in the page's zone."""

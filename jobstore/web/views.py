@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -103,7 +104,7 @@ def strip_label(phrases: Phrases, recent: Sequence[Mapping[str, Any]]) -> str:
     """A strip in words."""
     if not recent:
         return phrases.say("No runs yet")
-    counts = charts.outcomes(recent)
+    counts = Counter(each["status"] for each in recent)
     parts = [f"{phrases.number(counts[each])} {phrases.say(STATUS_WORDS[each]).lower()}" for each in counts]
     newest = phrases.say(STATUS_WORDS[recent[-1]["status"]]).lower()
     return phrases.say("Last {n} run: {parts}|Last {n} runs: {parts}; newest {newest}", n=len(recent),
