@@ -39,7 +39,7 @@ try:
 except ImportError as error:  # not there, or APScheduler 4
     raise missing("jobstore.integrations.apscheduler", "apscheduler") from error
 
-from jobstore.integrations.journal import Journal
+from jobstore.integrations.journal import Journal, unseen
 from jobstore.integrations.names import job_name, worker_id
 from jobstore.integrations.outcomes import bounded
 from jobstore.integrations.secrets import call_arguments as masked_arguments
@@ -197,12 +197,9 @@ class Mirror:
 
     def _hear(self, event: Any) -> None:
         hears = _HEARD.get(event.code)
-        if hears is None:
-            return
-        try:
-            hears(self, event)
-        except Exception:  # noqa: BLE001 - nothing may reach the scheduler
-            _log.exception("An event of the scheduler was not recorded because of a bug in the mirror")
+        if hears is not None:
+            with unseen("An event of the scheduler"):
+                hears(self, event)
 
     def _executor_added(self, event: Any) -> None:
         attach(self._scheduler._lookup_executor(event.alias), self._runs_of)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from apscheduler.events import EVENT_JOB_EXECUTED, EVENT_JOB_MISSED
 from apscheduler.executors.pool import ProcessPoolExecutor
 from apscheduler.job import Job
 
-from jobstore.integrations.journal import wait_for
+from jobstore.integrations.journal import unseen, wait_for
 from jobstore.integrations.outcomes import error_text, kept_result, traceback_result, traceback_text_result
 from jobstore.language.errors import NotFound
 from jobstore.language.models import Status
@@ -42,7 +41,6 @@ PATIENCE_SECONDS = 2.0
 """How long a job waits for its start, and its thread for its end, to be on the disk; then it goes on regardless."""
 
 _ASYNC_EXECUTORS = frozenset({"AsyncIOExecutor", "TornadoExecutor"})
-_log = logging.getLogger("jobstore.integrations")
 
 
 class Run:
@@ -327,7 +325,7 @@ def _prepared(
     awaits: bool,
 ) -> tuple[Any, Runs] | None:
     """The copy of the job that goes to the executor; None if that cannot be made, and the job goes as it is."""
-    try:
+    with unseen(f"A run of {job.id}"):
         runs = runs_of(job, run_times)
         copy = copy_of(job)
         copy.id = RunsId(job.id, runs)
@@ -335,10 +333,8 @@ def _prepared(
             runs.begin_all()
         else:
             copy.func = runs.recording(job.func, awaited=awaits and _is_coroutine_function(job.func))
-    except Exception:  # noqa: BLE001 - nothing may reach the scheduler
-        _log.exception("A run of %s was not recorded because of a bug in the mirror", job.id)
-        return None
-    return copy, runs
+        return copy, runs
+    return None
 
 
 def copy_of(job: Any) -> Any:
@@ -357,7 +353,5 @@ def _is_coroutine_function(func: Any) -> bool:
 
 
 def _carefully(call: Callable[..., object], *args: object) -> None:
-    try:
+    with unseen("A run"):
         call(*args)
-    except Exception:  # noqa: BLE001 - nothing may reach the scheduler
-        _log.exception("A run may not have been recorded because of a bug in the mirror")

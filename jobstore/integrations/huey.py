@@ -25,7 +25,6 @@ trace id of its executions. ``docs/integrations.md`` tells which signal becomes 
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -43,7 +42,7 @@ except ImportError as error:
     raise missing("jobstore.integrations.huey", "huey") from error
 
 from jobstore.integrations.huey_schedules import cron_of, enclosed
-from jobstore.integrations.journal import Journal, wait_for
+from jobstore.integrations.journal import Journal, unseen, wait_for
 from jobstore.integrations.localzone import local_timezone
 from jobstore.integrations.names import job_name, worker_id
 from jobstore.integrations.outcomes import bounded, error_text, kept_result, traceback_result
@@ -68,7 +67,6 @@ FLUSH_SECONDS = 10.0
 
 _DESCRIPTION_CHARACTERS = 2000
 _HUEYS_FRAMES, _OWN_FRAMES = 2, 1
-_log = logging.getLogger("jobstore.integrations")
 
 
 def mirror(
@@ -165,13 +163,10 @@ class Mirror:
 
     def _hear(self, signal: str, task: Any, *_more: object) -> None:
         hears = _HEARD.get(signal)
-        if hears is None:
-            return
-        try:
-            self._save_job(type(task))
-            hears(self, task)
-        except Exception:  # noqa: BLE001 - nothing may reach huey
-            _log.exception("The task %s was not recorded because of a bug in the mirror", task.id)
+        if hears is not None:
+            with unseen(f"The task {task.id}"):
+                self._save_job(type(task))
+                hears(self, task)
 
     def _waits(self, task: Any) -> None:
         """Enqueued, or put off until its time: it is recorded before another process can come to it."""
@@ -208,17 +203,13 @@ class Mirror:
         if error is not None:
             self._ends_badly(task, error, skipped_frames=_HUEYS_FRAMES + _OWN_FRAMES)
             return
-        try:
+        with unseen(f"The end of task {task.id}"):
             self._ends(task, Status.SUCCESS, kept_result(value), None)
-        except Exception:  # noqa: BLE001 - nothing may reach huey
-            _log.exception("The end of task %s was not recorded because of a bug in the mirror", task.id)
 
     def _ends_badly(self, task: Any, error: BaseException, *, skipped_frames: int) -> None:
-        try:
+        with unseen(f"The end of task {task.id}"):
             status = Status.TIMEOUT if isinstance(error, TaskTimeout) else Status.FAILURE
             self._ends(task, status, traceback_result(error, skipped_frames=skipped_frames), error_text(error))
-        except Exception:  # noqa: BLE001 - nothing may reach huey
-            _log.exception("The end of task %s was not recorded because of a bug in the mirror", task.id)
 
     def _ends(self, task: Any, status: Status, result: object, error: str | None) -> None:
         attempt = self._attempts.pop(id(task), None)
@@ -252,11 +243,9 @@ class Mirror:
         self._save_all()
 
     def _save_all(self) -> None:
-        try:
+        with unseen("The list of tasks"):
             for task_class in list(self._huey._registry._registry.values()):  # there is no public list
                 self._save_job(task_class)
-        except Exception:  # noqa: BLE001 - nothing may reach huey
-            _log.exception("The tasks were not recorded because of a bug in the mirror")
 
     def _save_job(self, task_class: type) -> None:
         if task_class not in self._saved:

@@ -16,12 +16,13 @@ import weakref
 from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from jobstore.language.errors import JobStoreError, StoreBusy, StoreFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from jobstore.recording.recorder import Recorder
 
@@ -120,6 +121,15 @@ class Journal:
                 _log.exception("Not recorded because of a bug in the mirror")
             self._is_troubled = False
             return
+
+
+@contextmanager
+def unseen(what: str) -> Iterator[None]:
+    """A bug of ours goes to the log, and never to the scheduler."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - that is the task
+        _log.exception("%s was not recorded because of a bug in the mirror", what)
 
 
 def wait_for(future: Future[None], seconds: float) -> bool:

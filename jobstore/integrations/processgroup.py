@@ -277,22 +277,20 @@ def _exit_code(process: subprocess.Popen[bytes], timeout_seconds: float) -> int:
     The system may give a signal to any of our threads, and wakes that one alone; Python runs the handler in this one.
     """
     deadline = time.monotonic() + timeout_seconds
+    descriptor = -1
     try:
         descriptor = os.pidfd_open(process.pid)
-    except (AttributeError, OSError):  # not on Linux, or no descriptor is left
-        return process.wait(None if timeout_seconds == math.inf else timeout_seconds)
-    try:
         ended = select.poll()
         ended.register(descriptor, select.POLLIN)
-    except BaseException:  # noqa: BLE001 - the command comes first
-        os.close(descriptor)
+    except BaseException:  # noqa: BLE001 - not on Linux, or nothing is left; the command comes first
         return process.wait(None if timeout_seconds == math.inf else timeout_seconds)
-    try:
+    else:
         while not ended.poll(min(_LOOK_UP_MILLISECONDS, max(0, deadline - time.monotonic()) * 1000)):
             if time.monotonic() >= deadline:
                 raise subprocess.TimeoutExpired(process.args, timeout_seconds)
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
     return process.wait()
 
 
