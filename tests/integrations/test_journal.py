@@ -88,7 +88,7 @@ def test_what_comes_beyond_the_bound_is_told_to_the_log(recorder, caplog, monkey
     gate.set()
     assert journal.flush(LONG_SECONDS)
     assert count(recorder.path) == 2
-    assert "is not recorded" in caplog.text
+    assert "was not recorded" in caplog.text
 
 
 def test_a_call_that_was_cancelled_in_time_is_not_carried_out(recorder):
