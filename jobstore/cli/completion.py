@@ -44,7 +44,7 @@ class BashCompletion(ShellComplete):
     source_template = _SCRIPT
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the cursor, and the one it stands in."""
+        """The words before the cursor, and the word at the cursor."""
         words, begun, _ = typed(os.environ.get("COMP_LINE", ""))
         return words[1:], begun
 
@@ -59,7 +59,7 @@ class BashCompletion(ShellComplete):
 
 
 def typed(line: str) -> tuple[list[str], str, str]:
-    r"""The finished words of a command line, the last one, unquoted, and the quote it stands in.
+    r"""The finished words of a command line, the last one, unquoted, and its open quote.
 
     >>> typed("jobstore job jobs.db my\\ jo"), typed("jobstore jobs "), typed("jobstore job 'a b")
     ((['jobstore', 'job', 'jobs.db'], 'my jo', ''), (['jobstore', 'jobs'], '', ''), (['jobstore', 'job'], 'a b', "'"))

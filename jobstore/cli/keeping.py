@@ -155,7 +155,7 @@ def filter_options() -> list[click.Parameter]:
     return [option for option in parameter_options(LIST_JOB_EXECUTIONS) if option.name not in PAGING]
 
 
-OUT_HELP = "Write to this file instead of stdout; on an error it stays as it was."
+OUT_HELP = "Write to this file instead of stdout; on an error, an existing file is kept."
 
 load = Command(
     "load",

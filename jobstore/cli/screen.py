@@ -1,4 +1,4 @@
-"""Where the answer goes: a terminal of some width, or a pipe; text, colours and JSON leave here."""
+"""Output: a terminal of some width, or a pipe; all text, colours and JSON are written here."""
 
 from __future__ import annotations
 

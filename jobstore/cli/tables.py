@@ -2,7 +2,7 @@
 
 What does not fit gives way in three steps: columns that may leave are cut down to their least, then they leave by
 rank, then the columns that stay are cut. A cell marked `beneath` is never cut: where its column has no room for it,
-it stands whole under its row.
+it is written in full under its row.
 
 rich's own tables know neither columns that leave in an order nor lines between rows, so only its text is used here.
 """
@@ -76,7 +76,7 @@ def lines(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int 
 def _natural_width(column: Column, cells: Sequence[Cell], width: int | None) -> int:
     widest = max((cell_len(cell.text) for cell in cells), default=0)
     if not widest and column.rank and width is not None:
-        return 0  # an optional column in which nothing stands
+        return 0  # an optional column that is empty
     widest = max(widest, cell_len(column.title))
     return widest if width is None or not column.most else min(widest, max(column.most, column.least))
 

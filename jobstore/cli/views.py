@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ABSENT = Cell("-", "dim")
 BAR_CELLS = 40
 SHARE_CELLS = 36
-"""What stands before a bar."""
+"""The text before a bar."""
 
 STATUS_STYLES = {
     "SUCCESS": ("✓", "green"),
@@ -372,7 +372,7 @@ def _stamp(text: str | None, screen: Screen) -> str:
 
 
 def page_line(pagination: Pagination, offset: int, shown: int, noun: str) -> str:
-    """Where a page stands in the whole, and how to get the next.
+    """Which rows of how many a page shows, and how to get the next ones.
 
     >>> page_line({"page": 1, "page_size": 50, "total": 1500, "total_pages": 30, "has_next": True,
     ...            "has_prev": False}, 0, 50, "execution")

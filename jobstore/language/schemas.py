@@ -110,7 +110,7 @@ class Execution(_Answer):
 
 
 class Pagination(_Answer):
-    """Where a page stands in the whole."""
+    """The position of a page among all matches."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [JOB_PAGE["pagination"]]})
 
@@ -180,7 +180,7 @@ class RecentRun(_Answer):
 
 
 class JobState(_Answer):
-    """How a job stands now."""
+    """A job's current state."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [JOB_STATE_PAGE["data"][0]]})
 
