@@ -71,7 +71,7 @@ class PostgresStore(Snapshots):
             raise
         except SURPRISES as error:
             self._blame(error, self._memory.snapshot, lambda: is_server_sound(taken))
-        connection.rollback()
+        connection.commit()  # after a rollback the driver would throw away the statements it has prepared
         self._is_clean = True
         return found
 
