@@ -133,7 +133,7 @@ def test_another_database_is_refused_by_reader_and_recorder_and_left_as_it_is(tm
     connection.close()
     before = path.read_bytes()
     for attempt in (jobstore.open, jobstore.Recorder):
-        with pytest.raises(jobstore.NotAStore, match="no job store"):
+        with pytest.raises(jobstore.NotAStore, match="not a job store"):
             attempt(path)
     assert path.read_bytes() == before
     assert list(tmp_path.glob("other.db-*")) == []
