@@ -78,6 +78,8 @@ SECRET = "postgresql://u:s3cret@127.0.0.1:1/db"
 def test_a_command_says_of_an_address_what_it_says_of_a_file(place: str, file: Path, words: tuple[str, ...]) -> None:
     name, *rest = words
     told, asked = command(name, file, *rest), command(name, place, *rest)
+    if asked.stdout != told.stdout:  # in between, a job may have become due
+        told = command(name, file, *rest)
     assert asked.stdout == told.stdout
     assert asked.returncode == told.returncode
     assert told.returncode in ({0, 1} if name == "health" else {0})

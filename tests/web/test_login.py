@@ -13,6 +13,7 @@ import pytest
 import jobstore.tokens
 from jobstore.http.session import Throttle, form
 from jobstore.wsgi import create_app
+from tests.waiting import LONG_SECONDS
 from tests.web.conftest import served
 from tests.web.site import Site
 
@@ -267,6 +268,7 @@ def test_in_a_browser(chromium, path, host):
         url = address.replace("127.0.0.1", host)
         context = chromium.new_context()
         page = context.new_page()
+        page.set_default_timeout(LONG_SECONDS * 1000)
         page.goto(f"{url}/executions?range=all")
         page.keyboard.type(GOOD)  # the field has the focus
         page.keyboard.press("Enter")
