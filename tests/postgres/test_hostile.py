@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -106,7 +106,7 @@ def test_the_store_is_in_the_first_schema_of_the_search_path(server, database, p
 
 SETTINGS = (
     "client_encoding = latin1", "DateStyle = 'SQL, DMY'", "TimeZone = 'Asia/Kathmandu'", "standard_conforming_strings = off",
-    "default_transaction_isolation = serializable", "statement_timeout = '1ms'", "lock_timeout = '1ms'",
+    "default_transaction_isolation = serializable", "lock_timeout = '1ms'",
     "search_path = nowhere", "bytea_output = escape", "transform_null_equals = on", "plan_cache_mode = force_generic_plan",
 )  # fmt: skip
 
@@ -116,6 +116,16 @@ def test_what_a_database_sets_for_its_sessions_changes_nothing(server, database,
     with server.connect(database) as connection:
         connection.execute(f"ALTER DATABASE {database} SET {setting}")
     use(url)
+
+
+def test_no_limit_of_a_database_ends_a_statement(server, database, url):
+    from jobstore.storage.postgres.connection import Connection, Place
+
+    with server.connect(database) as connection:
+        connection.execute(f"ALTER DATABASE {database} SET statement_timeout = '10s'")
+    for is_reader, limit in ((True, "1min"), (False, "0")):
+        with closing(Connection(Place(url), is_reader=is_reader)) as ours:
+            assert ours.value("SELECT current_setting('statement_timeout')") == limit
 
 
 def test_no_encoding_but_utf8_is_spoken_and_no_limit_ends_a_long_snapshot(server, database, url, monkeypatch):
