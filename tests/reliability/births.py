@@ -74,7 +74,7 @@ def killed_at(call: Callable[[], Any], statement: int) -> bool:
 
 def _dying_at(call: Callable[[], Any], statement: int) -> None:
     """Makes the call, and dies before its n-th statement is carried out."""
-    open_as_ever, seen = vars(writing)["_open"], [0]
+    open_as_ever, seen = vars(writing)["open_file"], [0]
 
     def tick(_statement: str) -> None:
         seen[0] += 1
@@ -86,7 +86,7 @@ def _dying_at(call: Callable[[], Any], statement: int) -> None:
         connection.set_trace_callback(tick)
         return connection
 
-    vars(writing)["_open"] = open_and_count
+    vars(writing)["open_file"] = open_and_count
     call()
 
 

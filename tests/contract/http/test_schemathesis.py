@@ -23,7 +23,7 @@ UNSAYABLE = (
     b"after must not be later than before",
     b"must be a valid time in the years 1 to 9999",
     b"timezone must be an IANA name",
-    b"buckets; at most 400 are possible",
+    b"buckets; at most 400 are allowed",
 )
 PLAIN = {"Accept-Encoding": "identity"}
 WITH_TOKEN = {"Authorization": "Bearer s3cret", **PLAIN}
