@@ -90,11 +90,9 @@ def set_acl(target: int | Path, acl: bytes | None) -> None:
     """Give a file this ACL, or take its own from it."""
     if acl is not None:
         os.setxattr(target, ACL, acl, follow_symlinks=isinstance(target, int))
-    elif hasattr(os, "removexattr"):
+    elif hasattr(os, "removexattr"):  # a folder may give one to each new file in it
         try:
-            os.removexattr(
-                target, ACL, follow_symlinks=isinstance(target, int)
-            )  # a folder may give one to each new file in it
+            os.removexattr(target, ACL, follow_symlinks=isinstance(target, int))
         except OSError as error:
             if error.errno not in _NO_ACL:
                 raise
