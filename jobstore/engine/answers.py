@@ -1,4 +1,7 @@
-"""What answers each query: a function of the connection, what is remembered, the query and now, in microseconds."""
+"""The function that answers each kind of query.
+
+Each takes the connection, the reader's memory, the query and the current time in microseconds.
+"""
 
 from __future__ import annotations
 

@@ -1,16 +1,18 @@
 """The bitmap index: pages of any selection, in any order, at any depth, by set algebra.
 
 For each kind of key (see `segments`) a reader holds one bitmap of executions for each bit of the key's code. A status
-is a bit of its own; a search or a job is a bitmap, made through the index that knows the name; a window is found in
-the planes of the start. A page at a position is found as in a binary search: the selected executions without the
-highest bit of the key come first; their count says on which side the page lies; then the next bit, until few are left,
-which are read and sorted.
+has a bit of its own. A search or a job is a bitmap too, built through the index on names. A window is found in the
+planes of the start hour.
+
+A page at a position is found by binary search over the bits, highest first. The selected executions without the bit
+sort before those with it, so the count of the former says on which side the page lies. The search continues there with
+the next bit, until few executions are left; their rows are read and sorted.
 
 For example, the third of the durations 1, 6, 5, 2 (binary 001, 110, 101, 010): two lack the highest bit, so it is the
-first of 110 and 101; one of these lacks the middle bit, so it is 101.
+first of 110 and 101. One of these lacks the middle bit, so it is 101.
 
-The planes of a kind come from the file's segments, and where these are missing from the rows. They follow the change
-log: a changed execution leaves every bitmap and comes back from its row.
+The planes of a kind come from the file's segments, or from the rows where a segment is missing. They follow the change
+log: a changed execution is removed from every bitmap and added again from its row.
 """
 
 from __future__ import annotations
@@ -48,14 +50,14 @@ if TYPE_CHECKING:
     from jobstore.engine.selection import Part, Wanted
     from jobstore.storage.segments import Planes
 
-# Once no more executions than these are left, reading and sorting them is quicker than looking at further bits.
+# With this many executions left or fewer, reading and sorting them is faster than testing further bits.
 FEW: Final = 256
-# Where more executions share a whole code, and the code is not the whole key, the page takes another path: each of
-# them would have to be read.
+# If more executions than this share a code that is not the whole key, the page takes another path: each row would have
+# to be read.
 MOST_READ: Final = 50_000
-# Small, so that the budget of one query is looked at often enough while the names of a search are taken in.
+# Small, so that the budget of a query is checked often while the names of a search are loaded.
 NAMES_AT_ONCE: Final = 10
-# Limits of memory: a bitmap of ten million executions takes up to 1.3 MB, a key some twenty of them.
+# Memory limits: a bitmap of ten million executions takes up to 1.3 MB, and a key has about twenty.
 KEYS_KEPT: Final = 2
 NAMES_KEPT: Final = 8
 SELECTIONS_KEPT: Final = 4
@@ -65,18 +67,18 @@ COLUMNS: Final = {
     "duration_ms": "duration_ms",
     "trace_id": "trace_id",
 }
-# Kinds whose code is the key itself: executions that share all bits are in order of their ids already.
+# Kinds whose code is the whole key: executions that share every bit need only the order of their ids.
 _EXACT: Final = frozenset({"duration_ms"})
 
 
 class Keyed:
-    """The planes of one kind, complete or on the way there."""
+    """The planes of one kind; `missing` lists the segments not loaded yet."""
 
     def __init__(self, connection: sqlite3.Connection, name: str) -> None:
         self.name = name
         self.kind = KINDS[name]
         self.planes: Planes = {}
-        # Only to estimate costs: a segment may be dropped before it is read, and is then made from its rows.
+        # For cost estimates only: a segment may be dropped before it is read, and is then built from its rows.
         self.missing = set(segments_of(connection))
         self.kept = set(kept_segments(connection, self.kind))
         self._taken: set[int] = set()
@@ -95,7 +97,7 @@ class Keyed:
         return sorted(self.planes.keys() - {PRESENT}, reverse=True)
 
     def take(self, connection: sqlite3.Connection) -> bool:
-        """Take in a missing segment; whether the file has it."""
+        """Load one missing segment; return whether the file had it."""
         segment = self.missing.pop()
         self._taken.add(segment)
         kept = read_planes(connection, self.kind, segment)
@@ -104,14 +106,14 @@ class Keyed:
                 self.planes[bit] |= plane
             else:
                 self.planes[bit] = plane
-        # Once, when all is in: it looks at every part of a bitmap, and what comes later by the log is little.
+        # Run only after the last segment: it scans every container of a bitmap, and later changes from the log are few.
         if not self.missing:
             for plane in self.planes.values():
                 plane.run_optimize()
         return kept is not None
 
     def put(self, execution_id: int, code: int | None, *, is_there: bool) -> None:
-        """Take in how an execution is now; of a segment not yet taken in, nothing is known that could be wrong."""
+        """Update one execution to its current code. A segment that is not loaded yet needs no update."""
         segment = segment_of(execution_id)
         if segment not in self._taken:
             # It may be a segment that began after this key was made: then it is read whole when it is due.
@@ -130,19 +132,19 @@ class Keyed:
 
 
 class Named:
-    """The executions of the names of a search or a job, complete or on the way there."""
+    """The executions recorded under the names of a search or a job; `done` lists the names loaded so far."""
 
     def __init__(self) -> None:
         self.rows = BitMap64()
         self.done: set[int] = set()
 
     def missing(self, counters: Counters) -> set[int]:
-        """The names that are not in yet."""
+        """The names not loaded yet."""
         return (counters.names or set()) - self.done
 
     def take(self, connection: sqlite3.Connection, names: list[int]) -> int:
-        """Take in some names; how many executions they have."""
-        # As one text of JSON, ids come twice as fast as in rows.
+        """Load some names; return the number of their executions."""
+        # One JSON text is twice as fast to fetch as one row for each id.
         sql = """
         SELECT json_group_array(id) FROM execution INDEXED BY execution_name_started
         WHERE name_id IN (SELECT value FROM json_each(?))
@@ -163,21 +165,22 @@ class Bitmaps:
         self._selected: Recent[object, BitMap64] = Recent(SELECTIONS_KEPT)
         self._workers: dict[int, BitMap64] | None = None
         self.first_asked: Wanted | None = None
-        """The first page for which bitmaps would have been quicker, had they been there."""
+        """The first page that complete bitmaps would have answered fastest."""
 
     def changed(self, connection: sqlite3.Connection, execution_ids: Iterable[int]) -> None:
-        """Take in changes that others committed."""
-        # What was selected cannot be mended: a change may move an execution in or out of any status, name or window.
+        """Apply changes that other connections committed."""
+        # Remembered selections cannot be updated: a change may move an execution into or out of any status, name or
+        # window.
         self._selected.clear()
         self._workers = None
-        # Most readers never come to use bitmaps: they must not pay a row look-up for each change.
+        # Most readers never use bitmaps and must not pay a row look-up for each change.
         if not self._keys and not self._names:
             return
         keys = list(self._keys.values())
-        # One look-up by id gives the codes of all kinds: a row is read once, however many keys are remembered.
+        # One look-up by id gives the codes of all kinds, so each row is read once however many keys are held.
         codes = ", ".join(["name_id", *(key.kind.code for key in keys)])
         for execution_id in execution_ids:
-            if execution_id < 0:  # no bitmap can hold it: `_are_near` then keeps all pages from bitmaps
+            if execution_id < 0:  # a bitmap cannot hold it; `_are_near` then rules bitmaps out for every page
                 continue
             row = connection.execute(f"SELECT {codes} FROM execution WHERE id = ?", (execution_id,)).fetchone()
             for place, key in enumerate(keys, 1):
@@ -187,10 +190,10 @@ class Bitmaps:
                 if row is not None and row[0] in named.done:
                     named.rows.add(execution_id)
 
-    # --- what is missing, and what it costs
+    # --- what is missing, and what it costs to build
 
     def cost(self, connection: sqlite3.Connection, order: str, wanted: Wanted) -> float:
-        """What a page costs by bitmaps, in microseconds; infinite where no bitmaps can hold the ids."""
+        """The cost of a page by bitmaps, in microseconds; infinite where bitmaps cannot hold the ids."""
         model = costs.COSTS
         if not _are_near(connection, wanted.everything):
             return inf
@@ -198,17 +201,17 @@ class Bitmaps:
         for kind in _kinds(order, wanted):
             key = self._key(connection, kind)
             made = len(key.missing - key.kept)
-            # A small store has one segment that is not full; without min() bitmaps would never seem worth it there.
+            # A small store has one segment that is not full; without min(), bitmaps would never seem worthwhile there.
             spent += made * min(SLOTS, wanted.everything) * model.built
             spent += (len(key.missing) - made) * SLOTS * model.loaded
         for counters, named in self._named(wanted):
             runs = max(0, counters.total(ALL_STATUSES) - len(named.rows))
-            # Twice: each id is read from the index, and then put into the bitmap.
+            # Twice: each id is read from the index and then added to the bitmap.
             spent += 2 * runs * model.filtered + len(named.missing(counters)) * model.opened
         return spent
 
     def build(self, connection: sqlite3.Connection, order: str, wanted: Wanted, budget: float) -> bool:
-        """Read what a page needs for about `budget` microseconds; return whether all of it is there now."""
+        """Load what a page needs, for about `budget` microseconds; return whether everything is loaded."""
         model = costs.COSTS
         for kind in _kinds(order, wanted):
             key = self._key(connection, kind)
@@ -227,7 +230,7 @@ class Bitmaps:
         key = self._keys.get(kind)
         if key is None:
             key = self._keys[kind] = Keyed(connection, kind)
-            # Every page needs the statuses and every window the starts, so only keys of orders give way to each other.
+            # Every page needs the statuses and every window the starts, so only the keys of orders replace each other.
             orders = [one for one in self._keys if one not in {"status", "started_at"}]
             if len(orders) > KEYS_KEPT:
                 del self._keys[orders[0]]
@@ -235,18 +238,18 @@ class Bitmaps:
         return key
 
     def _named(self, wanted: Wanted) -> list[tuple[Counters, Named]]:
-        """The searches and jobs of a selection."""
-        # A selection has at most two parts, so what this query needs is among those kept.
+        """The parts of a selection that are limited to some names: their counters and their bitmaps."""
+        # A selection has at most two parts, so `Recent` cannot drop what this query needs.
         return [
             (part.counters, self._names.used(part.counters.key, Named))
             for part in wanted.selection.parts
             if part.names is not None
         ]
 
-    # --- pages, once all is there
+    # --- pages, once everything is loaded
 
     def page_ids(self, connection: sqlite3.Connection, order: str, wanted: Wanted) -> list[int] | None:
-        """The ids of a page.
+        """The ids of a page, in order.
 
         Returns:
             None where too many executions share the code of the key.
@@ -256,8 +259,8 @@ class Bitmaps:
             return _cut(rows, wanted.offset, wanted.take, descending=wanted.descending)
         key = self._keys[order]
         if order == "worker_id":
-            # A worker's number is not in the order of its name, so bits cannot rank it: there are few workers, taken
-            # one by one.
+            # Worker numbers do not sort like worker names, so bits cannot rank them. There are few workers: go through
+            # them one by one.
             if self._workers is None:
                 self._workers = dict(_values(key, key.present))
             workers = connection.execute("SELECT worker_id FROM worker ORDER BY name").fetchall()
@@ -279,7 +282,8 @@ class Bitmaps:
         return ids
 
     def _rows(self, connection: sqlite3.Connection, wanted: Wanted) -> BitMap64:
-        """The selected executions inside the window; remembered, since pages of one selection follow each other."""
+        """The selected executions inside the window; remembered, since pages of one selection often follow each other.
+        """
         parts = tuple([(part.counters.key, part.statuses) for part in wanted.selection.parts])
         asked = (parts, wanted.after_us, wanted.before_us)
         return self._selected.used(asked, lambda: self._selection(connection, wanted))
@@ -298,19 +302,23 @@ class Bitmaps:
         return rows if part.names is None else rows & self._names[part.counters.key].rows
 
     def _window(self, connection: sqlite3.Connection, wanted: Wanted) -> BitMap64:
-        """The executions that start inside the window: whole hours from the planes, the edges from an index."""
+        """The executions that start inside the window: whole hours from the planes, the edges from an index.
+
+        For example, a window from 09:20 to 11:40 takes the hours 10 from the planes, and 09:20 to 10:00 and 11:00 to
+        11:40 from the index.
+        """
         key = self._keys["started_at"]
         first_us, last_us = wanted.window
         rows = key.present
         edges: list[tuple[int, int]] = []
         if wanted.before_us is not None:
-            # The planes know hours alone. Below this hour all lies inside; the rest of the window inside it comes from
-            # the index.
+            # The planes know only hours. Hours before this one lie inside; the rest of the window, in this hour, comes
+            # from the index.
             hour = hour_of(last_us + 1)
             rows = _below(key, rows, hour)
             edges.append((max(first_us, hour_begins_us(hour)), last_us))
         if wanted.after_us is not None:
-            # The first hour that lies inside as a whole; what the window has before it comes from the index.
+            # The first hour that lies inside as a whole; the part of the window before it comes from the index.
             hour = hour_of(first_us - 1) + 1
             rows = rows - _below(key, key.present, hour)
             edges.append((first_us, min(last_us, hour_begins_us(hour) - 1)))
@@ -321,7 +329,7 @@ class Bitmaps:
 
 
 def _kinds(order: str, wanted: Wanted) -> list[str]:
-    """The kinds that a page needs."""
+    """The kinds of key that a page needs."""
     kinds = ["status"]
     if wanted.is_windowed:
         kinds.append("started_at")
@@ -329,35 +337,41 @@ def _kinds(order: str, wanted: Wanted) -> list[str]:
 
 
 def _are_near(connection: sqlite3.Connection, everything: int) -> bool:
-    """Whether no id is negative (no recorder writes one) and all lie close enough for few segments."""
-    # With ids far apart (a store loaded with its old ids) each segment would hold a few executions and cost a look-up.
+    """Whether no id is negative (recorders never write one) and the ids lie close enough together for few segments."""
+    # With ids far apart (a store loaded with its old ids), each segment would hold few executions and still cost a
+    # look-up.
     most = (everything + SLOTS) // FEWEST
-    # Two subqueries, not min() and max() in one: only so SQLite takes each from its end of the table.
+    # Two subqueries: SQLite seeks to one end of the table for each, but scans for min() and max() together.
     sql = "SELECT (SELECT min(id) FROM execution), (SELECT max(id) FROM execution)"
     first, last = connection.execute(sql).fetchone()
     if first < 0:
         return False
     if segment_of(last) - segment_of(first) < most:
         return True
-    # A few ids far out (2^40, say) make the range long and the segments no more: so they are counted, up to the limit.
+    # A few outlying ids (2^40, say) stretch the range without adding segments, so count the segments, up to the limit.
     return sum(1 for _ in islice(segments_of(connection), most + 1)) <= most
 
 
 class _TooManyShareError(Exception):
-    """More executions share a code than are read."""
+    """More executions share a code than `MOST_READ`."""
 
 
 def _ranked(
     connection: sqlite3.Connection, key: Keyed, rows: BitMap64, first: int, last: int, bits: list[int]
 ) -> list[int]:
-    """The ids at some positions of executions in ascending order of the key, ties by id."""
+    """The ids at positions `first` to `last` in ascending order of the key, ties by id.
+
+    For example, positions 100 to 150 of 1,000 executions, 600 of which lack the highest bit: all of the page lies among
+    those 600, at the same positions. Of these, 120 lack the next bit: the page straddles it, so positions 100 to 120 of
+    the 120 come first, then positions 0 to 30 of the other 480.
+    """
     for done, bit in enumerate(bits, 1):
         if len(rows) <= FEW:
             break
-        # One pass parts the rows; to count first and part then would be two.
+        # One pass splits the rows; counting first and splitting afterwards would take two.
         ones = rows & key.planes[bit]
         zeros = len(rows) - len(ones)
-        # Nearly always the whole page lies on one side of the bit; both sides are looked at only where it is cut.
+        # Nearly always the whole page lies on one side of the bit. Only a page that straddles it looks at both sides.
         if last <= zeros:
             rows = rows - ones
         elif first >= zeros:
@@ -365,7 +379,8 @@ def _ranked(
         else:
             low = _ranked(connection, key, rows - ones, first, zeros, bits[done:])
             return low + _ranked(connection, key, ones, 0, last - zeros, bits[done:])
-    # What is left shares a code that is only a part of the key (a minute, three characters): the rows decide.
+    # The remaining executions may share a code that is only part of the key (a minute, three characters): the rows
+    # decide.
     if len(rows) <= FEW or key.name not in _EXACT:
         rows_in_order = _sorted(connection, COLUMNS[key.name], rows)
         return rows_in_order[first:last]
@@ -373,7 +388,7 @@ def _ranked(
 
 
 def _sorted(connection: sqlite3.Connection, column: str, rows: BitMap64) -> list[int]:
-    """The ids in order of a column, ties by id; a row is read for each."""
+    """The ids in order of a column, ties by id; reads one row for each."""
     if len(rows) > MOST_READ:
         raise _TooManyShareError
     keyed: list[tuple[int | str, int]] = []
@@ -384,9 +399,13 @@ def _sorted(connection: sqlite3.Connection, column: str, rows: BitMap64) -> list
 
 
 def _below(key: Keyed, rows: BitMap64, code: int) -> BitMap64:
-    """Those whose code is lower: at the first bit that differs, theirs is 0."""
+    """The executions among `rows` whose code is lower than `code`.
+
+    A code is lower if it has a 0 at the first bit, from the highest, where the two differ. For example, below 101:
+    codes 0xx, which differ at the highest bit, and code 100, which differs at the last.
+    """
     equal, found = rows, BitMap64()
-    # Over all bits that a code can have, not only those that occur: `code` may have bits that no execution has.
+    # Over every bit that a code can have: `code` may have bits that no execution has.
     for bit in range(PRESENT - 1, -1, -1):
         plane = key.planes.get(bit)
         if code >> bit & 1:
@@ -400,7 +419,7 @@ def _below(key: Keyed, rows: BitMap64, code: int) -> BitMap64:
 
 
 def _values(key: Keyed, rows: BitMap64) -> Iterator[tuple[int, BitMap64]]:
-    """Each code that some executions have, with these."""
+    """Each code that occurs among `rows`, in ascending order, with its executions."""
     return _split(key, rows, key.bits(), 0)
 
 
@@ -416,7 +435,7 @@ def _split(key: Keyed, rows: BitMap64, bits: list[int], code: int) -> Iterator[t
 
 
 def _grouped(rows: BitMap64, groups: list[BitMap64], rest: BitMap64, wanted: Wanted) -> list[int]:
-    """A page of groups in ascending order, ids in order within each; the rest comes last in both directions."""
+    """A page of consecutive groups, ids in order within each; `rest` comes last in both directions."""
     ordered = groups[::-1] if wanted.descending else groups
     found: list[int] = []
     skip = wanted.offset
@@ -434,6 +453,6 @@ def _cut(rows: BitMap64, skip: int, take: int, *, descending: bool) -> list[int]
     """The next `take` ids in order, after the first `skip`."""
     if not descending:
         return list(rows[skip : skip + take])
-    # Ids ascend, so a descending page is the same slice counted from the end, and only that slice is turned.
+    # Bitmaps ascend, so a descending page is a slice counted from the end; only that slice is reversed.
     end = len(rows) - skip
     return list(rows[max(0, end - take) : end])[::-1]

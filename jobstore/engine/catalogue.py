@@ -1,4 +1,4 @@
-"""The queries over jobs, and what a reader remembers of them: what a search finds, and each order it was asked for."""
+"""The queries over jobs, and the job definitions, search results and orders that a reader remembers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jobstore.language.query import JobQuery, JobsQuery
     from jobstore.storage.rows import JobRow
 
-# Searches kept, and the same number of orders of what they found: pages of one search follow each other.
+# Searches kept, and as many orders of their results: pages of one search often follow each other.
 REMEMBERED = 64
 
 ORDER_COLUMNS = {
@@ -40,9 +40,9 @@ ORDER_COLUMNS = {
     "created_at": "created_us",
     "updated_at": "updated_us",
 }
-"""``next_run_at`` is no column: see `fires`."""
-# Every run moves these orders, so they are read each time: one kept would be wrong after the next start. A start is
-# no change of a job in the change log, or each would make readers read the job again.
+"""``next_run_at`` is not stored: see `fires`."""
+# Every run changes these orders, so they are read each time. The change log does not record a start as a change of its
+# job: otherwise every start would make readers reread the job.
 MOVING = frozenset({"last_run_at", "updated_at"})
 
 Filters = tuple[str, str | None, str | None, bool | None]
@@ -53,8 +53,8 @@ _TIMINGS = (
 
 
 def list_jobs(connection: sqlite3.Connection, memory: Memory, query: JobsQuery, now_us: int) -> JobPage:
-    """A page of jobs: match in memory, order, then one row lookup for each job on the page."""
-    # The total comes from memory, so a page beyond the end reads no row.
+    """A page of jobs: match and order in memory, then one row look-up for each job on the page."""
+    # The total comes from memory, so a page beyond the end reads nothing.
     catalogue = memory.jobs(connection)
     among = catalogue.matching(connection, query)
     total = catalogue.count if among is None else len(among)
@@ -71,7 +71,7 @@ def list_jobs(connection: sqlite3.Connection, memory: Memory, query: JobsQuery, 
 
 
 def get_job(connection: sqlite3.Connection, memory: Memory, query: JobQuery, now_us: int) -> JobDocument:
-    """One job: one row lookup, or up to three for a name that is new."""
+    """One job: one row look-up, or up to three the first time its name is asked for."""
     (row,) = fetch_jobs(connection, [memory.job_number(connection, query.job_id)])
     return job_document(row, next_run_us(memory, row, now_us))
 
@@ -86,7 +86,7 @@ def next_run_us(memory: Memory, row: JobRow, now_us: int) -> int | None:
 
 
 class Catalogue:
-    """The definitions of all jobs, as far as queries have asked; reread one by one as they change."""
+    """The job definitions that queries have needed so far; changed jobs are reread one by one."""
 
     def __init__(self, connection: sqlite3.Connection, fires: Fires) -> None:
         self._fires = fires
@@ -98,14 +98,14 @@ class Catalogue:
         self.count = _count(connection)
 
     def reread(self, connection: sqlite3.Connection, numbers: set[int]) -> None:
-        """Take in jobs that were added, changed or removed; what searches and orders found is found anew."""
+        """Reread jobs that were added, changed or removed, and forget the results of searches and orders."""
         self._found.clear()
         self._orders.clear()
         self._ordered.clear()
         self.count = _count(connection)
         for number in numbers:
             if self._texts is not None:
-                # First removed, then read: a job that was deleted has no row, and so stays out.
+                # Remove first, then read: a deleted job has no row, and so stays out.
                 self._texts.pop(number, None)
                 self._put_texts(connection.execute(f"{_TEXTS} WHERE number = ?", (number,)))
             if self._next_runs is not None:
@@ -115,7 +115,7 @@ class Catalogue:
     def next_runs(self, connection: sqlite3.Connection) -> NextRuns:
         """All jobs by next fire time; the first call reads every job."""
         if self._next_runs is None:
-            # Assigned last: an exception on the way (Ctrl-C) must not leave half of the jobs as if they were all.
+            # Assigned last: an interrupted read (Ctrl-C) must not leave half of the jobs looking like all of them.
             next_runs = NextRuns(self._fires)
             self._put(next_runs, connection.execute(_TIMINGS))
             self._next_runs = next_runs
@@ -131,7 +131,7 @@ class Catalogue:
         self._texts.update([(row[0], row[1:]) for row in rows])
 
     def matching(self, connection: sqlite3.Connection, query: JobsQuery) -> set[int] | None:
-        """The jobs that pass the filters; None: all. A new term is looked for in all texts."""
+        """The numbers of the jobs that pass the filters, None for all jobs. A new term is compared with every job."""
         filters = _filters(query)
         if filters == ("", None, None, None):
             return None
@@ -141,12 +141,12 @@ class Catalogue:
         return self._found.used(filters, lambda: _search(texts, *filters))
 
     def in_order(self, connection: sqlite3.Connection, query: JobsQuery, among: set[int] | None) -> list[int]:
-        """All jobs, or those found, by a field; remembered where runs do not move it."""
+        """All jobs, or those in `among`, ordered by a field; remembered unless runs change that order."""
         order = (query.order_by, query.order_desc)
         if query.order_by in MOVING:
             numbers = _numbers_by(connection, *order)
             return numbers if among is None else [number for number in numbers if number in among]
-        # One order of all jobs serves every search: to filter it is quicker than to sort what each search finds.
+        # One order of all jobs serves every search: filtering it is faster than sorting each search result.
         if order not in self._orders:
             self._orders[order] = _numbers_by(connection, *order)
         numbers = self._orders[order]
@@ -158,10 +158,10 @@ class Catalogue:
 def _search(
     texts: dict[int, tuple[Any, ...]], needle: str, job_type: str | None, job_category: str | None, enabled: bool | None
 ) -> set[int]:
-    """The jobs with the needle in name, type or category that have exactly the rest."""
-    # The folded texts of a job are joined by line feeds.
+    """The jobs with the needle in name, type or category, and with exactly the other values."""
+    # The folded texts of a job are joined by line feeds, and no text contains one.
     if "\n" in needle:
-        return set()  # it parts the texts, and none of them holds one
+        return set()
     found = {number for number, row in texts.items() if needle in row[0]}
     for place, wanted in enumerate((job_type, job_category, enabled), 1):
         if wanted is not None:
@@ -175,9 +175,9 @@ def _count(connection: sqlite3.Connection) -> int:
 
 
 def _numbers_by(connection: sqlite3.Connection, order_by: str, order_desc: bool) -> list[int]:
-    """All job numbers by a field, nulls last, ties by number."""
+    """All job numbers in order of a field, nulls last, ties by number."""
     column, direction = ORDER_COLUMNS[order_by], "DESC" if order_desc else "ASC"
-    # IS NULL first: nulls come last in both directions, which neither SQLite nor PostgreSQL does by itself.
+    # IS NULL first puts nulls last in both directions, which neither SQLite nor PostgreSQL does by itself.
     rows = connection.execute(
         f"SELECT number FROM job ORDER BY {column} IS NULL, {column} {direction}, number {direction}"
     )

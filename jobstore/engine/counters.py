@@ -1,7 +1,7 @@
-"""Remembered counters: how many executions of some names there are, by status, in all, by day, by hour.
+"""Remembered counters: the executions of a set of names, by status, in all, by day and by hour.
 
-The file's own counters (see ``schema``) are read once, when a query first needs them, and then kept exact
-by the change log; so a total costs a few additions, even when others commit in between.
+The file's own counters (see ``schema``) are read when a query first needs them, and the change log then keeps them
+exact. So a total costs a few additions, even while others commit.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 Sums = tuple[list[int], list[int]]
-"""Periods in order, and executions up to the end of each."""
+"""Periods in order, and the cumulative count of executions up to the end of each."""
 
 HOURS_A_DAY = 24
-# Beyond every instant, on either side, and still a 64-bit integer after a microsecond is added to it.
+# Beyond every instant on either side; adding a microsecond still fits 64 bits.
 FARTHEST_US = 2**62
-# Days whose hours are remembered. A deep page needs one and a window two, so this is for those who browse.
+# Days whose hours are remembered. A deep page needs one and a window two; the rest is for browsing.
 DAYS_REMEMBERED = 64
-# Up to this number, names are looked up one by one; for more, reading all names of the hours is quicker.
+# Up to this number, names are looked up one by one; for more, reading every name of the hour is faster.
 FEW_NAMES = 20
 
 
 def bounds(after_us: int | None, before_us: int | None) -> tuple[int, int]:
-    """The first and the last start of a window, both inside."""
+    """The first and the last start of a window, both inclusive."""
     return -FARTHEST_US if after_us is None else after_us, FARTHEST_US if before_us is None else before_us
 
 
 def hour_of(us: int) -> int:
-    """The hour an instant lies in, counted from year 1."""
+    """The hour that contains an instant, counted from year 1."""
     return (us - MIN_US) // HOUR_US
 
 
@@ -46,7 +46,7 @@ def hour_begins_us(hour: int) -> int:
 
 
 def day_of(us: int) -> int:
-    """The day an instant lies in, counted from year 1."""
+    """The day that contains an instant, counted from year 1."""
     return (us - MIN_US) // DAY_US
 
 
@@ -63,16 +63,17 @@ class Counters:
     def __init__(self, names: set[int] | None, total: list[int], key: object = None) -> None:
         self.names = names
         self.key = key or object()
-        """Equal keys stand for the same names, so what is remembered of one set serves the next."""
+        """Equal keys mean the same names, so bitmaps of one object serve the next."""
         self._total = total
-        # Read only when first needed: a total needs no days, and a page without an offset no hours.
+        # Read when first needed: a total needs no days, and a page without an offset no hours.
         self._days: dict[int, list[int]] | None = None
         self._hours: dict[int, dict[int, list[int]]] = {}
         self._mask = b""
         self._masked = -1
         self._sums: dict[tuple[tuple[int, ...], int | None], Sums] = {}
         self.edges: dict[tuple[tuple[int, ...], int], int] = {}
-        """Executions with some statuses that start before an instant inside an hour, as far as they were counted."""
+        """Executions that start before an instant inside an hour, by statuses and instant; filled as they are counted.
+        """
 
     @property
     def counts(self) -> list[int]:
@@ -80,18 +81,18 @@ class Counters:
         return self._total
 
     def total(self, statuses: Iterable[int]) -> int:
-        """Executions with one of the statuses; no row is touched."""
+        """Executions with one of the statuses; touches no row."""
         total = self._total
         return sum([total[status] for status in statuses])
 
     def days(self, connection: sqlite3.Connection) -> dict[int, list[int]]:
-        """Counts by day, in no order; the first call reads one counter per name and day."""
+        """Counts by day, unordered; the first call reads one counter for each name and day."""
         if self._days is None:
             self._days = _gathered(self._day_rows(connection))
         return self._days
 
     def before_hour(self, connection: sqlite3.Connection, statuses: tuple[int, ...], hour: int) -> int:
-        """Executions with one of the statuses whose effective start lies before an hour."""
+        """Executions with one of the statuses whose effective start lies before the beginning of an hour."""
         day = hour // HOURS_A_DAY
         before = _before(self._day_sums(connection, statuses), day)
         if hour % HOURS_A_DAY:
@@ -118,7 +119,7 @@ class Counters:
         return found
 
     def hours(self, connection: sqlite3.Connection, day: int) -> dict[int, list[int]]:
-        """Counts by hour of one day; the first call for a day reads one counter per name and hour of it."""
+        """Counts by hour of one day; the first call for a day reads one counter for each name and hour of it."""
         found = self._hours.get(day)
         if found is None:
             if len(self._hours) >= DAYS_REMEMBERED:
@@ -136,12 +137,12 @@ class Counters:
         return _hour_rows(connection, self.names, day)
 
     def mask(self) -> bytes:
-        """A byte for each name_id from 1 on, 1 where it is one of the names.
+        """One byte for each name_id from 1 on: 1 for the names of this set, else 0.
 
-        In SQL ``substr(mask, name_id, 1) = x'01'`` tells a name of thousands in a tenth of a microsecond, several
-        times quicker than an IN over as many values, which builds a tree of them for each statement.
+        In SQL, ``substr(mask, name_id, 1) = x'01'`` tests a name against thousands in a tenth of a microsecond. IN over
+        as many values is several times slower, because each statement builds a tree of them.
         """
-        # The set only grows (`Memory._meet` adds to it), so its size tells whether the mask is still right.
+        # The set only grows (`Memory._meet` adds to it), so its size tells whether the mask is still current.
         names = self.names or set()
         if self._masked != len(names):
             mask = bytearray(max(names, default=0))
@@ -151,13 +152,12 @@ class Counters:
         return self._mask
 
     def apply(self, hour: int, status: int, runs: int) -> None:
-        """Take in one difference from the change log."""
-        # Cumulative counts and counted edges would need as many steps as days to mend: they are added up again when
-        # asked for.
+        """Apply one difference from the change log."""
+        # Updating cumulative counts and edges would take a step for each day; they are computed again when needed.
         self._total[status] += runs
         self._sums.clear()
         self.edges.clear()
-        # What was never read is not begun here: one difference would then look like the whole count.
+        # Days that were never read stay unread: a single difference would look like the whole count.
         if self._days is not None:
             self._days.setdefault(hour // HOURS_A_DAY, [0] * 5)[status] += runs
         hours = self._hours.get(hour // HOURS_A_DAY)
@@ -202,7 +202,7 @@ def _day_rows(connection: sqlite3.Connection, names: set[int] | None) -> Iterato
             "SELECT period, status, runs FROM period_tally WHERE span = ?", (SPAN_DAY,)
         )  # fmt: skip
         return
-    # Sorted, as the counters are by name: neighbouring names share pages.
+    # Sorted like the counters: neighbouring names share pages.
     for some in in_chunks(sorted(names)):
         yield from connection.execute(
             f"SELECT day, status, runs FROM name_day_tally WHERE name_id IN ({','.join('?' * len(some))})", some
@@ -216,8 +216,7 @@ def _hour_rows(connection: sqlite3.Connection, names: set[int] | None, day: int)
             "SELECT period, status, runs FROM period_tally WHERE span = ? AND period BETWEEN ? AND ?",
             (SPAN_HOUR, first, last),
         )
-    # The counters are kept by hour first, so names of one hour are neighbours: 24 short ranges, not one of the whole
-    # day.
+    # The key starts with the hour, so the names of one hour are neighbours: 24 short ranges instead of the whole day.
     elif len(names) <= FEW_NAMES:
         marks = ",".join("?" * len(names))
         sql = f"SELECT hour, status, runs FROM name_hour_tally WHERE hour = ? AND name_id IN ({marks})"
@@ -227,5 +226,5 @@ def _hour_rows(connection: sqlite3.Connection, names: set[int] | None, day: int)
         rows = connection.execute(
             "SELECT hour, name_id, status, runs FROM name_hour_tally WHERE hour BETWEEN ? AND ?", (first, last)
         )
-        # Filtered here: thousands of names as bound values would cost more than the rows that are left out.
+        # Filtered here: binding thousands of names would cost more than reading the rows that are left out.
         yield from ((hour, status, runs) for hour, name_id, status, runs in rows if name_id in names)

@@ -1,4 +1,4 @@
-"""The queries over executions; a list step by step: select, count, choose a path, fetch."""
+"""The queries over executions. A list takes four steps: select, count, choose a path, fetch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def list_executions(
 def list_executions_of_job(
     connection: sqlite3.Connection, memory: Memory, query: JobExecutionsQuery, _now_us: int
 ) -> ExecutionPage:
-    """A page of the history of one job, under all the names it had."""
+    """A page of the history of one job, under every name it has had."""
     number = memory.job_number(connection, query.job_id)
     return _page(connection, memory, query, select_of_job(connection, memory, query, number))
 
@@ -44,7 +44,7 @@ def list_executions_of_job(
 def get_execution(
     connection: sqlite3.Connection, _memory: Memory, query: ExecutionQuery, _now_us: int
 ) -> ExecutionDocument:
-    """One execution: one row lookup."""
+    """One execution: one row look-up."""
     row = fetch_execution(connection, query.execution_id.number or 0)
     if row is None:
         raise NotFound(f"Execution not found: {query.execution_id.text}")
@@ -52,13 +52,13 @@ def get_execution(
 
 
 def select_all(connection: sqlite3.Connection, memory: Memory, query: SelectionQuery) -> Selection:
-    """What ``list_job_executions`` selects by search and status: one pass over the names for a new term."""
+    """The executions that ``list_job_executions`` selects; a new term is compared with every name."""
     wanted = _codes(query.status)
     if not query.needle:
         return _selection((memory.all(connection), wanted))
     meant = _codes(query.meant) if query.meant else ()
     at_once = tuple(code for code in wanted if code in meant)
-    # Disjoint by their statuses: so totals add up, and no execution comes twice on a merged page.
+    # The two parts have disjoint statuses, so totals add up and no execution appears twice on a merged page.
     by_name = tuple(code for code in wanted if code not in meant)
     return _selection(
         (memory.all(connection), at_once),
@@ -67,7 +67,7 @@ def select_all(connection: sqlite3.Connection, memory: Memory, query: SelectionQ
 
 
 def select_of_job(connection: sqlite3.Connection, memory: Memory, query: SelectionQuery, job_number: int) -> Selection:
-    """What ``get_job_executions`` selects: there a term means statuses alone."""
+    """The executions that ``get_job_executions`` selects: there, a term is matched against statuses only."""
     wanted = _codes(query.status)
     if query.needle:
         meant = _codes(query.meant) if query.meant else ()
@@ -76,7 +76,7 @@ def select_of_job(connection: sqlite3.Connection, memory: Memory, query: Selecti
 
 
 def _selection(*parts: tuple[Counters, tuple[int, ...]]) -> Selection:
-    """The parts that can hold anything."""
+    """The parts that have any executions."""
     return Selection(tuple([Part(counters, statuses) for counters, statuses in parts if counters.total(statuses)]))
 
 
@@ -100,11 +100,11 @@ def _page_ids(
     """The exact total, and the ids of the page or a statement that yields them."""
     if not selection.parts:
         return 0, []
-    # Before anything is counted: a trace has an index of its own and so few executions that all of them are read.
+    # Before counting: a trace has an index of its own and so few executions that all of them are read.
     if query.trace_id is not None:
         return page_ids_of_trace(connection, selection, query, query.trace_id)
     total = count_selected(connection, selection, query.after_us, query.before_us)
-    # No path has to cope with an empty page: all below may rely on at least one execution to find.
+    # The paths below may rely on a page with at least one execution.
     if query.offset >= total:
         return total, []
     wanted = Wanted(

@@ -1,7 +1,7 @@
-"""Next fire times, remembered per distinct schedule and true at every moment.
+"""Next fire times, remembered for each distinct schedule.
 
-A next run is never stored. Jobs that fire together (one cron expression, one interval grid) are a unit with
-one remembered time, which holds until it passes; to order jobs by next run, units are sorted, not jobs.
+A next run is never stored in the file. Jobs that fire together (one cron expression, one interval grid) form a unit
+with one remembered time, valid until it passes. Ordering jobs by next run sorts units, not jobs.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger("jobstore")
 
 Unit = tuple[str | None, int | None, int | None]
-"""What decides a fire time: (cron expression, -, -), (-, interval seconds, anchor) or (-, -, announced time)."""
+"""What determines a fire time: (cron expression, -, -), (-, interval seconds, anchor) or (-, -, announced time)."""
 NEVER: Unit = (None, None, None)
 
-# A limit of memory; beyond it all are forgotten, since each time can be computed again.
+# Memory limit; beyond it everything is forgotten, since each time can be computed again.
 TIMES_REMEMBERED = 100_000
-# Up to this number, jobs are sorted one by one. For more, units are walked: thousands of jobs share a few schedules.
+# Up to this number, jobs are sorted one by one. For more, walk the units: thousands of jobs share a few schedules.
 FEW_JOBS = 1_000
 
 
@@ -39,15 +39,15 @@ def unit_of(
     last_run_us: int | None,
     created_us: int,
 ) -> Unit:
-    """The unit of a job; a disabled one never fires."""
-    # One unit for all disabled jobs: they never have to be timed one by one.
+    """The unit of a job; a disabled job never fires."""
+    # One unit for all disabled jobs: their fire times never have to be computed one by one.
     if not enabled:
         return NEVER
     if schedule is not None:
         return (schedule, None, None)
     if interval_seconds is None:
         return (None, None, next_run_us)
-    # Without a grid of its own an interval counts from its last run, or from its creation before it ever ran.
+    # Without an anchor, an interval counts from the last run, or from the job's creation before the first run.
     anchor = anchor_us if anchor_us is not None else last_run_us if last_run_us is not None else created_us
     return (None, interval_seconds, anchor)
 
@@ -60,12 +60,13 @@ class Fires:
         self._times: dict[Unit, tuple[int, int | None]] = {}
 
     def next_us(self, unit: Unit, us: int) -> int | None:
-        """The first fire time strictly after an instant; null where there is none, or the schedule was badly written.
+        """The first fire time strictly after an instant; None if there is none or the schedule is invalid.
 
-        A fire time is also the first one after every later instant up to it, so the last one is remembered.
+        A remembered time serves every later instant before it. For example, 12:00 computed at 11:05 also answers for
+        11:59.
         """
         known = self._times.get(unit)
-        # An instant before the one it was computed for (the clock was set back) may have an earlier fire time.
+        # An earlier instant (the clock was set back) may have an earlier fire time.
         if known is not None and known[0] <= us and (known[1] is None or us < known[1]):
             return known[1]
         if len(self._times) > TIMES_REMEMBERED:
@@ -77,7 +78,7 @@ class Fires:
     def _computed(self, unit: Unit, us: int) -> int | None:
         try:
             return _first_us(unit, self.timezone, us)
-        # A row that was loaded may hold what this version cannot read. One bad job must not fail the list of all.
+        # A loaded row may hold a schedule that this version cannot parse. One bad job must not fail the whole list.
         except InvalidSchedule as error:
             _log.warning("a schedule in the store cannot be computed, its next run is null: %s", error)
             return None
@@ -95,7 +96,10 @@ def _first_us(unit: Unit, timezone: str, us: int) -> int | None:
 
 
 class NextRuns:
-    """All jobs by next fire time, nulls last, ties by number."""
+    """All jobs by next fire time, nulls last, ties by number.
+
+    Keeps a sorted list of (fire time, unit). When time passes, only the units at the front are computed again.
+    """
 
     def __init__(self, fires: Fires) -> None:
         self._fires = fires
@@ -106,7 +110,7 @@ class NextRuns:
         self._now_us = 0
 
     def put(self, number: int, unit: Unit) -> None:
-        """A job takes its place, or another one."""
+        """Add a job, or move it to another unit."""
         if self._unit_of.get(number) == unit:
             return
         self.drop(number)
@@ -116,30 +120,30 @@ class NextRuns:
             self._members[unit] = [number]
             self._untimed.add(unit)
         else:
-            # Members stay in order of number: these decide among jobs that fire at the same moment.
+            # Members stay sorted by number, which breaks ties between jobs that fire at the same moment.
             insort(members, number)
 
     def drop(self, number: int) -> None:
-        """A job is gone."""
+        """Remove a job, if it is there."""
         unit = self._unit_of.pop(number, None)
         if unit is not None:
             members = self._members[unit]
-            # An empty unit stays until its time is up: to find it among the times would cost a pass over all.
+            # An empty unit stays until its time has passed: finding it among the times would mean a scan of all.
             del members[bisect_left(members, number)]
 
     def next_us(self, number: int, now_us: int) -> int | None:
-        """The next fire time of a job."""
+        """The next fire time of a job, or None."""
         return self._fires.next_us(self._unit_of[number], now_us)
 
     def page(
         self, among: Collection[int] | None, now_us: int, *, descending: bool, offset: int, take: int
     ) -> list[int]:
-        """The numbers at ``offset`` to ``offset + take`` by next fire time; `among`: of these alone.
+        """The job numbers at ``offset`` to ``offset + take`` by next fire time, of the jobs in `among` or of all.
 
-        Costs a step for each unit that is passed over, and one for each job of the units on the page.
+        Costs a step for each unit that is skipped, and one for each job of the units on the page.
         """
         self._advance(now_us)
-        # Units tell nothing of a search: few jobs among many units are found more quickly by themselves.
+        # Units are not indexed by search: few jobs among many units are faster to sort on their own.
         if among is not None and len(among) <= FEW_JOBS:
             return self._few(among, now_us, descending=descending)[offset : offset + take]
         found: list[int] = []
@@ -167,14 +171,14 @@ class NextRuns:
         return [number for _, number in timed] + null
 
     def _advance(self, now_us: int) -> None:
-        """Times that have passed are computed anew; the rest stands, so sorting again is one pass."""
+        """Compute the times that have passed again; the rest stay, so the sort is nearly one pass."""
         if now_us < self._now_us:
-            # The clock was set back: units that were passed over may come again.
+            # The clock was set back: units may have earlier fire times again.
             self._untimed.update(self._members)
             self._times.clear()
         self._now_us = now_us
         passed = 0
-        # In order, so this stops at the first time that is still to come.
+        # The list is sorted, so stop at the first time still to come.
         for fires_us, unit in self._times:
             if fires_us > now_us:
                 break
@@ -193,14 +197,16 @@ class NextRuns:
             fires_us = self._fires.next_us(unit, now_us)
             if fires_us is not None:
                 self._times.append((fires_us, unit))
-        # By the time alone: a unit holds nulls, which do not compare. Most are in order, so it is nearly one pass.
+        # Sort by time only: a unit holds nulls, which do not compare. The list is almost sorted, so this is nearly one
+        # pass.
         self._times.sort(key=itemgetter(0))
         self._untimed.clear()
 
     def _groups(self, *, descending: bool) -> Iterator[list[int]]:
         """The jobs of each fire time in order of number, then those that never fire."""
         timed = reversed(self._times) if descending else iter(self._times)
-        # Several units may fire at the same moment: then numbers decide among all their jobs, not among each unit's.
+        # Several units may fire at the same moment: numbers then break ties across all their jobs, not within each
+        # unit.
         for _, entries in groupby(timed, key=itemgetter(0)):
             numbers = [number for _, unit in entries for number in self._members.get(unit, ())]
             numbers.sort(reverse=descending)

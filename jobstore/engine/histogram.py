@@ -1,4 +1,4 @@
-"""Counts over time: whole hours from counters, and a stretch of an index where a bucket cuts one."""
+"""Counts over time: whole hours from counters; where a bucket boundary cuts an hour, an index range."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def execution_histogram(
     connection: sqlite3.Connection, memory: Memory, query: HistogramQuery, _now_us: int
 ) -> HistogramDocument:
-    """The executions that a selection holds, by hour or day and by status."""
+    """The executions of a selection, counted by hour or day and by status."""
     if query.job_id is None:
         selection = select_all(connection, memory, query)
     else:
@@ -46,7 +46,7 @@ def execution_histogram(
 
 
 def _span(connection: sqlite3.Connection, selection: Selection, query: HistogramQuery) -> tuple[int, int] | None:
-    """The window; where a bound was left out, it reaches to the first or last execution. None: it is empty."""
+    """The window, extended to the first or last execution where a bound is missing; None if it is empty."""
     after_us, before_us, total = query.after_us, query.before_us, selection.total
     if total and after_us is None:
         after_us = extreme_start(connection, selection, "min", 0)
@@ -61,7 +61,7 @@ def _buckets(
     connection: sqlite3.Connection, selection: Selection, starts: list[int], span: tuple[int, int]
 ) -> list[Bucket]:
     """The counts between each start and the next, inside the span."""
-    # The first and the last bucket are cut by the window, whose last microsecond still counts.
+    # The window cuts the first and the last bucket; its last microsecond is inclusive.
     cuts = [span[0], *starts[1:], span[1] + 1]
     counts = {status.value: _counts(connection, selection.only((STATUS_CODES[status],)), cuts) for status in STATUSES}
     return [
@@ -78,7 +78,7 @@ def _counts(connection: sqlite3.Connection, selection: Selection, cuts: list[int
     """The executions of a selection between each cut and the next."""
     before = [0] * len(cuts)
     for part in selection.parts:
-        # Of few executions all starts are read once, and each cut is a search in memory.
+        # For few executions, read all starts once; each cut is then a search in memory.
         if is_small(part):
             moments = sorted(_moments(connection, part))
             counted = [bisect_left(moments, cut) for cut in cuts]
@@ -89,7 +89,7 @@ def _counts(connection: sqlite3.Connection, selection: Selection, cuts: list[int
 
 
 def _moments(connection: sqlite3.Connection, part: Part) -> Iterator[int]:
-    """Every effective start of a small part of few names."""
+    """Every effective start of a small part (see `is_small`), unordered."""
     names = sorted(part.names or ())
     sql = f"""
     SELECT effective_us FROM execution INDEXED BY execution_name_started
