@@ -282,8 +282,7 @@ class Bitmaps:
         return ids
 
     def _rows(self, connection: sqlite3.Connection, wanted: Wanted) -> BitMap64:
-        """The selected executions inside the window; remembered, since pages of one selection often follow each other.
-        """
+        """The selected executions inside the window; remembered, since pages of one selection follow each other."""
         parts = tuple([(part.counters.key, part.statuses) for part in wanted.selection.parts])
         asked = (parts, wanted.after_us, wanted.before_us)
         return self._selected.used(asked, lambda: self._selection(connection, wanted))
@@ -329,7 +328,6 @@ class Bitmaps:
 
 
 def _kinds(order: str, wanted: Wanted) -> list[str]:
-    """The kinds of key that a page needs."""
     kinds = ["status"]
     if wanted.is_windowed:
         kinds.append("started_at")

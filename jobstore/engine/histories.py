@@ -1,7 +1,7 @@
-"""What the executions of a job say of its state: the ends of a few index ranges, and the newest of them.
+"""The facts about a job's state that its executions decide: its open executions, last outcome and newest runs.
 
-A job has a range of ``execution_name_started`` for each name and status; whatever its history holds, its state
-depends on the first or last entry of each.
+A job has a range of ``execution_name_started`` for each name and status. Whatever the history holds, the state depends
+only on the first or last entry of each range.
 """
 
 from __future__ import annotations
@@ -32,25 +32,30 @@ _OPEN = (RUNNING, PENDING)
 _BEFORE_ALL = MIN_US - 1
 
 Place = tuple[int, int]
-"""Where an execution stands in the default order: its effective start and its id."""
+"""The position of an execution in the default order: its effective start and its id."""
 
 
 NO_OUTCOME = Outcome(None, None)
 
 
 def fetch_open(connection: sqlite3.Connection, numbers: list[int] | None) -> dict[int, dict[int, int]]:
-    """Of RUNNING and of PENDING: the oldest execution's effective start, of some jobs (at most 500) or of all."""
+    """For RUNNING and for PENDING: the oldest execution's effective start, by job number.
+
+    Args:
+        connection: the store.
+        numbers: at most 500 jobs; None for all.
+    """
     oldest: dict[int, dict[int, int]] = {RUNNING: {}, PENDING: {}}
     more = "" if numbers is None else f"AND job_number IN ({marks(numbers)})"
     for number, status, us in connection.execute(f"{_OLDEST} {more}", numbers or ()):
-        # A job may have several names; a server counts a change first, so nothing may be there.
+        # A job may have several names. On a server a counter may be ahead of its rows, so there may be no entry.
         if us is not None:
             oldest[status][number] = min(us, oldest[status].get(number, us))
     return oldest
 
 
 def fetch_outcomes(connection: sqlite3.Connection, numbers: list[int]) -> dict[int, Outcome]:
-    """How the executions of some jobs ended; four or five index entries a name."""
+    """The last outcome of some jobs and the start of its streak; reads four or five index entries for each name."""
     ends: dict[int, list[_Ends]] = {number: [] for number in numbers}
     for some in in_chunks(numbers):
         for number, *row in connection.execute(_ENDS.format(numbers=marks(some)), some):
@@ -59,7 +64,7 @@ def fetch_outcomes(connection: sqlite3.Connection, numbers: list[int]) -> dict[i
 
 
 class _Ends(NamedTuple):
-    """The ends of one name's ranges; the streak is right where it is the job's only name."""
+    """The ends of one name's ranges; `streak_us` is exact only if it is the job's only name."""
 
     name_id: int
     success_us: int | None
@@ -68,14 +73,14 @@ class _Ends(NamedTuple):
 
 
 def _end(status: int | str, direction: str, of: str = "names", after: str = "") -> str:
-    """The first or last effective start of a name with a status, in SQL."""
-    # coalesce: without an execution of the other outcome, the streak begins with the first of all.
+    """SQL for the first or last effective start of a name with a status."""
+    # coalesce: without an execution of the other outcome, the streak begins with the first execution.
     bound = f"AND effective_us >= coalesce({after}, {_BEFORE_ALL})" if after else ""
     return f"""(SELECT effective_us FROM execution INDEXED BY execution_name_started
         WHERE name_id = {of}.name_id AND status = {status} {bound} ORDER BY effective_us {direction} LIMIT 1)"""
 
 
-# Counters tell which names have an open execution: few, as a rule, so no index entry of the others is read.
+# Counters say which names have an open execution, usually few; no index entry of the others is read.
 _OLDEST = f"""
 SELECT job_number, status, {_end("t.status", "ASC", "t")} FROM name_tally AS t JOIN job_name AS n USING (name_id)
 WHERE status IN ({RUNNING}, {PENDING}) AND runs > 0
@@ -83,11 +88,11 @@ WHERE status IN ({RUNNING}, {PENDING}) AND runs > 0
 
 
 def _extreme(comparison: str, one: str, other: str) -> str:
-    """The larger (``>``) or smaller (``<``) of two values that may be null, in SQL."""
+    """SQL for the larger (``>``) or smaller (``<``) of two values that may be null."""
     return f"CASE WHEN {other} IS NULL OR {one} {comparison} {other} THEN {one} ELSE {other} END"
 
 
-# MATERIALIZED: otherwise each column would be looked up again wherever it is mentioned.
+# MATERIALIZED: otherwise SQLite would look each column up again wherever it is mentioned.
 _ENDS = f"""
 WITH names AS (
     SELECT name_id, job_number FROM job_name WHERE job_number IN ({{numbers}})
@@ -110,15 +115,20 @@ SELECT job_number, name_id, success_us, failure_us, {_extreme("<", "first_us", "
 
 
 def _outcome(connection: sqlite3.Connection, names: list[_Ends]) -> Outcome:
-    # By far the most jobs have one name: their outcome is complete without a further statement.
+    """The outcome of a job from the ends of its names' ranges, or exactly where these do not suffice.
+
+    For example, one name with successes at 1, 2 and 5 and failures at 3 and 4: the last success is 5, the last failure
+    4. So the job succeeds, and its streak begins with the first success from 4 on, at 5.
+    """
+    # Nearly all jobs have one name, and their outcome is complete without another statement.
     if len(names) == 1:
         _, success_us, failure_us, streak_us = names[0]
         if success_us is None or failure_us is None:
             return Outcome(None if streak_us is None else success_us is None, streak_us)
         if success_us != failure_us and streak_us != min(success_us, failure_us):
             return Outcome(failure_us > success_us, streak_us)
-    # With several names the ends of each say nothing of the streak over all of them. A success and a failure at the
-    # very same moment, at the end or where the streak begins, are told apart by their ids, which no end tells.
+    # With several names, the ends of each do not determine the streak over all of them. A success and a failure at the
+    # same moment, last or where the streak begins, are ordered by their ids, which the ends do not include.
     return _exact_outcome(connection, [ends.name_id for ends in names])
 
 
@@ -127,11 +137,11 @@ def _least(moments: Iterable[int | None]) -> int | None:
 
 
 def _exact_outcome(connection: sqlite3.Connection, names: list[int]) -> Outcome:
-    """The last outcome and the start of its streak, for a job with several names or with a tie at the end."""
+    """The last outcome and the start of its streak, for a job with several names or with a tie."""
     succeeded, failed = _last(connection, names, (_SUCCESS,)), _last(connection, names, _FAILED)
     if succeeded is None and failed is None:
         return NO_OUTCOME
-    # Places are compared, moment and id: this is the order in which every list shows them.
+    # Compare moment and id: the order in which every list shows them.
     is_failing = succeeded is None or (failed is not None and failed > succeeded)
     statuses, after = (_FAILED, succeeded) if is_failing else ((_SUCCESS,), failed)
     sql = """
@@ -148,7 +158,7 @@ def _exact_outcome(connection: sqlite3.Connection, names: list[int]) -> Outcome:
 
 
 def _last(connection: sqlite3.Connection, names: list[int], statuses: Sequence[int]) -> Place | None:
-    """Where the newest execution of some names with one of some statuses stands."""
+    """The position of the newest execution of some names with one of some statuses; None if there is none."""
     sql = """
     SELECT effective_us, id FROM execution INDEXED BY execution_name_started
     WHERE name_id = ? AND status = ? ORDER BY effective_us DESC, id DESC LIMIT 1
@@ -157,13 +167,13 @@ def _last(connection: sqlite3.Connection, names: list[int], statuses: Sequence[i
     return max((place for place in found if place is not None), default=None)
 
 
-# What a page shows of a job.
+# --- what a page shows of a job
 
-# Executions in the strip of a job.
+# The newest executions that a page shows of each job.
 RECENT = 20
-# Finished executions that the success rate and the percentiles are taken from: enough for a p95.
+# Finished executions behind the success rate and the percentiles: enough for a p95.
 RATED = 100
-# Failures in a row that are counted in the index. More are counted by counters, which have to be read first.
+# Failures in a row to count in the index. For more, use counters, which have to be read first.
 COUNTED = 2_000
 
 
@@ -178,7 +188,7 @@ class Run(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """Over the newest finished executions that had started."""
+    """Success rate and percentiles over the newest finished executions that had started."""
 
     success_rate: float | None
     p50_ms: int | None
@@ -194,10 +204,10 @@ class Newest(NamedTuple):
 
 
 def fetch_newest(connection: sqlite3.Connection, numbers: Collection[int]) -> dict[int, Newest]:
-    """The newest executions of some jobs: some 300 index entries each, and the rows of those that are open."""
+    """The newest executions of some jobs: about 300 index entries each, and the rows of the open ones."""
     found: dict[int, Newest] = {}
     for some in in_chunks(numbers):
-        # All names in one statement; the executions then need one for each name, since each has its own ranges.
+        # All names in one statement; the executions then need one statement for each name.
         names = fetch_names(connection, some)
         for number in some:
             found[number] = _newest(connection, names.get(number, []))
@@ -205,7 +215,7 @@ def fetch_newest(connection: sqlite3.Connection, numbers: Collection[int]) -> di
 
 
 def fetch_names(connection: sqlite3.Connection, numbers: list[int]) -> dict[int, list[int]]:
-    """The names that each of some jobs (at most 500) was recorded under."""
+    """The names that each of some jobs (at most 500) was recorded under, by job number."""
     names: dict[int, list[int]] = {}
     sql = f"SELECT job_number, name_id FROM job_name WHERE job_number IN ({marks(numbers)})"
     for number, name_id in connection.execute(sql, numbers):
@@ -214,14 +224,13 @@ def fetch_names(connection: sqlite3.Connection, numbers: list[int]) -> dict[int,
 
 
 def newest_sql(name_id: str, more: str = "") -> str:
-    """The newest executions of a name with each status, in SQL."""
+    """SQL for the newest executions of a name with each status."""
     return " UNION ALL ".join(
         f"""SELECT * FROM (
             SELECT id, {status}, effective_us, duration_ms{more} FROM execution INDEXED BY execution_name_started
             WHERE name_id = {name_id} AND status = {status} ORDER BY effective_us DESC, id DESC LIMIT {most}
         ) AS newest"""
-        # Twenty open ones are enough for the strip; of the finished ones a hundred of each status may be the newest
-        # hundred.
+        # Twenty open executions are enough for the page. The newest hundred finished may all have the same status.
         for status, most in (
             (_SUCCESS, RATED),
             (_FAILURE, RATED),
@@ -244,7 +253,7 @@ def _newest(connection: sqlite3.Connection, names: list[int]) -> Newest:
 
 
 def newest_of(rows: list[Any]) -> list[Any]:
-    """Of the rows of all names of a job those that count, newest first: the newest, and the newest finished."""
+    """The rows that count, newest first, from those of all names of a job: the newest 20 and newest 100 finished."""
     rows.sort(key=itemgetter(2, 0), reverse=True)
     finished = 0
     kept = []
@@ -259,23 +268,26 @@ def newest_of(rows: list[Any]) -> list[Any]:
 def _unstarted(
     connection: sqlite3.Connection, names: list[int], rows: list[tuple[int, int, int, int | None]]
 ) -> set[int]:
-    """Which of a job's newest executions have not started: of the finished ones an index knows."""
+    """The ids of a job's newest executions that never started; an index has the finished ones."""
     if not rows:
         return set()
     sql = f"""
     SELECT id FROM execution INDEXED BY execution_never_started
     WHERE {IS_NEVER_STARTED} AND name_id IN ({marks(names)}) AND effective_us >= ?
     """
-    # From the oldest kept one on: a job that is refused for years would else have all of that read each time.
+    # From the oldest kept row on: otherwise a job that has been refused for years would have all of it read each time.
     found = {key for (key,) in connection.execute(sql, (*names, rows[-1][2]))}
-    # Open ones are in no such index: they are few, so their rows are read.
+    # Open executions are not in that index; they are few, so read their rows.
     still_open = [row[0] for row in rows if row[1] in _OPEN]
     sql = f"SELECT id FROM execution WHERE id IN ({marks(still_open)}) AND started_by = 0"
     return found.union(key for (key,) in connection.execute(sql, still_open))
 
 
 def outline(kept: list[Any], unstarted: Container[int]) -> Newest:
-    """Rates and percentiles are over runs that started and finished, as in `job_stats`."""
+    """What a page shows of a job, from the rows that `newest_of` kept.
+
+    Rates and percentiles are over runs that started and finished, as in `job_stats`.
+    """
     finished = [row for row in kept if row[1] not in _OPEN]
     ran = [row for row in finished[:RATED] if row[0] not in unstarted]
     durations = sorted(row[3] for row in ran if row[3] is not None)
@@ -289,7 +301,7 @@ def outline(kept: list[Any], unstarted: Container[int]) -> Newest:
 
 
 def count_failures(connection: sqlite3.Connection, counters: Counters) -> int:
-    """Failures and timeouts of a job since its last success."""
+    """The number of failures and timeouts of a job since its last success."""
     names = sorted(counters.names or ())
     us, execution_id = _last(connection, names, (_SUCCESS,)) or (_BEFORE_ALL, 0)
     sql = f"""
@@ -300,10 +312,10 @@ def count_failures(connection: sqlite3.Connection, counters: Counters) -> int:
     ) AS failures
     """
     count: int = connection.execute(sql, (*names, us, us, execution_id)).fetchone()[0]
-    # The limit keeps a job that has failed for years from being counted through on each page.
+    # The limit keeps each page from counting through a job that has failed for years.
     if count < COUNTED:
         return count
-    # Those that began with the success, at the very same moment, are few.
+    # The failures at the same moment as the success but after it are few: count them by id, the rest by counters.
     same = f"{sql.partition('LIMIT')[0]} AND effective_us = ?) AS failures"
     at_once: int = connection.execute(same, (*names, us, us, execution_id, us)).fetchone()[0]
     return at_once + count_between(connection, Part(counters, _FAILED), us + 1, None)

@@ -1,9 +1,8 @@
 """What a reader remembers between queries, and how it stays exact while others commit.
 
-Every commit that adds, moves or removes an execution, or changes a job, leaves rows in the table ``change``.
-A query reads, inside its own transaction, those it has not seen and applies them; a reader that is too far
-behind forgets everything and reads anew what it needs. So whatever is remembered is true of the snapshot
-that the rest of the query sees.
+Every commit that adds, moves or removes an execution, or changes a job, leaves rows in the table ``change``. Inside its
+own transaction, a query reads the rows that it has not seen and applies them. A reader that is too far behind forgets
+everything and reads again what it needs. So the memory always matches the snapshot that the rest of the query sees.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ if TYPE_CHECKING:
     from jobstore.language.query import JobRef
     from jobstore.storage.rows import ExecutionRow
 
-# Changes applied one by one; beyond this, reading the counters anew is quicker.
+# Changes applied one by one; beyond this number, reading the counters again is faster.
 REPLAYED = 4_096
-# Names of jobs whose numbers are kept. Beyond this all are forgotten: one costs a single look-up to find again.
+# Job names whose numbers are kept. Beyond this number all are forgotten: each costs one look-up to find again.
 NUMBERS_REMEMBERED = 4_096
-# Search terms and jobs whose counters are kept. The least recently used is dropped first; each change has to be
-# compared with every one of them.
+# Search terms and jobs whose counters are kept, least recently used dropped first; each change is compared with all of
+# them.
 TERMS_REMEMBERED = 128
 
 _Change = tuple[int, int | None, int | None, int | None, int | None, int | None, int | None]
@@ -50,7 +49,7 @@ class Memory:
     counters: type[Counters] = Counters
     standings_of: type[Standings] = Standings
     merges = True
-    """Whether index ranges in one order are merged as they are read; a server would read them to their ends."""
+    """Whether the database merges ordered index ranges lazily; a server would read each to its end."""
 
     def __init__(self, fires: Fires) -> None:
         self.fires = fires
@@ -60,7 +59,7 @@ class Memory:
 
     def _begin_anew(self, connection: sqlite3.Connection) -> None:
         self._forget()
-        # The zone may be what has changed, and every time that was remembered depends on it.
+        # The time zone may have changed, and every remembered time depends on it.
         self.fires = Fires(fetch_timezone(connection))
 
     def _forget(self) -> None:
@@ -74,12 +73,12 @@ class Memory:
         self._met: set[int] = set()
 
     def sync(self, connection: sqlite3.Connection) -> None:
-        """Bring what is remembered up to this transaction: one look at the log, one step for each change in it."""
+        """Bring the memory up to this transaction: one look at the log, one step for each change in it."""
         schema = schema_version(connection)
-        # Where another program restored a backup into the file, the log is another one's.
+        # The schema number differs after another program restored a backup into the file: its log is a different one.
         if self._seq is None or schema != self._schema:
             self._schema = schema
-            # The end of the log is read in the snapshot of this query: no later change is missed, none counted twice.
+            # Read in the snapshot of this query: no later change is missed, none counted twice.
             (self._seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()
             self._begin_anew(connection)
             return
@@ -94,7 +93,8 @@ class Memory:
             self._replay(connection, changes)
 
     def _replay(self, connection: sqlite3.Connection, changes: list[_Change]) -> None:
-        # The log is cut at its old end and has no gaps: a first number that does not follow means that some are gone.
+        # The log is trimmed at its old end and has no gaps, so a first number that does not follow means that changes
+        # are missing.
         behind = changes[0][0] != (self._seq or 0) + 1
         self._seq = changes[-1][0]
         self._take_in(connection, changes, is_behind=behind)
@@ -103,14 +103,14 @@ class Memory:
         if is_behind or len(changes) > REPLAYED:
             self._begin_anew(connection)
             return
-        # Added up first: many changes of one name and hour are then one step for each remembered counter.
+        # Sum first: many changes of one name and hour become one step for each remembered counter.
         moved: dict[tuple[int, int, int], int] = {}
         jobs: set[int] = set()
         for _, name_id, status, hour, runs, job_number, _ in changes:
             if job_number is not None:
                 jobs.add(job_number)
             elif name_id is None or status is None or hour is None or runs is None:
-                self._begin_anew(connection)  # names were folded anew, or the zone was changed
+                self._begin_anew(connection)  # names were folded again, or the time zone changed
                 return
             else:
                 moved[name_id, status, hour] = moved.get((name_id, status, hour), 0) + runs
@@ -119,7 +119,7 @@ class Memory:
         self.bitmaps.changed(connection, changed)
         if self._standings is not None:
             self._standings.touch(jobs, {key[0] for key in moved}, changed)
-        # A job may have been renamed, or a name may be another job's now.
+        # A job may have been renamed, or a name may now belong to another job.
         if jobs:
             self._numbers.clear()
             if self._jobs is not None:
@@ -127,7 +127,7 @@ class Memory:
 
     def _count(self, connection: sqlite3.Connection, moved: dict[tuple[int, int, int], int]) -> None:
         self._meet(connection, {name_id for name_id, _, _ in moved})
-        for (name_id, status, hour), runs in moved.items():  # a difference of 0 may be a move inside the hour
+        for (name_id, status, hour), runs in moved.items():  # a sum of 0 may be a move inside the hour
             if self._all is not None:
                 self._all.apply(hour, status, runs)
             if self._names is not None:
@@ -137,8 +137,8 @@ class Memory:
                     counters.apply(hour, status, runs)
 
     def _meet(self, connection: sqlite3.Connection, name_ids: set[int]) -> None:
-        """Add names that may be new to the catalogue and to every remembered term or job they belong to."""
-        # A new name comes with its first execution, and belongs to every remembered search that it matches.
+        """Add names that may be new to the catalogue of names and to each remembered search or job they belong to."""
+        # The change log first mentions a new name with its first execution.
         for name_id in name_ids - self._met:
             self._met.add(name_id)
             for row in connection.execute(
@@ -152,7 +152,7 @@ class Memory:
                         counters.names.add(name_id)
 
     def rows(self, connection: sqlite3.Connection, ids: list[int] | KeyQuery) -> list[ExecutionRow]:
-        """The executions of these ids, or those that a statement names, in order."""
+        """The executions of these ids, or those of a statement, in order."""
         return fetch_executions_of(connection, ids) if isinstance(ids, KeyQuery) else fetch_executions(connection, ids)
 
     def all(self, connection: sqlite3.Connection) -> Counters:
@@ -168,20 +168,20 @@ class Memory:
         return self._names
 
     def jobs(self, connection: sqlite3.Connection) -> Catalogue:
-        """Every job's definition; the first call reads them all."""
+        """Every job's definition."""
         if self._jobs is None:
             self._jobs = Catalogue(connection, self.fires)
         return self._jobs
 
     def standings(self, connection: sqlite3.Connection, now_us: int) -> Standings:
-        """The state of every job at a moment; the first call reads some index entries of each."""
+        """The state of every job at a moment; the first call reads some index entries of each job."""
         if self._standings is None:
             self._standings = self.standings_of(connection, self.fires)
         self._standings.refresh(connection, now_us)
         return self._standings
 
     def job_number(self, connection: sqlite3.Connection, job_ref: JobRef) -> int:
-        """The number of the job that a caller means, looked up once.
+        """The number of the job that a caller refers to, looked up once.
 
         Raises:
             NotFound: there is no such job.
@@ -193,7 +193,7 @@ class Memory:
                 raise NotFound(f"Job not found: {job_ref.name}")
             if len(self._numbers) >= NUMBERS_REMEMBERED:
                 self._numbers.clear()
-            # Only what was found is kept: names that callers invent must not fill it.
+            # Only names that exist are kept: invented ones must not fill the memory.
             self._numbers[job_ref.name] = number
         return number
 
@@ -203,13 +203,13 @@ class Memory:
         def counted() -> Counters:
             every = self.names(connection)
             names = every.containing(needle)
-            # Counts come from memory, without a statement for each name: a term may match thousands.
+            # Counts come from memory: a term may match thousands of names, and each would cost a statement.
             return self.counters(names, every.summed(names))
 
         return self._terms.used(needle, counted)
 
     def of_job(self, connection: sqlite3.Connection, job_number: int) -> Counters:
-        """The counters of a job's history under all its names."""
+        """The counters of a job's executions under all its names."""
 
         def counted() -> Counters:
             rows = connection.execute("SELECT name_id FROM job_name WHERE job_number = ?", (job_number,))
@@ -220,7 +220,7 @@ class Memory:
 
 
 def _summed(connection: sqlite3.Connection, names: set[int]) -> list[int]:
-    """The counts of a job's names: a job has few."""
+    """The summed counts of a job's names, which are few."""
     total = [0] * 5
     for name_id in names:
         rows = connection.execute("SELECT status, runs FROM name_tally WHERE name_id = ?", (name_id,))

@@ -1,4 +1,4 @@
-"""Every name an execution was recorded under: which a search finds, and how many executions each has."""
+"""Every name that an execution was recorded under, with its counts: for searches and for orders by name."""
 
 from __future__ import annotations
 
@@ -16,28 +16,33 @@ if TYPE_CHECKING:
 
     from jobstore.engine.selection import Wanted
 
-# Selections and windows whose names in order are kept. Few: each holds every name, and any change makes all untrue.
+# Selections and windows whose grouped names are kept. Few: each holds every name, and any change invalidates all.
 GROUPED_REMEMBERED = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Names that share a value, in order of it, and how many executions there are up to the end of each group."""
+    """Groups of names that share a value, in order of the value.
+
+    Attributes:
+        members: the names of each group.
+        ends: the cumulative count of executions up to the end of each group.
+    """
 
     members: list[list[int]]
     ends: list[int]
 
     def begin(self, place: int) -> int:
-        """How many executions come before a group."""
+        """The number of executions before a group."""
         return self.ends[place - 1] if place else 0
 
     def count(self, place: int) -> int:
-        """How many executions a group has."""
+        """The number of executions of a group."""
         return self.ends[place] - self.begin(place)
 
 
 class Names:
-    """All names, folded, with their counts by status."""
+    """All names, as recorded and folded, with their counts by status."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.names: dict[int, tuple[int, str, str]] = {}
@@ -49,26 +54,26 @@ class Names:
             self.totals[name_id][status] = runs
 
     def add(self, rows: Iterable[tuple[int, int, str, str]]) -> None:
-        """Take in names; their counts begin at nothing."""
+        """Add names with counts of zero."""
         for name_id, job_number, name, folded in rows:
             self.names[name_id] = (job_number, name, folded)
             self.totals[name_id] = [0] * 5
-        # Names are sorted again only when one is new, groups after every change: their counts are in them.
+        # Sorted names change only with a new name; groups change with every count.
         self._sorted.clear()
         self._groups.clear()
 
     def apply(self, name_id: int, status: int, runs: int) -> None:
-        """Take in one difference from the change log."""
+        """Apply one difference from the change log."""
         self.totals[name_id][status] += runs
         self._groups.clear()
 
     def containing(self, needle: str) -> set[int]:
-        """The names with the needle in them: one comparison for each name there is."""
-        # No index helps to find a text inside of a text; names are few compared with executions.
+        """The names that contain the needle; compares every name."""
+        # No index finds a text inside another one; names are few compared with executions.
         return {name_id for name_id, (_, _, folded) in self.names.items() if needle in folded}
 
     def summed(self, names: Iterable[int]) -> list[int]:
-        """The counts of some names together."""
+        """The summed counts of some names, by status."""
         total = [0] * 5
         totals = self.totals
         for name_id in names:
@@ -77,16 +82,16 @@ class Names:
         return total
 
     def selection_of(self, names: list[int], selection: Selection) -> Selection:
-        """What of a selection some names have."""
+        """The part of a selection that some names have."""
         parts = []
         for part in selection.parts:
             own = {name_id for name_id in names if part.names is None or name_id in part.names}
-            # The key is the names themselves: the same group on the next page finds its bitmaps again.
+            # The key is the set of names: the same group on the next page finds its bitmaps again.
             parts.append(Part(type(part.counters)(own, self.summed(own), frozenset(own)), part.statuses))
         return Selection(tuple([part for part in parts if part.total]))
 
     def groups_of(self, connection: sqlite3.Connection, order: str, wanted: Wanted) -> Groups:
-        """The names of a selection by job (order ``job_id``) or by name, with their counts inside the window."""
+        """The names of a selection, grouped by job (order ``job_id``) or by name, with counts inside the window."""
         parts = tuple([(part.counters, part.statuses) for part in wanted.selection.parts])
         asked = (order, parts, wanted.after_us, wanted.before_us)
         return self._groups.used(asked, lambda: self._grouped(connection, order, wanted))
@@ -103,7 +108,7 @@ class Names:
         return Groups(members, list(accumulate(runs)))
 
     def _in_order(self, order: str) -> list[int]:
-        """All names in the order of jobs or of names; sorted once."""
+        """All names ordered by job or by name; sorted once."""
         if order not in self._sorted:
             position = 1 if order == "job_name" else 0
             keyed = sorted([(key[position], name_id) for name_id, key in self.names.items()])
@@ -111,7 +116,7 @@ class Names:
         return self._sorted[order]
 
     def _counts(self, connection: sqlite3.Connection, wanted: Wanted) -> dict[int, int]:
-        """The executions of each name that are wanted."""
+        """The number of selected executions of each name inside the window."""
         totals = self.totals if not wanted.is_windowed else _totals_inside(connection, *wanted.window)
         counts: dict[int, int] = {}
         for part in wanted.selection.parts:
@@ -127,7 +132,7 @@ class Names:
 def _totals_inside(connection: sqlite3.Connection, first_us: int, last_us: int) -> dict[int, list[int]]:
     """Counts by name and status inside a window: whole days from the counters, the edges from an index."""
     first_day, last_day = day_of(first_us - 1) + 1, day_of(last_us + 1)
-    # A window that holds no midnight has no edges to part: the index alone is read.
+    # A window that contains no midnight has no whole day: only the index is read.
     edges = [(first_us, last_us)]
     if first_day <= last_day:
         edges = [(first_us, day_begins_us(first_day) - 1), (day_begins_us(last_day), last_us)]

@@ -1,7 +1,7 @@
-"""Pages in every order but the default: an index scan for near pages, fetch and sort for few, bitmaps for the rest.
+"""Pages in every order but the default: an index scan for near pages, fetch and sort for few rows, else bitmaps.
 
-Nulls come last in both directions, ties go by id. Which path a page takes is decided by the cost model, from exact
-counts; a scan that relies on an even spread of the matches has a budget, and gives up beyond it.
+Nulls come last in both directions, ties are ordered by id. The cost model chooses the path, from exact counts. A scan
+that relies on evenly spread matches has a budget, and gives up beyond it.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ _WORDS = [status.value for status in STATUS_OF_CODE]
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A field to order by: where it is stored, and what holds it in order."""
+    """A field to order by, the column that stores it and the index that holds it in order."""
 
     column: str
     index: str | None = None
-    """None: nothing does."""
+    """None: no index does."""
     is_covering: bool = False
     """Whether the index also holds the name and the status."""
     counted: str | None = None
-    """The counter in period_tally of executions that have it."""
+    """The column of period_tally that counts the executions with a value."""
     is_nullable: bool = True
     moves_with_time: bool = False
-    """Whether a window is a stretch of its order, more or less."""
+    """Whether the order roughly follows the start, so that a window is roughly a range of it."""
     join: str = ""
-    """The table that has what is compared, where the column only names it,"""
+    """The join of the table with the value to compare, where the column holds only its number."""
     value: str = "key"
-    """and what that is."""
+    """The value to compare, in SQL."""
 
 
-# The table itself is in order of ids: NOT INDEXED keeps SQLite from taking an index that is in another order.
+# The table is stored in order of ids: NOT INDEXED keeps SQLite from choosing an index in another order.
 _ID = Key("id", "NOT INDEXED", is_nullable=False, moves_with_time=True)
 _KEYS = {
     "id": _ID,
@@ -59,7 +59,7 @@ _KEYS = {
     "duration_ms": Key("duration_ms", "INDEXED BY execution_duration", True, "timed"),
     "trace_id": Key("trace_id", "INDEXED BY execution_trace"),
     "worker_id": Key("worker_id", join="LEFT JOIN worker ON worker.worker_id = key", value="worker.name"),
-    # These are only sorted by: of a trace, or of few.
+    # No index has these orders; they serve only fetch and sort, for a trace or for few executions.
     "started_at": Key("effective_us"),
     "status": Key(f"CASE status {' '.join(f'WHEN {c} THEN {w!r}' for c, w in enumerate(_WORDS))} END"),
     "job_id": Key("(SELECT job_number FROM job_name WHERE job_name.name_id = execution.name_id)"),
@@ -83,15 +83,15 @@ def page_ids_by(connection: sqlite3.Connection, memory: Memory, order: str, want
 
 
 def _parted(connection: sqlite3.Connection, key: Key, wanted: Wanted) -> tuple[Selection, Selection] | None:
-    """The part of a selection with a key and the part without, where the status decides; five counters tell."""
-    # Of a trace or a worker no counter tells how many executions have one: then nulls are sorted with the rest.
+    """The parts of a selection with and without a key, if each status has either only keys or only nulls; else None."""
+    # No counter says how many executions have a trace or a worker: nulls are sorted with the rest.
     if key.counted is None:
         return None
     counts = connection.execute(
         f"SELECT status, runs, {key.counted} FROM period_tally WHERE span = ? AND period = 0", (SPAN_ALL,)
     ).fetchall()
     statuses = wanted.selection.statuses
-    # Where every status has the key in all of its executions or in none (as recorders write them), nulls need no look.
+    # If each status has the key in all of its executions or in none, as recorders write them, the status decides.
     if any(0 < having < runs for status, runs, having in counts if status in statuses):
         return None
     absent = {status for status, _, having in counts if not having}
@@ -101,7 +101,11 @@ def _parted(connection: sqlite3.Connection, key: Key, wanted: Wanted) -> tuple[S
 def _page_of_two(
     connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted, present: Selection, absent: Selection
 ) -> list[int] | KeyQuery:
-    """The page where two selections follow one another: by the key, then, for want of it, by id."""
+    """The page of two consecutive selections: first by the key, then the executions without one, by id.
+
+    For example, 80 executions with a key and 40 without: positions 70 to 90 are positions 70 to 80 of the former by the
+    key, then positions 0 to 10 of the latter by id.
+    """
     total = wanted.total
     if absent.parts:
         total = count_selected(connection, present, wanted.after_us, wanted.before_us)
@@ -111,7 +115,7 @@ def _page_of_two(
     if take == wanted.take:
         return ids
     offset = max(0, wanted.offset - total)
-    # What lacks the key is in order of ids alone, so this is a page by id, from where the keys end.
+    # Executions without the key are in order of ids, so this is a page by id, from where the keys end.
     last = replace(wanted, selection=absent, total=wanted.total - total, offset=offset, take=wanted.take - take)
     return [*_listed(connection, ids), *_listed(connection, _nearer(connection, memory, "id", last))]
 
@@ -124,8 +128,8 @@ def _listed(connection: sqlite3.Connection, ids: list[int] | KeyQuery) -> list[i
 
 
 def _nearer(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> list[int] | KeyQuery:
-    """The page of executions that all have the key, from the nearer end."""
-    # For few executions the direction saves less than a second kind of statement costs to prepare.
+    """A page of executions that all have the key, counted from the nearer end."""
+    # With few executions, a second kind of statement costs more to prepare than the direction saves.
     if not wanted.is_far or wanted.total <= _FEW:
         return _chosen(connection, memory, order, wanted)
     found = _chosen(connection, memory, order, wanted.turned())
@@ -136,33 +140,33 @@ def _nearer(connection: sqlite3.Connection, memory: Memory, order: str, wanted: 
 
 
 def _chosen(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> list[int] | KeyQuery:
-    """The page by the cheapest path, and by the next one where a scan gives up."""
+    """The page by the cheapest path; where a scan gives up, by the next cheapest."""
     key, model = _KEYS[order], costs.COSTS
     algebra = wanted.everything * model.algebra
-    # Decided first, since it asks nothing of the file: no counter, no bitmap.
+    # Decided first, because it needs neither a counter nor a bitmap.
     if wanted.is_plain and not key.is_nullable and wanted.end * model.passed <= algebra:
         return _plain_scan(key, wanted)
-    # An index that does not hold the name and the status, or a window over its start, costs a row for each entry.
+    # An index without name and status, or a window on its entries, costs a row look-up for each entry.
     each = model.filtered if key.is_covering and not wanted.is_windowed else model.row
-    # Twice what an even spread of the matches needs, for they are seldom spread evenly.
+    # Twice what evenly spread matches would need: they seldom are.
     scan = inf if key.index is None else 2 * _entries(connection, memory, key, wanted) * each
     sources = _sources(connection, memory, key, wanted)
     fetch = sum([source.cost for source in sources])
     found = _by_bitmaps(connection, memory, order, wanted, min(scan, fetch))
     if found is None and scan < fetch:
-        # The budget keeps a wrong guess from costing more than the path that was not taken.
+        # The budget keeps a wrong estimate from costing more than the next path.
         found = _scan(connection, key, wanted, budget=round(min(fetch, max(algebra / 2, scan)) / each))
         if found is None:
-            scan = wanted.everything * each  # the matches are rare just here
+            scan = wanted.everything * each  # the matches are rare in this part of the index
             found = _by_bitmaps(connection, memory, order, wanted, min(scan, fetch))
             if found is None and scan < fetch:
                 found = _scan(connection, key, wanted, budget=_ALL)
     return fetch_and_sort(connection, key, sources, wanted) if found is None else found
 
 
-# Where at least one execution in 100 is selected, a server may walk the ids: it soon meets a page of them.
+# If at least one execution in 100 is selected, a server may scan the ids: it soon finds a page of them.
 _DENSE = 100
-# Up to this number of executions a page is always counted from the first one on.
+# Up to this number of executions, a page is always counted from the first one on.
 _FEW = 10_000
 _ALL = 2**62
 
@@ -170,22 +174,23 @@ _ALL = 2**62
 def _by_bitmaps(
     connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted, otherwise: float
 ) -> list[int] | None:
-    """The page by bitmaps, where that is cheaper than the other paths.
+    """The page by bitmaps, where that is cheaper than the other paths; else None.
 
-    A reader that asks a second time for what they would be best at makes some of what is missing each time, for about
-    as long as the other path takes. So one question costs one scan, and a reader that goes on soon has them all.
+    From the second page on that complete bitmaps would answer fastest, a reader builds some of the missing ones each
+    time, for about as long as the other path takes. So a single query costs one scan, and a reader that continues soon
+    has them all.
     """
-    # Even complete, bitmaps cost this much: no need to look at what is missing.
+    # Even complete bitmaps cost this much, so do not look at what is missing.
     if otherwise <= wanted.everything * costs.COSTS.algebra:
         return None
     bitmaps = memory.bitmaps
     cost = bitmaps.cost(connection, order, wanted)
-    # Compared by identity below: the first page that asks builds nothing in advance, since a command asks only once.
+    # Compared by identity below. The first such page builds nothing in advance: a command asks only once.
     if bitmaps.first_asked is None:
         bitmaps.first_asked = wanted
     if cost == inf or (cost >= otherwise and bitmaps.first_asked is wanted):
         return None
-    # Cheaper even with all that is missing: then it is read at once. Else only for as long as the other path takes.
+    # If bitmaps are cheaper even with everything missing, build it all; else build for as long as the other path takes.
     if not bitmaps.build(connection, order, wanted, inf if cost < otherwise else otherwise):
         return None
     return bitmaps.page_ids(connection, order, wanted)
@@ -193,7 +198,7 @@ def _by_bitmaps(
 
 def _entries(connection: sqlite3.Connection, memory: Memory, key: Key, wanted: Wanted) -> float:
     """Entries of the key's index up to the end of the page, if the matches are evenly spread."""
-    # Ids, creations and completions rise with the starts: what lies after or before a window is passed over first.
+    # Ids, creations and completions rise with the starts: entries beyond the window come first and are passed over.
     if not wanted.is_windowed or not key.moves_with_time:
         return wanted.end * wanted.everything / wanted.total
     everything = Part(memory.all(connection), ALL_STATUSES)
@@ -209,29 +214,29 @@ def _entries(connection: sqlite3.Connection, memory: Memory, key: Key, wanted: W
 
 
 def _plain_scan(key: Key, wanted: Wanted) -> KeyQuery:
-    """The page without a filter: an index entry for each row passed or taken."""
+    """A page without a filter: an index entry for each row skipped or taken."""
     return KeyQuery(f"{_scan_sql('id', key, wanted)} LIMIT ? OFFSET ?", (wanted.take, wanted.offset))
 
 
 def _scan_sql(columns: str, key: Key, wanted: Wanted) -> str:
-    # IS NOT NULL word for word as in the partial indexes, or SQLite could not use them.
+    # IS NOT NULL exactly as in the partial indexes, or SQLite could not use them.
     order = f"{key.column} {wanted.direction}" + ("" if key is _ID else f", id {wanted.direction}")
     return f"SELECT {columns} FROM execution {key.index} WHERE {key.column} IS NOT NULL ORDER BY {order}"
 
 
 def _scan(connection: sqlite3.Connection, key: Key, wanted: Wanted, *, budget: int) -> list[int] | None:
-    """The key's index, filtered: (offset + take) / density entries.
+    """A filtered scan of the key's index: (offset + take) / density entries.
 
     Returns:
-        None when the budget of entries, or the executions that have the key, are spent first.
+        None if the budget, or the executions that have the key, run out before the page is full.
     """
     condition, values = wanted.condition()
-    # What an index covers must not be looked up in the rows: what it may lack is named only where it is compared.
+    # A column that the index lacks costs a row look-up for each entry, so the start is named only where it is compared.
     columns = "id, name_id, status" + (", effective_us" if wanted.is_windowed else "")
     sql = f"""
     SELECT id FROM ({_scan_sql(columns, key, wanted)} LIMIT ?) AS entries WHERE {condition or "TRUE"} LIMIT ? OFFSET ?
     """
-    # The inner LIMIT is what stops a scan whose matches are rare: the outer one counts matches alone.
+    # The inner LIMIT stops a scan whose matches are rare: the outer one counts only matches.
     rows = connection.execute(sql, (budget, *values, wanted.take, wanted.offset))
     ids = [row_id for (row_id,) in rows]
     return ids if len(ids) == wanted.take else None
@@ -242,7 +247,7 @@ def _scan(connection: sqlite3.Connection, key: Key, wanted: Wanted, *, budget: i
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a part of the selection is fetched from."""
+    """The index and condition by which a part of the selection is fetched, and the cost in microseconds."""
 
     sql: str
     values: tuple[int | str | bytes, ...]
@@ -254,7 +259,7 @@ def _sources(connection: sqlite3.Connection, memory: Memory, key: Key, wanted: W
 
 
 def _source(connection: sqlite3.Connection, memory: Memory, key: Key, part: Part, wanted: Wanted) -> Source:
-    """The index that knows a part best: that of all starts or of rare statuses with a filter, or that of names."""
+    """The cheaper index for a part: that of all starts (or of rare statuses) with a filter, or that of names."""
     model = costs.COSTS
     most = min(part.total, wanted.total)
     inside, window = ("AND effective_us BETWEEN ? AND ?", wanted.window) if wanted.is_windowed else ("", ())
@@ -262,7 +267,7 @@ def _source(connection: sqlite3.Connection, memory: Memory, key: Key, part: Part
     condition, values = part.condition()
     filtered: tuple[int, ...] = ALL_STATUSES
     index = "execution_started WHERE"
-    # The partial index holds all but successes: few entries, already by status.
+    # The partial index holds every status but SUCCESS: few entries, ordered by status.
     if SUCCESS not in part.statuses:
         index, filtered = f"execution_status_started WHERE {IS_NO_SUCCESS} AND", part.statuses
     entries = _inside(connection, memory, filtered, wanted) * model.filtered
@@ -270,10 +275,10 @@ def _source(connection: sqlite3.Connection, memory: Memory, key: Key, part: Part
     found = Source(f"{index} {condition} {inside}", (*values, *window), cost)
     if part.names is None:
         return found
-    # The index of names also holds the duration, so no row has to be read for it.
+    # The index of names also holds the duration, so no row is read for it.
     if key.column == "duration_ms":
         looked_up = 0
-    # One value of JSON: as many marks as names would be another statement for each number of names.
+    # One JSON value: a placeholder for each name would make another statement for each number of names.
     names = orjson.dumps(sorted(part.names)).decode()
     statuses = ",".join(map(str, part.statuses))
     cost = most * (model.fetched + looked_up) + len(part.names) * len(part.statuses) * model.opened
@@ -286,17 +291,17 @@ def _source(connection: sqlite3.Connection, memory: Memory, key: Key, part: Part
 
 
 def _inside(connection: sqlite3.Connection, memory: Memory, statuses: tuple[int, ...], wanted: Wanted) -> int:
-    """Executions inside the window with some statuses, whatever their names."""
+    """Executions inside the window with some statuses, of any name."""
     return count_between(connection, Part(memory.all(connection), statuses), wanted.after_us, wanted.before_us)
 
 
 def fetch_and_sort(connection: sqlite3.Connection, key: Key, sources: Iterable[Source], wanted: Wanted) -> list[int]:
-    """Every selected key, through the indexes that know the selection, sorted: as many entries as match."""
+    """Read every selected key through the given indexes and sort: costs as many entries as match."""
     sources = list(sources)
     column = "" if key is _ID else f", {key.column} AS key"
-    # Nulls last in both directions, as everywhere.
+    # Nulls last in both directions.
     order = "" if key is _ID else f"{key.value} IS NULL, {key.value} {wanted.direction}, "
-    # The plus sign keeps a server from walking all ids in their order, unless that soon meets a selected one.
+    # The plus sign keeps a server from scanning all ids in order, unless a scan soon finds selected ones.
     own_id = "id" if key is _ID and wanted.total * _DENSE >= wanted.everything else "+id"
     arms = [f"SELECT id{column} FROM execution INDEXED BY {source.sql}" for source in sources]
     sql = f"""
@@ -308,7 +313,7 @@ def fetch_and_sort(connection: sqlite3.Connection, key: Key, sources: Iterable[S
 
 
 def page_ids_sorted(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> list[int]:
-    """The page of a selection that is known to be small."""
+    """A page of a selection that is known to be small."""
     key = _KEYS[order]
     return fetch_and_sort(connection, key, _sources(connection, memory, key, wanted), wanted)
 
@@ -316,25 +321,25 @@ def page_ids_sorted(connection: sqlite3.Connection, memory: Memory, order: str, 
 def page_ids_of_trace(
     connection: sqlite3.Connection, selection: Selection, query: ExecutionsQuery, trace_id: str
 ) -> tuple[int, list[int]]:
-    """How many selected executions a trace has, and the ids of the page: a trace is a handful, so all are read."""
+    """The number of selected executions of a trace, and the ids of the page; reads them all, since a trace is small."""
     wanted = Wanted(selection, 0, 1, query.after_us, query.before_us, query.order_desc, query.offset, query.limit)
     condition, values = wanted.condition()
     source = Source(f"execution_trace WHERE trace_id = ? AND {condition}", (trace_id, *values), 0)
-    # Counted in the rows of the trace: no counter knows traces, and its few rows are read for the page anyway.
+    # Counted in the rows: no counter knows traces, and the page reads these few rows anyway.
     (total,) = connection.execute(f"SELECT count(*) FROM execution INDEXED BY {source.sql}", source.values).fetchone()
     return total, fetch_and_sort(connection, _KEYS[query.order_by], [source], wanted)
 
 
-# --- groups: orders in which many executions share a value, and ids decide among them
+# --- groups: orders in which many executions share a value, with ties ordered by id
 
 Group = tuple[int, Selection]
-"""How many executions share a value, and which."""
+"""The number of executions that share a value, and their selection."""
 
 
 def _page_of_groups(
     connection: sqlite3.Connection, memory: Memory, groups: Iterable[Group], wanted: Wanted
 ) -> list[int]:
-    """Whole groups are passed over by their counts; then the ids of a group in order, until the page is full."""
+    """A page of consecutive groups, by id within each; whole groups are skipped by their counts."""
     found: list[int] = []
     skip = wanted.offset
     for count, selection in groups:
@@ -351,7 +356,7 @@ def _page_of_groups(
 
 
 def _status_groups(connection: sqlite3.Connection, wanted: Wanted) -> Iterator[Group]:
-    """The statuses in the order of their words."""
+    """The statuses that have executions, in the order of their words."""
     for status in sorted(ALL_STATUSES, key=_WORDS.__getitem__, reverse=wanted.descending):
         selection = wanted.selection.only([status])
         count = count_selected(connection, selection, wanted.after_us, wanted.before_us)
@@ -360,13 +365,13 @@ def _status_groups(connection: sqlite3.Connection, wanted: Wanted) -> Iterator[G
 
 
 def _page_by_name(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> list[int]:
-    """The page in the order of names or jobs, whose counts say in which group it begins."""
+    """A page in the order of names or jobs, whose cumulative counts say in which group it begins."""
     if wanted.descending:
-        # Groups are kept in one direction only; the other is the same page from the other end.
+        # Groups are kept in one direction; the other is the same page counted from the other end.
         return _page_by_name(connection, memory, order, wanted.turned())[::-1]
     names = memory.names(connection)
     groups = names.groups_of(connection, order, wanted)
-    # A history of one job: the order of names decides nothing, so the ids alone do.
+    # With one group (the history of one job), only the ids decide.
     if len(groups.ends) == 1:
         return _listed(connection, _nearer(connection, memory, "id", wanted))
 

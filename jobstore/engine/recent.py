@@ -1,4 +1,4 @@
-"""What was used last, up to a number: what a reader remembers of questions that may come in any number."""
+"""A cache that keeps the most recently used entries, up to a fixed number."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _V = TypeVar("_V")
 
 
 class Recent(OrderedDict[_K, _V]):
-    """Entries in the order of their last use; beyond `most`, the one used longest ago is dropped."""
+    """Entries in order of their last use; beyond `most`, the least recently used is dropped."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
         self._most = most
 
     def used(self, key: _K, make: Callable[[], _V]) -> _V:
-        """The entry of a key, made where there is none."""
+        """The entry of a key; `make` creates a missing one."""
         found = self.get(key)
         if found is None:
             found = self[key] = make()

@@ -1,4 +1,4 @@
-"""What a reader of a PostgreSQL server remembers: the same as one of a file, kept exact by the log of that server."""
+"""What a reader of a PostgreSQL server remembers: the same as for a file, kept exact by the server's change log."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class ServerCounters(Counters):
     def _day_rows(self, connection: sqlite3.Connection) -> Iterator[tuple[int, int, int]]:
         if self.names is None:
             return super()._day_rows(connection)
-        # Added up by the server: what is not folded yet comes as a row for each change.
+        # Summed by the server: a change that is not folded yet has a row of its own.
         sql = "SELECT day, status, sum(runs) FROM name_day_tally WHERE name_id = ANY(?) GROUP BY 1, 2"
         return iter(connection.execute(sql, (list(self.names),)))
 
     def _hour_rows(self, connection: sqlite3.Connection, day: int) -> Iterator[tuple[int, int, int]]:
         if self.names is None:
             return super()._hour_rows(connection, day)
-        # The server keeps no counter by name and hour: the hours of one day are counted in its index of starts.
+        # The server keeps no counters by name and hour, so count the hours of the day in its index of starts.
         condition, values = Part(self, ALL_STATUSES).condition()
         first = day * HOURS_A_DAY
         sql = f"""
@@ -52,18 +52,18 @@ class ServerCounters(Counters):
 
 
 class _NoBitmaps(Bitmaps):
-    """No page of a server comes from bitmaps: they would have to be made from all of its rows."""
+    """A server answers no page from bitmaps: they would have to be built from all of its rows."""
 
     def changed(self, connection: sqlite3.Connection, execution_ids: Iterable[int]) -> None:
-        """Nothing to keep."""
+        """Do nothing: there are no bitmaps."""
 
     def cost(self, *_: Any) -> float:
-        """Never the cheapest."""
+        """Infinite, so bitmaps are never chosen."""
         return inf
 
 
 class ServerStandings(Standings):
-    """The states of jobs, whose newest executions a server tells of many at once."""
+    """The states of jobs; one statement reads the newest executions of many jobs."""
 
     @staticmethod
     def fetch_newest(connection: sqlite3.Connection, numbers: Collection[int]) -> dict[int, Newest]:
@@ -84,8 +84,11 @@ JOIN LATERAL ({newest_sql("n.name_id", ", started_by")}) AS own ON TRUE WHERE n.
 class ServerMemory(Memory):
     """Counters, names and jobs as of the last query; one for each connection, used by one thread at a time.
 
-    Transactions become visible in another order than that of their numbers. So a look at the log reads all from the
-    oldest transaction that was open at the look before, and leaves out the rows that it has seen.
+    Transactions do not become visible in the order of their numbers. So each look at the log reads every row from the
+    oldest transaction that was open at the previous look, and skips the rows already seen.
+
+    For example, transactions 7 and 8 write, and 8 commits first. A look finds 8, with 7 still open. The next look
+    begins at 7, finds both, and applies only 7.
     """
 
     counters = ServerCounters
@@ -95,9 +98,9 @@ class ServerMemory(Memory):
     def __init__(self, fires: Fires) -> None:
         super().__init__(fires)
         self.snapshot = ""
-        """Of the transaction that is open: the oldest transaction that runs, the next one, and others that run."""
+        """Of the open transaction, as PostgreSQL writes it: oldest running transaction, next one, others running."""
         self.version = 0
-        """Grows with each look that finds a change."""
+        """Increases with each look that finds a change."""
         self._looked_at = ""
         self._oldest: int | None = None
         self._seen: set[int] = set()
@@ -108,9 +111,9 @@ class ServerMemory(Memory):
         self.bitmaps = _NoBitmaps()
 
     def sync(self, connection: sqlite3.Connection) -> None:
-        """Bring what is remembered up to this transaction: one look at the log, none where nothing was committed."""
+        """Bring the memory up to this transaction: one look at the log, or none if nothing was committed."""
         oldest, following, _ = self.snapshot.split(":")
-        # A standby does not tell which transactions run, so two of its snapshots are the same only where none does.
+        # A standby does not list running transactions: two of its snapshots are equal only if none is running.
         if self.snapshot != self._looked_at or oldest != following:
             self._look(connection, int(oldest))
             self._looked_at = self.snapshot
@@ -119,24 +122,24 @@ class ServerMemory(Memory):
         before = self._oldest
         looked = connection.execute(_LOG, (oldest if before is None else before,)).fetchall()
         trimmed = looked[0][0]
-        # A row may be seen twice, since each look begins at the oldest transaction that was open at the last one.
+        # A row may be read twice, since each look begins at the oldest transaction that was open at the previous one.
         changes = [row[3:] for row in looked if row[1] is not None and row[1] not in self._seen]
-        # Rows that this reader has not seen may be among those that were cut away: all is read anew.
+        # Trimmed rows may include some that this reader has not seen.
         is_behind = before is not None and trimmed >= before
         if before is None:
             self._begin_anew(connection)
         elif changes or is_behind:
             self.version += 1
             self._take_in(connection, changes, is_behind=is_behind)
-        # Only rows that the next look will read again have to be known.
+        # Remember only the rows that the next look will read again.
         self._seen = {row[1] for row in looked if row[1] is not None and row[2] >= oldest}
         self._oldest = oldest
 
     def rows(self, connection: sqlite3.Connection, ids: list[int] | KeyQuery) -> list[ExecutionRow]:
-        """The executions of these ids, or those that a statement names, in order."""
+        """The executions of these ids, or those of a statement, in order."""
         if isinstance(ids, KeyQuery):
             rows = connection.execute(_ROWS_OF.format(keys=ids.sql), ids.values).fetchall()
-            # A join on a server keeps no order, so each key takes its place along.
+            # A join on a server keeps no order, so each row carries its position.
             rows.sort(key=itemgetter(-1), reverse=ids.is_turned)
         else:
             place = {key: place for place, key in enumerate(ids)}
@@ -145,7 +148,7 @@ class ServerMemory(Memory):
         return self._words.put_into(connection, rows)
 
 
-# The sequence comes before the transaction: what follows is a change as the memory takes it.
+# The second seq is the first column of a change as `Memory` takes it.
 _LOG = """
 SELECT f.trimmed, c.seq, c.xid, c.seq, c.name_id, c.status, c.hour, c.runs, c.job_number, c.execution_id
 FROM folding AS f LEFT JOIN change AS c ON c.xid >= ?
@@ -160,7 +163,8 @@ FROM (SELECT id, row_number() OVER () AS place FROM ({{keys}}) AS keys) AS page 
 
 
 class _Words:
-    """What executions share and name by a number, which stands for the same for good: joins cost more than the rows."""
+    """Names, workers and parameters by number, kept for good: a number never changes its meaning, and joins are slow.
+    """
 
     def __init__(self) -> None:
         self._names: dict[int, tuple[int, str]] = {}
@@ -168,7 +172,7 @@ class _Words:
         self._sets: dict[int, str] = {}
 
     def put_into(self, connection: sqlite3.Connection, rows: list[Any]) -> list[ExecutionRow]:
-        """Rows of `_COLUMNS` as rows of `EXECUTION_SELECT`."""
+        """Turn rows of `_COLUMNS` into rows of `EXECUTION_SELECT`."""
         names, workers, sets = self._names, self._workers, self._sets
         _learn(
             connection, names, {row[1] for row in rows}, "SELECT name_id, job_number, name FROM job_name WHERE name_id"
@@ -184,7 +188,7 @@ class _Words:
         ]
 
 
-# Names, workers and sets of parameters whose words are kept; beyond it all are read anew, one statement for a page.
+# Limit for each: beyond it all are forgotten and read again, one statement for a page.
 REMEMBERED = 2_000
 
 
@@ -193,7 +197,7 @@ def _learn(connection: sqlite3.Connection, known: dict[int, Any], wanted: set[in
     if missing:
         if len(known) > REMEMBERED:
             known.clear()
-            # All that this page needs, also what was known a moment ago.
+            # Everything this page needs, including what was known until now.
             missing = [key for key in wanted if key is not None]
         for key, *words in connection.execute(f"{select} = ANY(?)", (missing,)):
             known[key] = words[0] if len(words) == 1 else tuple(words)

@@ -1,9 +1,10 @@
-"""The state of every job, kept true by the change log and the clock.
+"""The state of every job, kept current by the change log and the clock.
 
-The first question reads every job, and how the runs ended of those where nothing more urgent tells the state (see
-`state_of`): a job that is late is so however it ended. Afterwards only three things can change a state, and each costs
-what it touches: a commit (the change log names the job), the time (a heap of deadlines: when a job becomes
-late, when a run exceeds its timeout), and a process that dies (the few processes with open executions are looked at).
+The first query reads every job. It reads how runs ended only for jobs whose state nothing more urgent decides (see
+`state_of`): a late job is late however its last run ended. Afterwards only three things can change a state, and each
+costs only the jobs it touches: a commit (the change log names the job), the time (a heap of deadlines: when a job
+becomes late, when a run exceeds its timeout) and a process that dies (the few processes with open executions are
+checked).
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ if TYPE_CHECKING:
     from jobstore.language.states import Outcome, State
 
 
-# Jobs whose newest executions are kept, at some kilobytes each: a few pages of the longest lists.
+# Jobs whose newest executions are kept, a few kilobytes each: enough for several pages of the longest list.
 NEWEST_REMEMBERED = 1_000
 
 
 class Key(NamedTuple):
-    """A job's place in attention order: its state's rank, since when, its name; and its number."""
+    """A job's position in attention order: its state's rank, since when, its name and its number."""
 
     rank: int
     since_us: int
@@ -53,44 +54,44 @@ class Key(NamedTuple):
 
     @property
     def state(self) -> State:
-        """The state."""
+        """The state with this rank."""
         return STATES[self.rank]
 
 
 class Standings:
-    """The state of all jobs as of the last question."""
+    """The state of all jobs as of the last query."""
 
     fetch_newest = staticmethod(fetch_newest)
 
     def __init__(self, connection: sqlite3.Connection, fires: Fires) -> None:
-        # Of its own: it asks for times after each job's last change, and lists for those after now.
+        # Separate from the one of lists: this one needs times after each job's last change, lists need times after now.
         self._fires = Fires(fires.timezone)
         self._facts: dict[int, Facts] = {}
         self._outcomes: dict[int, Outcome] = {}
         self._names: dict[int, str] = {}
         self._keys: dict[int, Key] = {}
         self.order: list[Key] = []
-        """All jobs in attention order; not to be changed by others."""
+        """All jobs in attention order; callers must not change it."""
         self._deadlines: list[tuple[int, int]] = []
         self._now_us: int | None = None
         self._orphans = Orphans()
         self._newest: OrderedDict[int, Newest] = OrderedDict()
         self._rates: dict[int, Rates] = {}
         self.failures: dict[int, int] = {}
-        """Failures in a row of jobs that were asked for; forgotten as they change."""
+        """Failures in a row, for jobs that pages have shown; dropped when a job changes."""
         self._stale_jobs: set[int] = set()
         self._stale_names: set[int] = set()
         self._read(connection, None)
 
     def touch(self, job_numbers: Iterable[int], name_ids: Iterable[int], execution_ids: Iterable[int]) -> None:
-        """Note what the change log names; it is read when states are next asked for."""
+        """Note what the change log names; it is read when states are next needed."""
         self._stale_jobs.update(job_numbers)
         self._stale_names.update(name_ids)
         self._orphans.touch(execution_ids)
 
     def refresh(self, connection: sqlite3.Connection, now_us: int) -> None:
         """Bring every state up to this snapshot and this moment."""
-        # All names at once, and not as they are noted: many changes may come before states are asked for again.
+        # All names at once, not as they are noted: many changes may come before states are next needed.
         for some in in_chunks(self._stale_names):
             sql = f"SELECT job_number FROM job_name WHERE name_id IN ({marks(some)})"
             self._stale_jobs.update(number for (number,) in connection.execute(sql, some))
@@ -100,7 +101,7 @@ class Standings:
             self._forget(some)
             self._read(connection, some)
         moved = changed | self._orphans.refresh(connection)
-        # With the clock set back, deadlines that have passed may lie ahead again.
+        # If the clock was set back, deadlines that have passed may lie ahead again.
         if self._now_us is None or now_us < self._now_us:
             self._place_all(connection, now_us)
         else:
@@ -109,7 +110,7 @@ class Standings:
         self._now_us = now_us
 
     def key(self, number: int) -> Key:
-        """A job's place."""
+        """A job's position in attention order."""
         return self._keys[number]
 
     def keys(self, numbers: Collection[int]) -> list[Key]:
@@ -117,7 +118,7 @@ class Standings:
         return sorted(self._keys[number] for number in numbers)
 
     def facts(self, number: int) -> Facts:
-        """What the state of a job was told from."""
+        """The facts that a job's state follows from."""
         return self._facts[number]
 
     def newest(self, connection: sqlite3.Connection, numbers: list[int]) -> dict[int, Newest]:
@@ -125,13 +126,13 @@ class Standings:
         missing = [number for number in numbers if number not in self._newest]
         self._newest.update(self.fetch_newest(connection, missing))
         found = {number: self._newest[number] for number in numbers}
-        # After the page is taken out: a page of a thousand jobs would else drop its own first ones.
+        # Only after the page is taken out: a page of a thousand jobs would otherwise drop its own first ones.
         while len(self._newest) > NEWEST_REMEMBERED:
             self._newest.popitem(last=False)
         return found
 
     def rates(self, connection: sqlite3.Connection, numbers: list[int]) -> dict[int, Rates]:
-        """The rates of these jobs at least; the first call reads a hundred executions of each."""
+        """The rates of at least these jobs; the first call reads a hundred executions of each."""
         missing = [number for number in numbers if number not in self._rates]
         for some in in_chunks(missing):
             self._rates.update((number, newest.rates) for number, newest in self.fetch_newest(connection, some).items())
@@ -146,14 +147,14 @@ class Standings:
             self.failures.pop(number, None)
 
     def _read(self, connection: sqlite3.Connection, numbers: list[int] | None) -> None:
-        """The facts of some jobs, or of all, as far as the file knows them."""
+        """Read the facts of some jobs, or of all (None)."""
         oldest = fetch_open(connection, numbers)
         running, waiting = oldest[RUNNING], oldest[PENDING]
         where = "" if numbers is None else f"WHERE number IN ({marks(numbers)})"
         rows = connection.execute(f"{_JOBS} {where} ORDER BY schedule, 2", numbers or ())
         for number, updated_us, name, timeout_seconds, *timing in rows:
             last_run_us, created_us = timing[5:]
-            # A job is due from the last thing that changed it on: what fell before it was defined, or ran, is not late.
+            # A job is due counting from its last change: fire times before its definition or its last run are not late.
             changed_us = max(updated_us, created_us, created_us if last_run_us is None else last_run_us)
             running_us, waiting_us = running.get(number), waiting.get(number)
             late_us = lost_us = None
@@ -168,7 +169,7 @@ class Standings:
             )
 
     def _passed(self, now_us: int) -> Iterator[int]:
-        """The jobs whose state the time may have changed since the last question."""
+        """The jobs whose deadline has passed since the last query."""
         while self._deadlines and self._deadlines[0][0] <= now_us:
             yield heappop(self._deadlines)[1]
 
@@ -179,13 +180,13 @@ class Standings:
                 del self.order[bisect_left(self.order, old)]
         for key in self._judge(connection, numbers & self._facts.keys(), now_us):
             insort(self.order, key)
-            # Old deadlines stay in the heap: when one comes, the job is judged again, which changes nothing.
+            # Outdated deadlines stay in the heap: when one passes, the job is judged again, which changes nothing.
             deadline_us = next_change_us(self._facts[key.number], now_us)
             if deadline_us is not None:
                 heappush(self._deadlines, (deadline_us, key.number))
 
     def _place_all(self, connection: sqlite3.Connection, now_us: int) -> None:
-        """All anew: the first time, and where the clock was set back."""
+        """Place every job again: the first time, and if the clock was set back."""
         self._keys.clear()
         self.order = sorted(self._judge(connection, self._facts, now_us))
         deadlines = [(next_change_us(facts, now_us), number) for number, facts in self._facts.items()]
@@ -193,7 +194,7 @@ class Standings:
         heapify(self._deadlines)
 
     def _judge(self, connection: sqlite3.Connection, numbers: Collection[int], now_us: int) -> list[Key]:
-        """The places of some jobs; how their runs ended is read where it matters, and kept."""
+        """Compute the positions of some jobs; how their runs ended is read where it matters, and remembered."""
         found = {number: state_of(self._facts[number], now_us, self._orphans.oldest_us(number)) for number in numbers}
         unread = [number for number, state in found.items() if state is None and number not in self._outcomes]
         self._outcomes.update(fetch_outcomes(connection, unread))
@@ -204,7 +205,7 @@ class Standings:
 
 
 class Orphans:
-    """RUNNING executions whose process is gone: nothing in the file says so, and no commit tells."""
+    """RUNNING executions whose process is gone; no row and no commit records that."""
 
     def __init__(self) -> None:
         self._gone: set[tuple[int, Owner]] = set()
@@ -213,21 +214,21 @@ class Orphans:
         self._touched: set[int] = set()
 
     def touch(self, execution_ids: Iterable[int]) -> None:
-        """Executions that have changed; what is no orphan stays none, since its process was alive to change it."""
+        """Note changed executions. Only orphans matter: an execution that is none was changed by a living process."""
         self._touched.update(self._runs.keys() & execution_ids)
 
     def oldest_us(self, job_number: int) -> int | None:
-        """The start of a job's oldest orphan."""
+        """The start of a job's oldest orphan; None if it has none."""
         return self._oldest_us.get(job_number)
 
     def refresh(self, connection: sqlite3.Connection) -> set[int]:
-        """Look at the processes with open executions; the jobs whose orphans have changed."""
+        """Check the processes with open executions; return the jobs whose orphans have changed."""
         before = self._oldest_us
         for execution_id in self._touched:
             del self._runs[execution_id]
         found = [(row[0], Owner(*row[1:])) for row in connection.execute(_PROCESSES)]
-        # A process that was gone stays gone: only others are looked up in the system again. The owner is compared too,
-        # since a number of a deleted process may be given to another.
+        # A dead process stays dead, so check only the others. The owner is compared too, since the number of a deleted
+        # process may be given to another one.
         gone = {(key, owner) for key, owner in found if (key, owner) in self._gone or is_gone(owner)}
         keys = [key for key, _ in gone - self._gone]
         if keys or self._touched:
@@ -236,7 +237,7 @@ class Orphans:
         return {number for number, _ in before.items() ^ self._oldest_us.items()}
 
     def _read(self, connection: sqlite3.Connection, process_ids: list[int]) -> None:
-        """The running executions of processes that are newly gone, and those of the touched that still run."""
+        """Read the running executions of newly dead processes, and those of the touched ones that still run."""
         for column, keys in (("started_by", process_ids), ("id", list(self._touched))):
             for some in in_chunks(keys):
                 for execution_id, *run in connection.execute(_RUNS_OF.format(column=column, marks=marks(some)), some):
@@ -253,8 +254,8 @@ FROM execution AS e JOIN job_name AS n USING (name_id)
 WHERE e.{IS_NO_SUCCESS} AND e.status = {STATUS_CODES["RUNNING"]} AND e.{{column}} IN ({{marks}})
 """
 
-# Read in order of schedule and last change: jobs of one expression follow each other from the earliest on, and share
-# the fire time that was computed for the one before (see `Fires.next_us`).
+# In order of schedule and last change: jobs with one expression follow each other from the earliest on, and share the
+# fire time computed for the previous one (see `Fires.next_us`).
 _JOBS = """
 SELECT number, updated_us, name, timeout_seconds,
     schedule, interval_seconds, enabled, anchor_us, next_run_us, last_run_us, created_us

@@ -1,7 +1,7 @@
 """Pages in the default order, by effective start and then id.
 
-Where an offset lies is known from the counters by day and hour, so no page skips more than one hour of its selection:
-its cost does not depend on the length of the history.
+The counters by day and hour say in which hour an offset lies, so no page skips more than one hour of its selection. Its
+cost does not depend on the length of the history.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 # Index ranges that one statement merges: SQLite plans each, and compares their heads for each row.
 MOST_RANGES = 24
-# The same for a server, which plans each range anew.
+# The same on a server, which plans each range again.
 FEW_RANGES = 6
-# Up to this number of executions, a server sorts them all more quickly than it plans anything else.
+# Up to this number of executions, a server sorts them all faster than it plans anything else.
 FEW = 1_000
-# The same where they lie in many ranges: they are spread over many hours, and a walk would filter all of these.
+# The same for executions in many ranges: spread over many hours, they would make a walk filter all of those.
 FEW_SCATTERED = 5_000
-# A larger offset is found by counters; a smaller one is passed over more quickly than counters are asked.
+# A larger offset is found by counters; a smaller one is faster to skip row by row.
 SKIPPED = 256
 # Index entries that a scan may read before it gives up: one or two milliseconds.
 MOST_ENTRIES = 25_000
@@ -42,28 +42,28 @@ MOST_ENTRIES = 25_000
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A stretch of the order: from a boundary on, leave out `skip`, take `take`."""
+    """A range of rows in the default order: from a bound on, skip `skip` rows and take `take`."""
 
     descending: bool
     bound_us: int
-    """Descending: effective starts before it; ascending: from it on."""
+    """Descending: only effective starts before it. Ascending: only those at or after it."""
     skip: int
     take: int
 
     @property
     def comparison(self) -> str:
-        """What an effective start must be to the bound."""
+        """The SQL operator between an effective start and the bound."""
         return "<" if self.descending else ">="
 
     @property
     def order(self) -> str:
-        """The order in SQL."""
+        """The ORDER BY terms in SQL."""
         direction = "DESC" if self.descending else "ASC"
         return f"effective_us {direction}, id {direction}"
 
 
 def page_ids_by_start(connection: sqlite3.Connection, memory: Memory, wanted: Wanted) -> list[int] | KeyQuery:
-    """The ids at ``offset`` to ``offset + take`` of a selection within a window."""
+    """The ids at ``offset`` to ``offset + take`` of a selection inside a window, in the default order."""
     bound = wanted.window[1] + 1 if wanted.descending else wanted.window[0]
     near = Slice(wanted.descending, bound, wanted.offset, wanted.take)
     if not memory.merges and wanted.total <= FEW:
@@ -71,7 +71,7 @@ def page_ids_by_start(connection: sqlite3.Connection, memory: Memory, wanted: Wa
     ranges = _ranges(wanted.selection, MOST_RANGES if memory.merges else FEW_RANGES)
     walk = walk_hours if memory.merges else walk_hours_at_once
     if ranges is not None:
-        # Merged ranges pass over each row that is skipped, so a large offset first jumps to its hour.
+        # A merge reads each row that it skips, so a large offset first jumps to its hour.
         if wanted.offset > SKIPPED:
             near = _found_by_counters(connection, wanted, near, descending=wanted.descending)
         return merge_ranges(ranges, near, is_merged=memory.merges)
@@ -79,14 +79,14 @@ def page_ids_by_start(connection: sqlite3.Connection, memory: Memory, wanted: Wa
         return page_ids_sorted(connection, memory, "started_at", wanted)
     if wanted.offset <= SKIPPED:
         model = costs.COSTS
-        # Of the selection over all time, not of the window: the index is walked from the edge of the window on.
+        # Density over all time, not over the window: the scan begins at the edge of the window.
         entries = wanted.end * wanted.everything / wanted.selection.total
         if wanted.total * model.fetched + _range_count(wanted.selection) * model.opened < entries * model.filtered:
             return page_ids_sorted(connection, memory, "started_at", wanted)
-        # Tried first even where matches may be rare: it needs no counters, and its budget bounds the loss.
+        # Tried first even where matches may be rare: it needs no counters, and its budget limits the loss.
         found = scan_starts(connection, wanted, near, MOST_ENTRIES)
         return walk(connection, wanted.selection, near) if found is None else found
-    # From both ends: the one from which less of an hour is left to skip is taken.
+    # Locate the page from both ends, and use the one that leaves fewer rows of an hour to skip.
     ends = [_found_by_counters(connection, wanted, near, descending=descending) for descending in (True, False)]
     nearer = min(ends, key=lambda end: end.skip)
     ids = walk(connection, wanted.selection, nearer)
@@ -94,9 +94,13 @@ def page_ids_by_start(connection: sqlite3.Connection, memory: Memory, wanted: Wa
 
 
 def _found_by_counters(connection: sqlite3.Connection, wanted: Wanted, near: Slice, *, descending: bool) -> Slice:
-    """The same stretch in either direction, from the edge of the hour in which it then begins."""
+    """The same rows in the given direction, starting at the edge of the hour that contains the first of them.
+
+    For example, offset 1,000 from the oldest, where 980 executions start before 14:00 and 50 in that hour: ascending,
+    start at 14:00 and skip 20. Descending, for a page of 10, start before 15:00 and skip 20 as well.
+    """
     selection = wanted.selection
-    # Positions are counted from the oldest execution of all on, so a bound stands for how many come before it.
+    # Positions count from the oldest execution, so convert the bound into the number of executions before it.
     beyond = 0
     if abs(near.bound_us) < FARTHEST_US:
         beyond = sum([count_before(connection, part, near.bound_us) for part in selection.parts])
@@ -117,7 +121,7 @@ def _found_by_counters(connection: sqlite3.Connection, wanted: Wanted, near: Sli
 # --- few index ranges, merged
 
 Range = tuple[int | None, int | None]
-"""An index range: a name and a status; a null name is every name, a null status every status."""
+"""An index range: a name (None for every name) and a status (None for every status)."""
 
 
 def _range_count(selection: Selection) -> int:
@@ -125,7 +129,7 @@ def _range_count(selection: Selection) -> int:
 
 
 def _ranges(selection: Selection, most: int) -> list[Range] | None:
-    """The index ranges whose union is the selection; None where they are many."""
+    """The index ranges whose union is the selection; None if there are more than `most`."""
     part = selection.parts[0]
     if part.names is None and part.statuses == ALL_STATUSES:
         return [(None, None)]
@@ -134,9 +138,10 @@ def _ranges(selection: Selection, most: int) -> list[Range] | None:
 
 
 def merge_ranges(ranges: list[Range], wanted: Slice, *, is_merged: bool) -> KeyQuery:
-    """Few index ranges, merged by SQLite: one entry for each row skipped or taken, one more for each range.
+    """Few index ranges, merged by SQLite: one entry for each row skipped or taken, and one more for each range.
 
-    Where they are not merged as they are read (`is_merged`), each is read as far as the page can reach into it.
+    If the database does not merge lazily (`is_merged` is false), each range is read as far as the page can reach into
+    it.
     """
     most = () if is_merged or len(ranges) == 1 else (wanted.skip + wanted.take,)
     values: list[int] = []
@@ -149,13 +154,13 @@ def merge_ranges(ranges: list[Range], wanted: Slice, *, is_merged: bool) -> KeyQ
     )
 
 
-# Stands for every range of a name: their statements are the same, so they share one prepared text.
+# Represents every range of a name: the SQL is the same, so they share one prepared statement.
 _NAMED: Range = (0, 0)
 
 
 @lru_cache(maxsize=256)
 def _merged_sql(ranges: tuple[Range, ...], comparison: str, order: str, is_cut: bool) -> str:
-    """Made once for each shape: the same text again is also found sooner among the prepared statements."""
+    """The SQL for ranges of one shape; cached, since SQLite reuses a prepared statement only for an identical text."""
     arms = [f"{_range_sql(one)}effective_us {comparison} ?" for one in ranges]
     if is_cut:
         arms = [f"SELECT * FROM ({arm} ORDER BY {order} LIMIT ?) AS range" for arm in arms]
@@ -164,7 +169,7 @@ def _merged_sql(ranges: tuple[Range, ...], comparison: str, order: str, is_cut: 
 
 
 def _range_sql(one: Range) -> str:
-    """One index range in order, by the index that has it."""
+    """SQL for one index range, up to the comparison of the start."""
     name_id, status = one
     if name_id is not None:
         where = "execution_name_started WHERE name_id = ? AND status = ?"
@@ -177,10 +182,10 @@ def _range_sql(one: Range) -> str:
 
 
 def scan_starts(connection: sqlite3.Connection, wanted: Wanted, near: Slice, budget: int) -> list[int] | None:
-    """All executions in order, those not selected left out: (skip + take) / density entries of a covering index.
+    """Scan all executions in order and filter: (skip + take) / density entries of a covering index.
 
     Returns:
-        None when the budget of entries is spent first: the selection is rare just here.
+        None if the budget of entries runs out first: the selection is rare in this part.
     """
     condition, values = wanted.selection.condition()
     sql = f"""
@@ -198,7 +203,11 @@ def scan_starts(connection: sqlite3.Connection, wanted: Wanted, near: Slice, bud
 
 
 def walk_hours(connection: sqlite3.Connection, selection: Selection, near: Slice) -> list[int]:
-    """Only those hours that hold selected executions, each filtered; whole hours are skipped by their counts."""
+    """Read only the hours that hold selected executions and filter each; whole hours are skipped by their counts.
+
+    For example, skip 120 and take 50, where the counters give 100, 40 and 300 selected executions in three hours: skip
+    the first by its count, skip 20 more in the second and take its other 20, then take 30 of the third.
+    """
     condition, values = selection.condition()
     sql = f"""
     SELECT id FROM execution INDEXED BY execution_started
@@ -216,7 +225,7 @@ def walk_hours(connection: sqlite3.Connection, selection: Selection, near: Slice
         if is_whole and within <= skip:
             skip -= within
             continue
-        # An hour cut by the bound holds fewer than are counted. It comes first, so what is skipped begins in it.
+        # An hour cut by the bound holds fewer executions than its count. It comes first, so rows to skip begin in it.
         take = near.take - len(found) if is_whole else near.take + skip
         ids = [
             row_id
@@ -230,12 +239,12 @@ def walk_hours(connection: sqlite3.Connection, selection: Selection, near: Slice
 
 
 def walk_hours_at_once(connection: sqlite3.Connection, selection: Selection, near: Slice) -> list[int]:
-    """The same in one statement, for a server, which each statement costs more than what it reads."""
+    """`walk_hours` in one statement, for a server: there, a statement costs more than the rows it reads."""
     bounds: list[tuple[int, int]] = []
     skip, missing = near.skip, near.skip + near.take
     for hour in _hours_in_order(connection, selection, near):
         begins_us, ends_us = hour_begins_us(hour), hour_begins_us(hour) + HOUR_US
-        # An hour cut by the window counts for nothing, so that enough hours are taken.
+        # The count of an hour cut by the bound is too high: count it as 0, so that enough hours are read.
         is_cut = begins_us < near.bound_us < ends_us
         within = 0 if is_cut else hour_total(connection, selection, hour)
         missing -= within
@@ -260,7 +269,7 @@ def walk_hours_at_once(connection: sqlite3.Connection, selection: Selection, nea
 
 def _hours_in_order(connection: sqlite3.Connection, selection: Selection, near: Slice) -> Iterator[int]:
     bound_hour = None if abs(near.bound_us) >= FARTHEST_US else hour_of(near.bound_us - near.descending)
-    # Only days and hours with executions: an empty year in the history costs nothing.
+    # Only days and hours with executions: an empty year costs nothing.
     for day in sorted(day_totals(connection, selection), reverse=near.descending):
         hours = range(day * HOURS_A_DAY, (day + 1) * HOURS_A_DAY)
         for hour in reversed(hours) if near.descending else hours:

@@ -1,4 +1,4 @@
-"""The query over states: which jobs stand how, most urgent first."""
+"""The query over job states, most urgent first."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
     _Valued = tuple[Any, int, Key]
 
-# A page that ends within the first 1/PICKED of the jobs is picked out by a heap, without sorting all.
+# A page that ends within the first 1/PICKED of the jobs is selected by a heap, without sorting them all.
 PICKED = 20
 
 
 def list_job_states(connection: sqlite3.Connection, memory: Memory, query: JobStatesQuery, now_us: int) -> JobStatePage:
-    """A page of states: order and counts from memory, then a few row lookups for each job on the page."""
+    """A page of states: order and counts from memory, then a few row look-ups for each job on the page."""
     standings = memory.standings(connection, now_us)
     found = memory.jobs(connection).matching(connection, query.jobs)
     keys = standings.order if found is None else standings.keys(found)
     selected = keys
     if query.state is not None:
-        # By rank: states are stretches of the attention order, so their keys stay in it.
+        # In order of rank: each state is a contiguous range of the attention order, so the keys stay sorted.
         selected = [key for rank in sorted(map(ATTENTION.__getitem__, query.state)) for key in _of_rank(keys, rank)]
     numbers = [key.number for key in _page(connection, memory, standings, query, selected, now_us)]
     return {
@@ -52,7 +52,7 @@ def list_job_states(connection: sqlite3.Connection, memory: Memory, query: JobSt
 
 
 def _of_rank(keys: list[Key], rank: int) -> list[Key]:
-    """The stretch of an attention order that one state takes."""
+    """The keys of one state: a contiguous range of the attention order."""
     begin, end = (bisect_left(keys, Key(each, MIN_US - 1, "", 0)) for each in (rank, rank + 1))
     return keys[begin:end]
 
@@ -79,14 +79,14 @@ def _page(
     valued = [(value(key), key.number, key) for key in selected]
     present = [each for each in valued if each[0] is not None]
     absent = [] if len(present) == len(valued) else [each for each in valued if each[0] is None]
-    # Apart from the others: null does not compare with a number, and comes last in both directions.
+    # Sorted separately: null does not compare with a number, and comes last in both directions.
     absent.sort(key=itemgetter(1), reverse=query.order_desc)
     found = _first(present, end, descending=query.order_desc)
     return [key for _, _, key in (found + absent if end > len(present) else found)[query.offset : end]]
 
 
 def _first(valued: list[_Valued], most: int, *, descending: bool) -> list[_Valued]:
-    """At least the `most` first in order; a page near the front is picked out, for a deep one all are sorted."""
+    """At least the first `most` in order: a page near the front by a heap, a deep one by sorting all."""
     if most * PICKED < len(valued):
         return (nlargest if descending else nsmallest)(most, valued)
     return sorted(valued, reverse=descending)
@@ -95,12 +95,12 @@ def _first(valued: list[_Valued], most: int, *, descending: bool) -> list[_Value
 def _order(
     connection: sqlite3.Connection, standings: Standings, order_by: str, selected: list[Key]
 ) -> Callable[[Key], Any]:
-    """What an order compares."""
+    """The function that gives the value to order by."""
     if order_by == "name":
         return attrgetter("name")
     if order_by == "last_run_at":
         return lambda key: standings.facts(key.number).last_run_us
-    # Last: rates cost a hundred index entries of each job, and only two orders need them.
+    # Last: rates cost a hundred index entries for each job, and only two orders need them.
     rates = standings.rates(connection, [key.number for key in selected])
     if order_by == "success_rate":
         return lambda key: rates[key.number].success_rate
@@ -119,7 +119,7 @@ def _documents(
             row,
             newest[row.number],
             last,
-            # Nearly all jobs end here, without a statement.
+            # Nearly all jobs take this branch's 0, without a statement.
             _failures(connection, memory, standings, row.number) if newest[row.number].is_failing else 0,
             next_run_us(memory, row, now_us),
             lang,

@@ -1,4 +1,4 @@
-"""Exact numbers over a window of the history: counts from counters, percentiles from an index of durations."""
+"""Exact statistics over a window: counts from counters, percentiles from an index of durations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SUCCESS, _FAILURE = STATUS_CODES["SUCCESS"], STATUS_CODES["FAILURE"]
 
 
 def job_stats(connection: sqlite3.Connection, memory: Memory, query: StatsQuery, _now_us: int) -> StatsDocument:
-    """The stats document of all executions, or of one job's."""
+    """The statistics of all executions, or of one job's."""
     if query.job_id is None:
         return _stats(connection, memory.all(connection), None, query)
     number = memory.job_number(connection, query.job_id)
@@ -44,7 +44,7 @@ def _stats(
     }
     unstarted = _unstarted(connection, counters, query)
     never_started = sum(count for *_, count in unstarted)
-    # A run that was missed or refused says nothing of how the job does when it runs.
+    # A missed or refused run says nothing about how the job does when it runs.
     finished = sum(by_status[status] for status in FINISHED) - never_started
     succeeded = by_status["SUCCESS"] - sum(count for status, _, count in unstarted if status == _SUCCESS)
     return {
@@ -64,8 +64,8 @@ def _stats(
 def _unstarted(
     connection: sqlite3.Connection, counters: Counters, query: StatsQuery
 ) -> list[tuple[int, int | None, int]]:
-    """How many finished executions never started: (status, duration, count). They have an index of their own."""
-    # A job that never ran; and an empty IN () is no SQL to a server.
+    """The finished executions that never started, as (status, duration, count); they have an index of their own."""
+    # A job without executions; a server does not accept an empty IN ().
     if counters.names is not None and not counters.names:
         return []
     names = "" if counters.names is None else f"AND name_id IN ({','.join('?' * len(counters.names))})"
@@ -82,14 +82,17 @@ def _durations(
     query: StatsQuery,
     unstarted: list[tuple[int, int | None, int]],
 ) -> DurationStats:
-    """Over runs that started; only a history that was loaded can hold others with a duration."""
+    """The durations of runs that started and finished.
+
+    Only a loaded history can hold durations of runs that never started; these are subtracted.
+    """
     odd: Counter[int] = Counter()
     for _, ms, count in unstarted:
         odd.update({} if ms is None else {ms: count})
     if odd:
         durations = Counter(_gathered_durations(connection, counters, query)) - odd
         return _described(list(durations.elements()))
-    # Counters hold sums and no order: only over the whole history can the index of all durations be walked to a rank.
+    # Counters hold sums, not an order. Only over the whole history can the index of all durations be walked to a rank.
     if counters.names is not None or query.after_us is not None or query.before_us is not None:
         return _described(_gathered_durations(connection, counters, query))
     rows = connection.execute(
@@ -99,7 +102,7 @@ def _durations(
     timed = sum(row[1] for row in finished)
     if not timed:
         return _described([])
-    # Only a history that was loaded can hold an unfinished run with a duration: then the walks are filtered.
+    # Only a loaded history can hold an unfinished run with a duration; then the walks are filtered.
     condition = f"AND status IN ({_FINISHED_SQL})" if timed < sum(row[1] for row in rows) else ""
     return {
         "average": sum(row[2] for row in finished) / timed,
@@ -110,13 +113,13 @@ def _durations(
 
 
 def rank_of(count: int, percent: int) -> int:
-    """Position of the smallest value that at least `percent` of `count` sorted ones do not exceed (nearest rank)."""
+    """Position of the smallest of `count` sorted values that at least `percent` % do not exceed (nearest rank)."""
     return -(-count * percent // 100) - 1
 
 
 def _at_rank(connection: sqlite3.Connection, timed: int, rank: int, condition: str) -> int:
     """The duration at a rank (from 0, shortest first), walked to from the nearer end of its index."""
-    # The p95 is near the longest end: from there it is a twentieth of the index.
+    # The p95 is near the long end: from there, the walk covers a twentieth of the index.
     backwards = rank > timed // 2
     skip, direction = (timed - 1 - rank, "DESC") if backwards else (rank, "ASC")
     sql = f"""
@@ -129,7 +132,7 @@ def _at_rank(connection: sqlite3.Connection, timed: int, rank: int, condition: s
 
 
 def _gathered_durations(connection: sqlite3.Connection, counters: Counters, query: StatsQuery) -> list[int]:
-    """Every duration of a job or of a window; of a job from an index, of a window of all from the rows."""
+    """Every duration of a job or of a window: for a job from an index, for a window of all jobs from the rows."""
     condition = f"effective_us BETWEEN ? AND ? AND duration_ms IS NOT NULL AND status IN ({_FINISHED_SQL})"
     window = bounds(query.after_us, query.before_us)
     if counters.names is None:
@@ -153,7 +156,7 @@ def _described(durations: list[int]) -> DurationStats:
 
 
 def _last(connection: sqlite3.Connection, part: Part, query: StatsQuery) -> str | None:
-    """The latest effective start in the window: counters tell its hour, and that hour is read."""
+    """The latest effective start in the window as text, or None; counters give its hour, and only that hour is read."""
     before = part.total if query.before_us is None else count_before(connection, part, query.before_us + 1)
     if before == (0 if query.after_us is None else count_before(connection, part, query.after_us)):
         return None

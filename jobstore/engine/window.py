@@ -18,35 +18,38 @@ if TYPE_CHECKING:
 
     from jobstore.engine.selection import Part, Selection
 
-# Counts before an instant that are kept: pages of one window ask for the same two edges again and again.
+# Counts before an instant that are kept: pages of one window need the same two edges again and again.
 EDGES_REMEMBERED = 4_096
-# A part of few names with no more executions than this is read in its index: quicker than reading counters by day.
+# A part of few names with at most this many executions is counted in its index: faster than reading counters by day.
 COUNTED_DIRECTLY = 500
 
 
 def count_between(connection: sqlite3.Connection, part: Part, after_us: int | None, before_us: int | None) -> int:
-    """Executions of a part with ``after_us <= effective start <= before_us``; half an hour of index at each edge."""
+    """Executions of a part with ``after_us <= effective start <= before_us``.
+
+    Reads at most half an hour of an index at each edge.
+    """
     below = 0 if after_us is None else count_before(connection, part, after_us)
-    # One microsecond later, since the last instant of a window is inside.
+    # One microsecond later, because `before_us` is inclusive.
     return (part.total if before_us is None else count_before(connection, part, before_us + 1)) - below
 
 
 def count_selected(
     connection: sqlite3.Connection, selection: Selection, after_us: int | None, before_us: int | None
 ) -> int:
-    """Executions of a selection inside a window."""
+    """The number of selected executions inside a window."""
     if after_us is None and before_us is None:
         return selection.total
     return sum([count_between(connection, part, after_us, before_us) for part in selection.parts])
 
 
 def is_small(part: Part) -> bool:
-    """Whether a part is few executions of few names."""
+    """Whether a part has few names and few executions, so that counting them directly is fastest."""
     return part.names is not None and len(part.names) <= FEW_NAMES and part.total <= COUNTED_DIRECTLY
 
 
 def count_before(connection: sqlite3.Connection, part: Part, us: int) -> int:
-    """Executions of a part that start before an instant: two lookups, and at most half an hour of an index."""
+    """Executions of a part that start before an instant: two look-ups, and at most half an hour of an index."""
     if is_small(part):
         return _count_few(connection, part, None, us)
     edges, key = part.counters.edges, (part.statuses, us)
@@ -60,11 +63,11 @@ def count_before(connection: sqlite3.Connection, part: Part, us: int) -> int:
 
 
 def _count_in_hour(connection: sqlite3.Connection, part: Part, hour: int, us: int) -> int:
-    """Executions of a part from the beginning of an hour to before an instant in it, counted on the shorter side."""
+    """Executions of a part from the start of an hour to just before an instant in it, counted on the shorter side."""
     begins_us = hour_begins_us(hour)
     counts = part.counters.hours(connection, hour // HOURS_A_DAY).get(hour)
     whole = sum([counts[status] for status in part.statuses]) if counts else 0
-    # Empty hours are the rule for a job that runs once a day: no statement for them.
+    # A job that runs once a day has mostly empty hours: no statement for them.
     if not whole:
         return 0
     if us - begins_us <= HOUR_US // 2:
@@ -92,7 +95,8 @@ def _count_all(connection: sqlite3.Connection, part: Part, begins_us: int, ends_
         SELECT count(*) FROM execution INDEXED BY execution_started WHERE effective_us >= ? AND effective_us < ?
         """
         return _one_number(connection, sql, (begins_us, ends_us))
-    # One range for each status that occurs: SUCCESS has no index of its own, the others share one.
+    # One range for each status that occurs: SUCCESS is filtered from the index of all starts, the others share one
+    # index.
     sql = "SELECT count(*) FROM execution INDEXED BY {} AND effective_us >= ? AND effective_us < ?"
     return sum(
         [_one_number(connection, sql.format(status_source(status)), (begins_us, ends_us)) for status in part.present]
@@ -115,11 +119,11 @@ def _one_number(connection: sqlite3.Connection, sql: str, values: tuple[int | by
 
 
 def find_hour(connection: sqlite3.Connection, selection: Selection, position: int) -> tuple[int, int]:
-    """Where the execution at a position (from 0, oldest first) of a selection starts.
+    """The hour in which the execution at a position (from 0, oldest first) of a selection starts.
 
     Returns:
-        The hour, and how many executions of the selection start before it. Costs a search in the
-        counters by day and by hour; for two parts, in those of all days and of one.
+        The hour, and the number of selected executions that start before it. Costs a binary search in the
+        counters by day and by hour; for two parts, it reads the counters of all days and of one day.
     """
     hour = _find_hour(connection, selection, position)
     return hour, _before_hour(connection, selection, hour)
@@ -128,8 +132,8 @@ def find_hour(connection: sqlite3.Connection, selection: Selection, position: in
 def extreme_start(
     connection: sqlite3.Connection, selection: Selection, function: str, position: int, before_us: int = FARTHEST_US
 ) -> int:
-    """The first (min) or last (max) start in the hour of the execution at a position, none of them after an instant."""
-    # Counters tell the hour; only its entries are read, however rare the selection is in the index of all starts.
+    """The first (min) or last (max) start, up to `before_us`, in the hour of the execution at a position."""
+    # Counters give the hour, so only its entries are read, however rare the selection is among all starts.
     hour, _ = find_hour(connection, selection, position)
     condition, values = selection.condition()
     sql = f"""
@@ -144,7 +148,7 @@ def _find_hour(connection: sqlite3.Connection, selection: Selection, position: i
     parts = selection.parts
     if len(parts) == 1:
         return parts[0].counters.hour_at(connection, parts[0].statuses, position)
-    # Two parts have no common cumulative counts, so a binary search adds up both at each step.
+    # Two parts have no common cumulative counts, so each step of the binary search adds up both.
     days = [day for part in parts for day in part.counters.days(connection)]
     day = _last_not_beyond(connection, selection, position, range(min(days), max(days) + 1), HOURS_A_DAY)
     return _last_not_beyond(connection, selection, position, range(day * HOURS_A_DAY, (day + 1) * HOURS_A_DAY), 1)
@@ -166,7 +170,7 @@ def _before_hour(connection: sqlite3.Connection, selection: Selection, hour: int
 
 
 def hour_total(connection: sqlite3.Connection, selection: Selection, hour: int) -> int:
-    """Executions of a selection that start in an hour; no row is touched."""
+    """The number of selected executions that start in an hour; touches no row."""
     total = 0
     for part in selection.parts:
         counts = part.counters.hours(connection, hour // HOURS_A_DAY).get(hour)
@@ -176,7 +180,7 @@ def hour_total(connection: sqlite3.Connection, selection: Selection, hour: int) 
 
 
 def day_totals(connection: sqlite3.Connection, selection: Selection) -> dict[int, int]:
-    """Executions of a selection by the day of their start, for the days that have any; no row is touched."""
+    """The number of selected executions by day of their start, for days that have any; touches no row."""
     totals: dict[int, int] = {}
     for part in selection.parts:
         for day, counts in part.counters.days(connection).items():
