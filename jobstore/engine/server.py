@@ -163,8 +163,7 @@ FROM (SELECT id, row_number() OVER () AS place FROM ({{keys}}) AS keys) AS page 
 
 
 class _Words:
-    """Names, workers and parameters by number, kept for good: numbers never change their meaning, and joins are slow.
-    """
+    """Names, workers and parameters by number, kept for good: a number never changes its meaning; joins are slow."""
 
     def __init__(self) -> None:
         self._names: dict[int, tuple[int, str]] = {}
