@@ -1,1 +1,1 @@
-"""What things mean: values, rules and errors. Pure; no file is touched here."""
+"""Values, rules and errors. Pure: nothing here touches a file."""

@@ -1,7 +1,7 @@
 """Where a store is: the path of a file, or the address of a database on a PostgreSQL server. Pure.
 
-An address may hold a password, which is for the driver alone: the text and the repr of an `Address` leave it out, so
-that no message, log, title or page can show it.
+An address may hold a password, which only the driver may see: the text and repr of an `Address` leave it out, so no
+message, log, title or page can show it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _WORD: Final = r"(?:dbname|host|hostaddr|password|port|service|sslmode|user)\s*=
 _ALMOST: Final = re.compile(
     rf"\s*(?:(?:jdbc:)?postgres(?:ql)?:|{_WORD}[^/]*$|{_WORD}.*\s{_WORD})", re.IGNORECASE | re.DOTALL
 )
-"""A path would be shown in messages, with the password; a Path has lost a slash, a keyword string is libpq's own."""
+"""An address that went through `Path` or a libpq keyword string; as a path, messages would show its password."""
 _HOST: Final = re.compile(r"(?:\[[^\[\]@]*\]|[^:\[\]@]*)(?::[0-9]*)?")
 _PAIR: Final = re.compile(r"([a-z_]+)=.*", re.DOTALL)
 _SECRET: Final = re.compile(r"password|secret|scram")
-"""In the name of a parameter."""
+"""Found in the name of a parameter whose value is secret."""
 
 
 class Address:
-    """A ``postgresql://`` address, checked as far as its text goes.
+    """A ``postgresql://`` address. Only its text is checked; nothing connects.
 
     Attributes:
-        secret: all of it, with its password, if it holds one; for the driver, never shown.
+        secret: the whole text, with any password; for the driver, never shown.
 
     >>> Address("postgres://scheduler:s3cret@db.example:5432/history?sslmode=verify-full&sslpassword=x")
     Address('postgres://scheduler@db.example:5432/history?sslmode=verify-full')
@@ -39,10 +39,10 @@ class Address:
     __slots__ = ("_public", "secret")
 
     def __init__(self, text: str) -> None:
-        """Read the address.
+        """Parse the address.
 
         Raises:
-            InvalidParameter: it is none; the message repeats no part of it that could be of a password.
+            InvalidParameter: it is malformed; the message repeats no part that could belong to a password.
         """
         self.secret = text
         self._public = _without_password(text)
@@ -62,17 +62,17 @@ class Address:
 
 Location = Path | Address
 Where = str | os.PathLike[str] | Address
-"""Where a store is, as callers say it."""
+"""Where a store is, as callers give it."""
 
 
 def location_of(given: Where) -> Location:
-    """What a caller gave, read: text that begins with ``postgresql://`` or ``postgres://`` is an address.
+    """Parse what a caller gave: text that starts with ``postgresql://`` or ``postgres://`` is an address, else a path.
 
     >>> location_of("data/jobs.db").name
     'jobs.db'
 
     Raises:
-        InvalidParameter: it is the address of something else, or cannot be read.
+        InvalidParameter: it has another scheme, or is a malformed address.
     """
     if isinstance(given, Address):
         return given
@@ -90,7 +90,7 @@ def location_of(given: Where) -> Location:
 
 
 def is_address(text: str | None) -> bool:
-    """Whether a text is the address of a server."""
+    """Whether a text has the scheme of a PostgreSQL address."""
     scheme = _SCHEME.match(text or "")
     return scheme is not None and scheme[1].lower() in _SCHEMES
 
@@ -99,7 +99,7 @@ def file_of(given: Where, task: str, instead: str) -> Path:
     """The path of a store that must be a file.
 
     Raises:
-        InvalidParameter: it is on a server, where `task` is done by other means; the message names them.
+        InvalidParameter: the store is on a server; the message says that `task` needs a file, and what to do `instead`.
     """
     location = location_of(given)
     if isinstance(location, Address):
@@ -108,10 +108,10 @@ def file_of(given: Where, task: str, instead: str) -> Path:
 
 
 def refuse_address(given: object, name: str) -> None:
-    """Refuse the address of a server where a file is meant; it may hold a password, so it is not repeated.
+    """Refuse a server's address where a file is expected. The message leaves it out: it may hold a password.
 
     Raises:
-        InvalidParameter: it is one.
+        InvalidParameter: it is an address.
     """
     if isinstance(given, Address) or (isinstance(given, str) and is_address(given)):
         raise InvalidParameter(f"{name} must be a file; received the address of a PostgreSQL server")

@@ -1,7 +1,7 @@
 """Where the hours and days of a time zone begin, for counts over time. Pure.
 
 An hour begins whenever the zone's clock shows a whole hour; a day at its first moment, which is midnight unless the
-clock jumps over it. So a day has 23 or 25 hours where clocks change, and a whole hour that comes twice begins twice.
+clock jumps over it. So a day has 23 or 25 hours when clocks change, and a whole hour that occurs twice begins twice.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DAY_US: Final = 24 * _HOUR_US
 
 
 def bucket_starts(bucket: str, zone: str, first_us: int, last_us: int) -> tuple[str, list[int]]:
-    """The width, and the beginning of each bucket from the one with `first_us` in it to the one with `last_us` in it.
+    """The width of the buckets and their starts, ascending, from the one with `first_us` in it to that with `last_us`.
 
     >>> from datetime import UTC
     >>> from jobstore.language.instants import instant_text, instant_us
@@ -35,7 +35,7 @@ def bucket_starts(bucket: str, zone: str, first_us: int, last_us: int) -> tuple[
     ['9999-12-31T23:00:00Z']
 
     Args:
-        bucket: ``1h``, ``1d``, or ``auto`` for hours where at most 400 are enough.
+        bucket: ``1h``, ``1d``, or ``auto`` for hours if at most 400 are enough, else days.
         zone: an IANA name.
         first_us: an instant of the first bucket.
         last_us: an instant of the last bucket, not before it.
@@ -62,7 +62,7 @@ def _too_many(bucket: str, first_us: int, last_us: int) -> str:
 
 
 def _hour_starts(tz: tzinfo, first_us: int, last_us: int) -> list[int]:
-    """Step by step, since what the clock shows an hour later depends on whether it was changed in between."""
+    """Step hour by hour: what the clock shows an hour later depends on whether it changes in between."""
     starts = [_hour_begun(tz, first_us)]
     while len(starts) <= MOST_BUCKETS:
         following_us = _next_hour_us(tz, starts[-1])
@@ -73,11 +73,11 @@ def _hour_starts(tz: tzinfo, first_us: int, last_us: int) -> list[int]:
 
 
 def _hour_begun(tz: tzinfo, us: int) -> int:
-    """The latest moment, not after `us`, at which the clock showed a whole hour."""
+    """The latest moment at or before `us` at which the clock showed a whole hour."""
     begun_us = us - (us + offset_us(tz, us)) % _HOUR_US
     if begun_us < MIN_US or offset_us(tz, begun_us) == offset_us(tz, us):
         return max(begun_us, MIN_US)
-    # The clock was changed since: walk there from well before the change.
+    # The clock has changed since then: step forward from well before the change.
     earlier_us = begun_us - 2 * _HOUR_US
     hour_us = earlier_us - (earlier_us + offset_us(tz, earlier_us)) % _HOUR_US
     while (following_us := _next_hour_us(tz, hour_us)) <= us:
@@ -86,7 +86,11 @@ def _hour_begun(tz: tzinfo, us: int) -> int:
 
 
 def _next_hour_us(tz: tzinfo, us: int) -> int:
-    """The first moment after `us`, a whole hour of the clock, at which it shows a whole hour again."""
+    """The first moment after `us` at which the clock shows a whole hour.
+
+    If the clock changes first, round up from the change: on Lord Howe Island, where 02:00 becomes 02:30, the whole hour
+    after 01:00 is 03:00, 90 minutes later.
+    """
     before, next_us = offset_us(tz, us), us + _HOUR_US - (us + offset_us(tz, us)) % _HOUR_US
     after = offset_us(tz, next_us)
     if before == after:
@@ -96,9 +100,9 @@ def _next_hour_us(tz: tzinfo, us: int) -> int:
 
 
 def _day_starts(tz: tzinfo, first_us: int, last_us: int) -> list[int]:
-    """Days that the zone left out (Samoa's 2011-12-30) begin where the next one does, and are left out."""
+    """Leave out dates that the zone skipped (Samoa's 2011-12-30): they begin at the same moment as the next one."""
     day = (first_us + offset_us(tz, first_us)) // _DAY_US + WALL_EPOCH.toordinal() + 1
-    # Where the clock was set back over midnight, yesterday's date comes again after today has begun.
+    # When the clock is set back across midnight, yesterday's date returns after today has begun.
     while _day_begins_us(tz, day) > first_us:
         day -= 1
     starts = [_day_begins_us(tz, day)]
@@ -113,7 +117,6 @@ def _day_starts(tz: tzinfo, first_us: int, last_us: int) -> list[int]:
 
 
 def _day_begins_us(tz: tzinfo, day: int) -> int:
-    """The first moment of a date."""
     if day < date.min.toordinal():
         return MIN_US
     if day > date.max.toordinal():  # the year 10000, which begins within the last hours where clocks are ahead of UTC

@@ -1,7 +1,7 @@
-"""Cron expressions as Debian's crontab(5) reads them: what may be written, and the wall times that it names. Pure.
+"""Cron expressions as in Debian's crontab(5): which are valid, and the wall times they match. Pure.
 
-`croniter` reads what is more than numbers (``L``, ``15W``, ``fri#2``). It is imported by the first such expression,
-not by importing this module.
+`croniter` handles fields that are more than numbers (``L``, ``15W``, ``fri#2``). The first such expression imports it;
+importing this module does not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from croniter import croniter
 
 EXPRESSION_CHARACTERS = 200
-"""croniter needs more than half a second for an expression of 200,000."""
+"""A limit, because croniter needs more than half a second for 200,000 characters."""
 
 FIELDS = (
     ("minute", "0-59"),
@@ -39,7 +39,7 @@ ALIASES = {
 }
 
 WEEKDAY_NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-"""As cron counts them."""
+"""The index is cron's number of the weekday."""
 MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 _BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
@@ -65,9 +65,9 @@ class CronField(NamedTuple):
     """One field of an expression.
 
     Attributes:
-        values: what it matches, ascending; null where it says more than numbers (``L``, ``15W``, ``fri#2``).
-        text: the same for croniter, without ranges: it reads ``9-9`` as the whole field.
-        starred: it begins with ``*``: as a day or a weekday it does not restrict the other one.
+        values: the values it matches, ascending; None if it holds more than numbers (``L``, ``15W``, ``fri#2``).
+        text: the field for croniter, with ranges listed out: croniter reads ``9-9`` as the whole field.
+        starred: whether it starts with ``*``; such a day or weekday field does not restrict the other one.
     """
 
     values: tuple[int, ...] | None
@@ -76,10 +76,10 @@ class CronField(NamedTuple):
 
 
 class Times(NamedTuple):
-    """An expression whose fields are nothing but numbers: croniter needs forty times as long for it.
+    """A reading whose fields are numbers only; croniter needs forty times as long for one.
 
     Attributes:
-        both: whether the day and the weekday must match, because one of them does not restrict; else one is enough.
+        both: whether day and weekday must both match, because one of them starts with ``*``; else either is enough.
     """
 
     minutes: tuple[int, ...]
@@ -90,7 +90,7 @@ class Times(NamedTuple):
     both: bool
 
     def after(self, wall: datetime) -> datetime | None:
-        """The first matching wall time after this one; null when there is none in fifty years."""
+        """The first matching wall time after this one; None if there is none within fifty years."""
         minute = wall.replace(second=0, microsecond=0) + timedelta(minutes=1)
         if self._is_day(minute):
             for hour in self.hours[bisect_left(self.hours, minute.hour) :]:
@@ -116,15 +116,16 @@ class Times(NamedTuple):
 
 
 class Cron(NamedTuple):
-    """An expression as it was read: its times are those of all readings together."""
+    """A parsed expression: it fires at the times of each of its readings."""
 
     readings: tuple[croniter | Times, ...]
     fixed: bool
 
     def after(self, wall: datetime) -> datetime | None:
-        """The first matching wall time after this one; null when it is past the year 9999.
+        """The first matching wall time after this one; None if it is past the year 9999.
 
-        The years 2000 to 2399 are searched: there croniter meets neither the ends of datetime nor times before 1970.
+        The search shifts to the years 2000 to 2399, away from the ends of datetime and from times before 1970, which
+        croniter does not handle.
         """
         shift = (wall.year - _HOME.year) // 400 * _CALENDAR_CYCLE
         found = [after for each in self.readings if (after := _reading_after(each, wall - shift)) is not None]
@@ -135,26 +136,26 @@ class Cron(NamedTuple):
 
 
 def _reading_after(reading: croniter | Times, wall: datetime) -> datetime | None:
-    """A copy of croniter's walks: its position is its state, and readings are shared between threads."""
     if isinstance(reading, Times):
         return reading.after(wall)
+    # A croniter holds its position, and readings are shared between threads: move a copy.
     found: datetime = copy(reading).get_next(datetime, start_time=wall)
     return found
 
 
-# --- what may be written ------------------------------------------------------------------------
+# --- validation ---------------------------------------------------------------------------------
 
 
 def check_schedule(expression: object) -> str:
-    """The expression as it is stored: what came, without blanks around it.
+    """Validate a cron expression and return it as stored, without surrounding blanks.
 
-    Good is what croniter takes in five fields or as an ``@`` alias, at most 200 characters, if it ever comes.
+    Valid are five fields or an ``@`` alias that croniter accepts, at most 200 characters, that fire within fifty years.
 
     >>> check_schedule(" */5 * * * mon-fri ")
     '*/5 * * * mon-fri'
 
     Raises:
-        InvalidSchedule: anything else, with the reason.
+        InvalidSchedule: it is not valid; the message says why.
     """
     read_schedule(expression)
     return _trimmed(expression)
@@ -172,11 +173,11 @@ def fires_at_fixed_times(expression: str) -> bool:
     return read_schedule(expression).fixed
 
 
-# --- reading an expression ----------------------------------------------------------------------
+# --- parsing ------------------------------------------------------------------------------------
 
 
 def read_schedule(expression: object) -> Cron:
-    """The expression, read.
+    """Parse an expression.
 
     Raises:
         InvalidSchedule: `check_schedule` would refuse it.
@@ -201,7 +202,7 @@ def _trimmed(expression: object) -> str:
 
 @lru_cache(maxsize=4096)
 def _read(text: str) -> Cron | str:
-    """The expression as croniter reads it, or why it is refused: a bad row costs its price once, too."""
+    """The parsed expression, or why it is refused; refusals are cached too, so a bad row costs parsing once."""
     if reason := _refused_unread(text):
         return reason
     fields = cron_fields(text)
@@ -231,7 +232,11 @@ def _read_by_croniter(fields: tuple[CronField, ...]) -> tuple[croniter, ...] | N
 
 
 def _readings(fields: tuple[CronField, ...]) -> list[str]:
-    """Expressions whose times together are meant: croniter joins day and weekday by AND in each."""
+    """The expressions for croniter that together fire at the right times.
+
+    crontab(5) joins day and weekday by OR, croniter (with ``day_or=False``) by AND. So ``0 0 L * 1`` becomes
+    ``0 0 l * *`` and ``0 0 * * 1``.
+    """
     texts = [field.text for field in fields]
     if fields[_DAY].starred or fields[_WEEKDAY].starred:
         return [" ".join(texts)]
@@ -251,7 +256,7 @@ def _ever_comes(reading: croniter | Times) -> bool:
 
 
 def cron_fields(text: str) -> tuple[CronField, ...]:
-    """The fields of an expression (five, if it is a good one), as Debian's crontab(5) reads them.
+    """Parse the fields of an expression (five if it is valid) as in Debian's crontab(5).
 
     >>> [field.values for field in cron_fields("5-20/5 9-9 L jan mon-wed")]
     [(5, 10, 15, 20), (9,), None, (1,), (1, 2, 3)]
@@ -260,7 +265,7 @@ def cron_fields(text: str) -> tuple[CronField, ...]:
     return tuple(_cron_field(position, field) for position, field in enumerate(fields[: len(FIELDS)]))
 
 
-# Thousands of expressions are made of a few hundred fields.
+# Thousands of expressions share a few hundred distinct fields.
 @lru_cache(maxsize=1024)
 def _cron_field(position: int, field: str) -> CronField:
     if field == "?" and position in {_DAY, _WEEKDAY}:
@@ -273,9 +278,9 @@ def _cron_field(position: int, field: str) -> CronField:
 
 
 def _part_values(position: int, part: str) -> list[int] | None:
-    """The values of ``*``, ``7``, ``mon``, ``1-5`` or one of them with a step; null for anything else.
+    """The values of ``*``, ``7``, ``mon``, ``1-5`` or one of them with a step; None for anything else.
 
-    A range that runs backwards goes on over the end of the field, its step too (``sat-tue/2`` is Saturday and Monday).
+    A backward range wraps around the end of the field, and so does its step: ``sat-tue/2`` is Saturday and Monday.
     """
     plain = _PLAIN.fullmatch(part)
     if plain is None:
@@ -303,7 +308,7 @@ def _number(position: int, word: str) -> int | None:
 
 
 def _refused_unread(text: str) -> str | None:
-    """What croniter might take and this store does not: it would read it differently each time, or with seconds."""
+    """Why to refuse text that croniter might accept, but with seconds or random times; None if nothing is wrong."""
     if not text.isascii():
         return "has non-ASCII characters; use plain digits, names and spaces"
     if text.startswith("@"):
@@ -317,7 +322,7 @@ def _refused_unread(text: str) -> str | None:
 
 
 def _refused_field(text: str) -> str:
-    """Why croniter refused it: the first field that it refuses alone."""
+    """Why croniter refused the expression: names the first field that it refuses on its own."""
     from croniter import croniter  # importing jobstore stays cheap
 
     for position, ((name, values), field) in enumerate(zip(FIELDS, _FIELD.findall(text), strict=True)):

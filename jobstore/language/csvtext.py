@@ -1,4 +1,4 @@
-"""One line of CSV (RFC 4180, but ended by a line feed alone, as tools on this side of the world expect)."""
+"""One line of CSV: RFC 4180, but ended by a line feed alone, as Unix tools expect."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 BOM: Final = "\ufeff"
-"""At the head of a file it tells Excel that what follows is UTF-8."""
+"""At the start of a file, it tells Excel that the file is UTF-8."""
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet takes text that begins so for a formula, and runs it."""
+"""A spreadsheet runs text that starts with one of these as a formula."""
 
 
 def csv_line(cells: Iterable[object], *, is_for_spreadsheet: bool = False) -> str:
-    r"""The cells with commas between them, and a line feed.
+    r"""The cells as one line of CSV, ended by a line feed.
 
-    None is an empty cell, a flag ``true`` or ``false``, an object or a list is compact JSON.
+    None becomes an empty cell, a bool ``true`` or ``false``, a dict or list compact JSON.
 
     Args:
-        cells: the values.
-        is_for_spreadsheet: whether text that a spreadsheet would run as a formula gets an apostrophe before it.
+        cells: the values, in order.
+        is_for_spreadsheet: whether to put an apostrophe before text that a spreadsheet would run as a formula.
 
     >>> csv_line(["a", None, 5, {"n": [1]}, "two\rlines"])
     'a,,5,"{""n"":[1]}","two\rlines"\n'
@@ -31,7 +31,7 @@ def csv_line(cells: Iterable[object], *, is_for_spreadsheet: bool = False) -> st
     "'=1+1,-1\n"
     """
     line = io.StringIO(newline="")
-    # With this ending, each Python quotes a bare carriage return; with "\n" some versions leave it as it is.
+    # With "\r\n", every Python version quotes a bare carriage return; with "\n", some do not.
     csv.writer(line, lineterminator="\r\n").writerow([_text(cell, is_for_spreadsheet) for cell in cells])
     return f"{line.getvalue()[:-2]}\n"
 

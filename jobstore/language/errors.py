@@ -23,9 +23,9 @@
         ├── SchemaTooNew                SCHEMA_TOO_NEW
         └── SchemaTooOld                SCHEMA_TOO_OLD
 
-Every message may be shown to the caller: it says what is wrong, the rule, what came
+Every message may be shown to the caller: it says what is wrong, the rule, the value received
 (cut at 80 characters) and one remedy. The message of a `StoreError` names the file, so
-HTTP shows ``The job store is unavailable`` in its place.
+HTTP shows ``The job store is unavailable`` instead.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from typing import ClassVar
 
 SHOWN_CHARACTERS = 80
 SHOWN_BITS = 256
-"""A larger integer is not written out: that takes time in the square of its digits."""
+"""Larger integers are not shown: printing one takes quadratic time in its digits."""
 
 
 def escaped(text: str) -> str:
-    r"""A text as a terminal or a log can show it: one line, with all that acts or hides written out.
+    r"""A text that is safe on a terminal and in a log: one line, control and invisible characters escaped.
 
     >>> print(escaped("a\x1b]0;x\x07 b\u202e"))
     a\x1b]0;x\x07 b\u202e
@@ -57,12 +57,12 @@ def _escaped(char: str) -> str:
 class JobStoreError(Exception):
     """The base class of every error that this package raises on purpose.
 
-    Its message is one line without control, bidirectional and zero-width characters: whatever a path, a name or a
-    file brought with it is written out, so that a message is safe on a terminal and in a log.
+    Its message is one line. Control, bidirectional and zero-width characters that come from a path, a name or a file
+    are escaped, so a message is safe on a terminal and in a log.
 
     Attributes:
         code: a stable code for programs, the same through every interface.
-        http_status: the status of the HTTP answer that carries it.
+        http_status: the status of the HTTP response.
     """
 
     code: ClassVar[str] = "INTERNAL"
@@ -73,7 +73,7 @@ class JobStoreError(Exception):
 
     @property
     def message(self) -> str:
-        """The sentence for the caller, without the code."""
+        """The message for the caller, without the code."""
         return str(self.args[0]) if self.args else self.code
 
     def __str__(self) -> str:
@@ -81,7 +81,7 @@ class JobStoreError(Exception):
 
 
 class NotFound(JobStoreError, LookupError):
-    """There is no job or execution with this name or number."""
+    """No job or execution has this name or number."""
 
     code = "NOT_FOUND"
     http_status = 404
@@ -95,14 +95,14 @@ class InvalidParameter(JobStoreError, ValueError):
 
 
 class InvalidSchedule(JobStoreError, ValueError):
-    """A schedule that cannot be computed was refused."""
+    """A schedule was refused because it cannot be computed."""
 
     code = "INVALID_SCHEDULE"
     http_status = 400
 
 
 class InvalidRecord(JobStoreError, ValueError):
-    """A job or an execution that breaks a rule of the store was refused."""
+    """A job or an execution was refused because it breaks a rule of the store."""
 
     code = "INVALID_RECORD"
     http_status = 400
@@ -116,7 +116,7 @@ class Conflict(JobStoreError):
 
 
 class Unauthorized(JobStoreError):
-    """There was no bearer token, or it is not valid."""
+    """The bearer token is missing or not valid."""
 
     code = "UNAUTHORIZED"
     http_status = 401
@@ -130,28 +130,28 @@ class Forbidden(JobStoreError):
 
 
 class MethodNotAllowed(JobStoreError):
-    """The HTTP method would write, and this API only reads."""
+    """The HTTP method would write; this API only reads."""
 
     code = "METHOD_NOT_ALLOWED"
     http_status = 405
 
 
 class ResponseTooLarge(JobStoreError):
-    """The page is larger than the transport's bound."""
+    """The page exceeds the transport's size limit."""
 
     code = "RESPONSE_TOO_LARGE"
     http_status = 413
 
 
 class InternalError(JobStoreError):
-    """A bug in jobstore; the message has a request id and nothing else."""
+    """A bug in jobstore; the message holds a request id and nothing else."""
 
 
 class StoreError(JobStoreError):
-    """The file cannot be used; the children say why.
+    """The store cannot be used; the subclass says why.
 
     Attributes:
-        may_repeat: nothing was written, and the same transaction may well pass at once.
+        may_repeat: nothing was written, and the same transaction may succeed if repeated at once.
     """
 
     may_repeat = False
@@ -208,7 +208,7 @@ class SchemaTooOld(StoreError):
 
 
 def shown(value: object) -> str:
-    """What came, as an error message shows it: printable and at most 80 characters.
+    """A value as an error message shows it: printable and at most 80 characters.
 
     >>> shown("1001")
     "'1001'"
@@ -221,7 +221,7 @@ def shown(value: object) -> str:
 
 
 def _brief_repr(value: object) -> str:
-    """The repr of a scalar; of anything that could be large or hostile only its type."""
+    """The repr of a scalar; only the type of anything that could be large or hostile."""
     if value is None or isinstance(value, bool | float):
         return repr(value)
     if isinstance(value, int):

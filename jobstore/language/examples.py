@@ -93,7 +93,7 @@ STATS: Final[Document] = {
     "last_success_at": "2026-01-15T08:00:00Z",
     "last_failure_at": "2026-01-14T22:00:00Z",
 }
-"""Ours: the job API has no numbers."""
+"""Our own example: the job API has no statistics."""
 
 JOB_STATE_PAGE: Final[Document] = {
     "data": [

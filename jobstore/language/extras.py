@@ -1,4 +1,4 @@
-"""What to say where an optional library is missing: the line that installs it from where this package came."""
+"""The error for a missing optional library. It names the command that installs it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ DISTRIBUTION = "jobstore"
 
 
 def missing(what: str, extra: str) -> ImportError:
-    """The error of a module whose library is not installed."""
+    """The error to raise when a module needs an extra that is not installed."""
     return ImportError(f"{what} needs the extra '{extra}'; install it: {install_command(extra)}")
 
 
 def install_command(extra: str) -> str:
-    """The command that adds an extra to this Python; no index is asked for a package that came from a folder."""
+    """The command that installs an extra into this Python, from the folder, address or index jobstore came from."""
     return shlex.join([sys.executable, "-m", "pip", "install", *_requirement(extra)])
 
 
@@ -29,7 +29,7 @@ def _requirement(extra: str) -> list[str]:
 
 
 def _origin() -> str | None:
-    """The address that pip noted where it installed from no index (PEP 610)."""
+    """The address that pip recorded if it did not install from an index (PEP 610)."""
     from importlib.metadata import PackageNotFoundError, distribution
 
     try:

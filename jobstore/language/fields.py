@@ -1,7 +1,7 @@
-"""What a value may be that is written: names, labels, texts, numbers, statuses, instants, JSON.
+"""Validation of values to be written: names, labels, texts, numbers, statuses, instants, JSON. Pure.
 
-Pure: a value in, its form in the file out, `InvalidRecord` for what breaks a rule. Recorder and
-loader share these functions, so both admit the same.
+Each function takes a value and returns its stored form, or raises `InvalidRecord`. The recorder and the loader share
+these functions, so both accept the same values.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 NAME_CHARACTERS: Final = 200
 LABEL_CHARACTERS: Final = 512
-"""Of a trace id and a worker id."""
+"""The length of a trace id or worker id."""
 TEXT_BYTES: Final = 64 * 1024
-"""Of a description, an error, and of each JSON value as text."""
+"""The size of a description, an error, or a JSON value as text."""
 DEEPEST: Final = 64
-"""Levels of nesting in a JSON value."""
+"""The levels of nesting in a JSON value."""
 LARGEST_ID: Final = 2**62
-"""Of a job's number and an execution's id: the file can count on from it."""
+"""The largest job number or execution id; it leaves the file room for the ids that follow."""
 LARGEST_SECONDS: Final = 3_155_760_000
-"""A hundred years, for an interval and a timeout."""
+"""A hundred years: the longest interval or timeout."""
 LARGEST_INSTANCES: Final = 2**31 - 1
 LARGEST_DURATION_MS: Final = 4_398_046_511_103
-"""139 years; what the sums of the counters have room for."""
+"""139 years: the longest that the counters' sums have room for."""
 
 CUT_MARK: Final = "\n… cut here: an error is kept up to 64 KiB"
 
@@ -47,18 +47,18 @@ _ENDS = ", ".join(sorted(FINISHED))
 
 
 def refuse(field: str, rule: str, value: object) -> NoReturn:
-    """Raise `InvalidRecord` with the field, its rule and what came."""
+    """Raise `InvalidRecord` with the field, its rule and the value received."""
     raise InvalidRecord(f"{field} must be {rule}; received {shown(value)}")
 
 
 def checked_name(value: object, field: str = "name") -> str:
-    """The name of a job, as it came.
+    """Validate the name of a job and return it unchanged.
 
     >>> checked_name("sync_klines_1h")
     'sync_klines_1h'
 
     Raises:
-        InvalidRecord: no interface could ask for a job of that name.
+        InvalidRecord: no interface could ask for a job with that name.
     """
     name = checked_words(value, field)
     if name != name.strip() or "/" in name:
@@ -69,9 +69,9 @@ def checked_name(value: object, field: str = "name") -> str:
 
 
 def checked_words(value: object, field: str) -> str:
-    """A job's name, type or category: 1 to 200 characters and none of them a control character."""
+    """Validate a job's name, type or category: 1 to 200 characters, no control characters."""
     if type(value) is str and value.isascii() and value.isprintable() and 1 <= len(value) <= NAME_CHARACTERS:
-        return value  # the usual word, without the search
+        return value  # most values: no search for control characters needed
     if not isinstance(value, str) or not 1 <= len(value) <= NAME_CHARACTERS or _CONTROL.search(value):
         refuse(field, "a text of 1 to 200 characters without control characters", value)
     if not is_storable(value):
@@ -80,7 +80,7 @@ def checked_words(value: object, field: str) -> str:
 
 
 def checked_label(value: object, field: str) -> str | None:
-    """A trace id or worker id: 1 to 512 characters without NUL; null stays null."""
+    """Validate a trace id or worker id: 1 to 512 characters without NUL; None stays None."""
     if value is None:
         return None
     if not isinstance(value, str) or not 1 <= len(value) <= LABEL_CHARACTERS or "\0" in value:
@@ -91,7 +91,7 @@ def checked_label(value: object, field: str) -> str | None:
 
 
 def checked_text(value: object, field: str) -> str | None:
-    """A description or an error: up to 64 KiB of text; null stays null."""
+    """Validate a description or an error: up to 64 KiB of text; None stays None."""
     if value is None:
         return None
     if not isinstance(value, str) or not is_storable(value):
@@ -102,7 +102,7 @@ def checked_text(value: object, field: str) -> str | None:
 
 
 def bounded_error(value: object) -> str | None:
-    """An error as a recorder keeps it: what UTF-8 cannot hold is escaped, what is too long is cut with a mark."""
+    """An error as a recorder stores it: what UTF-8 cannot encode is escaped, text over 64 KiB is cut and marked."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -114,7 +114,7 @@ def bounded_error(value: object) -> str | None:
 
 
 def is_storable(text: str) -> bool:
-    """Whether UTF-8 can hold the text: it has no lone surrogates."""
+    """Whether UTF-8 can encode the text: it has no lone surrogates."""
     if text.isascii():
         return True
     try:
@@ -125,7 +125,7 @@ def is_storable(text: str) -> bool:
 
 
 def checked_integer(value: object, field: str, low: int, high: int) -> int:
-    """An `int` from `low` to `high`; a flag is none."""
+    """Validate an `int` from `low` to `high`; a bool is refused."""
     if type(value) is not int or not low <= value <= high:
         refuse(field, f"an integer from {low} to {high}", value)
     return value
@@ -139,22 +139,22 @@ def checked_flag(value: object, field: str) -> int:
 
 
 def checked_timeout(value: object) -> int | None:
-    """Seconds a run may take; null means no bound."""
+    """Validate the seconds a run may take; None means no limit."""
     return None if value is None else checked_integer(value, "timeout_seconds", 1, LARGEST_SECONDS)
 
 
 def checked_instances(value: object) -> int:
-    """Runs of a job that may overlap."""
+    """Validate how many runs of a job may overlap."""
     return checked_integer(value, "max_instances", 1, LARGEST_INSTANCES)
 
 
 def checked_duration(value: object, lowest: int = 0) -> int | None:
-    """Milliseconds a run took; null means not finished."""
+    """Validate the milliseconds a run took; None means not finished."""
     return None if value is None else checked_integer(value, "duration_ms", lowest, LARGEST_DURATION_MS)
 
 
 def checked_number(value: object, field: str) -> int:
-    """A job's number or an execution's id, an `int` or its decimal text.
+    """A job's number or an execution's id, from an `int` or its decimal text.
 
     >>> checked_number("12345", "id"), checked_number(7, "number")
     (12345, 7)
@@ -167,7 +167,7 @@ def checked_number(value: object, field: str) -> int:
 
 
 def checked_status(value: object) -> int:
-    """The number of one of the five statuses."""
+    """The stored code of a status."""
     code = STATUS_CODES.get(value) if isinstance(value, str) else None
     if code is None:
         refuse("status", f"one of {', '.join(STATUS_CODES)}", value)
@@ -175,22 +175,22 @@ def checked_status(value: object) -> int:
 
 
 def checked_end(value: object) -> int:
-    """The number of a status that ends a run."""
+    """The stored code of a status that ends a run."""
     if not isinstance(value, str) or value not in FINISHED:
         refuse("status", f"one of {_ENDS}", value)
     return STATUS_CODES[value]
 
 
 def json_text(value: object, field: str) -> str | None:
-    """The JSON text of a value as the file keeps it; null stays null.
+    """The JSON text of a value as the file stores it; None stays None.
 
     >>> json_text({"processed": 500}, "result")
     '{"processed":500}'
 
-    Numbers of other libraries are taken for the integer or the float that they equal.
+    Numbers of other libraries become the integer or float that they equal.
 
     Raises:
-        InvalidRecord: not JSON (NaN, other types, keys that are no text, integers beyond 64 bit, lone
+        InvalidRecord: not JSON (NaN, other types, keys that are not text, integers beyond 64 bits, lone
             surrogates), more than 64 KiB, or nested deeper than 64 levels.
     """
     if value is None:
@@ -222,7 +222,7 @@ def _as_number(value: Any) -> float:
 
 
 def _check_inside(value: Any, field: str, deepest: int) -> None:
-    """Depth, and the numbers that orjson writes as null; without recursion."""
+    """Refuse deep nesting, and the numbers that orjson writes as null. Not recursive."""
     level, depth = [value], 0
     while level:
         depth += 1
@@ -242,7 +242,7 @@ def _check_inside(value: Any, field: str, deepest: int) -> None:
 
 
 def checked_instant(value: object, field: str) -> int:
-    """The microseconds of an aware `datetime` or of text, by the grammar that queries have.
+    """The microseconds of an aware `datetime` or of text, in the grammar that queries use.
 
     >>> checked_instant("2026-01-15T16:00:00+08:00", "at")
     1768464000000000
@@ -257,12 +257,15 @@ def checked_instant(value: object, field: str) -> int:
 
 
 def optional_instant(value: object, field: str) -> int | None:
-    """The same; null stays null."""
+    """The microseconds of an instant, as `checked_instant`; None stays None."""
     return None if value is None else quick_instant(value, field)
 
 
 class _Parts(dict[str, int]):
-    """The microseconds that a part of an instant's text stands for; a part that was parsed is remembered."""
+    """A cache: the microseconds that a part of an instant's text stands for.
+
+    A missing part is parsed by putting it into `whole`: ``_HOURS["2026-01-15T08"]`` parses ``2026-01-15T08:00:00Z``.
+    """
 
     def __init__(self, whole: str) -> None:
         super().__init__()
@@ -276,7 +279,7 @@ class _Parts(dict[str, int]):
         return us
 
 
-# A million documents have three million instants, which share few hours, and few of everything below an hour.
+# A million documents have three million instants, but few distinct hours and few distinct parts below an hour.
 _PARTS_KEPT = 65_536
 _HOURS = _Parts("{}:00:00Z")
 _TO_SECOND = _Parts("1970-01-01T00{}")
@@ -287,6 +290,8 @@ _LAST_THREE = _Parts("1970-01-01T00:00:00.000{}")
 
 def quick_instant(value: Any, field: str) -> int:
     """`checked_instant`, faster for text that ends in ``Z`` and has six digits of fraction or none.
+
+    ``2026-01-15T08:12:30.123456Z`` is the sum of four cached parts: ``2026-01-15T08``, ``:12:30.``, ``123``, ``456Z``.
 
     >>> quick_instant("2026-01-15T08:00:00Z", "started_at")
     1768464000000000
@@ -308,10 +313,10 @@ _WITH_FRACTION: Final = len("2026-01-15T08:00:00.000000Z")
 
 
 def checked_keys(document: object, known: Collection[str]) -> Mapping[str, Any]:
-    """The document, after a look at its keys.
+    """Check the keys of a document and return it unchanged.
 
     Raises:
-        InvalidRecord: it is no mapping, or has a key that is not known.
+        InvalidRecord: it is not a mapping, or has an unknown key.
     """
     if not isinstance(document, Mapping):
         raise InvalidRecord(f"a document must be a JSON object; received {shown(document)}")

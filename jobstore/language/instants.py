@@ -1,7 +1,7 @@
 """Instants: integers in microseconds since 1970 UTC inside, RFC 3339 text outside.
 
-An instant lies in the years 1 to 9999; its text ends in ``Z`` and has seconds, then six digits
-of fraction only where the fraction is not zero (the job API writes ``2026-01-15T08:00:00Z``).
+An instant lies in the years 1 to 9999. Its text ends in ``Z`` and has seconds; six digits of fraction follow
+only if the fraction is not zero (the job API writes ``2026-01-15T08:00:00Z``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 MICROSECONDS = 1_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_UTC = EPOCH.replace(tzinfo=None)
-"""A third of the arithmetic, and no offset in its text."""
+"""Naive, because arithmetic on it takes a third of the time and its text has no offset."""
 MIN_US = -62_135_596_800 * MICROSECONDS
 """0001-01-01T00:00:00Z"""
 MAX_US = 253_402_300_800 * MICROSECONDS - 1
@@ -41,7 +41,7 @@ def instant_us(moment: datetime) -> int:
 
 
 class BadInstant(ValueError):
-    """What came names no instant: the rule it breaks, and a remedy that may be appended."""
+    """A value names no instant: the rule it breaks, and a remedy to append to the message (may be empty)."""
 
     def __init__(self, rule: str, remedy: str = "") -> None:
         super().__init__(rule)
@@ -55,17 +55,17 @@ _INSTANT: Final = re.compile(
     r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?"
     r"(?:Z|([+\- ])([0-9]{2}):([0-9]{2}))?)?"
 )
-"""What people and programs write. The blank for a sign is the plus of a query string, decoded."""
+"""What people and programs write. A blank may stand for the plus sign: decoding a query string turns it into one."""
 
 
 def read_instant(value: object) -> int:
-    """The microseconds of an aware `datetime` or of text: the one grammar, for what is asked and what is recorded.
+    """The microseconds of an aware `datetime` or of text. Queries and records share this grammar.
 
     >>> read_instant("2026-01-15T16:00:00+08:00"), read_instant("2026-01-15")
     (1768464000000000, 1768435200000000)
 
     Raises:
-        BadInstant: it names no instant in the years 1 to 9999.
+        BadInstant: the value names no instant in the years 1 to 9999.
     """
     if isinstance(value, datetime):
         return _datetime_us(value)
@@ -91,7 +91,7 @@ def _datetime_us(moment: datetime) -> int:
 
 
 def _moment(match: re.Match[str]) -> datetime:
-    """The aware datetime; what a microsecond cannot hold is cut off."""
+    """The aware datetime; digits below a microsecond are cut off."""
     year, month, day, hour, minute, second = (int(part or "0") for part in match.group(1, 2, 3, 4, 5, 6))
     microsecond = int((match[7] or "")[:6].ljust(6, "0"))
     return datetime(year, month, day, hour, minute, second, microsecond, _zone(match))
@@ -113,7 +113,7 @@ def instant_datetime(us: int) -> datetime:
 
 
 def instant_text(us: int | None) -> str | None:
-    """The RFC 3339 text of an instant; null stays null, and what lies outside the years 1 to 9999 has no text.
+    """The RFC 3339 text of an instant; None for None and for an instant outside the years 1 to 9999.
 
     >>> instant_text(1768464000000000), instant_text(1768464000000001), instant_text(None)
     ('2026-01-15T08:00:00Z', '2026-01-15T08:00:00.000001Z', None)
@@ -134,5 +134,5 @@ _SECONDS = tuple(f"{second:02d}" for second in range(60))
 
 @lru_cache(maxsize=8192)
 def _minute_text(minute: int) -> str:
-    """The text up to the minute: a page has a hundred instants, and most share theirs with another."""
+    """The text up to the minute, cached: a page has a hundred instants, and most share their minute with another."""
     return (_EPOCH_UTC + timedelta(0, 60 * minute)).isoformat()[: len("2026-01-15T08:00:")]

@@ -1,4 +1,4 @@
-"""The job API's tables: field names in their order, statuses, and the types of documents and pages.
+"""The job API's tables: field names in order, statuses, and the types of documents and pages.
 
 Section names in quotes are the job API's own (响应字段, 执行状态说明, 任务类型说明, 任务分类说明).
 """
@@ -24,16 +24,16 @@ STATUSES: tuple[Status, ...] = tuple(Status)
 STATUS_OF_CODE: tuple[Status, ...] = (
     Status.FAILURE, Status.SUCCESS, Status.RUNNING, Status.PENDING, Status.TIMEOUT,
 )  # fmt: skip
-"""Position is the number that the file stores: 0 and 1 take no space in a row, so the frequent ones have them.
+"""The index is the code that the file stores. SQLite stores 0 and 1 in no space, so frequent statuses have these codes.
 
-A run that ends well moves from RUNNING to SUCCESS: neighbours, so that both places share a page of most indexes.
+A run that succeeds moves from RUNNING to SUCCESS: neighbours, so both index entries are usually on the same page.
 """
 STATUS_CODES: dict[str, int] = {status.value: code for code, status in enumerate(STATUS_OF_CODE)}
 FINISHED: frozenset[Status] = frozenset({Status.SUCCESS, Status.FAILURE, Status.TIMEOUT})
 
 
 class ScheduleType(StrEnum):
-    """How a job's next run is known; ``external`` is ours, the other two are the job API's."""
+    """How a job's next run is determined. ``cron`` and ``interval`` come from the job API, ``external`` is our own."""
 
     CRON = "cron"
     INTERVAL = "interval"
@@ -194,7 +194,7 @@ class Bucket(TypedDict):
 
 
 class HistogramDocument(TypedDict):
-    """Counts by hour or by day, oldest first, empty buckets included; `after` and `before` as they were given."""
+    """Counts by hour or by day, oldest first, empty buckets included; `after` and `before` as given."""
 
     bucket: str
     timezone: str

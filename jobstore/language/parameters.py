@@ -1,8 +1,8 @@
-"""The operations of the job API: each with its parameters, defined once, and the query value they build.
+"""The operations of the job API: each defines its parameters, once, and builds a query value from them.
 
-Every interface is made from these tables. It hands what came in to the operation (`from_text`, `from_json`; Python's
-keywords go to `query`), and the query value that it gets back to what answers. So the same value gives the same answer,
-or the same error, everywhere.
+Every interface is built from these tables. It passes its input to the operation (`from_text`, `from_json`; Python
+keywords go to `query`) and the resulting query value to the store. So the same input gives the same answer, or the same
+error, everywhere.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Q = TypeVar("Q", bound=Query)
 
 @dataclass(frozen=True)
 class Operation(Generic[Q]):
-    """One query of the API: its name, what it is for, its parameters in the order of its signature, and its value."""
+    """One query of the API: its name, its purpose, its parameters in signature order, and its class of query values."""
 
     name: str
     summary: str
@@ -68,7 +68,7 @@ class Operation(Generic[Q]):
     query_class: type[Q]
 
     def query(self, values: Mapping[str, object]) -> Q:
-        """The query for these Python keywords; a keyword left out has its default.
+        """Build the query from Python keywords; an omitted keyword has its default.
 
         >>> query = LIST_JOBS.query({"search": " KLINE "})
         >>> query.needle, query.limit
@@ -80,16 +80,16 @@ class Operation(Generic[Q]):
         return self._built(values, values)
 
     def from_text(self, pairs: Iterable[tuple[str, str]]) -> Q:
-        """The query that pairs of text ask for: a query string's, a command line's.
+        """Build the query from pairs of text, as in a query string or a command line.
 
-        A list may come in one text with commas, as a JSON list, or as a name that is repeated.
+        A list may be one text with commas, a JSON list, or a repeated name.
 
         >>> query = LIST_JOBS.from_text([("limit", "20"), ("enabled", "True"), ("search", "")])
         >>> query.limit, query.enabled, query.needle
         (20, True, '')
 
         Raises:
-            InvalidParameter: as for `query`, or a name that takes one value comes twice.
+            InvalidParameter: as for `query`, or a name that takes one value is given twice.
         """
         texts: dict[str, str] = {}
         for name, text in pairs:
@@ -97,20 +97,20 @@ class Operation(Generic[Q]):
         return self._built({name: self._parameter(name).read(text) for name, text in texts.items()}, texts)
 
     def from_json(self, values: object) -> Q:
-        """The query that a JSON object asks for; null stands for a default of none.
+        """Build the query from a JSON object; null is accepted where it is the default.
 
         >>> LIST_JOBS.from_json({"limit": 20, "enabled": None}) == LIST_JOBS.query({"limit": 20})
         True
 
         Raises:
-            InvalidParameter: as for `query`, or it is no object.
+            InvalidParameter: as for `query`, or the value is not an object.
         """
         if not isinstance(values, Mapping):
             raise InvalidParameter(f"parameters must be an object; received {shown(values)}")
         return self._built({name: self._parameter(name).read_json(value) for name, value in values.items()}, values)
 
     def to_text(self, query: Q) -> dict[str, str]:
-        """The pairs of text that ask for this query, without those that say a default: undoes `from_text`.
+        """The pairs of text that `from_text` turns into this query, without those that equal a default.
 
         >>> LIST_JOBS.to_text(LIST_JOBS.query({"limit": 20, "enabled": True}))
         {'limit': '20', 'enabled': 'true'}
@@ -123,7 +123,7 @@ class Operation(Generic[Q]):
         }
 
     def json_schema(self) -> dict[str, object]:
-        """JSON Schema 2020-12 of an object with the parameters, and nothing else in it."""
+        """JSON Schema 2020-12 of an object with these parameters and no others."""
         return {
             "type": "object",
             "properties": {parameter.name: parameter.json_schema() for parameter in self.parameters},
@@ -140,11 +140,11 @@ class Operation(Generic[Q]):
         return {parameter.field: parameter.filled for parameter in self.parameters}
 
     def _built(self, values: Mapping[str, object], came: Mapping[str, object]) -> Q:
-        """The one place where a query is made; `came` has what a refusal shows of each value."""
+        """Build a query, the one place that does. `came` holds the values as received, for error messages."""
         fields = dict(self._defaults)
         for name, value in values.items():
             parameter = self._parameter(name)
-            # Most values are the default itself. Identity, not equality: True == 1 and 0 == False.
+            # Most values are the default itself: skip them. Identity, not equality: True == 1 and 0 == False.
             if value is not parameter.default or parameter.required:
                 fields[parameter.field] = parameter.check(value, came[name])
         for parameter in self.parameters:

@@ -1,7 +1,7 @@
-"""The query values: what a caller asks for, checked, frozen and complete.
+"""Query values: what a caller asks for, checked, frozen and complete.
 
 A query is built once, by its `Operation` (`jobstore.language.parameters`), and its fields are the operation's
-parameters: instants in microseconds (``after_us``), everything else under the parameter's own name. Whatever answers
+parameters: instants in microseconds (``after_us``), everything else under the parameter's own name. Code that answers
 queries reads these fields and checks nothing again.
 """
 
@@ -23,14 +23,14 @@ _LARGEST_NUMBER: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class JobRef:
-    """How a caller named a job: the exact name to try first, then the number, if it can be one."""
+    """How a caller named a job: try `name` first, then `number` (None if the text cannot be one)."""
 
     name: str
     number: int | None
 
     @classmethod
     def of(cls, name: str) -> JobRef:
-        """The reference that a text is.
+        """Parse a text.
 
         >>> JobRef.of("sync_klines_1h").number, JobRef.of("007").number
         (None, 7)
@@ -41,14 +41,14 @@ class JobRef:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRef:
-    """How a caller named an execution; text that is no number names none."""
+    """How a caller named an execution; if the text is not a number, `number` is None and no execution matches."""
 
     text: str
     number: int | None
 
     @classmethod
     def of(cls, text: str) -> ExecutionRef:
-        """The reference that a text is.
+        """Parse a text.
 
         >>> ExecutionRef.of("17").number, ExecutionRef.of("latest").number
         (17, None)
@@ -58,14 +58,14 @@ class ExecutionRef:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A search term: trimmed, and folded as searches compare it; both are empty for no search."""
+    """A search term: trimmed (`text`), and folded for comparison (`needle`); both are empty for no search."""
 
     text: str
     needle: str
 
     @classmethod
     def of(cls, text: str) -> Term:
-        """The term that a caller typed.
+        """Parse the term that a caller typed.
 
         >>> Term.of(" KLINE ")
         Term(text='KLINE', needle='kline')
@@ -78,13 +78,13 @@ NO_TERM: Final = Term("", "")
 
 
 class Query:
-    """What every query value is."""
+    """The base class of query values."""
 
     __slots__ = ()
 
 
 class Searching:
-    """What follows from a search term."""
+    """A query with a search term."""
 
     __slots__ = ()
     search: Term
@@ -96,12 +96,12 @@ class Searching:
 
     @property
     def meant(self) -> frozenset[Status]:
-        """The statuses that the search term means."""
+        """The statuses that the search term names."""
         return statuses_meant(self.search.needle)
 
 
 class Windowed:
-    """Two bounds, both inclusive, which must not be the wrong way round."""
+    """A query with a time window: both bounds are inclusive, and `after` must not be later than `before`."""
 
     __slots__ = ()
     before_us: int | None
@@ -153,7 +153,7 @@ class ExecutionsQuery(Query, Searching, Windowed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobExecutionsQuery(ExecutionsQuery):
-    """`get_job_executions`: the same, of one job."""
+    """`get_job_executions`: as `list_job_executions`, for one job."""
 
     job_id: JobRef
 
@@ -190,7 +190,7 @@ class JobStatesQuery(Query):
 
     @property
     def jobs(self) -> JobsQuery:
-        """The jobs that it selects from."""
+        """The query for the jobs whose states are listed, before `state` filters them."""
         return JobsQuery(
             search=self.search, limit=self.limit, offset=0, order_by="name", order_desc=False,
             job_type=self.job_type, job_category=self.job_category, enabled=None,

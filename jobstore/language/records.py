@@ -1,7 +1,7 @@
-"""Jobs and executions as they are written: from arguments and documents to the columns of a row.
+"""Jobs and executions to be written: from arguments and documents to the columns of a row. Pure.
 
-Pure. `Job` and `Execution` here are rows in the making: every value is checked and has the form of
-the file, but worker names, job names and parameters are words still, which the writer turns into keys.
+The values in `Job` and `Execution` are checked and have their stored form, except that worker names, job names and
+parameters are still text; the writer replaces them by keys.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ EXECUTION_KEYS: Final = dict.fromkeys(EXECUTION_FIELDS).keys()
 
 
 class Job(NamedTuple):
-    """The columns of a job but for its number, in the order they are inserted."""
+    """The columns of a job except its number, in insertion order."""
 
     name: str
     job_type: str
@@ -63,7 +63,7 @@ class Job(NamedTuple):
 
 
 class Execution(NamedTuple):
-    """An execution with its words still in it."""
+    """An execution before its texts are replaced by keys."""
 
     id: int | None
     job_number: int | None
@@ -82,7 +82,7 @@ class Execution(NamedTuple):
 
 
 def folded_job(name: str, job_type: str, job_category: str) -> str:
-    """What a search over jobs looks into: three folded texts in lines of their own.
+    """The text that a search over jobs looks into: name, type and category, folded, one per line.
 
     >>> folded_job("Sync_1h", "kline", "sync").splitlines()
     ['sync_1h', 'kline', 'sync']
@@ -94,22 +94,22 @@ def folded_job(name: str, job_type: str, job_category: str) -> str:
 
 
 def new_job(name: str, definition: Mapping[str, object], now_us: int) -> Job:
-    """The row of a job that was not there: what `definition` does not give has its default."""
+    """The row of a new job; columns that `definition` omits have their defaults."""
     return Job(**_defined(name, definition), last_run_us=None, created_us=now_us, updated_us=now_us)
 
 
 def _defined(name: str, definition: Mapping[str, object]) -> dict[str, Any]:
-    """The columns of a new job but for those that tell its history."""
+    """The columns of a new job except its number, last run, creation and update."""
     columns = {**_DEFAULTS, **_columns(definition), **_timing(_NO_JOB, definition)}
     return {"name": name, "folded": folded_job(name, columns["job_type"], columns["job_category"]), **columns}
 
 
 def changed_job(old: Job, definition: Mapping[str, object], now_us: int) -> Job:
-    """The row after an update: what `definition` does not give stays; `old` itself if nothing changes.
+    """The row after an update: columns that `definition` omits stay. Returns `old` itself if nothing changes.
 
     Raises:
         InvalidRecord: a value breaks its rule, or belongs to another kind of schedule.
-        InvalidSchedule: a schedule that could never be computed, or two at once.
+        InvalidSchedule: the schedule can never be computed, or both kinds are given.
     """
     new = old._replace(**_columns(definition), **_timing(old, definition))
     new = new._replace(folded=folded_job(new.name, new.job_type, new.job_category))
@@ -135,12 +135,12 @@ _NO_JOB: Final = Job("", "", "", "", None, None, None, None, None, 1, 1, None, N
 
 
 def _columns(definition: Mapping[str, object]) -> dict[str, Any]:
-    """What is given of the columns that depend on no other one."""
+    """The given columns that depend on no other column."""
     return {name: _JOB_COLUMNS[name](value) for name, value in definition.items() if name not in _TIMING}
 
 
 def _timing(old: Job, given: Mapping[str, object]) -> dict[str, Any]:
-    """The four columns that say when a job runs: a new kind of schedule clears what the old kind had."""
+    """The four columns that say when a job runs. A new kind of schedule clears what belonged to the old kind."""
     schedule, interval_seconds = _schedule(old, given)
     kept = _kind(schedule, interval_seconds) is _kind(old.schedule, old.interval_seconds)
     anchor_us = optional_instant(given["anchor_at"], "anchor_at") if "anchor_at" in given else old.anchor_us
@@ -158,7 +158,7 @@ def _timing(old: Job, given: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _schedule(old: Job, given: Mapping[str, object]) -> tuple[str | None, int | None]:
-    """One of the two that is given replaces the other; null takes away its own kind alone."""
+    """The cron expression and the interval. Giving one replaces the other; giving None removes only the one given."""
     expression, seconds = given.get("schedule"), given.get("interval_seconds")
     if expression is not None and seconds is not None:
         raise InvalidSchedule("A job has a schedule or interval_seconds, not both; leave one out")
@@ -191,10 +191,10 @@ def _kind(schedule: str | None, interval_seconds: int | None) -> ScheduleType:
 
 
 def stored_schedule(expression: object) -> str:
-    """A cron expression as stored; a fleet has few distinct ones, so what was checked is remembered.
+    """Validate a cron expression and return it as stored. Cached: a fleet has few distinct expressions.
 
     Raises:
-        InvalidSchedule: it could never be computed.
+        InvalidSchedule: it can never be computed.
     """
     return _known_schedule(expression) if isinstance(expression, str) else _checked_schedule(expression)
 
@@ -205,18 +205,18 @@ def _known_schedule(expression: str) -> str:
 
 
 def _checked_schedule(expression: object) -> str:
-    from jobstore.language.cron import check_schedule  # only writers come here
+    from jobstore.language.cron import check_schedule  # only writers need it
 
     return check_schedule(expression)
 
 
 def stored_interval(seconds: object) -> int:
-    """The seconds between two runs.
+    """Validate the seconds between two runs.
 
     Raises:
-        InvalidSchedule: not an integer from 1 to a hundred years.
+        InvalidSchedule: it is not an integer from 1 to 3,155,760,000 (a hundred years).
     """
-    from jobstore.language.schedule import check_interval  # zoneinfo is slow to import, and only writers come here
+    from jobstore.language.schedule import check_interval  # zoneinfo is slow to import, and only writers need it
 
     return check_interval(seconds)
 
@@ -225,10 +225,10 @@ def stored_interval(seconds: object) -> int:
 
 
 def job_from_document(document: object, now_us: int) -> tuple[int | None, Job]:
-    """The number and the row of a job document.
+    """The number (None if not given) and the row of a job document.
 
-    Needed are ``name`` (or ``id``), ``job_type`` and ``job_category``. ``next_run_at`` is ignored but for
-    an external schedule; ``created_at`` is `now_us` where neither it nor ``updated_at`` is given.
+    It needs ``name`` (or ``id``), ``job_type`` and ``job_category``. ``next_run_at`` is ignored unless the schedule is
+    external. ``created_at`` defaults to ``updated_at``, then to `now_us`.
     """
     given = _known_keys(document, JOB_KEYS)
     number = given.get("number")
@@ -263,7 +263,7 @@ def _document_name(given: Mapping[str, Any]) -> str:
 
 
 def _document_kind(given: Mapping[str, Any]) -> ScheduleType:
-    """What the two columns say; a ``schedule_type`` that says something else is refused."""
+    """The kind of schedule that the two columns make; a ``schedule_type`` that contradicts it is refused."""
     kind = _kind(given.get("schedule"), given.get("interval_seconds"))
     said = given.get("schedule_type", kind.value)
     if said not in _KINDS:
@@ -274,9 +274,9 @@ def _document_kind(given: Mapping[str, Any]) -> ScheduleType:
 
 
 def execution_from_document(document: Any) -> Execution:
-    """The row of an execution document, its words still in it; quick, since a history has millions.
+    """The row of an execution document. Written for speed: a history has millions.
 
-    Needed are ``status``, ``job_name`` or ``job_id``, and ``started_at`` or ``created_at``.
+    It needs ``status``, ``started_at`` or ``created_at``, and ``job_name`` or ``job_id`` (the writer checks these two).
     """
     get = _known_keys(document, EXECUTION_KEYS).get
     status = get("status")
@@ -321,14 +321,14 @@ def execution_from_document(document: Any) -> Execution:
 
 
 def _known_keys(document: Any, known: KeysView[str]) -> Mapping[str, Any]:
-    """`checked_keys` with a short way for the usual document."""
+    """`checked_keys` with a fast path for the usual document."""
     if type(document) is dict and document.keys() <= known:
         return document
     return checked_keys(document, known)
 
 
 def _quick_label(value: Any, field: str) -> str | None:
-    """`checked_label` with a short way for the usual word."""
+    """`checked_label` with a fast path for ASCII."""
     if value is None:
         return None
     if type(value) is str and 0 < len(value) <= LABEL_CHARACTERS and value.isascii() and "\0" not in value:
@@ -337,12 +337,12 @@ def _quick_label(value: Any, field: str) -> str | None:
 
 
 def _quick_text(value: Any, field: str) -> str | None:
-    """`checked_text` with a short way for plain text."""
+    """`checked_text` with a fast path for ASCII."""
     if value is None or (type(value) is str and len(value) <= TEXT_BYTES and value.isascii()):
         return value
     return checked_text(value, field)
 
 
 def instant_or_now(at: object, now_us: int) -> int:
-    """The instant a caller of the recorder gave, or now."""
+    """The instant that a caller of the recorder gave, or now."""
     return now_us if at is None else checked_instant(at, "at")

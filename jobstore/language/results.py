@@ -1,15 +1,15 @@
-"""What a run returned, as JSON, whatever it is: a good run never fails because of its result.
+"""JSON for whatever a run returned: a successful run never fails because of its result.
 
-`result_text` is lenient, for what a block or a task happened to return. A value passed to `Recorder.finish` is checked
-by the strict `jobstore.language.fields.json_text` instead, since there a wrong type is a mistake of the caller.
+`result_text` is lenient: it takes whatever a block or a task returned. `Recorder.finish` checks its value with the
+strict `jobstore.language.fields.json_text` instead, because there a wrong type is the caller's mistake.
 
-- Numbers of other libraries become integers or floats, by ``__index__`` and ``__float__``; NaN and infinities become
-  null, wherever they stand, in the value of an ``Enum`` too. An integer beyond 64 bits becomes text.
-- A mapping, a dataclass and a named tuple become objects, lists, tuples and sets arrays; dates and times become ISO
-  text, bytes text.
-- Anything else becomes its ``str()``, or its type's name where that fails, cut at 1,000 characters.
-- What is too large (64 KiB; 16 KiB in the mirrors) becomes ``{"cut": its beginning, "bytes": its size}``; what is
-  nested deeper than 64 levels, or refers to itself, is cut there.
+- Numbers of other libraries become integers or floats, by ``__index__`` and ``__float__``. NaN and infinities become
+  null at any depth, also as the value of an ``Enum``. An integer beyond 64 bits becomes text.
+- Mappings, dataclasses and named tuples become objects; lists, tuples and sets become arrays; dates and times become
+  ISO text; bytes become text.
+- Anything else becomes its ``str()``, or its type's name if that fails, cut at 1,000 characters.
+- A value over 64 KiB (16 KiB when a scheduler is mirrored) becomes ``{"cut": its beginning, "bytes": its size}``. One
+  that is nested deeper than 64 levels or contains itself is cut there.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ import orjson
 from jobstore.language.fields import DEEPEST, TEXT_BYTES, json_text
 
 TEXT_CHARACTERS: Final = 1_000
-"""Of a value that has no JSON of its own, and of the beginning of one that is too large."""
+"""The length of a value that has no JSON form, and of the beginning of one that is too large."""
 MOST_VALUES: Final = 50_000
-"""A value of more parts has more than 64 KiB; what refers to itself many times would not end."""
+"""A value with more parts exceeds 64 KiB anyway; without a limit, one that contains itself often would not end."""
 _SMALLEST: Final = -(2**63)
 _LARGEST: Final = 2**64 - 1
 
 
 def result_text(value: object, most: int = TEXT_BYTES) -> str | None:
-    """The JSON text of any value, of at most `most` bytes; null stays null.
+    """The JSON text of any value, cut if it has more than `most` bytes; None stays None.
 
     >>> result_text({"processed": 500}), result_text({"mean": float("nan"), "seen": {1}})
     ('{"processed":500}', '{"mean":null,"seen":[1]}')
@@ -50,7 +50,7 @@ def result_text(value: object, most: int = TEXT_BYTES) -> str | None:
 
 
 class _Plain:
-    """Makes one value plain: dict, list, str, int, float, bool and None alone."""
+    """Converts one value to dict, list, str, int, float, bool and None."""
 
     def __init__(self) -> None:
         self._values = 0
@@ -64,7 +64,7 @@ class _Plain:
         if isinstance(value, str | bytes | bytearray):
             return _text(value)
         try:
-            if hasattr(type(value), "tolist"):  # arrays and scalars of numpy and its kin
+            if hasattr(type(value), "tolist"):  # arrays and scalars of numpy and similar libraries
                 made = value.tolist()
                 if type(made) is not type(value):
                     return self.of(made, depth)
@@ -91,7 +91,7 @@ _NO_NUMBER: Final = object()
 
 
 def _number(value: Any) -> Any:
-    """The integer, the finite float or the null of what is a number."""
+    """A number as an integer, a finite float or None (NaN, infinity); `_NO_NUMBER` for anything else."""
     kind = type(value)
     if hasattr(kind, "__index__"):
         number = value.__index__()
@@ -129,14 +129,14 @@ def _key(key: Any) -> str:
 
 
 def _text(value: str | bytes | bytearray) -> str:
-    """Text that UTF-8 can hold."""
+    """Text that UTF-8 can encode."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     return bytes(value).decode("utf-8", "backslashreplace")
 
 
 def _shown(value: object) -> str:
-    """The ``str()`` of anything, bounded; of what has none, its type."""
+    """The ``str()`` of anything, cut; its type's name if that fails."""
     try:
         text = _text(str(value))
     except Exception:  # noqa: BLE001 - somebody else's class

@@ -1,9 +1,8 @@
-"""One parameter: how its text is read, what it may be, and how a refusal is worded.
+"""One parameter: how its text is parsed, which values are valid, and how a refusal is worded.
 
-`Parameter.read` turns text (a query string, a command-line option) into the value a Python caller
-would give; `Parameter.check` says whether such a value keeps the rule, whatever interface it came
-through, and returns it as the query holds it. What cannot be read stays text, so that the check
-refuses it: a rule, and its wording, exists once.
+`Parameter.read` parses text (a query string, a command-line option) into the value a Python caller would give.
+`Parameter.check` validates such a value, whichever interface it came through, and returns it as the query holds it.
+Text that does not parse stays text, so `check` refuses it: each rule and its wording exist once.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 LARGEST: Final = 2**63 - 1
-"""The largest integer that the file holds."""
+"""The largest integer that the file can hold."""
 TERM_CHARACTERS: Final = 200
 """Counted in the trimmed term, before it is folded (folding may lengthen it)."""
 
 
 class Kind(StrEnum):
-    """What sort of value a parameter takes."""
+    """The kind of value that a parameter takes."""
 
     JOB_REF = "job_ref"
     """a job's name or number"""
@@ -39,7 +38,7 @@ class Kind(StrEnum):
     TERM = "term"
     """a search term; blank means no search"""
     TEXT = "text"
-    """compared whole, case and all"""
+    """compared exactly, case-sensitive"""
     INTEGER = "integer"
     FLAG = "flag"
     CHOICE = "choice"
@@ -57,14 +56,14 @@ class Parameter:
 
     Attributes:
         name: the keyword, as the job API names it.
-        kind: which reading and which rule apply.
+        kind: decides how text is parsed and which rule applies.
         description: for people and for language models.
-        default: what is filled in; None means no filter.
+        default: the value if none is given; None means no filter.
         required: whether it must be given.
         minimum: the smallest integer, or the fewest characters.
         maximum: the largest integer, or the most characters.
         choices: the words that a CHOICE or CHOICES takes.
-        example: a value that is accepted, as JSON has it.
+        example: a valid value, in its JSON form.
     """
 
     name: str
@@ -79,7 +78,7 @@ class Parameter:
 
     @property
     def field(self) -> str:
-        """The name of its field in the query value: instants have their unit in it."""
+        """The name of its field in the query value; an instant's has the unit appended."""
         return f"{self.name}_us" if self.kind is Kind.INSTANT else self.name
 
     @property
@@ -88,7 +87,7 @@ class Parameter:
         return NO_TERM if self.kind is Kind.TERM else self.default
 
     def read(self, text: str) -> object:
-        """The value a Python caller would give; the text itself where it says none.
+        """Parse text into the value a Python caller would give; text that does not parse comes back unchanged.
 
         >>> limit = Parameter("limit", Kind.INTEGER, "", minimum=1, maximum=1000)
         >>> limit.read("20"), limit.read("２０"), limit.read("+20")
@@ -98,15 +97,15 @@ class Parameter:
         return reader(text) if reader else text
 
     def read_json(self, value: object) -> object:
-        """The value a Python caller would give for a JSON value: some hosts of tools send a list as its text."""
+        """The value a Python caller would give for a JSON value; some tool hosts send a list as its JSON text."""
         return _read_list(value) if self.kind is Kind.CHOICES and _is_list_text(value) else value
 
     def write(self, value: Any) -> str:
-        """The text of a checked value: undoes `read` and `check`."""
+        """The text of a checked value, the inverse of `read` and `check`."""
         return _WRITERS.get(self.kind, str)(value)
 
     def check(self, value: object, came: object) -> Any:
-        """The value as the query holds it; `came` is what a refusal shows.
+        """Validate a value and return it as the query holds it; `came` is the value as received, for the error message.
 
         >>> Parameter("limit", Kind.INTEGER, "", minimum=1, maximum=1000).check(1001, "1001")
         Traceback (most recent call last):
@@ -129,7 +128,7 @@ class Parameter:
 
 
 def suggestion(word: str, known: tuple[str, ...]) -> str | None:
-    """The known word that was probably meant, if one is near.
+    """The known word that was probably meant; None if none is close.
 
     >>> suggestion("limt", ("search", "limit")), suggestion("order-By", ("order_by",)), suggestion("x", ("limit",))
     ('limit', 'order_by', None)
@@ -144,10 +143,10 @@ def suggestion(word: str, known: tuple[str, ...]) -> str | None:
 
 
 _NEAR_CHARACTERS: Final = 60
-"""Nothing longer is a slip of the pen, and a hostile word need not be compared."""
+"""A longer word is no typing error, and comparing a hostile one would take time."""
 
 
-# Text to values.
+# Parsing: from text to values.
 
 
 def _read_integer(text: str) -> int | str:
@@ -175,7 +174,7 @@ _LONGEST_LIST: Final = 1000
 
 
 def _read_list(text: str) -> object:
-    """The list that a JSON text is; the text itself where it is none."""
+    """Parse a JSON list; text that does not parse comes back unchanged."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -197,7 +196,7 @@ _WRITERS: Final[Mapping[Kind, Callable[[Any], str]]] = {
 }
 
 
-# Values to what a query needs.
+# Checking: from values to what a query holds.
 
 
 def _refusal(parameter: Parameter, rule: str, came: object, remedy: str = "") -> InvalidParameter:
@@ -243,7 +242,7 @@ def _check_text(parameter: Parameter, value: object, came: object) -> str:
 
 
 def _is_storable(text: str) -> bool:
-    """Whether the file could hold it: no NUL, and no half of a surrogate pair."""
+    """Whether the file can hold it: no NUL and no lone surrogate."""
     return "\0" not in text and is_storable(text)
 
 
@@ -269,7 +268,7 @@ def _check_execution_ref(parameter: Parameter, value: object, came: object) -> E
 
 
 def _reference(value: object) -> str | None:
-    """The text of a name or a number; None where it can be neither."""
+    """The text of a name or a number; None if it can be neither."""
     name = value
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _PRINTABLE_BITS:
         name = str(int(value))
@@ -279,7 +278,7 @@ def _reference(value: object) -> str | None:
 
 
 _PRINTABLE_BITS: Final = 1_000
-"""Python refuses to print integers of thousands of digits; a name has two hundred characters."""
+"""Python refuses to print integers with thousands of digits; a name has at most 200 characters."""
 
 
 def _check_choices(parameter: Parameter, value: object, came: object) -> frozenset[str]:
@@ -290,10 +289,10 @@ def _check_choices(parameter: Parameter, value: object, came: object) -> frozens
 
 
 def _check_one(parameter: Parameter, word: object, came: object) -> str:
-    """The member of the set; of an enumeration, its own."""
+    """The choice that equals the word: for an enumeration its member, even if plain text was given."""
     if isinstance(word, str) and word in parameter.choices:
         return parameter.choices[parameter.choices.index(word)]
-    # All that came where it is text, else the one that is wrong.
+    # If text was received, show all of it; otherwise only the wrong word.
     shown_word = came if isinstance(came, str) else word
     raise _refusal(parameter, _several(parameter), shown_word, _near_choice(word, parameter.choices))
 
@@ -348,9 +347,9 @@ _CHECKS: Final[Mapping[Kind, Callable[[Parameter, object, object], object]]] = {
 # Rules as JSON Schema.
 
 _NO_NUL: Final = "^[^\\x00]*$"
-"""As every engine reads it; of what JavaScript, Python, RE2 and Rust have in common there is no look-ahead."""
+"""Works in every regex engine: JavaScript, Python, RE2 and Rust have no look-ahead in common."""
 _LARGEST_IN_JSON: Final = 2**53 - 1
-"""Beyond, hosts in JavaScript round a number, and model APIs refuse the rounded schema."""
+"""JavaScript hosts round a larger number, and model APIs refuse the rounded schema."""
 
 
 _NAME_SCHEMA: Final[dict[str, object]] = {
@@ -384,7 +383,7 @@ _INSTANT_PATTERN: Final = (
     "([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\\.[0-9]{1,9})?)?"
     "(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?)?$"
 )
-"""All but the length of a month. The plus is spelled out: JSON does not decode it."""
+"""Checks everything but the length of a month. No blank for the plus sign: JSON is not URL-decoded."""
 _INSTANT_CHARACTERS: Final = len("2026-01-15T08:00:00.123456789+08:00")
 
 

@@ -1,14 +1,13 @@
-"""When a job runs next: cron expressions and intervals, from a time that is given. Pure.
+"""When a job runs next after a given time, by cron expression or interval. Pure.
 
-An expression speaks of *wall times*, what the clock on the wall of the store's time zone shows; see
-`jobstore.language.cron`. The step from wall time to instant is taken here, because it decides what happens when
-clocks change:
+A cron expression names *wall times*, what a clock in the store's time zone shows; see `jobstore.language.cron`. This
+module converts wall times to instants, which decides what happens when clocks change:
 
-- At *fixed times* (neither the minute nor the hour field starts with ``*``) a job fires once for each
-  wall time: at the first moment after the gap when clocks jump over it, the first time only when it
-  comes twice. This is what people mean by "daily at 02:30", and what Debian's cron does.
-- Any *other* schedule (``*/10 * * * *``) fires at each real minute whose wall time matches: nothing for
-  the gap, twice for the hour that comes twice.
+- A schedule at *fixed times* (neither the minute nor the hour field starts with ``*``) fires once for each wall time:
+  right after the gap if the clock skips it, only the first time if it occurs twice. This is what people mean by
+  "daily at 02:30", and what Debian's cron does.
+- Any *other* schedule (``*/10 * * * *``) fires at each real minute whose wall time matches: never in the gap, twice in
+  an hour that occurs twice.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from jobstore.language.instants import EPOCH, MAX_US, MICROSECONDS
 from jobstore.language.zones import TICK, WALL_EPOCH, change_us, utcoffset_us, zone_of
 
 _GAPS_IN_A_ROW = 50
-"""A schedule whose times fall into this many gaps one after the other falls into all of them."""
+"""A schedule with this many times in a row inside gaps has all of its times in gaps."""
 
 
 def check_interval(seconds: object) -> int:
-    """The interval, 1 to 3,155,760,000 seconds.
+    """Validate an interval of 1 to 3,155,760,000 seconds and return it.
 
     Raises:
-        InvalidSchedule: anything else, flags and floats included.
+        InvalidSchedule: anything else, bools and floats included.
     """
     if isinstance(seconds, int) and not isinstance(seconds, bool) and 1 <= seconds <= LARGEST_SECONDS:
         return int(seconds)
@@ -37,11 +36,11 @@ def check_interval(seconds: object) -> int:
 
 
 def next_cron_us(expression: str, zone: str, now_us: int) -> int | None:
-    """The first fire time strictly after now; null when none comes before the year 10000.
+    """The first fire time strictly after now, in microseconds; None if there is none before the year 10000.
 
     Args:
-        expression: as `check_schedule` takes it.
-        zone: the IANA name of the zone whose wall times the expression speaks of.
+        expression: as `check_schedule` accepts it.
+        zone: the IANA name of the time zone whose wall times the expression names.
         now_us: an instant in microseconds since 1970 UTC.
 
     >>> from datetime import UTC, datetime
@@ -50,7 +49,7 @@ def next_cron_us(expression: str, zone: str, now_us: int) -> int | None:
     '2026-01-15T09:00:00Z'
 
     Raises:
-        InvalidSchedule: the expression or the zone is not one that could have been written here.
+        InvalidSchedule: the expression is not valid, or this host does not know the zone.
     """
     cron = read_schedule(expression)
     tz = zone_of(zone)
@@ -64,7 +63,7 @@ def next_cron_us(expression: str, zone: str, now_us: int) -> int | None:
 
 
 def next_interval_us(interval_seconds: int, anchor_us: int, now_us: int) -> int | None:
-    """``anchor + n * interval`` with the smallest n >= 1 that lies after now; null from the year 10000 on.
+    """``anchor + n * interval`` after now with the smallest n >= 1; None from the year 10000 on.
 
     >>> next_interval_us(60, 0, 59_999_999), next_interval_us(60, 0, 60_000_000), next_interval_us(60, 0, -1)
     (60000000, 120000000, 60000000)
@@ -82,7 +81,7 @@ def next_interval_us(interval_seconds: int, anchor_us: int, now_us: int) -> int 
 
 
 def _wall_time(tz: tzinfo, now_us: int) -> datetime | None:
-    """What the wall shows now, with its fold; null when that is past the year 9999."""
+    """The wall time now, with its fold; None if it is past the year 9999."""
     try:
         return (EPOCH + timedelta(microseconds=now_us)).astimezone(tz).replace(tzinfo=None)
     except OverflowError:
@@ -90,14 +89,22 @@ def _wall_time(tz: tzinfo, now_us: int) -> datetime | None:
 
 
 def _passings_us(tz: tzinfo, wall: datetime) -> tuple[int, int]:
-    """When the wall shows this: equal instants for once, ascending for twice, descending for never (a gap)."""
+    """The instants at which the clock shows this wall time, for fold 0 and 1.
+
+    Equal: it occurs once. Ascending: twice (in Berlin, 2026-10-25 02:30 is 00:30Z and 01:30Z). Descending: never, it
+    lies in a gap (2026-03-29 02:30 gives 01:30Z and 00:30Z, around the change at 01:00Z).
+    """
     local_us = (wall - WALL_EPOCH) // TICK
     first, second = (utcoffset_us(wall.replace(tzinfo=tz, fold=fold)) for fold in (0, 1))
     return local_us - first, local_us - second
 
 
 def _next_fixed_us(cron: Cron, tz: tzinfo, wall: datetime, now_us: int) -> int | None:
-    """Each wall time once. In the second run of doubled times, all of those have fired: on from their end."""
+    """The next fire time of a schedule at fixed times: each wall time counts once.
+
+    If now is in the second pass of a repeated hour, its wall times have all fired: continue after its end. In Berlin,
+    ``30 2 * * *`` fires on 2026-10-25 at 00:30Z, the first 02:30, and not at 01:30Z.
+    """
     first_us, second_us = _passings_us(tz, wall)
     if first_us < second_us == now_us:
         wall += (change_us(tz, first_us, second_us) - first_us) * TICK - TICK
@@ -109,7 +116,12 @@ def _next_fixed_us(cron: Cron, tz: tzinfo, wall: datetime, now_us: int) -> int |
 
 
 def _next_matching_us(cron: Cron, tz: tzinfo, wall: datetime, now_us: int) -> int | None:
-    """Each real minute. In the first run of doubled times, the earlier ones come again: both walks, the nearer end."""
+    """The next fire time of any other schedule: each real minute counts.
+
+    In the first pass of a repeated hour, earlier wall times come again, so search from now and from the start of the
+    second pass and take the nearer result. In Berlin on 2026-10-25, at the first 02:50 (00:50Z), ``*/30 * * * *`` finds
+    03:00 (02:00Z) from now, but the second 02:00 (01:00Z) is nearer.
+    """
     first_us, second_us = _passings_us(tz, wall)
     walks = [wall]
     if now_us == first_us < second_us:
@@ -119,9 +131,9 @@ def _next_matching_us(cron: Cron, tz: tzinfo, wall: datetime, now_us: int) -> in
 
 
 def _next_passing_us(cron: Cron, tz: tzinfo, wall: datetime, now_us: int) -> int | None:
-    """The first passing after now of a matching wall time after this one, whichever gaps lie between.
+    """The first instant after now that shows a matching wall time later than this one; times in gaps are skipped.
 
-    All times of ``* 2 * 3 L0`` (02:00 on the last Sunday of March) are gaps in Berlin: it never comes there.
+    In Berlin all times of ``* 2 * 3 L0`` (02:00 to 02:59 on the last Sunday of March) lie in gaps, so it never fires.
     """
     for _ in range(_GAPS_IN_A_ROW):
         later = cron.after(wall)

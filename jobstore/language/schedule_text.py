@@ -1,12 +1,12 @@
-"""A schedule in words, English or Chinese: a sentence where it is surely right, else the expression itself. Pure.
+"""A schedule in words, English or Chinese: a sentence if it is certainly right, else the expression itself. Pure.
 
-cron-descriptor writes the English. It reads the letters of a field rather than the times they mean: ``*/7`` is not
-every seven minutes, and ``0 0 */2 * 1`` needs both fields. So an expression is first read into the values of its
-fields; only shapes whose sentences a test reads back are told (tests/property/test_schedule_text.py), and
-cron-descriptor is given the values in the one spelling that it tells well. Its Chinese leaves names of days and
-months in English, so Chinese sentences are made here.
+cron-descriptor writes the English. It describes the text of a field, not the times it matches: ``*/7`` is not every
+seven minutes, and ``0 0 */2 * 1`` needs both fields. So an expression is first parsed into the values of its fields.
+Only shapes whose sentences a test reads back are described (tests/property/test_schedule_text.py), and cron-descriptor
+gets the values in the one spelling it describes well. Its Chinese leaves the names of days and months in English, so
+Chinese sentences are made here.
 
-cron-descriptor is imported by the first sentence that needs it, not by importing this module.
+The first sentence that needs cron-descriptor imports it; importing this module does not.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _UNITS = ((86_400, "day", "天"), (3600, "hour", "小时"), (60, "minute", "分�
 _EXTERNAL = {"en": "Set by its scheduler", "zh": "由调度器决定"}
 _MOST_LISTED = 12
 _MOST_TIMES = 6
-"""Times of the day that are listed; more are told as a range of hours where they are one."""
+"""Up to this many times of the day are listed; more are described as a range of hours if they form one."""
 _RUN_LENGTH = 3
-"""Fewer values in a row are a list."""
+"""Fewer consecutive values are a list."""
 _NTH = re.compile(r"([0-6])#([1-5])|l([0-6])")
 _WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 _MONTHS = (
@@ -47,7 +47,7 @@ _CHINESE_NTH = ("最后一个", "第一个", "第二个", "第三个", "第四�
 
 
 def schedule_text(schedule: str | int | None, lang: str = "en") -> str:
-    """The schedule in words. A cron expression comes back as it is where no sentence says it exactly.
+    """The schedule in words. A cron expression comes back unchanged if no sentence says it exactly.
 
     Args:
         schedule: a cron expression, an interval in seconds, or None for an external schedule.
@@ -59,7 +59,7 @@ def schedule_text(schedule: str | int | None, lang: str = "en") -> str:
     ('每周一至周五 03:00', '每小时')
 
     Raises:
-        InvalidParameter: `lang` is something else.
+        InvalidParameter: `lang` is neither ``en`` nor ``zh``.
     """
     if lang not in LANGUAGES:
         raise InvalidParameter(f"lang must be one of {', '.join(LANGUAGES)}; received {shown(lang)}")
@@ -87,17 +87,17 @@ def _cron_text(expression: str, lang: str) -> str:
     return _chinese(shape) if lang == "zh" else _english(shape)
 
 
-# --- shapes that can be told --------------------------------------------------------------------
+# --- shapes that can be described ---------------------------------------------------------------
 
 
 class _Told(NamedTuple):
     """How a field is described.
 
     Attributes:
-        kind: ``all``; ``step`` (0 and the step, which divides the field); ``range`` (first and last, which may lie
-            over the end of the field); ``list``; ``last`` day of the month; ``nth`` (weekday and which one of
-            the month, 0 for the last); empty where it cannot be described.
-        values: of the kind.
+        kind: ``all``; ``step`` (0 and the step, which divides the field); ``range`` (first and last, which may wrap
+            around the end of the field); ``list``; ``last`` day of the month; ``nth`` (weekday and which one of
+            the month, 0 for the last); empty if it cannot be described.
+        values: as the kind says.
     """
 
     kind: str
@@ -105,12 +105,11 @@ class _Told(NamedTuple):
 
     @property
     def is_one(self) -> bool:
-        """Whether it is one value."""
         return self.kind == "list" and len(self.values) == 1
 
     @property
     def text(self) -> str:
-        """The field as cron-descriptor tells it well."""
+        """The field in the spelling that cron-descriptor describes well."""
         if self.kind == "list":
             return ",".join(map(str, self.values))
         first, last = self.values or (0, 0)
@@ -123,7 +122,7 @@ _ALL = _Told("all")
 
 
 class _Shape(NamedTuple):
-    """An expression that can be told."""
+    """An expression that can be described."""
 
     minutes: _Told
     hours: _Told
@@ -139,14 +138,18 @@ def _shape(fields: tuple[CronField, ...]) -> _Shape | None:
 
 
 def _is_unclear(shape: _Shape) -> bool:
-    """On day 1 or on Monday, only in January: which of the two? From 22:00 to 06:59 on Monday: which nights?"""
+    """Whether its sentence would be ambiguous.
+
+    "On day 1 or on Monday, only in January": which of the two is in January? "From 22:00 to 06:59 on Monday": which
+    nights?
+    """
     dates = [told for told in (shape.days, shape.weekdays, shape.months) if told != _ALL]
     is_overnight = shape.hours.kind == "range" and shape.hours.values[0] > shape.hours.values[1]
     return len(dates) == len(shape[2:]) or (is_overnight and bool(dates))
 
 
 def _told(field: CronField, size: int, *, low: int = 0, wraps: bool = True) -> _Told:
-    """The values as a range or a list."""
+    """A field as all, a range or a list."""
     values = field.values
     if values is None:
         return _NOT_TOLD
@@ -159,7 +162,7 @@ def _told(field: CronField, size: int, *, low: int = 0, wraps: bool = True) -> _
 
 
 def _told_times(minute: CronField, hour: CronField) -> tuple[_Told, _Told]:
-    """Minutes and hours where their sentence is clear: "every 15 minutes, at 09:00 and 12:00" is not."""
+    """Minutes and hours if their sentence is clear; "every 15 minutes, at 09:00 and 12:00" is not."""
     minutes = _stepped(minute, 60) or _told(minute, 60, wraps=False)
     hours = _stepped(hour, 24) or _told(hour, 24)
     if minutes.kind in {"all", "step"} and hours.is_one:
@@ -171,7 +174,7 @@ def _told_times(minute: CronField, hour: CronField) -> tuple[_Told, _Told]:
 
 
 def _stepped(field: CronField, size: int) -> _Told | None:
-    """Steps from 0 that divide the field; others are not equally far apart."""
+    """Steps from 0 that divide the field; other steps are not equally spaced across its end."""
     values = field.values or (0,)
     step = size // len(values)
     is_stepped = 1 < len(values) < size and values == tuple(range(0, size, step)) and size % step == 0
@@ -179,13 +182,13 @@ def _stepped(field: CronField, size: int) -> _Told | None:
 
 
 def _told_days(day: CronField, weekday: CronField) -> tuple[_Told, _Told]:
-    """The days. Two fields that restrict are told only where cron joins them by OR."""
+    """Days and weekdays. If both restrict, they are described only if cron joins them by OR."""
     days = _Told("last", (0, 0)) if day.text == "l" else _told(day, 31, low=1, wraps=False)
     weekdays = _nth(weekday) or _told(weekday, 7)
     is_either = not day.starred and not weekday.starred
     if _ALL in (days, weekdays):
         return (_ALL, _ALL) if is_either else (days, weekdays)
-    # A range of weekdays loses its "or".
+    # List the weekdays: cron-descriptor drops the "or" before a range.
     return (days, _Told("list", weekday.values)) if is_either and weekday.values else (_NOT_TOLD, _NOT_TOLD)
 
 
@@ -201,7 +204,7 @@ def _english(shape: _Shape) -> str:
     from cron_descriptor.ExpressionParser import ExpressionParser  # importing jobstore stays cheap
 
     made, options = _descriptor()
-    descriptor = copy(made)  # a new one would read its file of translations again, which takes milliseconds
+    descriptor = copy(made)  # a new one would read its translations again, which takes milliseconds
     parts = ExpressionParser(" ".join(told.text for told in shape), options).parse()
     descriptor._expression_parts = parts  # noqa: SLF001 - the constructor's other half
     return _in_english(descriptor.get_description()).replace("At 1 minutes", "At 1 minute")
@@ -216,7 +219,7 @@ def _descriptor() -> tuple[ExpressionDescriptor, Options]:
 
 
 def _in_english(text: str) -> str:
-    """Names of days and months, which cron-descriptor takes from the locale of the process."""
+    """Translate the names of days and months to English: cron-descriptor takes them from the process's locale."""
     english = (*_WEEKDAYS[1:], _WEEKDAYS[0], *_MONTHS)
     names = dict(zip((*calendar.day_name, *calendar.month_name[1:]), english, strict=True))
     longest_first = sorted(names, key=len, reverse=True)
@@ -279,7 +282,7 @@ def _chinese_weekdays(weekdays: _Told) -> str:
 
 
 def _listed(words: Sequence[object]) -> str:
-    """Joined as Chinese does."""
+    """The words joined as in Chinese: 一、二和三."""
     *others, last = (str(word) for word in words or [""])
     blank = " " if last.isascii() else ""
     return f"{'、'.join(others)}{blank}和{blank}{last}" if others else last

@@ -1,8 +1,7 @@
-"""Pydantic models of what the API answers.
+"""Pydantic models of the API's answers.
 
-`Job` and `Execution` parse a document into datetimes and enums; dumped as
-JSON they give the document back, key by key. The OpenAPI document takes its schemas from here.
-Unknown fields are ignored, so that an older client reads a newer server.
+`Job` and `Execution` parse a document into datetimes and enums; dumped as JSON they give the document back, key by key.
+The OpenAPI document takes its schemas from here. Unknown fields are ignored, so an old client can read a new server.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ Number = Annotated[str, Field(pattern="^[0-9]+$")]
 
 
 class _Answer(BaseModel):
-    """What all answers have in common: they are read, never changed."""
+    """The base class of answers: immutable."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -244,11 +243,11 @@ class Histogram(_Answer):
 
 
 _RAISED_BY_WRITING: Final = (Conflict, InvalidRecord, InvalidSchedule)
-"""What no question can raise."""
+"""No query can raise these."""
 
 
 def _codes(error: type[JobStoreError] = JobStoreError) -> list[Any]:
-    """The codes of the error tree that an answer may carry, each once."""
+    """The error codes that an answer may carry, sorted, each once."""
     below = [code for child in error.__subclasses__() if child not in _RAISED_BY_WRITING for code in _codes(child)]
     return sorted({error.code, *below})
 

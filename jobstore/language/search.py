@@ -1,7 +1,7 @@
-"""What a search term means: how text is folded before it is compared, and which statuses a term names.
+"""What a search term means: how text is folded before comparison, and which statuses a term names.
 
-Term and text are folded alike, so a search knows neither case nor width: ``ＫＬＩＮＥ`` finds
-``kline``. What is left is a literal substring; no character has a meaning of its own.
+Term and text are folded the same way, so a search ignores case and width: ``ＫＬＩＮＥ`` finds ``kline``. The folded
+term is a literal substring; no character is special.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from jobstore.language.models import Status
 
 UNICODE_VERSION: Final = unicodedata.unidata_version
-"""What `fold` depends on; a file that was folded with another version is folded again."""
+"""`fold` depends on it: a file that was folded with another version is folded again."""
 
 STATUS_ALIASES: Final[dict[Status, tuple[str, ...]]] = {
     Status.FAILURE: ("failed", "fail", "failing", "error", "失败", "执行失败"),
@@ -30,7 +30,7 @@ def fold(text: str) -> str:
     >>> fold("Ｓync_KLINES_１h"), fold("Straße")
     ('sync_klines_1h', 'strasse')
     """
-    if text.isascii():  # the same answer at a tenth of the price
+    if text.isascii():  # the same result in a tenth of the time
         return text.lower()
     return unicodedata.normalize("NFKC", text).casefold()
 
@@ -50,7 +50,7 @@ _NONE: frozenset[Status] = frozenset()
 
 
 def statuses_meant(folded_term: str) -> frozenset[Status]:
-    """The statuses a folded term means: it is a part of their name, or one of their aliases.
+    """The statuses that a folded term means: it is part of their name, or one of their aliases.
 
     >>> ", ".join(sorted(statuses_meant("failed"))), ", ".join(sorted(statuses_meant("ing")))
     ('FAILURE', 'PENDING, RUNNING')

@@ -1,7 +1,7 @@
-"""What state a job is in: the one definition, from facts to a state and since when. Pure.
+"""The state of a job: the one definition, from facts to a state and when it began. Pure.
 
-Everything that speaks of a job's state (lists, page, tools, command line, metrics) asks `state_of`; everything that
-shows jobs by urgency uses the order of `State`.
+Everything that reports a job's state (lists, page, tools, command line, metrics) calls `state_of`; everything that
+sorts jobs by urgency uses the order of `State`.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ WRONG: Final = (State.LOST, State.LATE, State.FAILING)
 """The states that need attention."""
 
 LATE_GRACE_US: Final = 300 * MICROSECONDS
-"""How long after its time a job may start before it counts as late."""
+"""How long after its scheduled time a job may start before it counts as late."""
 LOST_GRACE_US: Final = 60 * MICROSECONDS
 """How far a run may exceed its job's timeout before it counts as lost; `close_interrupted` waits as long."""
 
 
 class Facts(NamedTuple):
-    """What a job's state depends on, besides the time and how its runs ended; a tuple: there is one for each job.
+    """What a job's state depends on, besides the time and how its runs ended. A tuple, because each job has one.
 
     Attributes:
         is_enabled: whether the job is switched on.
         created_us: when the job was created.
         changed_us: when it was last changed or started.
         last_run_us: the start of its latest started execution.
-        late_from_us: the first moment at which it is late; None: never, as while an execution is RUNNING or PENDING.
-        lost_from_us: the first moment at which its oldest run has exceeded timeout and grace; None: never.
+        late_from_us: the first moment at which it is late; None if never, as while an execution is RUNNING or PENDING.
+        lost_from_us: the first moment at which its oldest run has exceeded timeout and grace; None if never.
         running_us: the start of its oldest RUNNING execution.
         waiting_us: the creation of its oldest PENDING execution.
     """
@@ -65,7 +65,7 @@ class Outcome(NamedTuple):
     """How the executions of a job ended.
 
     Attributes:
-        is_failing: whether its last finished execution is FAILURE or TIMEOUT; None where none has finished.
+        is_failing: whether its last finished execution is FAILURE or TIMEOUT; None if none has finished.
         streak_us: the effective start of the first of the newest finished executions that all succeeded, or all failed.
     """
 
@@ -74,25 +74,25 @@ class Outcome(NamedTuple):
 
 
 def late_from_us(due_us: int) -> int:
-    """The first moment at which a job is late that is due then."""
+    """The first moment at which a job that is due at `due_us` is late."""
     return due_us + LATE_GRACE_US + 1
 
 
 def lost_from_us(running_us: int, timeout_us: int) -> int:
-    """The first moment at which a run is lost."""
+    """The first moment at which a run that exceeds its timeout is lost."""
     return running_us + timeout_us + LOST_GRACE_US + 1
 
 
 def next_change_us(facts: Facts, now_us: int) -> int | None:
-    """The next moment at which the state changes by time alone, after now."""
+    """The next moment after now at which the state changes by time alone; None if it does not."""
     late, lost = facts.late_from_us, facts.lost_from_us
-    # Never both: a job of which something runs is not late.
+    # At most one is set: a job with a running execution is not late.
     moment = lost if late is None else late
     return moment if moment is not None and moment > now_us else None
 
 
 def state_of(facts: Facts, now_us: int, gone_us: int | None = None) -> tuple[State, int] | None:
-    """The state of a job and since when it is in it: the first state that holds, in this order.
+    """The state of a job and when it began: the first state that holds, in this order.
 
     ========  ===================================================================  ==================================
     state     holds when                                                           since
@@ -109,7 +109,7 @@ def state_of(facts: Facts, now_us: int, gone_us: int | None = None) -> tuple[Sta
     new       none has                                                             its creation
     ========  ===================================================================  ==================================
 
-    None: one of the last three, which `settled` tells apart.
+    None means one of the last three; `settled` says which.
 
     Args:
         facts: what is known of the job.
@@ -124,17 +124,17 @@ def state_of(facts: Facts, now_us: int, gone_us: int | None = None) -> tuple[Sta
     if gone_us is not None:
         return State.LOST, gone_us
     if late is not None and now_us >= late:
-        return State.LATE, late - late_from_us(0)  # the time that passed: it is due before it is late
+        return State.LATE, late - late_from_us(0)  # the time it was due, not when it became late
     if running_us is not None:
         return State.RUNNING, running_us
     return None if waiting_us is None else (State.WAITING, waiting_us)
 
 
 def settled(facts: Facts, outcome: Outcome) -> tuple[State, int]:
-    """The state of a job of which nothing runs, waits or is late: by what finished last."""
+    """The state of a job that is not late and has nothing running or waiting: decided by what finished last."""
     if outcome.is_failing and outcome.streak_us is not None:
         return State.FAILING, outcome.streak_us
     if facts.last_run_us is None:
         return State.NEW, facts.created_us
-    # After a prune of the whole history only the job itself remembers its last run.
+    # After a prune of its whole history, only the job's row still has its last run.
     return State.OK, facts.last_run_us if outcome.streak_us is None else outcome.streak_us

@@ -1,4 +1,4 @@
-"""Time zones: which names are known, how far a zone's clock is ahead of UTC, and when that changes. Pure."""
+"""Time zones: which names are known, a zone's offset from UTC, and when it changes. Pure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jobstore.language.instants import EPOCH, MICROSECONDS
 
 TICK: Final = timedelta(microseconds=1)
 WALL_EPOCH: Final = EPOCH.replace(tzinfo=None)
-"""What a clock in UTC showed at the epoch; wall times are counted from it."""
+"""The wall time of the epoch in UTC; wall times are counted from it."""
 _NOT_PLACES = ("localtime", "posixrules", "Factory", "posix/", "right/")
-"""Names zoneinfo opens where the system has such files, and that mean another clock on another host."""
+"""Names that zoneinfo opens if the system has such files, but that mean another clock on another host."""
 
 
 def check_timezone(name: object) -> str:
-    """The IANA name of a time zone, as it came.
+    """Validate the IANA name of a time zone and return it unchanged.
 
     Raises:
         InvalidRecord: zoneinfo does not know it, or it means another zone on another host (``localtime``).
@@ -31,10 +31,10 @@ def check_timezone(name: object) -> str:
 
 
 def zone_of(name: str) -> tzinfo | None:
-    """The zone of a name; None where it is not known here."""
+    """The zone of a name; None if this host does not know it."""
     try:
         return ZoneInfo(name)
-    except (LookupError, ValueError, OSError):  # unknown; no proper name; the name of a folder
+    except (LookupError, ValueError, OSError):  # unknown name; malformed name; name of a folder
         return None
 
 
@@ -50,7 +50,7 @@ def _did_you_mean(name: object) -> str:
 
 
 def change_us(tz: tzinfo, before_us: int, after_us: int) -> int:
-    """The instant between the two at which the zone's offset changes, a whole second."""
+    """The instant, a whole second, between the two at which the zone's offset changes."""
     seconds = range(before_us // MICROSECONDS, -(-after_us // MICROSECONDS) + 1)
     new = offset_us(tz, seconds[-1] * MICROSECONDS)
     changed = bisect_left(seconds, True, key=lambda second: offset_us(tz, second * MICROSECONDS) == new)
@@ -58,13 +58,13 @@ def change_us(tz: tzinfo, before_us: int, after_us: int) -> int:
 
 
 def offset_us(tz: tzinfo, us: int) -> int:
-    """How far the zone's clock is ahead of UTC at an instant."""
+    """The zone's offset from UTC at an instant, in microseconds."""
     try:
         return utcoffset_us((EPOCH + us * TICK).astimezone(tz))
-    except OverflowError:  # the last hours of the calendar, where the zone's year would be 0 or 10000
+    except OverflowError:  # the ends of the calendar, where the zone's year would be 0 or 10000
         return utcoffset_us(datetime(1 if us < 0 else 9999, 1 if us < 0 else 12, 2 if us < 0 else 30, tzinfo=tz))
 
 
 def utcoffset_us(moment: datetime) -> int:
-    """How far the clock of a datetime's zone is ahead of UTC then."""
+    """The offset from UTC of an aware datetime, in microseconds."""
     return (moment.utcoffset() or timedelta()) // TICK
