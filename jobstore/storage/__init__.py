@@ -3,7 +3,7 @@
 import sqlite3
 from typing import Final
 
-# The first with STRICT tables.
+# The first version with STRICT tables.
 OLDEST_SQLITE: Final = (3, 37, 0)
 
 if sqlite3.sqlite_version_info < OLDEST_SQLITE:

@@ -1,7 +1,6 @@
-"""The read-only connection to a file, and the one place where the driver's errors become ours.
+"""The read-only connection to a file, and the one place that turns SQLite's errors into jobstore's.
 
-A connection is opened with ``mode=ro`` and cannot attach another file: the way the file is opened, not good
-manners, is what keeps a reader from writing.
+A connection is opened with ``mode=ro`` and cannot attach another file, so SQLite itself keeps a reader from writing.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from jobstore.storage.sidefiles import Identity
 
 _T = TypeVar("_T")
-# A reader would have to make the -shm file and may not.
+# A reader would have to create the -shm file, and may not.
 _NO_SHARED_MEMORY = frozenset({
     sqlite3.SQLITE_READONLY_DIRECTORY, sqlite3.SQLITE_READONLY_CANTINIT, sqlite3.SQLITE_READONLY_RECOVERY,
 })  # fmt: skip
@@ -56,19 +55,19 @@ _OF_THE_DISK = frozenset({
 
 
 class Reader:
-    """A connection that can only read the store at a path, and whether that is still the store there.
+    """A connection that can only read the store at a path, and a check that this file is still at the path.
 
-    A user who may write the store opens it as a writer would, and what SQLite makes beside it then belongs to the
-    writers. For all others nothing is made: with a log beside it, which only writers make, the file is read with its
-    index read-only; without one the file is whole, and is read as one that does not change (SQLite's ``immutable``),
-    which is checked again after each query.
+    A user who may write the store opens it as a writer would; the files that SQLite creates beside it then belong to
+    the writers. For other users nothing is created. If there is a log, which only writers make, they read the file with
+    its index read-only. Without a log the file is complete by itself: they read it as one that does not change
+    (SQLite's ``immutable``), and check after each query that it did not.
 
     Attributes:
         connection: the connection.
-        path: the path it was given, whatever the current folder is later.
-        file: where it really is.
-        identity: which file it is, whatever stands at the path later.
-        is_guest: it has no lock, or none that lasts; what it reads counts if `is_current` says so afterwards.
+        path: the given path, made absolute.
+        file: the real path, without symbolic links.
+        identity: device and inode, to notice when another file takes the path.
+        is_guest: the user may not write the store, so no lock protects a query; check `is_current` after it.
         is_alone: the file is read as one that does not change.
     """
 
@@ -76,11 +75,11 @@ class Reader:
         with driver_errors(path):
             check_is_file(path)
             self.path = path.absolute()
-            # SQLite follows symbolic links and keeps its log beside the real file, so all is looked for there.
+            # SQLite follows symbolic links and keeps its log beside the real file, so look for everything there.
             self.file = Path(os.path.realpath(path))
             self._log = f"{self.file}-wal"
             check_not_mounted(self.file)
-            # Before the connection is opened: a file that is replaced in between then differs, and is noticed.
+            # Before the connection is opened: a file replaced in between then has another identity, which is noticed.
             self.identity: Identity = identity_of(self.file) or (0, 0)
             check_not_crossed(path, self.identity)
             mode = _mode(self.file)
@@ -90,20 +89,19 @@ class Reader:
             self.connection = _connect(self.file, path, mode)
             self._log_identity = None if self.is_alone else identity_of(self._log)
             if not self.is_guest:
-                # This connection may just have made the log and its index: they must not keep out writers of the
+                # This connection may just have created the log and its index, which must not keep out writers of the
                 # store's group.
                 share_log(self.file)
 
     def __del__(self) -> None:
-        """Python 3.13 warns of connections that are left open."""
+        """Close the connection: Python 3.13 warns of open ones."""
         connection = getattr(self, "connection", None)  # __init__ may have failed
         if connection is not None:
             connection.close()
 
     def is_current(self) -> bool:
-        """Whether it still reads what is at the path: two looks at the folder."""
-        # An immutable file is not looked at by SQLite again: a writer that came meanwhile shows in the log or the file
-        # alone.
+        """Whether this reads the file that is at the path; two look-ups in the folder."""
+        # SQLite does not look at an immutable file again: only the log or the file itself shows that a writer came.
         if self.is_alone:
             return _is_log_empty(self.file) and self._state == _state_of(self.path)
         return identity_of(self.path) == self.identity and identity_of(self._log) == self._log_identity
@@ -113,7 +111,7 @@ class Reader:
         self.connection.close()
 
     def refuse_in_this_process(self) -> None:
-        """The connection crossed a fork while a thread used it."""
+        """Refuse the file in this child: a thread used the connection during the fork."""
         refuse_in_this_process(self.identity)
 
 
@@ -123,7 +121,7 @@ _ALONE: Final = "mode=ro&immutable=1"
 
 
 def _mode(file: Path) -> str:
-    # The folder too: SQLite makes files beside the store, and removes them at the end.
+    # The folder too: SQLite creates files beside the store, and removes them at the end.
     if may_write(file) and may_write(file.parent):
         return _AS_WRITER
     if _is_log_empty(file):
@@ -132,12 +130,12 @@ def _mode(file: Path) -> str:
 
 
 def _is_log_empty(file: Path) -> bool:
-    """Whether the file is whole by itself. Readers look here before and after: it costs two looks at the folder."""
+    """Whether the file is complete by itself, without a log or a journal beside it."""
     return size_of(f"{file}-wal") == 0 and size_of(f"{file}-journal") == 0
 
 
 def _state_of(path: Path) -> tuple[int, ...]:
-    """What changes with the file."""
+    """Device, inode, size and times, which differ after any change; empty if there is no file."""
     found = look_at(path)
     if found is None:
         return ()
@@ -145,16 +143,15 @@ def _state_of(path: Path) -> tuple[int, ...]:
 
 
 def _settled(file: Path) -> tuple[int, ...]:
-    """The state of a file, once a further change would show in it."""
-    # The last part is the time of the inode's change, which no program can set back. A time ahead of the clock is no
-    # reason to wait.
+    """The state of a file, once it is old enough that a further change would alter it."""
+    # The last part is the inode's change time, which no program can set back. A time ahead of the clock needs no wait.
     while (state := _state_of(file)) and 0 <= time.time_ns() - state[-1] < SETTLED_NANOSECONDS:
         time.sleep(SETTLED_NANOSECONDS / 1e9)
     return state
 
 
 def open_file(file: Path, mode: str, timeout_seconds: float = READ_TIMEOUT_SECONDS) -> sqlite3.Connection:
-    """A connection to a file, by the parameters of its URI, that begins no transaction of its own."""
+    """A connection to a file with the given URI parameters; it begins no transaction of its own."""
     return sqlite3.connect(
         f"{file.as_uri()}?{mode}", uri=True, isolation_level=None, check_same_thread=False,
         timeout=timeout_seconds, cached_statements=512,
@@ -164,15 +161,15 @@ def open_file(file: Path, mode: str, timeout_seconds: float = READ_TIMEOUT_SECON
 def _connect(file: Path, path: Path, mode: str) -> sqlite3.Connection:
     connection = open_file(file, mode)
     try:
-        # Negative: in KiB, whatever the page size.
+        # Negative: in KiB, independent of the page size.
         connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
         connection.execute("PRAGMA query_only = ON")
-        # Neither ATTACH nor VACUUM INTO, which could write another file. An authorizer would do more than is needed:
-        # an exception inside of it (Ctrl-C) is lost, and the statement refused.
+        # No ATTACH and no VACUUM INTO, which could write another file. An authorizer is no alternative: an exception
+        # inside it (Ctrl-C) is lost, and the statement refused.
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-        # A file may come from anywhere: nothing in its schema may call functions that touch more than the data.
+        # A file may come from anywhere: its schema must not call functions that touch more than the data.
         connection.execute("PRAGMA trusted_schema = OFF")
-        # No temporary files: their folder may be full or closed, and what they hold is the user's.
+        # No temporary files: their folder may be full or not writable, and they would hold the user's data.
         connection.execute("PRAGMA temp_store = MEMORY")
         check_is_store(connection, path)
     except BaseException:
@@ -182,10 +179,10 @@ def _connect(file: Path, path: Path, mode: str) -> sqlite3.Connection:
 
 
 class Reading:
-    """One long reading of a store, from one snapshot: a context manager that gives the connection.
+    """One long read of a store, in one snapshot; a context manager.
 
-    A fork waits for it, for `FORK_TIMEOUT_SECONDS`; a child that was forked nevertheless is refused the file. Between
-    two rows of `rows` it lets forks pass, and the child closes what it inherited.
+    A fork waits up to `FORK_TIMEOUT_SECONDS` for it; a child forked after that is refused the file. Between two batches
+    of `rows` a fork may pass, and the child closes the inherited connection.
     """
 
     def __init__(self, path: Path) -> None:
@@ -222,12 +219,10 @@ class Reading:
 
     @property
     def identity(self) -> Identity:
-        """Which file it is."""
         return self._reader.identity
 
     @property
     def is_guest(self) -> bool:
-        """Whether this user may not write the store."""
         return self._reader.is_guest
 
     def rows(self, statement: str) -> Iterator[Any]:
@@ -236,9 +231,8 @@ class Reading:
             yield from self.handed_out(rows)
 
     def handed_out(self, values: Iterable[_T]) -> Iterator[_T]:
-        """The values; the caller may fork between two of them."""
-        # Between two batches of rows nothing of ours runs: a fork may come now, also one that the taker of the rows
-        # makes.
+        """Yield the values; the caller may fork between two of them."""
+        # Between two batches no statement runs, so let a fork pass, even one made by the consumer of the rows.
         process = os.getpid()
         self._lock.release()
         try:
@@ -249,7 +243,7 @@ class Reading:
             raise StoreUnreadable(f"The reading of {self._path} belongs to the process before the fork; start it again")
 
     def before_fork(self) -> None:
-        """Wait for the statement that runs."""
+        """Wait for the running statement."""
         self._is_held_for_fork = self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS)
 
     def after_fork_in_parent(self) -> None:
@@ -257,22 +251,23 @@ class Reading:
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Close the connection: it is the parent's."""
+        """Close the connection, which is the parent's."""
         if self._is_held_for_fork:
             self._lock.release()
             if self._cursor is not None:
-                self._cursor.close()  # with a statement in the middle of its rows, SQLite would not close the file
+                self._cursor.close()  # an unfinished statement would keep the file open
             self._reader.close()
         else:
-            # A thread of the parent was inside SQLite at the fork: this child can neither close the connection nor open
-            # another.
+            # A thread of the parent was inside SQLite during the fork: this child can neither close the connection nor
+            # open another.
             self._reader.refuse_in_this_process()
 
 
 def check_is_file(path: Path) -> None:
-    """Raise unless there is a regular file at `path` that this user may read, and that has no other name.
+    """Raise unless `path` is a regular file that this user may read, with one name only.
 
-    Under another name it would have another log and another lock: a writer would harm it, a reader miss the newest.
+    Under another name (a hard link) it would have another log and another lock: a writer would damage it, and a reader
+    would miss the newest commits.
     """
     try:
         found = path.stat()
@@ -295,12 +290,12 @@ def check_is_file(path: Path) -> None:
 
 
 def check_is_store(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise unless the file is a job store of a format that this version reads."""
+    """Raise unless the file is a job store in a format that this version reads."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         raise NotAStore(f"{path} is a SQLite database but not a job store; give the path of a job store")
-    # Not read at all: a newer format may keep counters that this version does not know of, and totals would be wrong.
+    # A newer format may keep counters that this version does not know, and totals would be wrong.
     if version > SCHEMA_VERSION:
         raise SchemaTooNew(
             f"{path} has format {version}, and this jobstore reads formats up to {SCHEMA_VERSION}; upgrade jobstore"
@@ -313,9 +308,9 @@ def check_is_store(connection: sqlite3.Connection, path: Path) -> None:
 
 
 class DriverErrors:
-    """Whatever the driver or the system raises inside leaves as a `StoreError` that names the file.
+    """A context manager: errors of the driver or the system leave it as a `StoreError` that names the file.
 
-    A class, since a generator costs each query and each recorded run three times as much.
+    A class, because a generator would make this three times as slow for each query and each recorded run.
     """
 
     __slots__ = ("_path",)
@@ -337,31 +332,31 @@ driver_errors = DriverErrors
 
 
 def raise_as_ours(error: BaseException | None, path: Path) -> None:
-    """Raise our error for what was raised, if it is a matter of the file."""
+    """Raise the `StoreError` for an error, if it concerns the file."""
     ours = None if error is None else _ours(error, path)
     if ours is not None:
         raise ours from error
 
 
 def _ours(error: BaseException, path: Path) -> StoreError | None:
-    """Our error for what was raised; None: it is no matter of the file."""
-    # sqlite3 has no code of its own for this: the words of its message are all there is.
+    """The `StoreError` for an error; None if it does not concern the file."""
+    # sqlite3 has no code for this: the message is all there is.
     is_undecodable = isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" in str(error)
     if is_undecodable or isinstance(error, UnicodeDecodeError):
         return StoreCorrupt(f"{path} contains text that is not UTF-8. Run 'jobstore check', then restore a backup")
     if isinstance(error, sqlite3.Error):
-        # Without a code it is the driver that complains of us, not SQLite of the file.
+        # Without a code, the driver complains about our call, not SQLite about the file.
         return store_error(error, path) if hasattr(error, "sqlite_errorcode") else None
     if isinstance(error, OSError):
         return StoreUnreadable(f"{path} cannot be used: {error.strerror or error}; check the disk and permissions")
     if isinstance(error, MemoryError):
-        # SQLite also says this of a page whose damage asks for more than there is.
+        # SQLite also reports this for a damaged page that asks for too much memory.
         return StoreUnreadable(f"{path} needs more memory than there is; free memory, or run 'jobstore check' on it")
     return None
 
 
 def store_error(error: sqlite3.Error, path: Path) -> StoreError:
-    """Our error for the driver's, by its result code."""
+    """The `StoreError` for an SQLite error, by its result code."""
     primary = error.sqlite_errorcode & 0xFF
     if primary in _BUSY:
         return StoreBusy(f"{path} has been locked by another process for longer than the timeout; try again")
@@ -373,7 +368,7 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
         return NotAStore(f"{path} is not a SQLite database; give the path of a job store")
     if primary in _OF_THE_DISK:
         return StoreUnreadable(_why_unreadable(error.sqlite_errorcode, path))
-    # A trigger or a table of another program may well be the reason; a damaged file has codes of its own.
+    # Often the cause is a trigger or a table of another program; damaged files have codes of their own.
     return StoreUnreadable(
         f"SQLite refused a statement on {path}; a trigger or a table of another program may be the cause. "
         "Run 'jobstore check', which names it"
@@ -390,7 +385,7 @@ def _why_unreadable(code: int, path: Path) -> str:
 
 
 def _in_the_way(path: Path) -> str | None:
-    """What another user left beside the store, and this one may not use."""
+    """The error message for a side file that this user may not write; None if there is none."""
     file = Path(os.path.realpath(path))
     for suffix in BY_SQLITE:
         side = beside(file, suffix)

@@ -1,4 +1,4 @@
-"""From rows to documents: the job API's fields in the job API's order, instants as text, JSON as values."""
+"""Turns rows into documents: the job API's fields in the job API's order, instants as text, JSON as values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("jobstore")
 _STATUS_WORDS = tuple(status.value for status in STATUS_OF_CODE)
-# Levels of nesting that a recorder writes. Deeper values come from other programs, and could exhaust the stack of
+# The deepest nesting that a recorder writes. Deeper values come from other programs, and could overflow the stack of
 # whatever reads our JSON.
 DEEPEST = 64
 
@@ -27,7 +27,7 @@ def execution_document(row: ExecutionRow) -> ExecutionDocument:
         number, job_number, job_name, status, effective_us, is_started, created_us, completed_us, duration_ms,
         worker, parameters, trace_id, result, error,
     ) = row  # fmt: skip
-    # Written once and used twice where a run starts as it is made: to write an instant costs more than to compare two.
+    # Format once and use twice when a run starts as it is created: formatting costs more than comparing.
     created_at = instant_text(created_us)
     started_at = None
     if is_started:
@@ -72,14 +72,14 @@ def job_document(row: JobRow, next_run_us: int | None) -> JobDocument:
 
 
 def schedule_type(row: JobRow) -> str:
-    """``cron``, ``interval``, or ``external`` where the file holds neither."""
+    """``cron``, ``interval``, or ``external`` if the job has neither."""
     if row.schedule is not None:
         return ScheduleType.CRON.value
     return ScheduleType.EXTERNAL.value if row.interval_seconds is None else ScheduleType.INTERVAL.value
 
 
 def json_value(text: str) -> Any:
-    """The value of JSON text; text that someone else wrote badly is marked, and never fails a list.
+    """The value of JSON text; malformed text is marked as unreadable, so that it never fails a list.
 
     >>> json_value('{"processed": 500}')
     {'processed': 500}
@@ -90,13 +90,13 @@ def json_value(text: str) -> Any:
         value = orjson.loads(text)
     except (orjson.JSONDecodeError, RecursionError):
         return _marked(text)
-    # Each level takes at least two characters, and no value nests deeper than it has opening brackets: nearly all texts
-    # pass by one of these two, and are not walked through.
+    # Each level takes at least two characters and one opening bracket. Nearly all texts are short or have few brackets,
+    # and are not walked through.
     return _marked(text) if len(text) > 2 * DEEPEST and _depth_bound(text) > DEEPEST < _depth(value) else value
 
 
 def _depth_bound(text: str) -> int:
-    """At least the levels of nesting: brackets inside of strings count too."""
+    """An upper bound of the nesting: brackets inside strings count too."""
     return text.count("[") + text.count("{")
 
 

@@ -1,4 +1,4 @@
-"""Where a store can be kept."""
+"""Checks where a store can be kept."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset({
 
 
 def check_folder(folder: Path) -> None:
-    """Raise for a folder that is not there, or on a network file system: locks and shared memory fail there.
+    """Raise if a folder does not exist or is on a network file system, where locks and shared memory fail.
 
-    Best effort: Linux tells, elsewhere nothing is refused.
+    Best effort: only Linux reports the file system; elsewhere nothing is refused.
 
     Raises:
         StoreUnreadable: a store cannot be kept there.
     """
     if not folder.is_dir():
         raise StoreUnreadable(f"The folder {folder} does not exist; create it first")
-    # The real path: the mount table knows no symbolic links.
+    # The real path, because the mount table contains no symbolic links.
     kind = _file_system(os.path.realpath(folder))
     if kind in _NETWORK_FILE_SYSTEMS:
         raise StoreUnreadable(f"{folder} is on a network file system ({kind}); keep a job store on a local disk")
 
 
 def check_not_mounted(file: Path) -> None:
-    """Raise for a file that was mounted by itself, as ``-v ./jobs.db:/data/jobs.db`` does.
+    """Raise for a file that is a mount point itself, as ``-v ./jobs.db:/data/jobs.db`` makes it.
 
-    Its log and its lock lie beside the name it has elsewhere: a writer here would not know of a writer there, and a
-    reader would miss what is in the log.
+    Its log and its lock lie beside its other name: a writer here would not see a writer there, and a reader would miss
+    what is in the log.
 
     Raises:
         StoreUnreadable: it is a mount point.
@@ -52,15 +52,15 @@ def _file_system(folder: str) -> str | None:
     found, longest = None, -1
     for mount_point, kind in _mounts():
         above = mount_point.rstrip("/")
-        # At equal length the later line counts: it was mounted over the earlier one. The stroke keeps /data from
-        # /data2.
+        # At equal length the later line counts: it was mounted over the earlier one. The slash keeps /data from
+        # matching /data2.
         if len(above) >= longest and f"{folder}/".startswith(f"{above}/"):
             found, longest = kind, len(above)
     return found
 
 
 def _mounts() -> list[tuple[str, str]]:
-    """Each mount point with the type of its file system; none where the system does not tell."""
+    """Each mount point with the type of its file system; empty where the system does not report them."""
     try:
         text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
@@ -70,5 +70,5 @@ def _mounts() -> list[tuple[str, str]]:
 
 
 def _plain(mount_point: str) -> str:
-    """Blanks and backslashes stand there as octal numbers."""
+    """Decode blanks and backslashes, which the table writes as octal numbers."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), mount_point)

@@ -1,9 +1,9 @@
-"""What holds a connection closes it before the process forks.
+"""Closes every connection before the process forks.
 
-SQLite keeps a process-wide table of the locks it holds, and a fork copies the table without the
-locks: a connection that a child opens beside an inherited one believes itself protected and is not.
-So nothing may be open at the moment of the fork; parent and child open anew when they next need to.
-Where a thread does not finish in time, the child is refused the file.
+SQLite keeps a process-wide table of the locks it holds. A fork copies the table without the locks, so a connection that
+a child opens beside an inherited one believes itself protected and is not. Therefore no connection may be open during a
+fork; parent and child open new ones when they next need them. If a thread does not finish in time, the child is refused
+the file.
 """
 
 from __future__ import annotations
@@ -22,33 +22,34 @@ if TYPE_CHECKING:
 
 
 class Forkable(Protocol):
-    """What must act before and after a fork."""
+    """An object that has to act before and after a fork."""
 
     def before_fork(self) -> None:
-        """Close the connection and keep others from opening one."""
+        """Close the connection and keep other threads from opening one."""
 
     def after_fork_in_parent(self) -> None:
-        """Let others open one again."""
+        """Let threads open connections again."""
 
     def after_fork_in_child(self) -> None:
-        """The same in the child, where no thread is left to release the locks of the parent's threads."""
+        """The same in the child, where the parent's threads, and so the owners of its locks, are gone."""
 
 
 @runtime_checkable
 class Holder(Protocol):
-    """What holds a connection."""
+    """An object that may hold a connection to a file."""
 
     def drop_if_cut_off(self, file: Path) -> bool:
-        """Close a connection to `file` whose log is no longer the one beside it; whether there was one."""
+        """Close a connection to `file` whose log is no longer the one beside it; return whether there was one."""
 
 
-# Weakly: a store that is dropped without being closed must not live on for the sake of forks.
+# Weak references: a store that is dropped without being closed must not be kept alive for forks.
 _known: weakref.WeakSet[Forkable] = weakref.WeakSet()
-# Those told before a fork are told after it, also where one was dropped or made meanwhile: locks are taken in pairs.
+# The objects called before a fork are called after it as well, even if some were dropped or created meanwhile: locks
+# are taken and released in pairs.
 _told: list[Forkable] = []
-# Two threads that fork at once would release each other's locks. Reentrant: a handler may fork inside of a fork.
+# Two threads that fork at once would release each other's locks. Reentrant: a handler may fork during a fork.
 _one_fork = threading.RLock()
-# Kept for the life of the process: what is inherited cannot be closed, so the danger does not pass.
+# Never cleared: an inherited connection cannot be closed, so the danger does not pass.
 _crossed: set[Identity] = set()
 
 
@@ -58,18 +59,18 @@ def tell_of_forks(holder: Forkable) -> None:
 
 
 def holders() -> list[Holder]:
-    """All that may hold a connection in this process."""
+    """Every object that may hold a connection in this process."""
     return [holder for holder in list(_known) if isinstance(holder, Holder)]
 
 
 def refuse_in_this_process(identity: Identity | None) -> None:
-    """In a child: a connection to this file crossed the fork after all."""
+    """In a child: refuse a file from now on, because a connection to it was open during the fork."""
     if identity is not None:
         _crossed.add(identity)
 
 
 def check_not_crossed(path: Path, identity: Identity) -> None:
-    """Raise where this process must not open a file.
+    """Raise if this process must not open a file.
 
     Raises:
         StoreUnreadable: the process was forked while a thread of its parent used the file.
@@ -106,7 +107,7 @@ os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_
 
 
 def keep_for_good(connection: object) -> None:
-    """Let a connection never be collected, not even at the end of the interpreter: that would close it."""
-    import ctypes  # a fork in the middle of a transaction, or a log that was removed: both are rare
+    """Keep a connection from ever being collected, even at interpreter exit: that would close it."""
+    import ctypes  # rarely needed: a fork during a transaction, or a log that was removed
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

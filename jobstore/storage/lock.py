@@ -1,10 +1,13 @@
-"""The one way in for writers: in turn, one at a time, over all threads and processes.
+"""The lock that every writer takes: one at a time, in order of arrival, across threads and processes.
 
-Threads of a process share two locks, of which the first is a place to wait in, for one. Processes share a lock on a
-file beside the store and wait there in the order in which their threads came: each locks the byte of that file whose
-number is the time it came at (no byte needs to exist), and may take the lock while no byte before its own is locked.
-The system gives all of that back when a process dies.
-SQLite before 3.51.3 can lose commits when two writers checkpoint at once, so its own locks are not enough.
+Threads of a process share two locks; the first is a waiting place for one thread. Processes share a lock on a file
+beside the store, and queue by locking bytes of that file. Each process locks the byte whose number is the time its
+thread arrived (the byte need not exist), and may take the lock while no lower byte is locked. The system releases all
+of these locks when a process dies. SQLite before 3.51.3 can lose commits when two writers checkpoint at once, so its
+own locks are not enough.
+
+For example, A holds the lock, B arrived at time 10 and C at time 20. B and C have locked the bytes 10 and 20. When A
+leaves, C may find the lock free first, but sees byte 10 locked and gives the lock back; B takes it.
 """
 
 from __future__ import annotations
@@ -28,59 +31,59 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType, TracebackType
 
-# Linux: a lock on a byte that belongs to the open file, as ``flock`` does. Elsewhere turns are left to chance.
+# Linux only: a byte lock that belongs to the open file, as ``flock`` does. Elsewhere the order is left to chance.
 _SET_LOCK: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None) if struct.calcsize("P") == 8 else None  # noqa: PLR2004
 # ``struct flock`` on 64-bit Linux: type, whence, start, length, pid (which must be 0 for these locks).
 _RANGE: Final = "hhqqi4x"
 
 
 class LockUser(Protocol):
-    """What holds a connection and takes the lock to use it."""
+    """An object that holds a connection and takes the lock to use it."""
 
     def disconnect(self) -> None:
-        """Close the connection; it is opened again when it is needed."""
+        """Close the connection; the next use opens it again."""
 
     def abandon(self) -> None:
         """Forget the connection without closing it."""
 
     def drop_if_cut_off(self, file: Path) -> bool:
-        """Give the connection up if its log is no longer the one beside the file; whether it was so."""
+        """Give the connection up if its log is no longer the one beside the file; return whether it did."""
 
 
 class ThreadLock:
     """A lock among the threads of this process."""
 
     def __init__(self, name: object) -> None:
-        """Take the name of what they wait for, for messages."""
+        """Make the lock; `name` is what it protects, for messages."""
         self._name = name
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        # Two locks, so that threads come in order: one waits for its turn, and all later ones for its place. Reentrant
-        # ones know their thread, so that giving back what was not taken is harmless.
+        # Two locks keep threads in order: one thread waits for its turn, all later ones for its place. Reentrant locks
+        # know their thread, so releasing one that was not taken is harmless.
         self._next = threading.RLock()
         self._turn = threading.RLock()
         self._key: int | None = None
         self._frame: FrameType | None = None
 
     def acquired(self, timeout_seconds: float) -> Acquired:
-        """A context manager that holds the lock; no other thread or process is inside.
+        """A context manager that holds the lock and excludes every other thread and process.
 
         Raises:
-            StoreBusy: others were in for longer than the timeout.
-            StoreUnreadable: the lock file cannot be made.
+            StoreBusy: others held it for longer than the timeout.
+            StoreUnreadable: the lock file cannot be created.
         """
         return Acquired(self, timeout_seconds)
 
     def enter(self, key: int, frame: FrameType, timeout_seconds: float) -> None:
-        """Wait for the turn, among the threads and then among the processes; raises as `acquired` does.
+        """Wait for the turn, first among the threads, then among the processes; raises as `acquired` does.
 
         Args:
-            key: what `holds` is asked with.
-            frame: of the ``with`` statement; the turn counts for as long as it runs.
+            key: identifies the holder to `holds`.
+            frame: of the ``with`` statement; the turn is valid for as long as it runs.
             timeout_seconds: how long to wait.
         """
-        # A signal handler that writes in the middle of a write of its own thread would wait for itself.
+        # A signal handler that writes during a write of its own thread would wait for itself.
         if is_running(self._frame, frame):
             raise StoreBusy(f"This thread is already writing to {self._name}; finish that call first")
         came_at = time.monotonic_ns()
@@ -88,7 +91,7 @@ class ThreadLock:
             self._queue(time.monotonic() + timeout_seconds, timeout_seconds)
             self._key, self._frame = key, frame
             give_back(self._next)
-            # Threads first, processes second: one thread a process stands in line, so the others cost the line nothing.
+            # Threads first, processes second: only one thread of each process joins the line of processes.
             self._lock(came_at, timeout_seconds)
         except BaseException:
             self.leave(close=True)
@@ -98,9 +101,9 @@ class ThreadLock:
         return self._key == key
 
     def leave(self, *, close: bool = False) -> None:
-        """Let the next one in; harmless where nothing, or not everything, was taken."""
+        """Let the next one in; harmless if nothing, or not everything, was taken."""
         give_back(self._next)
-        if self._turn.acquire(blocking=False):  # it is this thread's, or free
+        if self._turn.acquire(blocking=False):  # taken by this thread, or free
             self._let_go(close=close)
             self._key = self._frame = None
             give_back(self._turn)
@@ -113,10 +116,10 @@ class ThreadLock:
                 )
 
     def _lock(self, came_at: int, timeout_seconds: float) -> None:
-        """What to take beside the turn; the time, in ns, is when the thread came."""
+        """Take what a child class locks beside the turn; `came_at` is when the thread arrived, in ns."""
 
     def _let_go(self, *, close: bool) -> None:
-        """Give that back."""
+        """Release it."""
 
 
 class FileLock(ThreadLock):
@@ -135,7 +138,7 @@ class FileLock(ThreadLock):
         self._drop()
 
     def add(self, user: LockUser) -> None:
-        """Tell the user of forks from now on, and keep the lock file open for it."""
+        """Disconnect this user before forks, and keep the lock file open for it."""
         self._users.add(user)
 
     def remove(self, user: LockUser) -> None:
@@ -151,12 +154,12 @@ class FileLock(ThreadLock):
             self._unlock()
 
     def before_fork(self) -> None:
-        """Take the lock, and close the connections; see `jobstore.storage.forking`."""
+        """Take the lock and close the connections; see `jobstore.storage.forking`."""
         self._is_held_for_fork = self._turn.acquire(timeout=FORK_TIMEOUT_SECONDS)
         if not self._is_held_for_fork:
             return
         try:
-            # The lock of the processes too: to close the last connection writes the log back.
+            # The lock among processes too: closing the last connection writes the log back.
             self._lock(time.monotonic_ns(), FORK_TIMEOUT_SECONDS)
         except (StoreBusy, StoreUnreadable):
             self._is_held_for_fork = False
@@ -174,7 +177,7 @@ class FileLock(ThreadLock):
             give_back(self._turn)
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: no thread is left here that could release what the threads of the parent held."""
+        """Start with new locks: the threads that held the parent's are gone."""
         self._begin_anew()
         self._drop()
         for user in self.users():
@@ -183,38 +186,39 @@ class FileLock(ThreadLock):
             refuse_in_this_process(identity_of(self._file))
 
     def drop_if_cut_off(self, file: Path) -> bool:
-        """Let each that writes to the file give up a connection whose log is gone; inside the lock."""
+        """Make each user of the file give up a connection whose log is gone; inside the lock."""
         return file == self._file and sum(user.drop_if_cut_off(file) for user in self.users()) > 0
 
     def share(self) -> None:
-        """Give the lock file to those who may write the store, now that there is one."""
+        """Give the lock file to the users who may write the store, once that exists."""
         if self._descriptor is not None:
             share_with_writers(self._descriptor, self._file)
 
     def _lock(self, came_at: int, timeout_seconds: float) -> None:
         while not self._lock_open_file(came_at, timeout_seconds):
-            self._close()  # someone removed the file: others will lock a new one
+            self._close()  # someone removed the file: others lock a new one
 
     def _lock_open_file(self, came_at: int, timeout_seconds: float) -> bool:
-        """Whether the file that is locked now still has its name."""
+        """Lock the open file; return whether it still has its name."""
         descriptor = self._open() if self._descriptor is None else self._descriptor
-        # The usual case costs two system calls: no place in line is taken where none waits.
+        # The usual case costs two system calls: if none waits, no place in line is taken.
         if _came_first(descriptor, came_at) is not None or not _take_turn(descriptor):
             try:
                 self._wait_in_line(descriptor, _stand_in_line(descriptor, came_at), timeout_seconds)
             finally:
                 _leave_line(descriptor)
-        # A lock on a removed file excludes only those that opened it before: the next ones make a new file.
+        # A lock on a removed file excludes only those that opened it before: later ones create a new file.
         return os.fstat(descriptor).st_nlink > 0
 
     def _wait_in_line(self, descriptor: int, place: int, timeout_seconds: float) -> None:
-        """Take the lock when none is before this place, or the first leaves it free for long, or the time is up."""
-        # From the time the thread came, which its place is: what it waited for other threads counts.
+        """Take the lock when no place is lower, when the first in line leaves it free for too long, or when time is up.
+        """
+        # Counted from the thread's arrival, so waiting for other threads counts too.
         deadline = place / 1e9 + timeout_seconds
         first, since = None, 0.0
         while True:
             now, (found, before) = time.monotonic(), _line_before(descriptor, place)
-            # Tried before the line is judged: a lock that others hold says that the line moves.
+            # Try before judging the line: a lock that others hold shows that the line moves.
             is_last_look, is_free = now >= deadline, _take_turn(descriptor)
             if is_free and (not before or is_last_look or (found == first and now > since + LINE_STUCK_SECONDS)):
                 return
@@ -224,10 +228,11 @@ class FileLock(ThreadLock):
                 )
             if is_free:
                 self._unlock()
-            # A new first, or a lock in use: the line moves, and the time for one that is stopped begins anew.
+            # A new first, or a lock in use, shows that the line moves, so the time allowed for a suspended one begins
+            # again.
             if found != first or not is_free:
                 first, since = found, now
-            # Each looks as often as its turn may come, and out of step with the others.
+            # Look as often as the turn may come, at random so that processes do not look in step.
             time.sleep(LOCK_PAUSE_SECONDS * max(1, 2 * before - 2) * (0.5 + random.random()))  # noqa: S311
 
     def _unlock(self) -> None:
@@ -236,7 +241,7 @@ class FileLock(ThreadLock):
 
     def _open(self) -> int:
         try:
-            # Not through a symbolic link: in a folder that others may write to, it could point at any file of this
+            # Not through a symbolic link: in a folder that others can write to, it could point at any file of this
             # user.
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
@@ -255,21 +260,21 @@ class FileLock(ThreadLock):
         )
 
     def _close(self) -> None:
-        """Unlock first: where this is interrupted, a descriptor may stay open, but never a lock."""
+        """Unlock first: if this is interrupted, a descriptor may stay open, but never a lock."""
         if self._descriptor is not None:
             self._unlock()
             _leave_line(self._descriptor)
             self._drop()
 
     def _drop(self) -> None:
-        """Close the file; another process that holds a lock by the same descriptor keeps it."""
+        """Close the file; a process that holds a lock through the same descriptor keeps it."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
 
 class Acquired:
-    """The lock, held; use it in a ``with`` statement and nowhere else."""
+    """The held lock; use it only in a ``with`` statement."""
 
     __slots__ = ("_lock", "_timeout_seconds")
 
@@ -290,10 +295,11 @@ class Acquired:
         try:
             self._lock.leave()
         finally:
-            self._lock.leave()  # an exception may have come before the first was done
+            self._lock.leave()  # an exception may have interrupted the first call
 
     def __del__(self) -> None:
-        """An exception came between the end of the block and `__exit__`, or between `__enter__` and the block."""
+        """Release a lock that an exception left behind: after the block but before `__exit__`, or before the block began.
+        """
         lock = getattr(self, "_lock", None)
         if lock is not None and lock.holds(id(self)):
             lock.leave()
@@ -308,7 +314,7 @@ def _take_turn(descriptor: int) -> bool:
 
 
 def _stand_in_line(descriptor: int, came_at: int) -> int:
-    """The place taken: the time, or one just after it that is free."""
+    """Take a place in line: the arrival time, or the next free number after it."""
     while _SET_LOCK is not None:
         try:
             fcntl.fcntl(descriptor, _SET_LOCK, struct.pack(_RANGE, fcntl.F_WRLCK, os.SEEK_SET, came_at, 1, 0))
@@ -325,7 +331,7 @@ def _leave_line(descriptor: int) -> None:
 
 
 def _came_first(descriptor: int, place: int, after: int = 0) -> int | None:
-    """Another's place between the two; the system names one that is locked there."""
+    """A place of another process between `after` and `place`, exclusive; None if there is none."""
     if _SET_LOCK is None:
         return None
     asked = struct.pack(_RANGE, fcntl.F_WRLCK, os.SEEK_SET, after + 1, place - after - 1, 0)
@@ -334,7 +340,7 @@ def _came_first(descriptor: int, place: int, after: int = 0) -> int | None:
 
 
 def _line_before(descriptor: int, place: int) -> tuple[int | None, int]:
-    """The first in line, and about how many stand before this place."""
+    """The first place in line, and roughly how many places come before this one."""
     first = found = _came_first(descriptor, place)
     before = 0
     while found is not None and before < MOST_COUNTED and found + 1 < place:
@@ -347,8 +353,8 @@ _locks: WeakValueDictionary[Path, FileLock] = WeakValueDictionary()
 
 
 def lock_of(file: Path) -> FileLock:
-    """The lock of a file, by its real path; the same one for every writer in this process."""
+    """The lock of a file, by its real path; every writer of this process gets the same one."""
     lock = _locks.get(file)
-    if lock is None:  # two threads may make two, which exclude each other as two processes do
+    if lock is None:  # two threads may create two, which exclude each other like two processes
         lock = _locks[file] = FileLock(file)
     return lock

@@ -1,8 +1,8 @@
 """Which process enqueued or runs an execution, and whether that process is gone.
 
-A process id alone is reused; with the host, the boot, the PID namespace and the moment the process started it names
-one process for good. Linux tells all of them; elsewhere the id and the host have to do. Writers record an `Owner` in
-the table ``process``; readers and writers alike ask `is_gone(Owner(*row))` with its columns in the same order.
+A process id alone is reused. Together with the host, the boot, the PID namespace and the start time it identifies one
+process for good. Linux reports all of these; elsewhere only the id and the host are known. Writers record an `Owner` in
+the table ``process``; readers and writers alike call `is_gone(Owner(*row))` with its columns in the same order.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Final, NamedTuple
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE: Final = Path("/proc/self/ns/pid")
-# Of ``/proc/PID/stat``, counted behind the command's closing bracket: clock ticks after boot.
+# Index of a field of ``/proc/PID/stat`` after the command's closing bracket: clock ticks after boot.
 _START_FIELD: Final = 19
-# Ended, and only not yet collected by the parent: such a process finishes no run.
+# Ended but not yet collected by the parent: such a process finishes no run.
 _ZOMBIES: Final = frozenset({"Z", "X", "x"})
 
 
 class Owner(NamedTuple):
-    """A process, as the table ``process`` keeps it: its columns but for ``process_id``, in their order.
+    """A process, with the columns of the table ``process`` except ``process_id``, in their order.
 
     Attributes:
-        host: its host name.
-        boot_id: of the kernel, empty where the system does not tell.
-        pid_namespace: the inode of its PID namespace, 0 where the system does not tell.
-        pid: its id inside that namespace.
-        process_started: clock ticks after boot, 0 where the system does not tell.
+        host: the host name.
+        boot_id: of the kernel; empty where the system does not report it.
+        pid_namespace: the inode of its PID namespace; 0 where the system does not report it.
+        pid: the process id inside that namespace.
+        process_started: clock ticks after boot; 0 where the system does not report it.
     """
 
     host: str
@@ -44,11 +44,11 @@ OWNER_COLUMNS: Final = ", ".join(f"p.{column}" for column in Owner._fields)
 
 
 def this_process() -> Owner:
-    """The owner of what this process records."""
+    """The owner of the executions that this process records."""
     return _owner_of(os.getpid())
 
 
-# By the process id, so that a forked child does not take itself for its parent.
+# Cached by process id, so that a forked child does not take itself for its parent.
 @lru_cache(maxsize=1)
 def _owner_of(pid: int) -> Owner:
     state = _process(pid)
@@ -56,22 +56,22 @@ def _owner_of(pid: int) -> Owner:
 
 
 def is_gone(owner: Owner) -> bool:
-    """Whether that process certainly runs no more.
+    """Whether that process has certainly ended.
 
-    False where it cannot be known: on another host, and in another PID namespace (a container), where the same id
-    means another process.
+    False where this cannot be known: on another host, or in another PID namespace (a container), where the same id is
+    another process.
     """
     here = this_process()
     if owner.host != here.host:
         return False
-    # No process outlives a boot, whatever its id.
+    # No process survives a reboot, whatever its id.
     if owner.boot_id != here.boot_id:
         return True
     return owner.pid_namespace == here.pid_namespace and not _runs(owner)
 
 
 def is_alive(owner: Owner) -> bool:
-    """Whether that process certainly runs; where it cannot be known, neither `is_gone` nor `is_alive` is true."""
+    """Whether that process certainly runs; if unknown, both `is_gone` and `is_alive` are false."""
     return owner[:3] == this_process()[:3] and _runs(owner)
 
 
@@ -88,23 +88,23 @@ def _runs(owner: Owner) -> bool:
 
 def _is_there(pid: int) -> bool:
     try:
-        # Signal 0 is not sent: it only asks whether it could be.
+        # Signal 0 is not delivered: it only tests whether the process exists.
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    # It is there, and another user's.
+    # It exists, and belongs to another user.
     except PermissionError:
         return True
     return True
 
 
 def _process(pid: int) -> tuple[str, int] | None:
-    """The state letter and the start of a process, where the system tells."""
+    """The state letter and the start time of a process; None where the system does not report them."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return None
-    # The last bracket: a command's name may hold brackets and blanks itself.
+    # The last bracket: the command name may contain brackets and blanks itself.
     fields = text[text.rindex(")") + 2 :].split()
     return fields[0], int(fields[_START_FIELD])
 

@@ -1,6 +1,6 @@
-"""How many runs each job ever had: those that are kept, and a note of those that were pruned.
+"""How many runs each job has ever had: the rows that exist, plus a note of those that were pruned.
 
-A counter that fell when history is pruned would look to Prometheus like a restart, and to its alerts like a burst of
+If a counter fell when history is pruned, Prometheus would take it for a restart, and its alerts for a burst of
 failures.
 """
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-# And the job's number, in the table of settings; the value is runs and failures with a blank between. No table of
-# its own: most stores never prune, and format 2 stays as it is.
+# Followed by the job's number, as a key in the table of settings; the value is runs and failures, separated by a blank.
+# No table of its own: most stores never prune, and format 2 stays as it is.
 _KEY: Final = "pruned:"
 _WAITING: Final = STATUS_CODES[Status.PENDING]
 _BAD: Final = f"{STATUS_CODES[Status.FAILURE]}, {STATUS_CODES[Status.TIMEOUT]}"
 
 
 def note_pruned(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
-    """Add executions that are about to be deleted to what their jobs once had; a job that is gone needs no note."""
+    """Add executions that are about to be deleted to the notes of their jobs; jobs that no longer exist need none."""
     runs: dict[int, list[int]] = defaultdict(lambda: [0, 0])
     for some in in_chunks(ids):
         sql = f"""
@@ -35,8 +35,8 @@ def note_pruned(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
         for number, all_, bad in connection.execute(sql, some):
             runs[number][0] += all_
             runs[number][1] += bad
-    # In the transaction that deletes: a note without the deletion, or the other way, would count runs twice or not at
-    # all.
+    # In the deleting transaction: a note without the deletion would count runs twice, a deletion without the note not
+    # at all.
     before = _pruned(connection) if runs else {}
     connection.executemany(
         "INSERT INTO setting VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
@@ -48,12 +48,12 @@ def note_pruned(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
 
 
 def forget_pruned(connection: sqlite3.Connection, number: int) -> None:
-    """Delete the note of a job that is removed."""
+    """Delete the note of a removed job."""
     connection.execute("DELETE FROM setting WHERE key = ?", (f"{_KEY}{number}",))
 
 
 def run_totals(connection: sqlite3.Connection) -> dict[int, tuple[int, int]]:
-    """By job number: its runs and its failures, pruned ones included; what waits is no run yet."""
+    """Runs and failures by job number, pruned ones included; PENDING executions are not runs yet."""
     pruned = _pruned(connection)
     sql = f"""
     SELECT n.job_number, sum(t.runs), sum(CASE WHEN t.status IN ({_BAD}) THEN t.runs ELSE 0 END) FROM name_tally AS t
@@ -72,7 +72,7 @@ def _pruned(connection: sqlite3.Connection) -> dict[int, tuple[int, int]]:
 
 
 def settings_under(connection: sqlite3.Connection, prefix: str) -> list[tuple[str, str]]:
-    """The settings whose key begins so, and ends with something; the prefix ends with a colon."""
+    """The settings whose key begins with `prefix` and continues after it; the prefix ends with a colon."""
     sql = "SELECT key, value FROM setting WHERE key > ? AND key < ?"
-    # ";" follows ":" in ASCII: a range of the key, and no LIKE, whose wildcards and case would be in the way.
+    # ";" follows ":" in ASCII, so this is a range of the key; LIKE would interpret wildcards and case.
     return connection.execute(sql, (prefix, f"{prefix[:-1]};")).fetchall()

@@ -1,6 +1,6 @@
-"""Some room kept for the day the disk is full, when even deleting needs a little.
+"""Disk space kept in reserve for when the disk is full, since even deleting needs some.
 
-The file holds nothing; an emergency prune removes it and works in the room that becomes free.
+The file contains nothing; an emergency prune removes it and works in the space that this frees.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from jobstore.storage.sidefiles import beside, reserve_path, share_with_writers,
 
 
 def keep_reserve(file: Path) -> None:
-    """Make the reserve of a store that is worth one, if it is not there; best effort."""
+    """Create the reserve of a store that is large enough, unless it exists; best effort."""
     reserve = reserve_path(file)
     with suppress(OSError):
         if (
-            # Cheap questions first: this is asked by every recorder that opens.
+            # Cheapest checks first: every recorder does this when it opens.
             reserve.exists()
             or size_of(file) + size_of(beside(file, "-wal")) < RESERVED_FROM_BYTES
             or _free_bytes(file) < RESERVE_BYTES * RESERVE_SHARE
         ):
             return
-        # O_EXCL: of two recorders that open at once, one makes the file; the other's call fails, which is as good.
+        # O_EXCL: of two recorders that open at once, one creates the file; the other fails, which is as good.
         descriptor = os.open(reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             share_with_writers(descriptor, file)
             if hasattr(os, "posix_fallocate"):
-                # Allocated, not only made long: a file with a hole in it would keep no room.
+                # Allocated, not just extended: a sparse file would reserve no space.
                 os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
             else:  # macOS has no such call
                 os.write(descriptor, bytes(RESERVE_BYTES))
         except OSError:
-            # Half a reserve would be taken for a whole one at the next look.
+            # The next check would take half a reserve for a whole one.
             reserve.unlink()
             raise
         finally:
@@ -42,7 +42,7 @@ def keep_reserve(file: Path) -> None:
 
 
 def give_up_reserve(path: str | os.PathLike[str]) -> bool:
-    """Remove the reserve of the store at `path`; whether there was one."""
+    """Remove the reserve of the store at `path`; return whether there was one."""
     try:
         reserve_path(Path(os.path.realpath(path))).unlink()
     except OSError:
