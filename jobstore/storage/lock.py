@@ -211,8 +211,7 @@ class FileLock(ThreadLock):
         return os.fstat(descriptor).st_nlink > 0
 
     def _wait_in_line(self, descriptor: int, place: int, timeout_seconds: float) -> None:
-        """Take the lock when no place is lower, when the first in line leaves it free for too long, or when time is up.
-        """
+        """Take the lock when no place is lower, the first in line leaves it free for too long, or time is up."""
         # Counted from the thread's arrival, so waiting for other threads counts too.
         deadline = place / 1e9 + timeout_seconds
         first, since = None, 0.0
@@ -298,8 +297,7 @@ class Acquired:
             self._lock.leave()  # an exception may have interrupted the first call
 
     def __del__(self) -> None:
-        """Release a lock that an exception left behind: after the block but before `__exit__`, or before the block began.
-        """
+        """Release a lock that an exception left held, after the block but before `__exit__` or before the block."""
         lock = getattr(self, "_lock", None)
         if lock is not None and lock.holds(id(self)):
             lock.leave()

@@ -1,4 +1,4 @@
-"""Reading known rows by their keys: the last step of every page, and the floor that no page can beat."""
+"""Reads rows by their keys: the last step of every page, whose cost no page can avoid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobstore.storage.schema import IS_NO_SUCCESS
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-# Below SQLite's oldest limit of 999 values in a statement, with room for a few others.
+# Below SQLite's oldest limit of 999 values in a statement, leaving room for a few others.
 KEYS_PER_STATEMENT = 500
 SUCCESS = STATUS_CODES[Status.SUCCESS]
 
@@ -22,7 +22,7 @@ ExecutionRow = tuple[
     int, int, str, int, int, int, int, int | None, int | None, str | None, str | None, str | None, str | None,
     str | None,
 ]  # fmt: skip
-"""An execution as `EXECUTION_SELECT` reads it: a plain tuple, as the driver makes it, since pages are made of these."""
+"""An execution as `EXECUTION_SELECT` reads it: the driver's plain tuple, since pages consist of these."""
 
 
 class JobRow(NamedTuple):
@@ -49,14 +49,14 @@ class JobRow(NamedTuple):
 _EXECUTION_COLUMNS = """
 SELECT e.id, n.job_number, n.name, e.status, e.effective_us, e.started_by, e.created_us, e.completed_us,
        e.duration_ms, w.name AS worker, coalesce(p.parameters, e.parameters), e.trace_id, e.result, e.error"""
-# CROSS JOIN: the executions come first, found by their ids; SQLite may not begin with the names.
+# CROSS JOIN: SQLite must find the executions by their ids first, not begin with the names.
 _EXECUTION_WORDS = """
 CROSS JOIN job_name AS n ON n.name_id = e.name_id
 LEFT JOIN worker AS w ON w.worker_id = e.worker_id
 LEFT JOIN parameter_set AS p ON p.parameter_set_id = e.parameter_set_id
 """
 EXECUTION_SELECT = f"{_EXECUTION_COLUMNS} FROM execution AS e {_EXECUTION_WORDS}"
-"""Columns in the order of `ExecutionRow`; the names of job and worker in words again."""
+"""Columns in the order of `ExecutionRow`, with job and worker by name."""
 
 JOB_SELECT = """
 SELECT number, name, job_type, job_category, description, schedule, interval_seconds, parameters,
@@ -67,57 +67,57 @@ FROM job
 
 
 def fetch_executions(connection: sqlite3.Connection, ids: Sequence[int]) -> list[ExecutionRow]:
-    """The executions of these ids, in the order asked for; one row lookup for each."""
+    """The executions with these ids, in the given order; one row look-up for each."""
     found: dict[int, ExecutionRow] = {}
     for some in in_chunks(ids):
         rows = connection.execute(f"{EXECUTION_SELECT}WHERE e.id IN ({marks(some)})", some)
-        # IN yields rows in the order of the table: the order that was asked for is put back at the end.
+        # IN yields rows in the order of the table, so the given order is restored below.
         found.update([(row[0], row) for row in rows])
     return [found[key] for key in ids]
 
 
 def fetch_execution(connection: sqlite3.Connection, key: int) -> ExecutionRow | None:
-    """The execution of this id, if there is one."""
+    """The execution with this id; None if there is none."""
     row: ExecutionRow | None = connection.execute(f"{EXECUTION_SELECT}WHERE e.id = ?", (key,)).fetchone()
     return row
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
-    """A number of a file that SQLite changes when its tables change, and when it is written over in place."""
+    """SQLite's schema number of a file; it changes with the tables, and when the file is overwritten in place."""
     (version,) = connection.execute("PRAGMA schema_version").fetchone()
     return int(version)
 
 
 def is_server(connection: sqlite3.Connection) -> bool:
-    """Whether it is a PostgreSQL server, to which others write at the same time, and not a file."""
+    """Whether the connection is to a PostgreSQL server, not to a file."""
     return not isinstance(connection, sqlite3.Connection)
 
 
 def absorb_starts(connection: sqlite3.Connection, number: int) -> None:
-    """On a server: notes in a job what its starts say, so that what is then written into it counts instead."""
+    """On a server: write into a job what its starts say, so that a later write to the job takes precedence."""
     from jobstore.storage.postgres import schema  # needs the driver
 
     schema.absorb_starts(cast("Any", connection), number)
 
 
 class KeyQuery(NamedTuple):
-    """A statement that yields the column ``id`` of a page in order, for paths that know it will not come up short."""
+    """A statement that yields the ids of a page in order, for paths that know that the page will be full."""
 
     sql: str
     values: Sequence[int | str | bytes]
     is_turned: bool = False
-    """The page is in the other order."""
+    """Whether the statement yields the page in reverse."""
 
 
 def fetch_executions_of(connection: sqlite3.Connection, keys: KeyQuery) -> list[ExecutionRow]:
-    """The executions that a statement names, in the order of the page, in one statement."""
+    """The executions that a statement yields, in the order of the page, read in one statement."""
     rows: list[ExecutionRow] = connection.execute(_rows_sql(keys.sql), keys.values).fetchall()
     return rows[::-1] if keys.is_turned else rows
 
 
 @lru_cache(maxsize=256)
 def _rows_sql(keys: str) -> str:
-    """CROSS JOIN keeps the keys outermost, and so their order."""
+    """CROSS JOIN keeps the keys in the outer loop, and so their order."""
     return f"{_EXECUTION_COLUMNS} FROM ({keys}) AS page CROSS JOIN execution AS e ON e.id = page.id {_EXECUTION_WORDS}"
 
 
@@ -127,7 +127,7 @@ def delete_by_id(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
 
 
 def fetch_jobs(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[JobRow]:
-    """The jobs of these numbers, in the order asked for; one row lookup for each."""
+    """The jobs with these numbers, in the given order; one row look-up for each."""
     found: dict[int, JobRow] = {}
     for some in in_chunks(numbers):
         rows = connection.execute(f"{JOB_SELECT}WHERE number IN ({marks(some)})", some)
@@ -136,8 +136,8 @@ def fetch_jobs(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[J
 
 
 def fetch_job_number(connection: sqlite3.Connection, name: str, number: int | None) -> int | None:
-    """The number of the job of exactly this name, else this number if there is such a job; one or two index entries."""
-    # The name first: no name consists of digits alone, so the two never mean different jobs.
+    """The number of the job with exactly this name, else this number if such a job exists; one or two index entries."""
+    # Name first: no name consists of digits only, so the two never mean different jobs.
     row = connection.execute("SELECT number FROM job WHERE name = ?", (name,)).fetchone()
     if row is None and number is not None:
         row = connection.execute("SELECT number FROM job WHERE number = ?", (number,)).fetchone()
@@ -145,15 +145,15 @@ def fetch_job_number(connection: sqlite3.Connection, name: str, number: int | No
 
 
 def fetch_timezone(connection: sqlite3.Connection) -> str:
-    """The zone that cron expressions are read in."""
+    """The IANA time zone of cron expressions."""
     row = connection.execute("SELECT value FROM setting WHERE key = 'timezone'").fetchone()
     return row[0] if row else "UTC"
 
 
 def status_source(status: int) -> str:
-    """The index to walk for the starts of a status, and its condition in SQL.
+    """The index that holds the starts of a status, and its condition, in SQL.
 
-    Most executions are a SUCCESS, so no index is kept for these: that of all starts is filtered.
+    Most executions are a SUCCESS, so these have no index of their own: the index of all starts is filtered.
     """
     if status == SUCCESS:
         return f"execution_started WHERE status = {status}"
@@ -167,5 +167,5 @@ def in_chunks(keys: Collection[int], most: int = KEYS_PER_STATEMENT) -> Iterator
 
 
 def marks(values: Sequence[object]) -> str:
-    """A place for each value of a statement; where there is none, a null, which nothing equals."""
+    """A placeholder for each value; NULL, which equals nothing, if there is none."""
     return ",".join("?" * len(values)) or "NULL"

@@ -1,9 +1,8 @@
-"""The file format: tables, constraints, counters and indexes, and the steps that bring an older file up to date.
+"""The file format: tables, constraints, counters and indexes, and the upgrade of older files.
 
-Every instant is an integer in microseconds since 1970 UTC. Flags are 0 or 1. JSON is text that SQL
-never looks into. Statuses are numbers: 0 FAILURE, 1 SUCCESS, 2 RUNNING, 3 PENDING, 4 TIMEOUT.
-Days and hours are counted from 0001-01-01T00:00:00Z, so they are never negative.
-``docs/file-format.md`` describes the same for readers of the file.
+Every instant is an integer in microseconds since 1970 UTC. Flags are 0 or 1. JSON is text that SQL never parses.
+Statuses are numbers: 0 FAILURE, 1 SUCCESS, 2 RUNNING, 3 PENDING, 4 TIMEOUT. Days and hours are counted from
+0001-01-01T00:00:00Z, so they are never negative. ``docs/file-format.md`` describes the format for readers of the file.
 """
 
 from __future__ import annotations
@@ -17,31 +16,31 @@ if TYPE_CHECKING:
 
     from sqlite_utils import Database
 
-# ``JOBS`` in ASCII; header field 68 of the SQLite file, which tells a store from any other database.
+# ``JOBS`` in ASCII: field 68 of the SQLite header, which distinguishes a store from any other database.
 APPLICATION_ID = 0x4A4F4253
-# In ``PRAGMA user_version``; a file with a higher one is refused.
+# In ``PRAGMA user_version``; files with a higher one are refused.
 SCHEMA_VERSION = 2
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 
-# In this order the newest day and the totals, which every commit writes, share a page.
+# In this order, the newest day and the totals, which every commit writes, share a page.
 SPAN_DAY, SPAN_ALL, SPAN_HOUR = 0, 1, 2
 SEGMENT_BITS, SEGMENT_KINDS = 16, 8
-"""A segment of the bitmap index: executions whose ids differ in these low bits; and keys for its blobs."""
-# Length of the change log; a reader further behind reads its counters anew.
+"""The low bits in which the ids of a segment of the bitmap index differ, and the keys reserved for its blobs."""
+# Rows kept in the change log; a reader further behind reads its counters again.
 CHANGES_KEPT = 16_384
-# Changes between two cuts of the log: each cut writes its oldest page, too.
+# Changes between two trims of the log: each trim also writes its oldest page.
 TRIMMED_EVERY = 64
 
-# What Python's strip() takes for blank, but for control characters: SQLite's trim() takes off spaces unless told.
+# What Python's strip() removes, except control characters: by default, SQLite's trim() removes only spaces.
 _BLANKS = "char(32,160,5760,8192,8193,8194,8195,8196,8197,8198,8199,8200,8201,8202,8232,8233,8239,8287,12288)"
 _CONTROLS = "'*[' || char(1) || '-' || char(31) || char(127) || '-' || char(159) || ']*'"
 _INSTANT = f"BETWEEN {MIN_US} AND {MAX_US}"
 
 
 def _words(column: str) -> str:
-    """1 to 200 characters, no NUL, no control characters."""
+    """SQL condition: 1 to 200 characters, no NUL, no control characters."""
     return (
         f"length({column}) BETWEEN 1 AND 200 AND instr(CAST({column} AS BLOB), x'00') = 0"
         f" AND {column} NOT GLOB {_CONTROLS}"
@@ -49,7 +48,7 @@ def _words(column: str) -> str:
 
 
 def _name(column: str) -> str:
-    """The rule of job names: every name that passes can be asked for through every interface."""
+    """SQL condition for job names: every valid name can be requested through every interface."""
     return (
         f"{_words(column)} AND {column} = trim({column}, {_BLANKS}) AND instr({column}, '/') = 0"
         f" AND {column} NOT IN ('.', '..', 'executions') AND {column} GLOB '*[^0-9]*'"
@@ -203,7 +202,7 @@ CREATE TABLE segment (
 ) STRICT;
 """
 
-# In SQL; a partial index serves a query only where its condition stands in it, word for word.
+# A partial index serves only a query that contains its condition, word for word.
 IS_NO_SUCCESS = "status <> 1"
 
 IS_NEVER_STARTED = "started_by = 0 AND status IN (0, 1, 4)"
@@ -239,13 +238,13 @@ def _day(row: str) -> str:
 
 
 def _counted(*, out: str | None = None, into: str | None = None) -> str:
-    """The statements that count a row out, or into, or both; a row moved is one statement a table, not two.
+    """Trigger SQL that counts a row out of the counters, into them, or both.
 
-    A counter that reaches zero is deleted, or pruning would leave them all.
+    A moved row takes one statement for each table, not two. A counter that reaches zero is deleted; otherwise pruning
+    would leave all of them behind.
     """
     steps = [(row, runs) for row, runs in ((out, 0), (into, 1)) if row is not None]
-    # A row that moves is two changes, also where no counter differs (a worker, a trace): bitmaps of readers need its
-    # id.
+    # A moved row is two changes even where no counter differs (a worker, a trace): readers' bitmaps need its id.
     changes = ", ".join(f"({row}.name_id, {row}.status, {_hour(row)}, {2 * runs - 1}, {row}.id)" for row, runs in steps)
     return f"""
     {_added("period_tally", [values for row, runs in steps for values in _in_periods(row, runs)], _PERIOD_SUMS)}
@@ -258,8 +257,8 @@ def _counted(*, out: str | None = None, into: str | None = None) -> str:
 """
 
 
-# Of the row that is added, ``runs`` says where to: 1 into the counter, 0 out of it (a negative one would break the
-# table's own rule before it came to be subtracted).
+# In an inserted row, ``runs`` is 1 to count in and 0 to count out: a negative value would violate the table's CHECK
+# before the upsert could subtract it.
 _SIGN = "(2 * excluded.runs - 1)"
 _RUNS = f"runs = runs + {_SIGN}"
 _NAME_SUMS = (
@@ -277,15 +276,15 @@ def _tallied(row: str, runs: int) -> str:
 
 
 def _in_periods(row: str, runs: int) -> list[str]:
-    """An execution's values for its day, for all, and for its hour."""
+    """The values that an execution adds to its day, to the total and to its hour."""
     values = f"{_tallied(row, runs)}, ({row}.completed_us IS NOT NULL)"
     periods = ((SPAN_DAY, _day(row)), (SPAN_ALL, 0), (SPAN_HOUR, _hour(row)))
     return [f"({span}, {period}, {values})" for span, period in periods]
 
 
 def _emptied(row: str) -> str:
-    """The statements that remove the counters of an execution that are zero now."""
-    # Three terms joined by OR are three look-ups; (span, period) IN (VALUES ...) would walk the table.
+    """SQL that deletes the counters of an execution that are zero now."""
+    # Three terms joined by OR take three look-ups; (span, period) IN (VALUES ...) would scan the table.
     periods = f"""status = {row}.status AND ((span = {SPAN_DAY} AND period = {_day(row)})
         OR (span = {SPAN_ALL} AND period = 0) OR (span = {SPAN_HOUR} AND period = {_hour(row)}))"""
     name = f"name_id = {row}.name_id AND status = {row}.status"
@@ -297,7 +296,7 @@ def _emptied(row: str) -> str:
 
 
 def _unsegmented(row: str) -> str:
-    """The statement that drops the segment of an execution, which is no longer true."""
+    """SQL that drops the segment of an execution, which is out of date now."""
     first = f"({row}.id >> {SEGMENT_BITS}) * {SEGMENT_KINDS}"
     return f"DELETE FROM segment WHERE key BETWEEN {first} AND {first} + {SEGMENT_KINDS - 1};"
 
@@ -322,7 +321,7 @@ INSERT INTO name_tally
     SELECT name_id, status, count(*), count(duration_ms), coalesce(sum(duration_ms), 0)
     FROM execution GROUP BY +name_id, +status;
 """
-"""Fills the empty counters from the executions; used after a bulk load, when there are indexes to count in."""
+"""Fills empty counters from the executions; used after a bulk load, when the indexes exist."""
 
 TRIGGERS = f"""
 -- The next seq is the last one and 1, so without the last one readers would take new changes for old ones.
@@ -386,14 +385,14 @@ END;
 def statements(script: str) -> list[str]:
     """The statements of a script, one by one.
 
-    ``executescript`` would commit the open transaction, and a file is made in one.
+    ``executescript`` would commit the open transaction, and a new file is made in a single one.
     """
-    import sqlite3  # complete_statement is all that is wanted here
+    import sqlite3  # needed only for complete_statement
 
     found, begun = [], ""
     for line in script.strip().splitlines(keepends=True):
         begun += line
-        # Line by line: a trigger holds semicolons, and only SQLite's own scanner knows where it ends.
+        # Line by line: a trigger contains semicolons, and only SQLite's own scanner knows where it ends.
         if sqlite3.complete_statement(begun):
             found.append(begun.strip())
             begun = ""
@@ -401,19 +400,19 @@ def statements(script: str) -> list[str]:
 
 
 def run_script(connection: sqlite3.Connection, script: str) -> None:
-    """Run a script inside the transaction that is open."""
+    """Run a script inside the open transaction."""
     for statement in statements(script):
         connection.execute(statement)
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
-    """The tables alone, for a bulk load that builds the rest once at the end."""
+    """Create only the tables, for a bulk load that builds the rest once at the end."""
     run_script(connection, TABLES)
 
 
 def finish_tables(connection: sqlite3.Connection, *, counted: bool) -> None:
-    """Indexes, counters (from the rows, unless there are none) and triggers over filled tables."""
-    # Over filled tables, in this order: the counters are summed through the indexes, and triggers would count twice.
+    """Create indexes, counters (from the rows if `counted`) and triggers over filled tables."""
+    # In this order: the counters are summed by the indexes, and triggers would count every row again.
     run_script(connection, EXECUTION_INDEXES)
     if counted:
         run_script(connection, COUNTERS)
@@ -421,10 +420,10 @@ def finish_tables(connection: sqlite3.Connection, *, counted: bool) -> None:
 
 
 def apply_migrations(database: Database) -> None:
-    """Bring a file to this version's schema; nothing happens where it is there already.
+    """Bring a file to this version's schema; do nothing if it is current.
 
-    The caller has begun a transaction (IMMEDIATE): sqlite-utils' own steps nest in it, so two
-    processes that open a new file at once, or a crash in between, leave the old schema or the new one.
+    The caller has begun a transaction (IMMEDIATE), and sqlite-utils' own steps nest in it. So two processes that open a
+    new file at once, or a crash, leave either the old schema or the new one.
     """
     from sqlite_utils import Migrations  # heavy, and only writers come here
 
@@ -439,14 +438,14 @@ def apply_migrations(database: Database) -> None:
             finish_tables(db.conn, counted=False)
 
     steps.apply(database)
-    # In the same transaction as the tables: a file that says it is a store is one.
+    # In the same transaction as the tables: a file marked as a store always is a complete one.
     database.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     database.conn.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _upgrade_first_format(connection: sqlite3.Connection) -> None:
-    """Format 1 had other indexes and triggers, digests instead of segments, and bounds beside its counters."""
-    # Only what format 1 made on these tables; automatic indexes have no SQL and stay with their tables.
+    """Upgrade format 1, which had other indexes and triggers, digests in place of segments, and bounds in counters."""
+    # Only what format 1 created on these tables; automatic indexes have no SQL and stay.
     made = connection.execute(
         """
         SELECT type, name FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL
@@ -458,7 +457,7 @@ def _upgrade_first_format(connection: sqlite3.Connection) -> None:
     for column in ("id_low", "id_high", "created_low", "created_high", "completed_low", "completed_high"):
         connection.execute(f"ALTER TABLE period_tally DROP COLUMN {column}")
     connection.execute("ALTER TABLE execution ADD COLUMN enqueued_by INTEGER")
-    # Its UNIQUE rule changed, which SQLite alters only by making the table anew.
+    # Its UNIQUE constraint changed, which SQLite can alter only by a new table.
     connection.execute("ALTER TABLE process RENAME TO process_1")
     connection.execute("DROP TABLE digest")
     connection.execute("DELETE FROM setting WHERE key IN ('trace_prefix', 'trace_digits')")

@@ -1,7 +1,7 @@
-"""The files beside a store: their names, whose they are, and whether they are still the same.
+"""The files beside a store: their names, their owners, and whether they are still the same files.
 
-SQLite keeps the log (``-wal``) and its index (``-shm``) there, jobstore the lock and the reserve. All belong to those
-who may write the store: a file that one user leaves beside a store must not keep another one out.
+SQLite keeps the log (``-wal``) and its index (``-shm``) there, jobstore the lock and the reserve. All must be usable by
+every user who may write the store: a file that one user creates must not keep another one out.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Final
 
 from jobstore.replacing import acl_of, set_acl
 
-# An ACL as Linux keeps it: a version, then entries of a kind, bits and a user or group.
+# An ACL as Linux stores it: a version, then entries of tag, permission bits and a user or group.
 _ACL_BEGIN: Final = 4
 _ACL_ENTRY: Final = "<HHI"
 _ACL_USER, _ACL_GROUP = 2, 8
 _ACL_OWNER, _ACL_OWN_GROUP = (1, 2**32 - 1), (4, 2**32 - 1)
 
 DATABASE: Final = b"SQLite format 3\0"
-"""How the file of one begins. None that may be open here is read for it: to close it would drop SQLite's locks."""
+"""The first bytes of an SQLite file. Never read them from one that may be open here: closing drops SQLite's locks."""
 
 Identity = tuple[int, int]
 
 BY_SQLITE: Final = ("-wal", "-shm", "-journal")
 SIDE_FILES: Final = (*BY_SQLITE, ".lock", ".reserve", ".tokens", ".notified")
-"""Those of the interfaces among them."""
+"""Including the files of the interfaces."""
 
 
 def beside(file: Path, suffix: str) -> Path:
@@ -44,7 +44,7 @@ def reserve_path(file: Path) -> Path:
 
 
 def is_beside(path: Path) -> bool:
-    """Whether a real path is one that a store, or a database, keeps a file at: under the name of another file."""
+    """Whether a real path is named like a side file of an existing file."""
     return any(path.name.endswith(suffix) and Path(f"{path}"[: -len(suffix)]).is_file() for suffix in SIDE_FILES)
 
 
@@ -59,7 +59,7 @@ def belongs_to(path: Path, store: Path) -> bool:
 
 
 def look_at(path: str | os.PathLike[str]) -> os.stat_result | None:
-    """What the system tells of a file; None: there is none."""
+    """The status of a file; None if there is none."""
     try:
         return os.stat(path)  # noqa: PTH116 - for every query, and Path costs three times as much
     except OSError:
@@ -67,26 +67,26 @@ def look_at(path: str | os.PathLike[str]) -> os.stat_result | None:
 
 
 def identity_of(path: str | os.PathLike[str]) -> Identity | None:
-    """What tells a file from any other that ever had its name while it is open; None: there is none."""
+    """Device and inode, which identify a file while it is open; None if there is none."""
     found = look_at(path)
     return None if found is None else (found.st_dev, found.st_ino)
 
 
 def size_of(path: str | os.PathLike[str]) -> int:
-    """The size of a file; 0 where there is none."""
+    """The size of a file in bytes; 0 if there is none."""
     found = look_at(path)
     return 0 if found is None else found.st_size
 
 
 def share_with_writers(descriptor: int, file: Path) -> None:
-    """Give a file of ours the owner of the store, and let exactly those open it who may write the store.
+    """Give one of our files the owner of the store, and access to exactly those users who may write the store.
 
-    A process that can open the lock can hold it, and so keep every recorder out: readers must not be able to.
+    A process that can open the lock can hold it and keep every recorder out, so readers must not be able to.
     """
     with suppress(OSError):
         store = file.stat()
         _give(descriptor, store)
-        # The bits for reading follow those for writing: a recorder needs both, and a mere reader gets neither.
+        # Read bits follow the store's write bits: a recorder needs both, a mere reader gets neither.
         written = store.st_mode & 0o222
         if stat.S_IMODE(os.fstat(descriptor).st_mode) != written | written << 1:
             os.fchmod(descriptor, written | written << 1)
@@ -94,10 +94,7 @@ def share_with_writers(descriptor: int, file: Path) -> None:
 
 
 def share_log(file: Path) -> None:
-    """Give SQLite's files the group and the ACL of the store: SQLite gives them its mode, and only as root its owner.
-
-    By their names: to open and close them would drop the locks that SQLite holds for this process.
-    """
+    """Give SQLite's files the group and the ACL of the store: SQLite copies only the mode, and as root the owner."""
     for suffix in ("-wal", "-shm"):
         path = beside(file, suffix)
         with suppress(OSError):
@@ -107,13 +104,13 @@ def share_log(file: Path) -> None:
 
 
 def remove_left_over(file: Path) -> None:
-    """Remove an empty log, and its index, that this writer may not write; inside the lock.
+    """Remove an empty log and its index if this writer may not write them; inside the lock.
 
-    Another user's program that looked at the store leaves them (the ``sqlite3`` shell does). Nothing is in them, and
+    Another user's program that looked at the store leaves them (the ``sqlite3`` shell does). They contain nothing, and
     recorders that have them open notice before they write.
     """
     log, index = beside(file, "-wal"), beside(file, "-shm")
-    # Only an empty log: one with anything in it holds commits that are nowhere else.
+    # Only an empty log: otherwise it holds commits that exist nowhere else.
     if size_of(log) == 0 and any(path.exists() and not may_write(path) for path in (log, index)):
         with suppress(OSError):
             index.unlink(missing_ok=True)
@@ -121,7 +118,7 @@ def remove_left_over(file: Path) -> None:
 
 
 def _give(target: int | Path, store: os.stat_result) -> None:
-    """Root gives owner and group; others can give the group alone, if they belong to it."""
+    """Set owner and group as root; other users can only set the group, if they belong to it."""
     found = _look_at_link(target)
     owner = store.st_uid if os.geteuid() == 0 else found.st_uid
     if (found.st_uid, found.st_gid) != (owner, store.st_gid):
@@ -130,12 +127,12 @@ def _give(target: int | Path, store: os.stat_result) -> None:
 
 
 def _look_at_link(target: int | Path) -> os.stat_result:
-    """Of a name: what stands there, since in a folder that others may write to a link may lead to any file."""
+    """The status of a descriptor, or of a path without following a link: others may place a link in a shared folder."""
     return os.fstat(target) if isinstance(target, int) else target.lstat()
 
 
 def _share_acl(target: int | Path, file: Path, store: os.stat_result, *, written_only: bool = False) -> None:
-    """The ACL of the store, for a file beside it; its owner and group stand there by name where they are others."""
+    """Give a file the ACL of the store, with entries by name for the store's owner and group if the file has others."""
     wanted = acl_of(file)
     if wanted is not None:
         found = _look_at_link(target)
@@ -154,13 +151,13 @@ def _share_acl(target: int | Path, file: Path, store: os.stat_result, *, written
 
 
 def may_write(path: Path) -> bool:
-    """Whether this user may write a file or folder, as the system itself would decide it."""
-    # By the effective user, which os.access by itself does not take: a setuid program would be told of another one.
+    """Whether this user may write a file or folder, as the system itself would decide."""
+    # For the effective user: in a setuid program, os.access by default checks the real one.
     return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def owner_of(path: Path) -> str:
-    """The name of a file's owner, or its number, or nothing."""
+    """The owner of a file, for messages: by name, else by number, else as another user."""
     import pwd
 
     try:
@@ -174,9 +171,9 @@ def owner_of(path: Path) -> str:
 
 
 def is_open_here(identity: Identity) -> bool:
-    """Whether this process has a file open, by any means; True where the system does not tell."""
+    """Whether this process has a file open, by any means; True where the system does not say."""
     try:
-        # Any means: the driver opens the file without telling its descriptor, so the system is asked for all.
+        # The driver does not reveal its descriptor, so look at all of them.
         descriptors = os.listdir("/dev/fd")  # noqa: PTH208 - names are all that is wanted
     except OSError:
         return True

@@ -1,4 +1,4 @@
-"""Whether a store says the same in its rows, its indexes and its counters."""
+"""Checks that the rows, indexes and counters of a store agree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Inconsistent(ValueError):
-    """Two things in a store that were compared say different things; the reader makes a `StoreCorrupt` of it."""
+    """Two parts of a store contradict each other; the reader turns this into `StoreCorrupt`."""
 
 
 _HOUR: Final = f"(effective_us - {MIN_US}) / {HOUR_US}"
@@ -36,7 +36,7 @@ _COUNTERS: Final = (
         "SELECT status, count(*) FROM execution GROUP BY 1",
     ),
 )
-"""What each kind of counter says, and what the rows say."""
+"""For each kind of counter: what it says, and what the rows say."""
 _OF_A_FILE: Final = (
     "SELECT hour, name_id, status, runs FROM name_hour_tally",
     f"SELECT {_HOUR}, name_id, status, count(*) FROM execution GROUP BY 1, 2, 3",
@@ -47,11 +47,11 @@ _WRONG_ON_A_SERVER: Final = (
 )
 _WRONG: Final = (
     "PRAGMA foreign_key_check",
-    # SQLite's own check looks at the structure alone: constraints are kept on writing, and a damaged page wrote
-    # nothing.
+    # SQLite's own check covers only the structure: constraints are enforced when writing, and a damaged page was not
+    # written.
     "SELECT 1 FROM execution WHERE status NOT BETWEEN 0 AND 4",
     "SELECT 1 FROM change WHERE status NOT BETWEEN 0 AND 4",
-    # After a name was deleted the log says so, by a change without a count: what it counted before is not looked at.
+    # A change without a count marks the deletion of a name: earlier changes of that name are not checked.
     """
     SELECT 1 FROM change WHERE name_id NOT IN (SELECT name_id FROM job_name) AND runs > 0
         AND seq > (SELECT coalesce(max(seq), 0) FROM change WHERE name_id IS NOT NULL AND runs IS NULL)
@@ -60,21 +60,21 @@ _WRONG: Final = (
 
 
 def is_sound(connection: sqlite3.Connection) -> bool:
-    """Whether rows, indexes and counters agree, by what SQLite and the counters tell; reads the whole file.
+    """Whether rows, indexes and counters of a file agree; reads the whole file.
 
-    `jobstore.transfer.check` says what is wrong, and looks at more.
+    `jobstore.transfer.check` says what is wrong, and checks more.
     """
-    # One error is enough to know: without the limit a badly damaged file would be listed at length.
+    # One error is enough: without the limit, a badly damaged file would be listed at length.
     (structure,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     return structure == "ok" and not _contradicts(connection, _WRONG, (*_COUNTERS, _OF_A_FILE))
 
 
 def is_server_sound(connection: sqlite3.Connection) -> bool:
-    """The same of a store on a server, which keeps its indexes itself."""
+    """Whether rows and counters of a store on a server agree; the server checks its indexes itself."""
     return not _contradicts(connection, _WRONG_ON_A_SERVER, _COUNTERS)
 
 
 def _contradicts(connection: sqlite3.Connection, wrong: Sequence[str], counters: Sequence[tuple[str, str]]) -> bool:
-    # Both ways: a counter too many is as wrong as one that is missing.
+    # In both directions: an extra counter is as wrong as a missing one.
     both = (f"{one} EXCEPT {other}" for pair in counters for one, other in (pair, pair[::-1]))
     return any(connection.execute(statement).fetchone() for statement in (*wrong, *both))

@@ -1,6 +1,7 @@
-"""Write transactions on one connection, in turn: what the writers of a file and of a server have in common.
+"""Write transactions on one connection, one at a time: what the writers of a file and of a server share.
 
-Whatever writes to a store does so inside `Transactions.transaction`; a checkpoint runs inside `Transactions.held`.
+Everything that writes to a store does so inside `Transactions.transaction`; a checkpoint runs inside
+`Transactions.held`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _T = TypeVar("_T")
 
 
 class Outcome:
-    """Whether a transaction was committed, also where an exception came between SQLite's answer and the next line."""
+    """Whether a transaction was committed, even if an exception arrived between SQLite's answer and the next line."""
 
     __slots__ = ("is_committed",)
 
@@ -34,19 +35,19 @@ class Outcome:
 
 
 class OutcomeUnknown(StoreUnreadable):
-    """Whether a transaction was committed cannot be known: do not repeat what was in it unasked."""
+    """It is unknown whether a transaction was committed: do not repeat its steps unasked."""
 
 
 class Transactions:
-    """Write transactions on one connection, one at a time; a child says where to and how.
+    """Write transactions on one connection, one at a time; a child class says where and how to write.
 
     Attributes:
         path: of the store, for messages.
         timeout_seconds: how long a call waits for others.
-        lock: the turns of those who write.
-        errors: a context manager; inside, what the driver raises leaves as a `StoreError`.
-        driver_error: the driver's exceptions.
-        identity: which file it is, inside a turn; a server stays what it is.
+        lock: the lock that makes writers take turns.
+        errors: a context manager; errors of the driver leave it as a `StoreError`.
+        driver_error: the driver's exception class.
+        identity: which file it is, during a turn; None for a server.
     """
 
     path: Location
@@ -60,37 +61,36 @@ class Transactions:
     def transaction(self, outcome: Outcome | None = None, timeout_seconds: float | None = None) -> Turn:
         """One write transaction, as a context manager that gives the connection.
 
-        Committed and on the disk at the end, rolled back by any exception. Use it in a ``with`` statement.
+        It is committed and on disk at the end, or rolled back by any exception. Use it in a ``with`` statement.
 
         Args:
-            outcome: learns whether the transaction was committed.
-            timeout_seconds: how long to wait for others; the writer's own timeout unless given.
+            outcome: set to whether the transaction was committed.
+            timeout_seconds: how long to wait for others; by default, the writer's own timeout.
 
         Raises:
-            StoreBusy: others have been writing for longer than the timeout, or this very thread is inside.
-            StoreError: the file cannot be written.
+            StoreBusy: others have been writing for longer than the timeout, or this thread is already writing.
+            StoreError: the store cannot be written.
         """
         return Turn(self, outcome or Outcome(), timeout_seconds)
 
     def held(self) -> Turn:
-        """The connection outside of a transaction, in turn with those that have one."""
+        """The connection without a transaction, in turn with those that have one."""
         return Turn(self, None, None)
 
     def write(self, step: Callable[[sqlite3.Connection], _T]) -> _T:
-        """What a step returns, in a transaction of its own; taken again where a server gave up and wrote nothing."""
+        """Run `step` in a transaction and return its result; repeat it if a server gave up and wrote nothing."""
         deadline = time.monotonic() + self.timeout_seconds
         while True:
             try:
                 with self.transaction() as connection:
                     return step(connection)
             except StoreError as error:
-                # Repeated only where the server is known to have written nothing: a step taken twice would record a run
-                # twice.
+                # Repeat only if the server has certainly written nothing: a repeated step could record a run twice.
                 if not error.may_repeat or time.monotonic() >= deadline:
                     raise
 
     def current(self) -> sqlite3.Connection:
-        """The connection, opened again where that is needed; inside the turn."""
+        """The connection, opened again where needed; inside the turn."""
         raise NotImplementedError
 
     def begin(self, connection: sqlite3.Connection) -> None:
@@ -100,11 +100,11 @@ class Transactions:
         raise NotImplementedError
 
     def is_committed(self) -> bool:
-        """Whether that was done, where an exception came after it had begun."""
+        """Whether `commit` succeeded, if an exception arrived after it had begun."""
         raise NotImplementedError
 
     def tidy(self) -> None:
-        """What is due now and then after a commit."""
+        """Do periodic maintenance after a commit."""
         raise NotImplementedError
 
     def roll_back(self) -> None:
@@ -123,17 +123,20 @@ class Transactions:
         raise NotImplementedError
 
     def forget_unused(self) -> None:
-        """Delete words that no execution has any more; of a file, `jobstore.recording.leftovers` does."""
+        """Delete names, workers and parameters that no execution has any more.
+
+        For a file, `jobstore.recording.leftovers` does this.
+        """
         raise NotImplementedError
 
 
 class Turn:
-    """A writer's turn, with or without a transaction; a class, since a generator costs three times as much."""
+    """A writer's turn, with or without a transaction; a class, because a generator would be three times as slow."""
 
     __slots__ = ("_is_ending", "_outcome", "_timeout_seconds", "_writer")
 
     def __init__(self, writer: Transactions, outcome: Outcome | None, timeout_seconds: float | None) -> None:
-        """Without an outcome there is no transaction."""
+        """Without an outcome, no transaction is begun."""
         self._writer = writer
         self._outcome = outcome
         self._is_ending = False
@@ -143,7 +146,7 @@ class Turn:
         writer = self._writer
         with writer.errors:
             try:
-                # The caller's frame, not this one: the turn lasts for as long as the block of its with statement.
+                # The caller's frame, not this one: the turn lasts as long as the block of the caller's with statement.
                 writer.lock.enter(id(self), frame_above(1), self._timeout_seconds)
                 connection = writer.current()
                 if self._outcome is not None:
@@ -163,11 +166,11 @@ class Turn:
                 try:
                     self._end()
                 finally:
-                    self._end()  # an exception may have come before the first was done
+                    self._end()  # an exception may have interrupted the first call
         self._writer.errors.__exit__(kind, error, trace)
 
     def __del__(self) -> None:
-        """An exception came between the end of the block and `__exit__`, or between `__enter__` and the block."""
+        """End a turn that an exception left open, after the block but before `__exit__` or before the block."""
         writer = getattr(self, "_writer", None)
         if writer is not None and writer.lock.holds(id(self)):
             self._end()
@@ -178,16 +181,15 @@ class Turn:
             self._is_ending = True
             try:
                 writer.commit()
-            # COMMIT itself failed, so nothing is to be asked. An interrupt is another matter: it may come after the
-            # commit.
+            # COMMIT itself failed, so nothing was committed. An interrupt is different: it may arrive after the commit.
             except (writer.driver_error, StoreError):
                 self._is_ending = False
                 raise
             self._note_commit()
             writer.tidy()
         elif error is not None and not isinstance(error, (JobStoreError, writer.driver_error)):
-            # An interrupt, say: a statement in the middle of its rows would keep its snapshot for as long as the
-            # traceback lives.
+            # After an interrupt, say, an unfinished statement would keep its snapshot for as long as the traceback
+            # lives.
             writer.roll_back()
             writer.disconnect()
 

@@ -1,8 +1,8 @@
-"""Locks that an exception cannot leave behind, whatever the moment at which it comes.
+"""Locks that no exception leaves locked, whenever it arrives.
 
-Ctrl-C, and a timeout that raises in a signal handler, come between any two steps, also between taking a lock and
-noting that it is taken. So nothing here relies on a step that must not be missed: a lock knows its thread, giving it
-back twice is harmless, and a turn counts only for as long as the frame that took it runs.
+Ctrl-C, or a timeout raised in a signal handler, may arrive between any two steps, even between taking a lock and noting
+that it is taken. So nothing relies on a step that must not be missed: a lock knows its thread, releasing it twice is
+harmless, and a turn is valid only while the frame that took it runs.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def give_back(lock: threading.RLock) -> None:
-    """Release a lock as often as this thread has taken it, perhaps not at all."""
+    """Release a lock as often as this thread has taken it, perhaps never."""
     try:
-        # As often as it was taken: a reentrant lock counts, and an interrupted call may have taken it more than once.
+        # A reentrant lock counts, and an interrupted call may have taken it more than once.
         while True:
             lock.release()
     except RuntimeError:  # it is not, or no longer, this thread's
@@ -31,9 +31,9 @@ def frame_above(levels: int) -> FrameType:
 
 
 def is_running(frame: FrameType | None, above: FrameType | None) -> bool:
-    """Whether a frame is among those that lead to the one `above`.
+    """Whether `frame` is `above` or one of its callers.
 
-    It tells a call inside another call of the same thread (in a signal handler, say) from one after it.
+    This distinguishes a call inside another call of the same thread (in a signal handler, say) from a later one.
     """
     while above is not None and above is not frame:
         above = above.f_back

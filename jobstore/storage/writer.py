@@ -1,6 +1,6 @@
 """The writing connection to a file: one transaction at a time, under one lock for all threads and processes.
 
-A new file is made whole under another name first, so there is never half a store at its path.
+A new file is completed under another name first, so its path never has half a store.
 """
 
 from __future__ import annotations
@@ -53,15 +53,14 @@ if TYPE_CHECKING:
     from jobstore.storage.lock import FileLock
     from jobstore.storage.sidefiles import Identity
 
-# Of ``PRAGMA auto_vacuum``: free pages are given back when `Recorder.compact` says so. It has to be set before the
-# first table is made.
+# For ``PRAGMA auto_vacuum``: `Recorder.compact` returns free pages. It must be set before the first table is created.
 INCREMENTAL: Final = 2
 
 _log = logging.getLogger("jobstore")
 
 
 def open_writer(given: Where, *, timezone: str, timeout_seconds: float) -> Transactions:
-    """The writer of a file or of a server, by what its path or address looks like."""
+    """The writer of a file or of a server, depending on what `given` is."""
     location = location_of(given)
     if isinstance(location, Path):
         return Writer(location, timezone=timezone, timeout_seconds=timeout_seconds)
@@ -71,26 +70,26 @@ def open_writer(given: Where, *, timezone: str, timeout_seconds: float) -> Trans
 
 
 class Writer(Transactions):
-    """The one writing connection of a recorder; safe from several threads, and across forks."""
+    """The writing connection of a recorder to a file; usable from several threads and across forks."""
 
     path: Path
     lock: FileLock
     driver_error = sqlite3.Error
 
     def __init__(self, path: str | os.PathLike[str], *, timezone: str = "UTC", timeout_seconds: float) -> None:
-        """Open the store at `path`, or make it.
+        """Open the store at `path`, or create it.
 
         Args:
             path: the file.
-            timezone: of a file that is made.
+            timezone: of a file that is created.
             timeout_seconds: how long a call waits for other writers.
 
         Raises:
-            StoreError: or the child that says why the file cannot be used; it is untouched then.
+            StoreError: the file cannot be used, and was left untouched; the child class says why.
         """
         self.path = Path(path)
         self.timeout_seconds = timeout_seconds
-        # One lock for a file, under whatever name it was opened.
+        # One lock for a file, whatever name it was opened by.
         self.file = real_path(self.path)
         self.lock = lock_of(self.file)
         self.errors = driver_errors(self.path)
@@ -104,8 +103,8 @@ class Writer(Transactions):
         with driver_errors(self.path):
             check_folder(self.file.parent)
             with self.lock.acquired(timeout_seconds):
-                # Inside the lock: of two recorders that start at once, one makes the file. A broken symbolic link
-                # counts as there.
+                # Inside the lock: of two recorders that start at once, one creates the file. A broken symbolic link
+                # counts as existing.
                 if not os.path.lexists(self.file):
                     create_store(self.file, timezone)
                     self.lock.share()
@@ -120,7 +119,7 @@ class Writer(Transactions):
             yield reading.connection
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Begin a transaction; no other writer comes between what it reads and what it writes."""
+        """Begin a transaction; no other writer can write between what it reads and what it writes."""
         connection.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
@@ -128,7 +127,7 @@ class Writer(Transactions):
             self._connection.execute("COMMIT")
 
     def is_committed(self) -> bool:
-        """Where an exception came right after COMMIT: the connection still tells that it was done."""
+        """Whether COMMIT took effect: after it, the connection is no longer in a transaction."""
         return self._connection is not None and not self._connection.in_transaction
 
     def close(self) -> None:
@@ -143,15 +142,15 @@ class Writer(Transactions):
             keep_reserve(self.file)
 
     def disconnect(self) -> None:
-        """Close the connection, and with the last one writes the log back; the next call opens another."""
+        """Close the connection; the last one writes the log back. The next call opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     def abandon(self) -> None:
-        """Leave the connection open and unused, beyond the end of the interpreter too.
+        """Leave the connection open and unused, even at interpreter exit.
 
-        To close it could release locks, remove files, or write back a log that is not the newest any longer.
+        Closing it could release locks, remove files, or write back a log that is no longer the newest.
         """
         if self._connection is not None:
             keep_for_good(self._connection)
@@ -160,13 +159,13 @@ class Writer(Transactions):
     def drop_if_cut_off(self, file: Path) -> bool:
         """Give the connection up if its log was removed or replaced; inside the lock.
 
-        While no other log has begun, nothing else was written since: the old log can still be written back.
+        Until a new log has begun, nothing else has been written since, and the old log can still be written back.
         """
         connection = self._connection
         if connection is None or file != self.file or self._beside == self._found_beside():
             return False
         is_saved = False
-        # What this connection has in its log can be written back only while no newer log holds commits of others.
+        # The old log must not be written back once a newer log holds commits of others.
         if size_of(self._log) == 0:
             with suppress(sqlite3.Error):
                 (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -185,7 +184,7 @@ class Writer(Transactions):
         if found is None:
             raise StoreNotFound(f"{self.path} was removed while it was being recorded to; put it back")
         self._size = found.st_size
-        # Another file was put at the path, as 'jobstore restore' does: this connection still writes to the old one.
+        # Another file is at the path now, as after 'jobstore restore': this connection still writes to the old one.
         if self._connection is not None and self.identity != (found.st_dev, found.st_ino):
             self.disconnect()
             refuse_left_over(self.file)
@@ -194,11 +193,12 @@ class Writer(Transactions):
             raise self._no_log()
         if self._connection is None:
             return self._connect()
-        self.roll_back()  # of a call that an exception ended before it could do so itself
+        self.roll_back()  # what an interrupted call left open
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
-        # What needs no connection comes first: a file that is no store is refused before SQLite makes a file beside it.
+        # Checks without a connection come first: a file that is not a store is refused before SQLite creates a file
+        # beside it.
         check_is_file(self.file)
         _check_may_write(self.file)
         self._check_not_cut_off()
@@ -210,20 +210,19 @@ class Writer(Transactions):
         except BaseException:
             connection.close()
             raise
-        # After the first look of SQLite at its log: only then both side files are there.
+        # After SQLite's first look at its log: only then do both side files exist.
         share_log(self.file)
         self.identity, self._beside = identity_of(self.file), self._found_beside()
         self._connection = connection
         return connection
 
     def _check_not_cut_off(self) -> None:
-        """A new connection would share the index of the old log with those that this process still has open."""
+        """Raise if this process still has the file open with a removed log: a new connection would share its index."""
         identity = identity_of(self.file) or (0, 0)
         check_not_crossed(self.path, identity)
         if sum(holder.drop_if_cut_off(self.file) for holder in holders()):
             _cut_off.add(identity)
-        # Once every connection of this process is closed, the old index is gone from memory and the file may be used
-        # again.
+        # Once this process has closed every connection, the old index is gone from memory and the file is usable again.
         if identity in _cut_off:
             if is_open_here(identity):
                 raise self._no_log()
@@ -239,9 +238,9 @@ class Writer(Transactions):
         return identity_of(self._log), identity_of(self._index)
 
     def tidy(self) -> None:
-        """What is due now and then after a commit: a shorter log, and the reserve of a store that has grown."""
+        """Do periodic maintenance after a commit: shorten the log, and make the reserve of a store that has grown."""
         now, connection = time.monotonic(), self._connection
-        # Nearly every commit ends here, without a look at the disk.
+        # Nearly every commit returns here, without looking at the disk.
         if now < min(self._shorten_due, self._reserve_due) or connection is None:
             return
         log_bytes = size_of(self._log)
@@ -253,8 +252,8 @@ class Writer(Transactions):
             keep_reserve(self.file)
 
     def _shorten_log(self, connection: sqlite3.Connection) -> None:
-        """Begin the log anew where readers that never pause keep SQLite from it, once those of now are done."""
-        # For once shorter than the writer's own: this is a favour to the disk, and other recorders wait meanwhile.
+        """Restart the log where readers that never pause keep SQLite from it, once the current ones are done."""
+        # A shorter timeout than the writer's own: this only saves disk space, and other recorders wait meanwhile.
         connection.execute(f"PRAGMA busy_timeout = {SHORTEN_MILLISECONDS}")
         try:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -264,7 +263,7 @@ class Writer(Transactions):
             connection.execute(f"PRAGMA busy_timeout = {round(self.timeout_seconds * 1000)}")
 
     def roll_back(self) -> None:
-        """Undo what is open; a connection that cannot is given up."""
+        """Undo the open transaction; give up a connection that cannot."""
         connection = self._connection
         try:
             if connection is not None and connection.in_transaction:
@@ -275,15 +274,15 @@ class Writer(Transactions):
 
 
 _cut_off: set[Identity] = set()
-"""Files whose log was removed while this process had it open."""
+"""Files whose log was removed while this process had them open."""
 
 
 def real_path(path: Path) -> Path:
-    """Where the file really is: SQLite follows symbolic links, and the lock must lie beside the file.
+    """The real path of a file: SQLite follows symbolic links, and the lock must lie beside the file.
 
     Raises:
-        StoreNotFound: the path holds a NUL character.
-        StoreUnreadable: the path is relative, and the current folder is gone.
+        StoreNotFound: the path contains a NUL character.
+        StoreUnreadable: the path is relative, and the current folder no longer exists.
         NotAStore: it is the root folder.
     """
     try:
@@ -298,7 +297,7 @@ def real_path(path: Path) -> Path:
 
 
 def refuse_side_name(file: Path) -> None:
-    """Raise where a store would take the name of a file that another one keeps beside it.
+    """Raise if a store would have the name of another store's side file.
 
     Raises:
         StoreUnreadable: it would.
@@ -308,10 +307,10 @@ def refuse_side_name(file: Path) -> None:
 
 
 def refuse_left_over(file: Path) -> None:
-    """Raise where no store can begin: SQLite would play the log of another store into a file of that name.
+    """Raise if no store can be created: SQLite would apply the log of another store to a new file of that name.
 
     Raises:
-        StoreUnreadable: there is such a log, or the name is that of a file beside another store.
+        StoreUnreadable: there is such a log, or the name is that of another store's side file.
     """
     refuse_side_name(file)
     for log in (beside(file, "-wal"), beside(file, "-journal")):
@@ -322,11 +321,11 @@ def refuse_left_over(file: Path) -> None:
 
 
 def create_store(file: Path, timezone: str) -> None:
-    """Make an empty store at `file`, whole or not at all; the caller holds the lock and saw no file there."""
+    """Create an empty store at `file`, completely or not at all; the caller holds the lock and saw no file there."""
     refuse_left_over(file)
-    # In the same folder, so that the rename stays within one file system and is whole or not at all.
+    # In the same folder, so that the rename is atomic within one file system.
     making = file.with_name(f".{file.name}.new")
-    remove_store(making)  # of a process that died in here
+    remove_store(making)  # left by a process that died here
     connection = open_file(making, "mode=rwc")
     try:
         connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
@@ -336,7 +335,7 @@ def create_store(file: Path, timezone: str) -> None:
         apply_schema(connection)
         write_settings(connection, timezone)
         connection.execute("COMMIT")
-        # Closing would do the same and keep silent where it fails; what is in the log has no name to follow.
+        # Closing would do the same but hide a failure, and the log does not follow the renamed file.
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         connection.close()
         move_into_place(making, file)
@@ -347,14 +346,13 @@ def create_store(file: Path, timezone: str) -> None:
 
 
 def apply_schema(connection: sqlite3.Connection) -> None:
-    """The tables of this version, inside the transaction that is open."""
-    from sqlite_utils import Database  # heavy, and most openings find the tables there
+    """Create or upgrade the tables to this version, inside the open transaction."""
+    from sqlite_utils import Database  # slow to import, and most stores need no change
 
     apply_migrations(Database(connection, execute_plugins=False))
 
 
 def write_settings(connection: sqlite3.Connection, timezone: str) -> None:
-    """What a store knows of itself."""
     connection.executemany(
         "INSERT INTO setting (key, value) VALUES (?, ?)",
         [("timezone", timezone), ("unicode_version", UNICODE_VERSION)],
@@ -362,33 +360,33 @@ def write_settings(connection: sqlite3.Connection, timezone: str) -> None:
 
 
 def move_into_place(made: Path, file: Path) -> None:
-    """Give a finished, closed store its name, and keep it there if the power goes."""
-    # The contents before the name, and the folder after it: else a power cut could leave the name with half a file.
+    """Rename a finished, closed store into place, durably."""
+    # Contents before the name, folder after it: otherwise a power cut could leave the name with half a file.
     sync_path(made)
     made.rename(file)
     sync_path(file.parent)
 
 
 def remove_store(file: Path) -> None:
-    """Remove a store that is not in use, with what SQLite keeps beside it; best effort, often after an error."""
+    """Remove an unused store with the files that SQLite keeps beside it; best effort, often after an error."""
     for suffix in ("", *BY_SQLITE):
         with suppress(OSError):
             beside(file, suffix).unlink(missing_ok=True)
 
 
 def _check_may_write(file: Path) -> None:
-    """Refuse a file under whose name others would have another log, or that is read-only to this user."""
+    """Refuse a file that is mounted by itself, or read-only to this user."""
     check_not_mounted(file)
     if not may_write(file):
         raise StoreUnreadable(f"{file} is not writable by this user; check its permissions")
 
 
 def _check_header(file: Path) -> None:
-    """Refuse a foreign file before anything is opened that could leave a trace beside it.
+    """Refuse a foreign file before opening it in a way that could create files beside it.
 
-    Without the log a file that was being written back looks damaged: all but its first page is not judged here.
+    Without its log, a file in the middle of being written back looks damaged, so only its first page is judged here.
     """
-    # Immutable: SQLite then makes no file beside it and takes no lock.
+    # Immutable: SQLite then creates no file beside it and takes no lock.
     with closing(open_file(file, "mode=ro&immutable=1")) as connection:
         try:
             (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -403,11 +401,12 @@ def _check_header(file: Path) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the connection and, if it is of an older version, the file to what a recorder needs."""
+    """Configure the connection, and upgrade the file if it is of an older version."""
     connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-    # Both are off by default. With this one, INSERT OR REPLACE fires the delete triggers, and counters stay true.
+    # Both are off by default. With recursive triggers, INSERT OR REPLACE fires the delete triggers and counters stay
+    # exact.
     connection.execute("PRAGMA recursive_triggers = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA temp_store = MEMORY")
@@ -423,7 +422,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         except BaseException:
             connection.execute("ROLLBACK")
             raise
-    # Asked and not assumed: where shared memory fails, SQLite answers with another mode and no error.
+    # Verified, because where shared memory fails, SQLite answers with another mode and no error.
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StoreUnreadable(f"{path} cannot keep a write-ahead log here; keep a job store on a local disk")
