@@ -1,4 +1,4 @@
-"""`PostgresStore`: the queries over a PostgreSQL database, each in one snapshot of it."""
+"""`PostgresStore`: the queries over one PostgreSQL database, each in one snapshot of it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _T = TypeVar("_T")
 class PostgresStore(Snapshots):
     """The queries of the job API over one PostgreSQL database, or a hot standby of it.
 
-    May be used from several threads, and after a fork: one connection serves all threads in turn, each process has
-    its own. A connection that was lost is opened anew. A context manager.
+    May be used from several threads, and after a fork: one connection serves all threads in turn, and each process has
+    its own. A lost connection is opened again. A context manager.
     """
 
     path: Address
@@ -42,7 +42,7 @@ class PostgresStore(Snapshots):
         tell_of_forks(self)
 
     def fresh(self) -> tuple[int, int]:
-        """A token that differs after any change of a job or an execution by another connection; one look at the log."""
+        """A token that differs after another connection changes a job or an execution; two numbers, cheap to read."""
         return self.read(lambda *_: (self._serial, self._memory.version))
 
     def _read(self, query: Callable[[sqlite3.Connection, Memory], _T]) -> _T:
@@ -57,8 +57,8 @@ class PostgresStore(Snapshots):
         return self._in_snapshot(self._begin_anew(), query)
 
     def _in_snapshot(self, connection: Connection, query: Callable[[sqlite3.Connection, Memory], _T]) -> _T:
-        """Run the query in a transaction; only what ends well, or by an error of ours, leaves things clean."""
-        # The engine asks nothing of a connection that ours has not.
+        """Run the query in a transaction; only success or an error of ours leaves the connection clean."""
+        # `Connection` has every method that the engine calls.
         taken = cast("sqlite3.Connection", connection)
         self._is_clean = False
         try:
@@ -71,7 +71,7 @@ class PostgresStore(Snapshots):
             raise
         except SURPRISES as error:
             self._blame(error, self._memory.snapshot, lambda: is_server_sound(taken))
-        connection.commit()  # after a rollback the driver would throw away the statements it has prepared
+        connection.commit()  # a rollback would make the driver discard its prepared statements
         self._is_clean = True
         return found
 
@@ -86,7 +86,7 @@ class PostgresStore(Snapshots):
         except BaseException:
             connection.close()
             raise
-        self._memory = ServerMemory(Fires("UTC"))  # until the first answer reads the zone in its snapshot
+        self._memory = ServerMemory(Fires("UTC"))  # until the first query reads the time zone
         self._serial = next(serials)
         self._is_clean = True
         self._connection = connection
@@ -98,13 +98,13 @@ class PostgresStore(Snapshots):
             connection.close()
 
     def before_fork(self) -> None:
-        """Nothing: the child leaves the connection alone, and the parent keeps it."""
+        """Do nothing: the child leaves the connection alone, and the parent keeps it."""
 
     def after_fork_in_parent(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def after_fork_in_child(self) -> None:
-        """Queries may go on, with a connection of this process."""
+        """Let queries continue, with a connection of this process."""
         self._begin_locks_anew()
         if self._connection is not None:
             keep_for_good(self._connection.raw)

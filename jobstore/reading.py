@@ -1,4 +1,4 @@
-"""What reads a store, whatever holds it: one snapshot for each query, one connection for all threads."""
+"""Reads a store, whatever database holds it: one snapshot for each query, one connection for all threads."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 serials = count(1)
-"""A number for each connection, so that what one of them counts is never taken for the count of another."""
+"""A number for each connection, so that the counts of two connections are never confused."""
 SURPRISES = (LookupError, TypeError, ValueError, ArithmeticError)
-"""Raised by values that no recorder writes, or by a defect of ours; the rows and counters are read to tell which."""
+"""Raised by values that no recorder writes, or by a defect of ours; checking the store tells which."""
 
 
 def _system_clock() -> datetime:
@@ -40,9 +40,9 @@ def _system_clock() -> datetime:
 
 
 class Snapshots(Queries):
-    """The queries over one store; a child says how a snapshot is read, and how a connection is closed.
+    """The queries over one store; a child class says how to read a snapshot and how to close a connection.
 
-    May be used from several threads, and after a fork: one connection serves all threads in turn, each process has
+    May be used from several threads, and after a fork: one connection serves all threads in turn, and each process has
     its own. A context manager.
     """
 
@@ -79,7 +79,7 @@ class Snapshots(Queries):
 
     @property
     def timezone(self) -> str:
-        """The IANA name of the zone that cron expressions are read in."""
+        """The IANA name of the time zone of cron expressions."""
         return self.read(lambda _, memory: memory.fires.timezone)
 
     def now(self) -> datetime:
@@ -91,7 +91,7 @@ class Snapshots(Queries):
         return self.read(lambda connection, _memory: run_totals(connection))
 
     def answer(self, query: Query) -> Any:
-        """The document that a checked query asks for, from one snapshot of the store."""
+        """The document that answers a checked query, from one snapshot of the store."""
         find = ANSWERS[type(query)]
         now_us = instant_us(self._clock())
         return self.read(lambda connection, memory: find(connection, memory, query, now_us))
@@ -100,10 +100,11 @@ class Snapshots(Queries):
         """The result of `query` in one snapshot of the store, with the memory brought up to that snapshot.
 
         Whatever is raised, and whenever (Ctrl-C, a timeout in a signal handler), the next call works: the lock is
-        released, and after anything but an error of ours the next call opens a new connection with an empty memory.
+        released, and after any error but one of ours the next call opens a new connection with an empty memory.
         """
         frame = frame_above(0)
-        # In a signal handler, in the middle of a query of this thread: its connection and memory are half-way.
+        # In a signal handler during a query of the same thread: the connection and the memory are in an intermediate
+        # state.
         if is_running(self._frame, frame):
             with type(self)(self.path, clock=self._clock) as other:  # type: ignore[call-arg]  # a child takes these
                 return other.read(query)
@@ -119,10 +120,10 @@ class Snapshots(Queries):
 
     @abstractmethod
     def _read(self, query: Callable[[sqlite3.Connection, Memory], _T]) -> _T:
-        """The result of `query`, by the connection or a new one; inside the lock."""
+        """The result of `query`, on the current or a new connection; inside the lock."""
 
     def _blame(self, error: Exception, version: object, is_sound: Callable[[], bool]) -> NoReturn:
-        """Raise a surprise, or `StoreCorrupt` where the store is to blame; looked at once for each version of it."""
+        """Raise `error`, or `StoreCorrupt` if the store is inconsistent; each version of the store is checked once."""
         if isinstance(error, Inconsistent) or (version != self._sound_at and not is_sound()):
             raise StoreCorrupt(
                 f"{self.path} is inconsistent: its counters or indexes disagree with its rows. "
@@ -136,6 +137,6 @@ class Snapshots(Queries):
         """Close the connection; the next query opens another."""
 
     def _begin_locks_anew(self) -> None:
-        """In a child of a fork: no thread is left here that could release the lock."""
+        """Make new locks in a child of a fork: the thread that held the old one is gone."""
         self._lock = threading.RLock()
         self._frame = None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _TRIES: Final = 10
-"""A reader that may not write has no lock: it repeats a query, up to this often, if the file was written meanwhile."""
+"""How often a reader without a lock (it may not write) repeats a query if the file was written meanwhile."""
 
 
 def open(path: Where, *, clock: Clock | None = None) -> JobStore:  # noqa: A001 - read as jobstore.open
@@ -50,18 +50,18 @@ def open(path: Where, *, clock: Clock | None = None) -> JobStore:  # noqa: A001 
 
 
 def server_store() -> type[PostgresStore]:
-    """The store over an address; `ImportError` names the extra that its driver comes with."""
+    """The store class for an address; `ImportError` names the extra that installs its driver."""
     from jobstore.postgres import PostgresStore
 
-    JobStore.register(PostgresStore)  # the same methods, by another connection
+    JobStore.register(PostgresStore)  # the same methods over another connection
     return PostgresStore
 
 
 class JobStore(Snapshots):
     """The queries of the job API over one file.
 
-    May be used from several threads, and after a fork: one connection serves all threads in turn, each
-    process has its own. A context manager.
+    May be used from several threads, and after a fork: one connection serves all threads in turn, and each process has
+    its own. A context manager.
     """
 
     path: Path
@@ -78,11 +78,11 @@ class JobStore(Snapshots):
 
     @property
     def connection(self) -> sqlite3.Connection | None:
-        """The current connection, if there is one."""
+        """The current connection; None if there is none."""
         return None if self._reader is None else self._reader.connection
 
     def fresh(self) -> tuple[int, int]:
-        """A token that differs after any commit to the file by another connection; two numbers, cheap to ask."""
+        """A token that differs after any commit to the file by another connection; two numbers, cheap to read."""
         return self.read(lambda connection, _: self._version(connection))
 
     def _version(self, connection: sqlite3.Connection) -> tuple[int, int]:
@@ -105,7 +105,7 @@ class JobStore(Snapshots):
         raise StoreBusy(f"{self.path} changed each time it was read; try again")
 
     def _in_snapshot(self, connection: sqlite3.Connection, query: Callable[[sqlite3.Connection, Memory], _T]) -> _T:
-        """Run the query in a read transaction; only what ends well, or by an error of ours, leaves things clean."""
+        """Run the query in a read transaction; only success or an error of ours leaves the connection clean."""
         self._is_clean = False
         try:
             connection.execute("BEGIN")
@@ -118,7 +118,7 @@ class JobStore(Snapshots):
         except sqlite3.OperationalError as error:
             if "decode to UTF-8" not in str(error) or connection.text_factory is _decoded:
                 raise
-            # Text that is not UTF-8, which no recorder writes: from now on it is read with marks in it.
+            # Text that is not UTF-8, which no recorder writes: from now on, decode it with replacement characters.
             connection.rollback()
             connection.text_factory = _decoded
             self._memory = Memory(self._memory.fires)
@@ -135,8 +135,8 @@ class JobStore(Snapshots):
             raise StoreUnreadable(f"The store {self.path} has been closed; open it again")
         self._disconnect()
         reader = Reader(self._at)
-        self._at = reader.path  # a daemon goes to another folder
-        self._memory = Memory(Fires("UTC"))  # until its first query has read the zone
+        self._at = reader.path  # absolute: a daemon changes its current folder
+        self._memory = Memory(Fires("UTC"))  # until the first query reads the time zone
         self._serial = next(serials)
         self._is_clean = True
         self._reader = reader
@@ -154,19 +154,19 @@ class JobStore(Snapshots):
             self._disconnect()
 
     def after_fork_in_parent(self) -> None:
-        """Queries may go on."""
+        """Let queries continue."""
         if self._is_held_for_fork:
             give_back(self._lock)
 
     def after_fork_in_child(self) -> None:
-        """Queries may go on, with a connection of this process."""
+        """Let queries continue, with a connection of this process."""
         self._begin_locks_anew()
         if self._reader is not None:
             self._reader.refuse_in_this_process()
 
     def drop_if_cut_off(self, file: Path) -> bool:
-        """Close the connection if its log is no longer the one beside the file; whether it was so."""
-        # Asked first without the lock: a long query over another file must not hold up a recorder that opens this one.
+        """Close the connection if its log is no longer the one beside the file; return whether it did."""
+        # Checked first without the lock: a long query over another file must not block a recorder that opens this one.
         reader = self._reader
         if reader is None or reader.file != file or not self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS):
             return False

@@ -1,4 +1,4 @@
-"""The history in a PostgreSQL database: its connection and its schema; what things mean is decided elsewhere."""
+"""A store in a PostgreSQL database: its connection, schema and writer."""
 
 from importlib.util import find_spec
 

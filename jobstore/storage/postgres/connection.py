@@ -1,7 +1,7 @@
-"""A connection to a PostgreSQL server that takes the statements which SQLite takes.
+"""A connection to a PostgreSQL server that accepts the statements written for SQLite.
 
-Statements are written once, for both: placeholders are question marks, and what only SQLite knows (which index to
-walk) is left out here. Whatever the driver raises leaves as a `StoreError` that names server and database, and never
+Statements are written once, for both databases: placeholders are question marks, and hints that only SQLite knows
+(which index to use) are removed here. Errors of the driver become a `StoreError` that names server and database, never
 the password.
 """
 
@@ -38,30 +38,30 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
     from types import TracebackType
 
-# Where the tables are, unless the address names a search_path.
+# The schema of the tables, unless the address names a search_path.
 SCHEMA: Final = "jobstore"
-# Of the schema, in its table of settings under ``schema_version``; a higher one is refused.
+# The format, stored in the table of settings under ``schema_version``; a higher one is refused.
 FORMAT: Final = 1
 # The oldest version that the tests run on.
 OLDEST_SERVER: Final = 150_000
-# The first with a limit for whole transactions.
+# The first version with a timeout for whole transactions.
 SERVER_17: Final = 170_000
-# For a server that does not answer, unless the address names a connect_timeout.
+# How long to wait for a server that does not answer, unless the address names a connect_timeout.
 CONNECT_SECONDS: Final = 10
-# A network that fails without a word is noticed after a minute: 30 s of silence, then three questions.
+# A network that fails silently is noticed after a minute: 30 s of silence, then three probes.
 _OPTIONS: Final = {
     "connect_timeout": CONNECT_SECONDS, "application_name": "jobstore",
     "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
 }  # fmt: skip
-# The longest that a reader's statement may take: no page needs it, and a forgotten one would hold up VACUUM.
+# The longest that a reader's statement may run: no page needs it, and a forgotten one would hold up VACUUM.
 STATEMENT_SECONDS: Final = 60
 
 READER_PATIENCE_SECONDS: Final = STATEMENT_SECONDS + 5
-"""A server that lives has cut the statement off by then; one that is stopped, or a network, says nothing for ever."""
+"""How long a reader waits. A live server has ended the statement by then; a suspended one never answers."""
 WRITER_PATIENCE_SECONDS: Final = 30
-"""Beside the time that a statement may wait for a lock."""
+"""How long a writer waits beyond the time that a statement may wait for a lock."""
 
-# The driver tells of errors on its way out of a failed call; ours has said what there is to say, and once.
+# The driver also logs errors when a call fails; our error already says everything.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 _SEARCH_PATH: Final = re.compile(
@@ -70,21 +70,21 @@ _SEARCH_PATH: Final = re.compile(
 
 
 class _Whole(TextLoader):
-    """Sums are numeric, and all that we add up is whole."""
+    """Loads numeric values as int: sums are numeric, and all of ours are whole."""
 
     def load(self, data: Any) -> Any:
         return int(bytes(data))
 
 
 class _Text(StrDumperUnknown):
-    """No text of a server holds NUL; a run that ended must not stay open because of one in its error."""
+    """Replaces NUL, which PostgreSQL text cannot hold: else a run with a NUL in its error could not be finished."""
 
     def dump(self, obj: str) -> Any:
         return super().dump(obj.replace("\0", "\ufffd") if "\0" in obj else obj)
 
 
 class _Driver(psycopg.Connection["tuple[Any, ...]"]):
-    """A connection that gives up a server from which nothing comes."""
+    """A driver connection that gives up on a server that sends nothing for `patience_seconds`."""
 
     patience_seconds: float | None = None
 
@@ -97,7 +97,7 @@ class _Driver(psycopg.Connection["tuple[Any, ...]"]):
         try:
             wanted = next(gen)
             while True:
-                ready = yield wanted  # the driver wakes it ten times a second, with 0 where nothing came
+                ready = yield wanted  # the driver resumes this ten times a second, with 0 if nothing arrived
                 if ready:
                     given_up_at = time.monotonic() + patience
                 elif time.monotonic() >= given_up_at:
@@ -109,10 +109,10 @@ class _Driver(psycopg.Connection["tuple[Any, ...]"]):
 
 
 class Place:
-    """Where a store is: the address, and what of it may be shown.
+    """The address of a store, and how to show it without its secrets.
 
     Attributes:
-        address: with its password, if it holds one; never shown.
+        address: with its password, if any; never shown.
         schema: the PostgreSQL schema of its tables, the first of a search_path.
         quoted: the schema as SQL writes it.
     """
@@ -121,17 +121,17 @@ class Place:
         self.address = address
         try:
             written = conninfo_to_dict(address)
-        except (psycopg.Error, UnicodeDecodeError):  # the message repeats the address
+        except (psycopg.Error, UnicodeDecodeError):  # the driver's message would repeat the address
             raise StoreUnreadable(
                 "The address of the PostgreSQL store cannot be understood; "
                 "write it as postgresql://user@host:port/database"
             ) from None
         named = _SEARCH_PATH.findall(re.sub(r"\\(.)", r"\1", str(written.get("options") or "")))
-        quoted, plain = named[-1] if named else ("", SCHEMA)  # the last counts, as for the server
+        quoted, plain = named[-1] if named else ("", SCHEMA)  # the last one counts, as on the server
         self.schema = quoted.replace('""', '"') or plain.lower()
         if self.schema == "$user" or self.schema.startswith("pg_"):
             raise InvalidParameter(f"A store cannot be in the schema {self.schema}; name another as search_path")
-        # What PG* variables and the service they name say counts too, except where the tables are.
+        # PG* variables and the service that they name count too, except for the schema.
         told = {
             o.keyword.decode(): o.val.decode() for o in pq.Conninfo.get_defaults() if o.val not in (None, o.compiled)
         }
@@ -139,7 +139,7 @@ class Place:
         self.quoted = '"' + self.schema.replace('"', '""') + '"'
 
     def __str__(self) -> str:
-        """For messages: the database, the host, and the schema if it is another."""
+        """For messages: the database, the host, and the schema if it is not the default."""
         known = self._known
         service = f"the host of the service {known['service']}" if "service" in known else "this machine"
         host = str(known.get("host") or known.get("hostaddr") or service)
@@ -150,16 +150,16 @@ class Place:
         return f"PostgreSQL database {database} at {host}{port}{schema}"
 
     def hidden(self, text: str) -> str:
-        """A text of libpq on one line and without the password."""
+        """A message of libpq on one line, without the password."""
         password = str(self._known.get("password") or "")
         # libpq asks the reader a question there, and our own message says what to do.
         text = re.sub(r"Is the server running[^?]*\?", "", text)
         text = " ".join(text.split())
-        # As a word: a short one is in half of all words, and to cut it out there would show which it is.
+        # Only as a whole word: a short password occurs inside other words, and blanking it there would reveal it.
         return re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "...", text) if password else text
 
     def connect(self, **options: Any) -> _Driver:
-        """A connection of the driver; `options` count where the address says nothing."""
+        """A connection of the driver; `options` apply where the address says nothing."""
         try:
             given = {k: v for k, v in options.items() if k not in self._known}
             return _Driver.connect(self.address, client_encoding="UTF8", **given)
@@ -171,11 +171,11 @@ class Place:
 class Connection:
     """One connection, used by one thread at a time.
 
-    It commits when told to; a statement outside a transaction begins one, or, for a reader (`is_reader`), does not.
+    It never commits by itself. Outside a transaction, a statement begins one, except for a reader (`is_reader`).
 
     Attributes:
-        place: which store.
-        raw: the connection of the driver, for COPY.
+        place: the address of the store.
+        raw: the driver's connection, for COPY.
     """
 
     def __init__(self, place: Place, *, is_reader: bool = False, lock_seconds: float | None = None) -> None:
@@ -204,31 +204,32 @@ class Connection:
                 f"{self.place} has the encoding {encoding}, which has no room for every text; "
                 "create it with ENCODING 'UTF8' TEMPLATE template0"
             )
-        # One type for all integers, or each size would be another prepared statement.
+        # One type for all integers: otherwise each size would need another prepared statement.
         self.raw.adapters.register_dumper(int, Int8BinaryDumper)
         self.raw.adapters.register_loader("numeric", _Whole)
         self.raw.adapters.register_dumper(str, _Text)
         settings = {
             "search_path": self.place.quoted,
-            # To compile a statement takes longer than most of ours run.
+            # Compiling a statement takes longer than most of ours run.
             "jit": "off",
             "work_mem": "64MB",
-            # The right plan of a page depends on its values: a plan made for any value would walk the wrong index.
+            # The best plan of a page depends on its values: a generic plan would use the wrong index.
             "plan_cache_mode": "force_custom_plan",
             "statement_timeout": f"{STATEMENT_SECONDS}s" if is_reader else "0",
-            # Not less than a millisecond: none would mean for ever.
+            # At least a millisecond: 0 would mean no limit.
             "lock_timeout": f"{max(1, round(lock_seconds * 1000))}ms",
-            # Of those that name none: a database may have another default, under which we would see too little.
+            # For transactions that name no level: the database may have another default, which would show us too
+            # little.
             "default_transaction_isolation": "read committed",
-            # A reader may hold a snapshot for long (an export): a limit of the server must not end it.
+            # A reader may hold a snapshot for long (an export); a limit of the server must not end it.
             "idle_in_transaction_session_timeout": "0",
             "DateStyle": "ISO",
-            # Under a policy that hides rows, pages and totals would disagree: an error says that there is one.
+            # A policy that hides rows would make pages and totals disagree; "off" raises an error instead.
             "row_security": "off",
         }
         if self.raw.info.server_version >= SERVER_17:
             settings["transaction_timeout"] = "0"
-        # All in one statement: each would be another journey to the server.
+        # All in one statement: each would be another round trip to the server.
         calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
         self.raw.execute(f"SELECT {calls}", [text for pair in settings.items() for text in pair])
         if not is_reader:
@@ -239,7 +240,7 @@ class Connection:
         return self.raw.execute(translated(sql), values) if values else self.raw.execute(translated(sql))
 
     def value(self, sql: str, values: Sequence[Any] = ()) -> Any:
-        """The first column of a statement's first row; None where there is none."""
+        """The first column of the first row of a statement; None if there is no row."""
         row = self.execute(sql, values).fetchone()
         return None if row is None else row[0]
 
@@ -249,9 +250,9 @@ class Connection:
             cursor.executemany(translated(sql), values)
 
     def begin_snapshot(self) -> str:
-        """Begin a transaction that sees one state of the database, and changes nothing; says which state."""
+        """Begin a read-only transaction on one snapshot of the database; return the snapshot as text."""
         cursor = self.raw.execute(
-            # Both in one journey. Unprepared: two statements in one text cannot be prepared.
+            # Both in one round trip. Unprepared: two statements in one text cannot be prepared.
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_current_snapshot()::text",
             prepare=False,
         )
@@ -260,17 +261,17 @@ class Connection:
         return str(snapshot)
 
     def begin_long_snapshot(self) -> None:
-        """The same for what reads everything: no timeout ends it."""
+        """Begin the same for a read of everything: no timeout ends it."""
         self.begin_snapshot()
         self.execute("SET LOCAL statement_timeout = 0")
         self.raw.patience_seconds = None
 
     def commit(self) -> None:
-        """Make the transaction last."""
+        """Commit the transaction."""
         self.raw.commit()
 
     def rollback(self) -> None:
-        """Undo the transaction; nothing where the connection is gone."""
+        """Roll the transaction back; does nothing if the connection is lost."""
         if not self.raw.closed:
             self.raw.rollback()
 
@@ -281,22 +282,22 @@ class Connection:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the server or the network has closed it."""
+        """Whether the connection is closed, for example by the server or the network."""
         return bool(self.raw.closed)
 
     def close(self) -> None:
-        """Close it. Safe to call twice; in a child of the process that opened it, nothing happens."""
-        if self._process == os.getpid():  # the driver would say good-bye to the server in the parent's name
+        """Close the connection. Safe to call twice; does nothing in a child of the process that opened it."""
+        if self._process == os.getpid():  # in a child, the driver would end the parent's session
             self.raw.close()
 
     def __del__(self) -> None:
-        """Close it: the driver warns of connections that are left open."""
+        """Close the connection: the driver warns of open ones."""
         if hasattr(self, "raw"):  # __init__ may have failed
             self.close()
 
 
 _ONLY_SQLITE: Final = (
-    # Jobs are read through the view that knows starts not folded yet; DELETE FROM and ONLY name the table itself.
+    # Read jobs through the view that includes starts not folded yet; DELETE FROM and ONLY name the table itself.
     (re.compile(r"(?<!DELETE )\b(FROM|JOIN) job\b(?! AS)"), r"\1 job_now AS job"),
     (re.compile(r"(?<!DELETE )\b(FROM|JOIN) job AS"), r"\1 job_now AS"),
     (re.compile(r" (?:NOT INDEXED|INDEXED BY \w+)"), ""),
@@ -311,29 +312,30 @@ _ONLY_SQLITE: Final = (
 
 @lru_cache(maxsize=1024)
 def translated(sql: str) -> str:
-    """A statement as PostgreSQL and the driver take it; made once for each text.
+    """A statement as PostgreSQL and the driver take it; cached by its text.
 
     >>> translated("SELECT id FROM execution INDEXED BY execution_started WHERE id = ?")
     'SELECT id FROM execution WHERE id = %s'
     """
     for pattern, ours in _ONLY_SQLITE:
         sql = pattern.sub(ours, sql)
-    # Without values the driver does not look for placeholders, and a doubled percent sign would stay.
+    # Without values, the driver does not look for placeholders, and a doubled percent sign would stay doubled.
     return sql.replace("%", "%%").replace("?", "%s") if "?" in sql else sql
 
 
 def is_worth_again(error: BaseException, connection: Connection) -> bool:
-    """Whether a question may be asked once more: the connection was lost, or a standby gave up for its primary."""
+    """Whether a query may be repeated: the connection was lost, or a standby cancelled it in favour of its primary."""
     return isinstance(error, psycopg.Error) and (connection.is_lost or isinstance(error, errors.SerializationFailure))
 
 
 def check_is_store(connection: Connection) -> None:
-    """Raise unless the schema is that of a job store which this version reads.
+    """Raise unless the schema is that of a job store in the format that this version reads.
 
     Raises:
         StoreNotFound: there is no such schema, or nothing in it.
         NotAStore: the schema is that of another program.
         SchemaTooNew: a newer jobstore made it.
+        SchemaTooOld: an older jobstore made it; a Recorder upgrades it.
     """
     place = connection.place
     version = format_of(connection)
@@ -353,7 +355,11 @@ def check_is_store(connection: Connection) -> None:
 
 
 def format_of(connection: Connection) -> int | None:
-    """The format of the store; None where there is none."""
+    """The format of the store; None if there is no store.
+
+    Raises:
+        NotAStore: the schema has tables of another program.
+    """
     schema = connection.place.schema
     found = connection.execute(
         """
@@ -369,7 +375,7 @@ def format_of(connection: Connection) -> int | None:
             f"{connection.place} has tables in the schema {schema!r} which do not belong to a job store; "
             "name another schema with options=-csearch_path%3DNAME"
         )
-    # By its full name: a search path leaves out a schema that the role may not use.
+    # With the schema's name: a search path skips schemas that the role may not use.
     row = connection.raw.execute(
         f"SELECT value::text FROM {connection.place.quoted}.setting WHERE key = 'schema_version'"
     ).fetchone()
@@ -379,7 +385,7 @@ def format_of(connection: Connection) -> int | None:
 
 
 class ServerErrors:
-    """Whatever the driver or the server raises inside leaves as a `StoreError` that names the database."""
+    """A context manager: errors of the driver or the server leave it as a `StoreError` that names the database."""
 
     __slots__ = ("place",)
 
@@ -394,11 +400,11 @@ class ServerErrors:
     ) -> None:
         ours = self.error_for(error) if isinstance(error, psycopg.Error) else None
         if ours is not None:
-            # Without its cause: libpq's own text is in ours, and nothing else of it may be shown.
+            # Without its cause: our message includes libpq's text, and nothing else of it may be shown.
             raise ours from None
 
     def error_for(self, error: psycopg.Error) -> StoreError | None:
-        """Ours for the driver's; None: it is a defect of ours."""
+        """The `StoreError` for an error of the driver; None if the error is a defect of ours."""
         return store_error(error, self.place)
 
 
@@ -407,7 +413,7 @@ server_errors = ServerErrors
 
 _KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str], ...]] = (
     (
-        # What passes by itself is StoreBusy: the user may try again and change nothing.
+        # What passes by itself is StoreBusy: the user may try again without changing anything.
         (errors.QueryCanceled, errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected),
         StoreBusy,
         "{place} was blocked by others or took too long; try again",
@@ -464,14 +470,14 @@ _KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str
 
 
 def store_error(error: psycopg.Error, place: Place) -> StoreError | None:
-    """Our error for the driver's, by its kind; None: it is a defect of ours."""
+    """The `StoreError` for an error of the driver, by its class; None if the error is a defect of ours."""
     for kinds, ours, text in _KINDS:
         if isinstance(error, kinds):
             return ours(text.format(place=place, said=_said(error, place)))
-    # Without a kind of its own it is the connection, of which libpq tells in words alone.
+    # An error without a class of its own concerns the connection; only libpq's words describe it.
     if isinstance(error, psycopg.OperationalError | psycopg.InternalError):
         return StoreUnreadable(_why_away(error, place))
-    # A statement that the server cannot read is a defect of ours; what it read and refused is not.
+    # A statement that the server cannot parse is a defect of ours; one that it parsed and refused is not.
     if error.sqlstate and not error.sqlstate.startswith("42"):
         return StoreUnreadable(
             f"{place} refused a statement ({_said(error, place)}); a trigger, rule or row of another program stands in "

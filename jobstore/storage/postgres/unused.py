@@ -1,8 +1,8 @@
-"""Deleting what no execution has any more: worker ids, parameters, names of jobs that are gone, processes.
+"""Deletes what no execution has any more: worker names, parameters, names of removed jobs, processes.
 
-A recorder may be about to use one of them. So candidates are found in a snapshot, and looked at again, as far as
-anything has changed since, under a lock that all recorders wait for, for a moment:
-the transaction of each begins with a weaker lock on the same table.
+A recorder may be about to use one of them. So candidates are found in a snapshot. Then, under a lock that briefly
+blocks all recorders, they are checked against the changes since that snapshot, and deleted. Each recorder's transaction
+begins with a weaker lock on the same table.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from jobstore.storage.schema import IS_NO_SUCCESS
 if TYPE_CHECKING:
     from jobstore.storage.postgres.connection import Connection
 
-# Recorders wait behind the one that waits for the lock, so it does not wait for long.
+# Recorders queue behind whoever waits for the lock, so it waits only briefly.
 LOCK_MILLISECONDS: Final = 200
-# Processes without an open execution, before they are deleted; where each run has its own, there are as many as runs.
+# Processes without an open execution are deleted from this number on; if each run has its own, there are as many as
+# runs.
 FORGOTTEN_FROM: Final = 64
 _TABLES: Final = (("worker", "worker_id"), ("parameter_set", "parameter_set_id"), ("job_name", "name_id"))
 _RUNNING, _PENDING = STATUS_CODES[Status.RUNNING], STATUS_CODES[Status.PENDING]
 _UNUSED: Final = """
 SELECT t.{key} FROM {table} AS t WHERE NOT EXISTS (SELECT 1 FROM execution AS e WHERE e.{key} = t.{key})
 """
-# The name that a job has now is needed by its next execution.
+# The next execution of a job needs its current name.
 _BORNE: Final = "AND NOT EXISTS (SELECT 1 FROM job AS j WHERE j.number = t.job_number AND j.name = t.name)"
 _CHANGED: Final = """
 SELECT e.worker_id, e.parameter_set_id, e.name_id FROM execution AS e
@@ -39,11 +40,11 @@ FROM process AS p WHERE NOT EXISTS (
 
 
 class Unused(NamedTuple):
-    """What no execution had.
+    """Rows that no execution used in a snapshot.
 
     Attributes:
         since: the oldest transaction that the snapshot did not see.
-        keys: for each table, keys.
+        keys: the unused keys of each table of `_TABLES`.
     """
 
     since: int
@@ -51,9 +52,8 @@ class Unused(NamedTuple):
 
 
 def find_unused(reader: Connection) -> Unused:
-    """What no execution has in this snapshot; one pass over all of them."""
-    # Everything before it has ended and is seen; whatever comes later stands in the log under this number or a higher
-    # one.
+    """The rows that no execution uses in this snapshot; passes over all executions."""
+    # Everything before it has ended and is visible; later changes are in the log under this number or a higher one.
     since: int = reader.value("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
     found = []
     for table, key in _TABLES:
@@ -63,18 +63,17 @@ def find_unused(reader: Connection) -> Unused:
 
 
 def delete_unused(connection: Connection, unused: Unused) -> None:
-    """Delete what still no execution has, in the transaction that is open; nothing where that cannot be told."""
+    """Delete what is still unused, in the open transaction; nothing if that cannot be determined."""
     if not any(unused.keys):
         return
     _lock(connection)
     trimmed: int = connection.value("SELECT trimmed FROM folding")
-    # The log no longer says all that was used since the snapshot: a later prune tries again.
+    # The log no longer lists everything used since the snapshot: leave it to a later prune.
     if trimmed >= unused.since:
         return
     changed = connection.execute(_CHANGED, (unused.since,)).fetchall()
     for place, ((table, key), keys) in enumerate(zip(_TABLES, unused.keys, strict=True)):
-        # Looked at again in the log alone: with the lock held, a second pass over all executions would hold recorders
-        # up.
+        # Check only the log again: with the lock held, a second pass over all executions would block recorders.
         left = keys - {row[place] for row in changed}
         connection.execute(f"DELETE FROM {table} WHERE {key} = ANY(?)", (list(left),))
         if left and table == "job_name":
@@ -90,7 +89,7 @@ def forget_processes(connection: Connection) -> None:
 
 
 def _lock(connection: Connection) -> None:
-    """Hold recorders off until the transaction ends."""
+    """Block recorders until the transaction ends."""
     connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
-    # Conflicts with the ROW EXCLUSIVE that each recorder takes first, and not with what readers take.
+    # Conflicts with the ROW EXCLUSIVE lock that each recorder takes first, but not with readers.
     connection.execute("LOCK TABLE execution IN SHARE ROW EXCLUSIVE MODE")

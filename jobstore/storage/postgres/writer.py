@@ -1,12 +1,12 @@
 """The writing connection to a PostgreSQL server: what `jobstore.storage.writer` is for a file.
 
-Any number of hosts write at once, so a transaction may have to be given up: another changed the same execution, or
-both added the same name. It is one snapshot (REPEATABLE READ), so whatever it read and another changed ends it with
-nothing written, and its steps are taken again. Each transaction first takes a lock on the table ``execution`` that
-no other recorder waits for; the deletion of unused words takes one that all wait for, for a moment.
+Any number of hosts write at once, so a transaction may fail: another one changed the same execution, or both added the
+same name. Each is one snapshot (REPEATABLE READ). If another transaction changes something that it read and writes to,
+it ends with nothing written, and its steps are repeated. Each transaction first locks the table ``execution`` in a mode
+that recorders share; deleting unused rows takes a mode that briefly blocks all of them.
 
-A connection may be lost at any time. Before COMMIT was sent nothing is written, and the steps are taken again on a new
-connection. Afterwards the rows tell that it wrote, or did not write, into the log of changes.
+A connection may be lost at any time. If COMMIT was not sent, nothing is written, and the steps are repeated on a new
+connection. Otherwise the log of changes says whether the transaction wrote its rows.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("jobstore")
 
-# On average, this many commits of all recorders lie between two foldings; chance decides, so nothing has to be counted.
+# On average, this many commits of all recorders lie between two folds; chosen at random, so nothing is counted.
 TIDIED_EVERY: Final = 128
-# Between two attempts to reach a server that is away: a restart takes seconds.
+# Pause between two attempts to reach a server that is down: a restart takes seconds.
 RECONNECT_SECONDS: Final = 0.1
 LOOK_AGAIN_SECONDS: Final = 0.01
-# A recorder that was stopped in the middle of a transaction holds others up for no longer.
+# A recorder that is suspended during a transaction blocks others for no longer than this.
 STOPPED_SECONDS: Final = 60
 _BEGIN: Final = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ; LOCK TABLE execution IN ROW EXCLUSIVE MODE; "
     "SELECT pg_current_xact_id()::text::bigint"
 )
-# Most statements of a recorder find a row by its key: the server may keep their plans ("auto").
+# Most statements of a recorder find a row by its key, so the server may keep their plans ("auto").
 _SETTLE_IN: Final = f"""
 SELECT set_config('jobstore.session', ?, false), set_config('plan_cache_mode', 'auto', false),
     set_config('idle_in_transaction_session_timeout', '{STOPPED_SECONDS}s', false),
@@ -60,29 +60,29 @@ _STILL_THERE: Final = "SELECT 1 FROM pg_stat_activity WHERE pid = ? AND backend_
 _WRITTEN: Final = """
 SELECT f.trimmed >= ?, EXISTS (SELECT 1 FROM change AS c WHERE c.xid = ? AND c.session = ?) FROM folding AS f
 """
-# SQLSTATE of what ends a connection: shut down, crashed, not there yet, idle for too long, broken.
+# SQLSTATEs that end a connection: shutdown, crash, starting up, idle for too long, broken.
 _LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "08000", "08003", "08006", "08007"})
-# Another transaction came first; with what it wrote in sight, the same steps do something else.
+# Another transaction came first; repeated after it, the same steps see what it wrote and act on it.
 _PASSING: Final = (
     errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation, errors.ExclusionViolation,
 )  # fmt: skip
 
 
 class PostgresWriter(Transactions):
-    """The one writing connection of a recorder; safe from several threads, and across forks."""
+    """The writing connection of a recorder to a server; usable from several threads and across forks."""
 
     driver_error = psycopg.Error
 
     def __init__(self, address: Address, *, timezone: str = "UTC", timeout_seconds: float) -> None:
-        """Connects to the store, or makes it.
+        """Connect to the store, or create it.
 
         Args:
-            address: where it is.
-            timezone: of a store that is made.
-            timeout_seconds: how long a call waits for other writers, and for a server that is away.
+            address: of the store.
+            timezone: of a store that is created.
+            timeout_seconds: how long a call waits for other writers, and for a server that is down.
 
         Raises:
-            StoreError: or the child that says why the store cannot be used.
+            StoreError: the store cannot be used; the child class says why.
         """
         self.path = address
         self.place = place = Place(address.secret)
@@ -91,9 +91,9 @@ class PostgresWriter(Transactions):
         self.errors = _Errors(place)
         self._connection: Connection | None = None
         self._session: tuple[int, int, str] = (0, 0, "")
-        """Of the connection: a number that no other has, and the server's process with its start."""
+        """Identifies the connection: a random number, and the server process with its start time."""
         self._begun = (0, self._session)
-        """The last transaction: its number, and the session that it was of."""
+        """The number of the last transaction, and its session."""
         self._is_committed = self._is_closed = False
         with self.errors:
             try:
@@ -121,16 +121,15 @@ class PostgresWriter(Transactions):
             raise Conflict(f"The recorder of {self.path} is closed; open another")
         connection = self._connection
         if connection is not None and not connection.is_lost:
-            self.roll_back()  # of a call that an exception ended before it could do so itself
+            self.roll_back()  # what an interrupted call left open
         if self._connection is None or self._connection.is_lost:
             self._reconnect()
         return cast("sqlite3.Connection", self._connection)
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Begin a transaction, and learn its number, in one question."""
+        """Begin a transaction and read its number, in one round trip."""
         self._is_committed = False
-        # The number is learnt before anything is written: it is what the outcome is asked by, if the connection is
-        # lost.
+        # The number is needed before anything is written: it identifies the outcome if the connection is lost.
         cursor = cast("Connection", connection).raw.execute(_BEGIN, prepare=False)
         while cursor.nextset():
             pass
@@ -138,7 +137,7 @@ class PostgresWriter(Transactions):
         self._begun = (xid, self._session)
 
     def commit(self) -> None:
-        """Commit the transaction; where the answer is lost, find out what became of it.
+        """Commit the transaction; if the answer is lost, find out what happened.
 
         Raises:
             OutcomeUnknown: that cannot be known.
@@ -150,7 +149,7 @@ class PostgresWriter(Transactions):
             connection.raw.execute("COMMIT", prepare=False)
             self._is_committed = True
         except psycopg.Error as error:
-            # The server answered: the transaction was refused, and that is certain.
+            # The server answered that it refused the transaction; that is certain.
             if not _is_loss(error):
                 raise
             became = self._became(time.monotonic() + self.timeout_seconds)
@@ -164,7 +163,7 @@ class PostgresWriter(Transactions):
                 raise
 
     def is_committed(self) -> bool:
-        """What became of the transaction where an exception came while it was committed."""
+        """Whether the transaction was committed, after an exception during the commit."""
         connection = self._connection
         status = psycopg.pq.TransactionStatus
         if self._is_committed:
@@ -174,16 +173,16 @@ class PostgresWriter(Transactions):
         return self._became(time.monotonic() + self.timeout_seconds) is True
 
     def tidy(self) -> None:
-        """Now and then, add up what was counted since the last time, and forget processes."""
+        """Now and then, fold the counters and delete old processes."""
         if random.randrange(TIDIED_EVERY) == 0:  # noqa: S311 - only to be out of step
             self._apart(fold)
             self._apart(forget_processes)
 
     def forget_unused(self) -> None:
-        """Delete words and processes that no execution has any more."""
+        """Delete names, workers, parameters and processes that no execution has any more."""
         with self.reading() as reader:
             unused = find_unused(cast("Connection", reader))
-        # The long look at all executions is over by now: only the deletion holds others up.
+        # The long pass over all executions is over by now: only the deletion blocks others.
         with self.held():
             self._apart(partial(delete_unused, unused=unused))
 
@@ -195,12 +194,12 @@ class PostgresWriter(Transactions):
             yield cast("sqlite3.Connection", connection)
 
     def _apart(self, step: Callable[[Connection], object]) -> None:
-        """Take a step in a transaction of its own, READ COMMITTED; what fails is tried again at another time."""
+        """Run a step in a transaction of its own, READ COMMITTED; a failed step is left for another time."""
         connection = self._connection
         if connection is None:
             return
         try:
-            # The recorder's own transactions are begun by hand; in this mode the driver begins one at the first
+            # The recorder's own transactions begin explicitly; in this mode the driver begins one with the first
             # statement.
             connection.raw.autocommit = False
             step(connection)
@@ -215,7 +214,7 @@ class PostgresWriter(Transactions):
                 connection.raw.autocommit = True
 
     def roll_back(self) -> None:
-        """Undo what is open; a connection that cannot is given up."""
+        """Undo the open transaction; give up a connection that cannot."""
         connection, status = self._connection, psycopg.pq.TransactionStatus
         if connection is None:
             return
@@ -235,27 +234,27 @@ class PostgresWriter(Transactions):
             connection.close()
 
     def before_fork(self) -> None:
-        """Nothing: the child leaves the connection alone."""
+        """Do nothing: the child leaves the connection alone."""
 
     def after_fork_in_parent(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def after_fork_in_child(self) -> None:
-        """Leave the connection open and unused, beyond the end of the interpreter too: to close it would end it."""
+        """Leave the connection open and unused, even at interpreter exit: closing it would end the parent's session."""
         self.lock = ThreadLock(self.path)
         if self._connection is not None:
             keep_for_good(self._connection.raw)
             self._connection = None
 
     def _settle_in(self) -> None:
-        """Give a new connection its settings and a number of its own.
+        """Configure a new connection and give it a number of its own.
 
         Raises:
             StoreUnreadable: the server is a standby.
         """
         assert self._connection is not None  # noqa: S101 - its callers have made one
         self._connection.raw.autocommit = True
-        # By chance, not counted: recorders of all hosts must get different ones without asking each other.
+        # Random, so that recorders of all hosts get different numbers without coordination.
         number = random.getrandbits(63)
         found = self._connection.execute(_SETTLE_IN, (str(number),)).fetchone() or ()
         *_, is_standby, pid, begun = found
@@ -264,7 +263,7 @@ class PostgresWriter(Transactions):
         self._session = number, pid, begun
 
     def _reconnect(self) -> None:
-        """Connects anew; while the server is away, a call tries again until its time is up."""
+        """Open a new connection; a failure may be repeated, so a call keeps trying until its time is up."""
         self.disconnect()
         try:
             connection = self._connection = Connection(self.place, lock_seconds=self.timeout_seconds)
@@ -282,9 +281,11 @@ class PostgresWriter(Transactions):
             raise
 
     def _became(self, deadline: float) -> bool | None:
-        """Whether the last transaction was committed; None where that cannot be known.
+        """Whether the last transaction was committed; None if that cannot be known.
 
-        One that changed nothing that is noted counts as not committed: it may be taken again.
+        It was if the log of changes has a row with its number and its session. If there is none, it was not, or it
+        wrote nothing that the log records and may safely be repeated. The answer is final only once the server process
+        of the lost connection has ended, since that may still commit.
         """
         xid, session = self._begun
         number, *process = session
@@ -294,14 +295,13 @@ class PostgresWriter(Transactions):
                 if connection is None or connection.is_lost or connection.in_transaction:
                     self._reconnect()
                     connection = cast("Connection", self._connection)
-                # While the server's process of the lost connection lives, it may still commit: the answer would be too
-                # early.
+                # While the server process of the lost connection lives, it may still commit.
                 if self._session == session or not connection.execute(_STILL_THERE, process).fetchone():
                     is_forgotten, is_written = connection.execute(_WRITTEN, (xid, xid, number)).fetchone() or (
                         True,
                         False,
                     )
-                    # Changes so old may have been cut from the log: then their absence says nothing.
+                    # Changes this old may have been trimmed from the log, so a missing row proves nothing.
                     return None if is_forgotten and not is_written else bool(is_written)
             except (StoreBusy, StoreUnreadable, psycopg.OperationalError):
                 self.disconnect()
@@ -311,12 +311,12 @@ class PostgresWriter(Transactions):
 
 
 class _Errors(ServerErrors):
-    """The same, with whether the steps may be taken again."""
+    """As `ServerErrors`, and marks errors after which the steps may be repeated."""
 
     __slots__ = ()
 
     def error_for(self, error: psycopg.Error) -> StoreError | None:
-        """Ours for the driver's; None: it is a defect of ours."""
+        """The `StoreError` for an error of the driver; None if the error is a defect of ours."""
         if isinstance(error, _PASSING):
             ours: StoreError | None = StoreBusy(
                 f"{self.place} was changed by others at the same time, several times in a row; try again"
@@ -331,12 +331,12 @@ class _Errors(ServerErrors):
 
 
 def _is_loss(error: psycopg.Error) -> bool:
-    """Whether the connection is gone, or is closed by this error."""
+    """Whether the connection is lost, or is closed by this error."""
     return (isinstance(error, psycopg.OperationalError) and error.sqlstate is None) or error.sqlstate in _LOST
 
 
 def _write_settings(connection: Connection, timezone: str) -> None:
-    """What a store knows of itself, unless it does."""
+    """Write the settings of a new store; existing ones stay."""
     connection.executemany(
         "INSERT INTO setting (key, value) VALUES (?, ?) ON CONFLICT (key) DO NOTHING",
         [("timezone", timezone), ("unicode_version", UNICODE_VERSION)],
