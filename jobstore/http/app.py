@@ -1,4 +1,4 @@
-"""The WSGI application: a falcon app that authenticates before it routes, and one path for every answer."""
+"""The WSGI application: a falcon app that authenticates each request before routing it."""
 
 from __future__ import annotations
 
@@ -46,26 +46,26 @@ def create_app(
     log_url: str | None = None,
     host_names: Collection[str] | None = None,
 ) -> Api:
-    """The job API as a WSGI application; it may be mounted under a prefix, and served by any WSGI server.
+    """Create the job API as a WSGI application. Any WSGI server can run it, also under a path prefix.
 
-    Exactly one of `tokens`, `authenticate` and `open_access` must be given.
+    Give exactly one of `tokens`, `authenticate` and `open_access`.
 
     Args:
-        store: a `JobStore`, or the path of one, which is then opened when the first request comes (so a server may
-            load the application before it forks).
+        store: a `JobStore`, or the path or address of one. A path is opened at the first request, so a server may
+            load the application before it forks.
         tokens: each token with its permissions, as in ``{"s3cret": {"read:jobs"}}``. Only digests are kept.
         authenticate: a function of the WSGI environ that returns the caller's permissions, or ``None``;
             `jobstore.tokens.load` makes one of a token file.
         open_access: allow every request, without a token.
-        max_body_bytes: the bound on a body before compression.
-        cors_origins: the origins whose pages may read the API, ``*`` for all; none unless given.
-        page: whether to serve the web page, too, at ``/`` of this application.
-        log_url: where the page finds the log of a trace: an http or https address with ``{trace_id}`` in it.
-        host_names: the names in ``Host`` that are answered, beside addresses and ``localhost``; ``*`` for all. Unless
-            given, every name with tokens, only names that cannot be registered with open access.
+        max_body_bytes: the largest response body, before compression.
+        cors_origins: the origins whose pages may read the API, ``*`` for all. Default: none.
+        page: also serve the web page, at ``/`` of this application.
+        log_url: the address the page links a trace to: http or https, with ``{trace_id}`` in it.
+        host_names: the names accepted in ``Host``, beside IP addresses and ``localhost``; ``*`` for all. Default: any
+            name; with open access, only names that nobody can register.
 
     Raises:
-        InvalidParameter: not exactly one of the three is given, or one of them could never work.
+        InvalidParameter: not exactly one of the three is given, or an argument could never work.
         ImportError: an address needs psycopg, which is not installed.
     """
     if not isinstance(max_body_bytes, int) or max_body_bytes < 1:
@@ -89,7 +89,7 @@ def _add_routes(app: Api, source: Source, max_body_bytes: int, *, is_open: bool)
         query = Query(route, source, max_body_bytes)
         app.add_route(route.template, query)
         if route.answer.endswith("Page"):
-            app.add_route(f"{route.template}/", query)  # as many clients write the address of a collection
+            app.add_route(f"{route.template}/", query)  # many clients write a collection's address this way
     app.add_route(HEALTH, Health(source))
     app.add_route(METRICS, Metrics(source))
     app.add_route(DOCUMENT, Document(is_open=is_open))
@@ -103,7 +103,7 @@ def _site(source: Source, judge: Authenticate | None, log_url: str | None) -> Si
 
 
 class Source:
-    """The store, opened when it is first needed; a store that is not there may come later."""
+    """The store, opened on first use. If that fails, each later request tries again."""
 
     def __init__(self, store: JobStore | Where) -> None:
         if not isinstance(store, stores.JobStore | str | os.PathLike | Address):
@@ -111,11 +111,11 @@ class Source:
         self._opened = store if isinstance(store, stores.JobStore) else None
         self._location = Path() if isinstance(store, stores.JobStore) else location_of(store)
         if isinstance(self._location, Address):
-            stores.server_store()  # without its driver no request could be answered: say so now
+            stores.server_store()  # without its driver every request would fail: raise now
         self._lock = threading.Lock()
 
     def get(self) -> JobStore:
-        """The open store; raises `StoreError` while it cannot be opened."""
+        """Return the open store; raise `StoreError` while it cannot be opened."""
         return self._opened or self._open()
 
     def _open(self) -> JobStore:
@@ -126,7 +126,7 @@ class Source:
 
 
 class Frontier:
-    """What every request passes on its way in and every answer on its way out."""
+    """Middleware around every request: checks host and token before routing, adds headers and logs afterwards."""
 
     def __init__(self, hosts: Hosts, gate: Gate, origins: Origins | None, site: Site | None = None) -> None:
         self._hosts = hosts
@@ -140,7 +140,7 @@ class Frontier:
         }
 
     def process_request(self, request: ApiRequest, _response: falcon.Response) -> None:
-        """Before routing: the name it was sent to, then who sent it."""
+        """Before routing, check the host name, then the token."""
         if is_open(request.env):
             return
         self._hosts.check(request.env)
@@ -152,7 +152,7 @@ class Frontier:
     def process_response(
         self, request: ApiRequest, response: falcon.Response, _resource: object, _succeeded: object
     ) -> None:
-        """After everything, errors included: the headers that each answer has, and the log."""
+        """Add the headers common to all responses, errors included, and log the request."""
         error = getattr(response.context, "error", None)
         if error and self._site and self._site.wants(request):
             self._site.show_error(request, response, *error)
@@ -172,7 +172,7 @@ class Query(Resource):
         self._bound = max_body_bytes
 
     def on_get(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
-        """Parameters, then the store, then the answer."""
+        """Check the parameters, query the store, send the document."""
         if path and not path_is_text(request.env):
             raise InvalidParameter(f"{next(iter(path))} must be percent-encoded UTF-8 in the path")
         pairs = list(query_pairs(request.env))
@@ -188,46 +188,46 @@ class Query(Resource):
 
 
 class Health(Resource):
-    """Whether the store can be read now; says nothing about what is in it."""
+    """The health check: whether the store can be read now."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
 
     def on_get(self, request: ApiRequest, response: falcon.Response, **_path: str) -> None:
-        """200, or the 503 of a store that cannot be read. The query string is left alone: probes add to it."""
+        """200, or 503 if the store cannot be read. Ignores the query string: probes add parameters of their own."""
         self._source.get().fresh()
         send(request, response, b'{"status":"ok"}')
 
 
 class Metrics(Resource):
-    """The numbers for Prometheus, behind the token like every answer about jobs."""
+    """The metrics for Prometheus; like every answer about jobs, they need a token."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
 
     def on_get(self, request: ApiRequest, response: falcon.Response, **_path: str) -> None:
-        """Read anew for each scrape. The query string is left alone: scrapers add to it."""
+        """Computed for each scrape. Ignores the query string: scrapers add parameters of their own."""
         response.content_type = CONTENT_TYPE
         send(request, response, metrics(self._source.get()).encode())
 
 
 class Document(Resource):
-    """The OpenAPI document, made when it is first asked for."""
+    """The OpenAPI document, generated at the first request."""
 
     def __init__(self, *, is_open: bool) -> None:
         self._is_open = is_open
         self._bodies: dict[str, bytes] = {}
 
     def on_get(self, request: ApiRequest, response: falcon.Response, **_path: str) -> None:
-        """The document of this server, whatever prefix it is mounted under."""
+        """Send the document for the prefix under which this application is mounted."""
         prefix: Any = request.env.get("SCRIPT_NAME", "")
         body = self._bodies.get(prefix) or self._make(prefix)
         send(request, response, body)
 
     def _make(self, prefix: str) -> bytes:
-        from jobstore.http import openapi  # brings pydantic, which no other answer needs
+        from jobstore.http import openapi  # imports pydantic, which nothing else here needs
 
         body = orjson.dumps(openapi.document(prefix or "/", is_open=self._is_open))
-        if len(self._bodies) < 8:  # noqa: PLR2004  # a proxy could send any number of prefixes
+        if len(self._bodies) < 8:  # noqa: PLR2004  # callers may be able to vary the prefix: bound the cache
             self._bodies[prefix] = body
         return body

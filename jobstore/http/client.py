@@ -1,12 +1,12 @@
-"""The queries over HTTP: a store at the other end of a wire, with the methods of the one on disk.
+"""The queries over HTTP: a remote store with the methods of a local one.
 
-A script moves from a file to a server by changing one line::
+To move a script from a file to a server, change one line::
 
     datahub = jobstore.open("jobs.db")
     datahub = jobstore.connect("http://127.0.0.1:8000", token=...)
 
-Parameters are checked here first, by the tables that the server uses: a mistake costs no round trip,
-and a Python type that has no text of its own (1.0, or True for a number) is refused as it is by a file.
+The client checks parameters first, with the server's own tables. So a mistake costs no round trip, and a value of
+the wrong Python type (1.0 or True for an integer) is refused as a local store refuses it; as text, it could pass.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ LONGEST_TIMEOUT_SECONDS: Final = 86_400
 KEEP_ALIVE_SECONDS: Final = 30.0
 
 _TOKEN = re.compile(r"[!-~]{1,500}", re.ASCII)
-"""What a header can carry; what a good token looks like, the server knows."""
+"""Only what a header can carry: the server checks the rest."""
 
 
 def connect(
@@ -66,16 +66,16 @@ def connect(
     timeout_seconds: float = TIMEOUT_SECONDS,
     transport: httpx.BaseTransport | None = None,
 ) -> RemoteJobStore:
-    """The store behind an HTTP API, with the methods, the documents and the errors of a `JobStore`.
+    """Connect to a job API: the result has the methods, documents and errors of a `JobStore`.
 
-    Nothing is sent until the first query. Connections are kept alive between queries; `close` ends them.
+    Nothing is sent before the first query. Connections stay open between queries until you call `close`.
 
     >>> connect("https://jobs.example.com/prefix/", token="s3cret")
     RemoteJobStore('https://jobs.example.com/prefix')
 
     Args:
         url: the API's address, without ``/api/v1`` but with the prefix under which it is mounted.
-        token: the bearer token; it goes to this address alone, redirects are not followed.
+        token: the bearer token; it is sent only to this address, since redirects are not followed.
         timeout_seconds: how long to wait for a connection, and for each piece of an answer.
         transport: how requests are sent, for tests and for special networks (`httpx.WSGITransport`, ...).
 
@@ -86,10 +86,10 @@ def connect(
 
 
 class RemoteJobStore(Queries):
-    """The queries of the job API over HTTP.
+    """The queries of the job API over HTTP; a context manager.
 
-    May be used from several threads, and after a fork: each process has its own connections. A context manager.
-    A network failure, or an answer that does not come from this API, is `StoreUnreadable`.
+    Safe to use from several threads and after a fork: each process has its own connections.
+    A network failure, or an answer that does not come from a job API, raises `StoreUnreadable`.
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class RemoteJobStore(Queries):
         self._client.close()
 
     def answer(self, query: Query) -> Any:
-        """The document that a checked query asks for; one request."""
+        """Answer a checked query with one request; return its document."""
         return _document(self._get(_target(query)), self.url, _KEYS.get(_route(query).answer, "data"))
 
     def _get(self, target: str) -> httpx.Response:
-        """The answer to one request; asked again once where a connection kept alive had been dropped meanwhile."""
+        """Send one request. Retry it once if the connection breaks: the server may have closed an idle one."""
         if self._is_closed:
             raise StoreUnreadable(f"The connection to {self.url} has been closed; connect again")
         if self._process != os.getpid():
@@ -141,7 +141,7 @@ class RemoteJobStore(Queries):
             raise StoreUnreadable(_no_answer(self.url, error)) from None
 
     def _begin_anew(self) -> None:
-        """In a new process: connections of its own; those of the parent are left alone."""
+        """Open a client that belongs to this process."""
         self._process = os.getpid()
         parts = urlsplit(self.url)
         try:
@@ -157,20 +157,20 @@ class RemoteJobStore(Queries):
 
 
 _left_behind: list[httpx.Client] = []
-"""Clients of a parent process, whose sockets are the parent's to end."""
+"""Clients inherited through a fork, kept alive so that this process never closes the parent's connections."""
 
 
-# What a caller gives.
+# Checking arguments
 
 
 _URL = re.compile(r"https?://[A-Z0-9._:\[\]-]+(?:/[\w.~%!$&'()*+,;=:/-]*)?", re.ASCII | re.IGNORECASE)
 
 
 def _checked_url(url: object) -> str:
-    """The address without a slash at its end."""
+    """Return the address without a trailing slash."""
     if isinstance(url, str) and _URL.fullmatch(url) and _is_address(url):
         return url.rstrip("/")
-    # Before an @ stands a password.
+    # The text before an @ may be a password: do not show it.
     came = "one with '@'; give the token by itself" if isinstance(url, str) and "@" in url else shown(url)
     raise InvalidParameter(
         f"url must be http://HOST[:PORT][/PREFIX] or https://..., without user, query and fragment; received {came}"
@@ -199,7 +199,7 @@ def _checked_timeout(seconds: object) -> float:
     raise InvalidParameter(f"timeout_seconds must be a number above 0, at most 86400; received {shown(seconds)}")
 
 
-# From a query to a request.
+# From a query to a request
 
 _ROUTES: Final = {route.operation.name: route for route in ROUTES}
 
@@ -209,15 +209,11 @@ def _route(query: Query) -> Route:
 
 
 _NO_NAMES: Final = frozenset({".", "..", "executions"})
-"""No job has such a name, and as a piece of a path each means something else."""
+"""Names that cannot be a path segment: clients resolve the dots, and ``executions`` is another route."""
 
 
 def _target(query: Query) -> str:
-    """Path and query string of the request for a query.
-
-    Raises:
-        NotFound: no job has that name, and no path can say it.
-    """
+    """Return path and query string of the request for a query; raise `NotFound` for a name that no path can carry."""
     route = _route(query)
     given = route.operation.to_text(query)
     path = route.template.format_map({name: _piece(name, given.pop(name)) for name in route.path_parameters})
@@ -225,17 +221,17 @@ def _target(query: Query) -> str:
 
 
 def _piece(parameter: str, name: str) -> str:
-    """A job's name or an execution's id as one piece of a path."""
+    """Return a job's name or an execution's id as one path segment."""
     if "/" in name or name in _NO_NAMES:
         raise NotFound(f"{'Job' if parameter == 'job_id' else 'Execution'} not found: {name}")
     return quote(name, safe="")
 
 
-# From an answer to a document or an error.
+# From a response to a document or an error
 
 
 _KEYS: Final = {"Job": "id", "Execution": "id", "Stats": "runs", "Histogram": "buckets"}
-"""What each answer that is no page has, in every version; other servers answer 200 with JSON, too."""
+"""A key that proves an answer comes from a job API (pages have ``data``): other servers also send JSON with 200."""
 
 
 def _document(response: httpx.Response, url: str, key: str) -> dict[str, Any]:
@@ -254,7 +250,7 @@ def _json_object(response: httpx.Response) -> dict[str, Any] | None:
 
 
 def _error(response: httpx.Response, body: dict[str, Any] | None, url: str) -> JobStoreError:
-    """The server's error, of the class that its code names; if the answer is not this API's, an error that says so."""
+    """Return the server's error in the class of its code, or, for a foreign answer, an error that says so."""
     told = body.get("error") if body else None
     if isinstance(told, Mapping) and isinstance(told.get("code"), str) and isinstance(told.get("message"), str):
         return _class_of(told["code"], response.status_code)(told["message"])
@@ -266,11 +262,11 @@ def _error(response: httpx.Response, body: dict[str, Any] | None, url: str) -> J
 
 
 _OF_STATUS: Final[Mapping[int, type[JobStoreError]]] = {401: Unauthorized, 403: Forbidden}
-"""What a proxy in front of the API may answer in its place."""
+"""Errors that a proxy in front of the API may send in its place."""
 
 
 def _class_of(code: str, status: int) -> type[JobStoreError]:
-    """The class for a code; a server of a later version may know codes that this client does not."""
+    """Return the class for a code. A newer server may send codes that this client does not know."""
     if code in _CLASSES:
         return _CLASSES[code]
     return StoreError if status == HTTPStatus.SERVICE_UNAVAILABLE else InternalError
@@ -281,7 +277,8 @@ def _all_below(root: type[JobStoreError]) -> list[type[JobStoreError]]:
     return children + [below for child in children for below in _all_below(child)]
 
 
-# The root and `StoreError` borrow codes of their children; what other modules derive says no more to a client.
+# `JobStoreError` and `StoreError` share a code with one of their subclasses, which must win. Subclasses in other
+# modules are internal.
 _CLASSES: Final = {
     error.code: error
     for error in _all_below(JobStoreError)
@@ -290,7 +287,7 @@ _CLASSES: Final = {
 
 
 def _no_answer(url: str, error: Exception) -> str:
-    """What went wrong on the way; the request, which carries the token, is not in it."""
+    """Describe a failed connection, without the request, which holds the token."""
     if isinstance(error, httpx.TimeoutException):
         return f"{url} did not answer in time; try again, or give a longer timeout_seconds"
     reason = str(error) or type(error).__name__

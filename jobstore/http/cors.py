@@ -1,4 +1,4 @@
-"""Other origins, where the operator names them: falcon's own middleware, behind a check of what was named."""
+"""Cross-origin access for the origins the operator names: falcon's CORS middleware with its arguments checked."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _EXPOSED: Final = ("ETag", "Link", "Retry-After", "WWW-Authenticate", "X-Request
 
 
 class Origins(falcon.CORSMiddleware[Any, Any]):
-    """The origins whose pages may read the API. Credentials are never sent along: a page names its token itself."""
+    """The origins whose pages may read the API. No cookies are allowed: a page must send the token itself."""
 
     def __init__(self, origins: Collection[str]) -> None:
-        """Raise `InvalidParameter` for what no browser would send; ``*`` is every origin."""
+        """Raise `InvalidParameter` for an origin that no browser would send; ``*`` allows every origin."""
         if isinstance(origins, str):
             raise InvalidParameter('cors_origins must be a collection such as ["https://jobs.example.com"]')
         wrong = [each for each in origins if each != "*" and not _ORIGIN.fullmatch(each)]
@@ -31,7 +31,7 @@ class Origins(falcon.CORSMiddleware[Any, Any]):
         super().__init__("*" if "*" in origins else origins, _EXPOSED)
 
     def is_preflight(self, request: ApiRequest) -> bool:
-        """Whether a browser asks before its request, for a page that may read: that comes without a token."""
+        """Whether this is the preflight of an allowed origin; browsers send it without a token."""
         origin = request.env.get("HTTP_ORIGIN")
         named = origin is not None and (self.allow_origins == "*" or origin in self.allow_origins)
         return named and request.method == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in request.env

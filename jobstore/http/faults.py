@@ -1,4 +1,4 @@
-"""Errors as the job API's envelope, ``{"error": {"code", "message"}}``; nothing else ever says what went wrong."""
+"""Errors as the job API's envelope, ``{"error": {"code", "message"}}``, the only form an error takes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _error(request: ApiRequest, response: falcon.Response, error: JobStoreError,
 
 
 def _store_message(response: falcon.Response, error: StoreError) -> str:
-    """What the public may know: the error's own words name the file."""
+    """Return a message safe to send: the error's own message names the file."""
     if not isinstance(error, StoreBusy):
         return "The job store is unavailable"
     response.set_header("Retry-After", str(RETRY_AFTER_SECONDS))
@@ -86,7 +86,7 @@ def _defect(request: ApiRequest, response: falcon.Response, error: Exception, _p
 
 def _envelope(response: falcon.Response, error: JobStoreError, message: str) -> None:
     response.status = falcon.code_to_http_status(error.http_status)
-    response.context.error = (error, message)  # a browser sees it as a page
+    response.context.error = (error, message)  # for `Frontier`, which shows a browser a page instead
     response.data = envelope(error.code, message)
 
 

@@ -1,4 +1,4 @@
-"""Authentication. It runs before routing, so that paths are not revealed without a token."""
+"""Authentication. It runs before routing, so that a caller without a token cannot find out which paths exist."""
 
 from __future__ import annotations
 
@@ -52,35 +52,35 @@ def _permissions(authenticate: Authenticate, environ: Environ) -> Collection[str
 
 
 def is_open(environ: Environ) -> bool:
-    """Whether a request needs no token, wherever else one is needed."""
+    """Whether the request reads one of the paths that never need a token."""
     return environ["PATH_INFO"] in OPEN_PATHS and environ["REQUEST_METHOD"] in READING
 
 
 def _came(environ: Environ) -> bool:
-    """Whether a bearer token came at all, good or bad."""
+    """Whether the request has a bearer token, valid or not."""
     scheme: str = environ.get("HTTP_AUTHORIZATION", "").partition(" ")[0]
     return scheme.lower() == "bearer"
 
 
 def challenge(error: Unauthorized | Forbidden, environ: Environ) -> str:
-    """The ``WWW-Authenticate`` header (RFC 6750, section 3): no error code where no token came."""
+    """Return the ``WWW-Authenticate`` header. Without a token it has no error code (RFC 6750, section 3)."""
     if isinstance(error, Forbidden):
         return _WITHOUT_PERMISSION
     return _BAD_TOKEN if _came(environ) else _REALM
 
 
 def authenticator(tokens: object, authenticate: Authenticate | None, open_access: object) -> Authenticate | None:
-    """The one of three that `create_app` was given; ``None`` for open access.
+    """Return the authenticator for the arguments of `create_app`; ``None`` for open access.
 
     Raises:
-        InvalidParameter: none or several were given, or what was given could never work.
+        InvalidParameter: not exactly one of the three is given, or it could never work.
     """
     if not isinstance(open_access, bool):
         raise InvalidParameter("open_access must be True or False")
     if [tokens is not None, authenticate is not None, open_access].count(True) != 1:
         raise InvalidParameter("give exactly one of tokens=, authenticate= and open_access=True")
     if tokens is not None:
-        return table(tokens)  # type: ignore[arg-type]  # it checks what it got
+        return table(tokens)  # type: ignore[arg-type]  # `table` checks it
     if authenticate is not None and not callable(authenticate):
         raise InvalidParameter("authenticate must be a function of the WSGI environ that returns permissions or None")
     return authenticate

@@ -1,7 +1,8 @@
-"""Which names the server goes by.
+"""The host names the server answers to, as a defence against DNS rebinding.
 
-A web page can point a name of its own at this machine (DNS rebinding), and the browser then lets it read what is
-served here as if it were its own. What gives it away is the ``Host`` it sends. An address is no such name.
+A hostile web page can point its own domain at this machine; the browser then lets the page read this server's answers
+as if they were its own site's. The ``Host`` header still holds the page's domain, so foreign names are refused. IP
+addresses are accepted: they involve no DNS.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ _NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,252}", re.ASCII)
 _HEADER = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:]+)(?::[0-9]*)?", re.ASCII)
 
 _OWNERLESS = re.compile(r"[a-z0-9_-]+|[a-z0-9_.-]+\.(?:localhost|test)", re.ASCII)
-"""Names that no stranger can register: of one word (a machine's own, or a test's), and those that RFC 6761 reserves."""
+"""Names that nobody can register: single words, such as a machine's own name, and names reserved by RFC 6761."""
 
 
 class WrongHost(Exception):
-    """The request was sent to a name that this server does not go by."""
+    """The request was sent to a host name that this server does not answer to."""
 
 
 class Hosts:
-    """The names that a request may be sent to, beside addresses and ``localhost``."""
+    """The accepted host names, beside IP addresses and ``localhost``."""
 
     def __init__(self, names: Collection[str] | None) -> None:
-        """``*`` is every name, None the names that cannot be registered.
+        """``*`` accepts every name, None only names that nobody can register.
 
         Raises:
-            InvalidParameter: a name is no host name.
+            InvalidParameter: one of `names` is not a host name.
         """
         self._takes_ownerless = names is None
         names = () if names is None else names
@@ -49,10 +50,10 @@ class Hosts:
         self._names = frozenset({"localhost", *lowered})
 
     def check(self, environ: dict[str, Any]) -> None:
-        """Return if the request names this server; without a ``Host``, no browser sent it.
+        """Return if the request is for this server. One without ``Host`` is accepted: no browser sends that.
 
         Raises:
-            WrongHost: it names another.
+            WrongHost: the ``Host`` is another.
         """
         header: str | None = environ.get("HTTP_HOST")
         if header is None or ANY in self._names:
@@ -65,7 +66,7 @@ class Hosts:
 
 
 def is_host_name(name: str) -> bool:
-    """Whether it is a name or an address that a ``Host`` may hold, in lower case."""
+    """Whether `name` is a host name or an IP address, without a port."""
     return _is_address(name) or _NAME.fullmatch(name.lower()) is not None
 
 
@@ -78,7 +79,7 @@ def _is_address(name: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address.
+    """Whether only this machine can reach the host.
 
     >>> [is_loopback(host) for host in ("localhost", "127.8.9.1", "::1", "0.0.0.0", "example.com")]
     [True, True, True, False, False]

@@ -1,7 +1,7 @@
-"""Request ids and the access log (logger ``jobstore.http``). No line holds a token.
+"""Request ids and the access log (logger ``jobstore.http``), which never contains a token.
 
-A line has the path and, once the parameters were found good, the query: a token in a query string is an unknown
-parameter, so it is not logged. A line is short whatever a caller sends, so that strangers cannot fill the log.
+A line has the path, and the query string only if its parameters are valid: a token in a query string is an unknown
+parameter, so it is not logged. The length of a line is limited, so that strangers cannot fill the log.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ LONGEST_TARGET = 500
 LONGEST_VERB = 20
 LONGEST_TRACEBACK = 20_000
 _TOKEN = re.compile(r"jst_[A-Za-z0-9_-]{8,}", re.ASCII)
-"""A token of ours, anywhere in a text."""
+"""A token made by `jobstore.http.tokens`, anywhere in a text."""
 _TOO_SHORT_TO_STRIKE = 3
-"""Or a header of one letter would take that letter out of every traceback."""
+"""Otherwise an Authorization header of one letter would remove that letter from the whole traceback."""
 
 
 def request_id(environ: dict[str, Any]) -> str:
-    """The caller's ``X-Request-Id`` where it is well formed (and not the token itself), else a new one."""
+    """Return the caller's ``X-Request-Id`` if it is well formed and holds no token, else a new one."""
     given: str | None = environ.get("HTTP_X_REQUEST_ID")
     if given is None or not _REQUEST_ID.fullmatch(given) or without_tokens(given, environ) != given:
         return uuid4().hex
@@ -40,7 +40,7 @@ def request_id(environ: dict[str, Any]) -> str:
 
 
 def write_access(request: ApiRequest, status: int, body_bytes: int) -> None:
-    """One line for one request."""
+    """Log one request as one line."""
     if log.isEnabledFor(logging.INFO):
         milliseconds = (perf_counter() - request.came_at) * 1000
         log.info(
@@ -57,12 +57,12 @@ def _target(request: ApiRequest) -> str:
 
 
 def cut(text: str, longest: int) -> str:
-    """The text, or its beginning and how long it was."""
+    """Return the text, if too long its beginning and its length."""
     return text if len(text) <= longest else f"{text[:longest]}[{len(text)} characters]"
 
 
 def without_tokens(text: str, environ: Mapping[str, Any]) -> str:
-    """The text without the words of the caller's `Authorization`, and without what looks like a token of ours."""
+    """Return the text without the words of the caller's ``Authorization`` header and without our own tokens."""
     for word in environ.get("HTTP_AUTHORIZATION", "").split():
         if len(word) > _TOO_SHORT_TO_STRIKE:
             text = text.replace(word, "[struck out]")
@@ -70,6 +70,6 @@ def without_tokens(text: str, environ: Mapping[str, Any]) -> str:
 
 
 def write_defect(request: ApiRequest, error: BaseException) -> None:
-    """The end of a defect's traceback, without tokens."""
+    """Log the end of a defect's traceback, without tokens."""
     text = without_tokens("".join(traceback.format_exception(error)), request.env)
     log.error("%s failed\n%s", request.request_id, text[-LONGEST_TRACEBACK:])

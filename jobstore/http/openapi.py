@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 document of the HTTP API, made from the routes, the parameter tables and the models.
+"""The OpenAPI 3.1 document of the HTTP API, generated from the routes, the parameter tables and the models.
 
-Parameters travel as text, so their schemas say exactly which text is taken: `jobstore.language.parameters` judges
-the same text, and a generated client or a fuzzer finds no difference.
+Parameters arrive as text, so their schemas describe exactly the text that `jobstore.language.parameters` accepts;
+a generated client or a fuzzer should find no difference.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ Parameters are checked strictly: one that is unknown, given twice or out of rang
 
 
 def document(server_url: str = "/", *, is_open: bool = False) -> Json:
-    """The OpenAPI document, as a fresh JSON-ready dict.
+    """Return the OpenAPI document as a new JSON-ready dict.
 
     Args:
         server_url: where the API is mounted, relative to the document or absolute.
-        is_open: whether no token is needed.
+        is_open: leave out everything about tokens.
 
     >>> sorted(document()["paths"])[:2]
     ['/api/v1/executions/{execution_id}', '/api/v1/histogram']
@@ -70,7 +70,7 @@ def document(server_url: str = "/", *, is_open: bool = False) -> Json:
 
 
 def _without_tokens(made: Json) -> Json:
-    """The document of a server with open access: no security scheme, no 401, no 403."""
+    """Remove what only a server with tokens has: the security scheme, 401 and 403."""
     del made["security"], made["components"]["securitySchemes"], made["components"]["headers"]["WWW-Authenticate"]
     made["info"]["description"] = made["info"]["description"].replace(_PERMISSION_LINE, "")
     for each in ("Unauthorized", "Forbidden"):
@@ -163,7 +163,7 @@ def _service_paths() -> Json:
 
 
 def _metrics() -> Json:
-    """As the other service paths, but text, and behind the token."""
+    """Like the other service paths, but plain text, and a token is needed."""
     made = _service("metrics", "The numbers in Prometheus' text format", {"type": "string"}, "503")
     del made["security"]
     made["responses"]["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
@@ -214,7 +214,7 @@ def _schema(parameter: Parameter, *, in_path: bool) -> Json:
         return _IN_PATH[parameter.kind]
     schema = _TEXT_SCHEMAS.get(parameter.kind) or parameter.json_schema()
     if parameter.kind is Kind.CHOICES:
-        # The list alone: one word is a list of one.
+        # Python also accepts a single word; as text, that is a list of one.
         words = {"$ref": f"#/components/schemas/{parameter.name.title()}"}
         schema = {"type": "array", "minItems": 1, "items": words}
     told = {name: rule for name, rule in schema.items() if name not in {"description", "examples"}}
@@ -223,7 +223,7 @@ def _schema(parameter: Parameter, *, in_path: bool) -> Json:
 
 _JOB_IN_QUERY: Final[Json] = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[^\\x00]+$"}
 _JOB_IN_PATH: Final[Json] = {**_JOB_IN_QUERY, "pattern": "^[^\\x00/]+$"}
-"""A name has no slash."""
+"""A path segment cannot hold a slash, and no job name has one."""
 
 _LEAP_YEAR = "[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00"
 _YEAR = "(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
@@ -234,11 +234,11 @@ _DAY = (
 _HOUR, _MINUTE = "(?:[01][0-9]|2[0-3])", "[0-5][0-9]"
 _CLOCK = f"[T ]{_HOUR}:{_MINUTE}(?::{_MINUTE}(?:\\.[0-9]{{1,9}})?)?(?:Z|[+ -]{_HOUR}:{_MINUTE})?"
 INSTANT_PATTERN: Final = f"^{_DAY}(?:{_CLOCK})?$"
-"""Which text is a time: only that it stays in the years 1 to 9999 when its offset is taken away, no pattern can say."""
+"""The text of a time. One rule no pattern can express: in UTC, it must be in the years 1 to 9999."""
 
 _IN_PATH: Final = {
     Kind.JOB_REF: _JOB_IN_PATH,
-    # One character more than a store's ids have, so that numbers too large are asked for, too.
+    # One digit more than the largest id, so that a fuzzer also tries numbers that are too large.
     Kind.EXECUTION_REF: {"type": "string", "pattern": "^[0-9]{1,20}$"},
 }
 _TEXT_SCHEMAS: Final[Mapping[Kind, Json]] = {
@@ -274,7 +274,7 @@ def _header(name: str) -> Json:
 
 
 def _faults() -> Iterable[tuple[str, Json]]:
-    """One response for each class of error that an answer may carry."""
+    """Yield one response for each class of error."""
     told = (
         (
             InvalidParameter,
@@ -318,7 +318,7 @@ def _fault(error: type[JobStoreError], description: str, message: str, headers: 
 
 
 class _Plain(GenerateJsonSchema):
-    """Without a title for every field, which would say its name a second time, and in the models' own order."""
+    """A generator that keeps the models' order and omits field titles, which only repeat the names."""
 
     def sort(self, value: Any, parent_key: str | None = None) -> Any:  # noqa: ARG002 - pydantic's own signature
         return value
@@ -337,5 +337,5 @@ def _schemas() -> Json:
 
 
 def _told_once(schema: Json) -> Json:
-    """The schema with the first paragraph of its model's docstring; the rest is for readers of Python."""
+    """Keep the first paragraph of the model's docstring; the rest is for readers of Python."""
     return {**schema, "description": schema["description"].partition("\n\n")[0]} if "description" in schema else schema

@@ -1,4 +1,4 @@
-"""The web page on falcon: requests to `jobstore.web` and its replies back, and who may look."""
+"""The web page on falcon: passes requests to `jobstore.web`, sends its replies, and checks who may read."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from jobstore.http.session import Sessions
 
 _OPEN: Final = frozenset({"/login", "/logout", "/settings"})
-"""Without a token: they say nothing about jobs."""
+"""Open to all: they reveal nothing about jobs."""
 VIEWS: Final = ("/", "/jobs/{name}", "/executions", "/executions/{number}", "/timeline", "/settings")
 _VARY: Final = "Accept, Accept-Encoding, Accept-Language, Authorization, Cookie"
 
 
 class Site:
-    """The page of one application."""
+    """The web page of one application."""
 
     def __init__(self, store: Callable[[], Any], sessions: Sessions, *, log_url: str | None) -> None:
         self._store = store
@@ -46,10 +46,10 @@ class Site:
         app.add_route("/logout", _Logout())
 
     def admits(self, request: ApiRequest) -> bool:
-        """Whether a request needs no bearer token: it is for the page, and open to all or has a good cookie.
+        """Whether the request needs no bearer token: it is for the page, and is open to all or has a valid cookie.
 
         Raises:
-            Forbidden: the token that the cookie stands for lacks the permission.
+            Forbidden: the token behind the cookie lacks the permission.
         """
         path = request.env["PATH_INFO"]
         if not is_page(path):
@@ -60,7 +60,7 @@ class Site:
         return bool(request.context.signed_in)
 
     def ask(self, request: ApiRequest) -> Ask:
-        """A request as `jobstore.web` takes it."""
+        """Turn a request into what `jobstore.web` takes."""
         if not path_is_text(request.env):
             raise InvalidParameter("The address must be percent-encoded UTF-8")
         store, ask = self._store(), self._plain_ask(request, list(query_pairs(request.env)))
@@ -71,15 +71,15 @@ class Site:
         """Answer with a view."""
         environ = request.env
         if not environ["PATH_INFO"] and environ.get("SCRIPT_NAME"):
-            # Relative links need the slash; what stands before it depends on where the page is mounted.
+            # Relative links need the trailing slash, and the redirect itself is relative to the mount point.
             _give(request, response, Reply(303, headers={"location": f"{environ['SCRIPT_NAME'].rpartition('/')[2]}/"}))
             return
         reply = self._page.answer(self._store(), self.ask(request))
-        request.has_good_query = environ["PATH_INFO"] != "/settings"  # which takes any name
+        request.has_good_query = environ["PATH_INFO"] != "/settings"  # it accepts any parameter, even a token
         _give(request, response, reply)
 
     def sign_in(self, request: ApiRequest, response: falcon.Response) -> None:
-        """Take the token of the form."""
+        """Check the token from the form; set a cookie, or show the form again."""
         fields = session.form(request.env)
         if not session.comes_from_here(request.env):
             outcome = session.Outcome(problem="This form was sent by another site. Try again from here.")
@@ -96,11 +96,11 @@ class Site:
 
     @staticmethod
     def wants(request: ApiRequest) -> bool:
-        """Whether a browser asks, at an address that is none of the API's."""
+        """Whether a browser asks, outside the API."""
         return is_page(request.env["PATH_INFO"]) and "text/html" in request.env.get("HTTP_ACCEPT", "")
 
     def show_error(self, request: ApiRequest, response: falcon.Response, error: JobStoreError, message: str) -> None:
-        """An error for a browser: the form where a token would help, else a page."""
+        """Show a browser an error: the sign-in form if a token would help, else an error page."""
         reply = self._error(request, error, message)
         response.data = reply.body
         response.set_headers(dict(reply.headers))
@@ -115,7 +115,7 @@ class Site:
             return self._page.login(self._plain_ask(request), again=again)
 
     def _plain_ask(self, request: ApiRequest, pairs: list[tuple[str, str]] | None = None) -> Ask:
-        """A request without its store, which may be what is wrong."""
+        """Build an `Ask` without the store, which may be the cause of the error to be shown."""
         environ = request.env
         path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace") or "/"
         return Ask(
@@ -125,7 +125,7 @@ class Site:
 
 
 def is_page(path: str) -> bool:
-    """Whether a path is none of the API's."""
+    """Whether a path is outside the API."""
     return path not in {*OPEN_PATHS, METRICS} and not path.startswith("/api/")
 
 
@@ -163,7 +163,7 @@ class _Login(Resource):
         self._site = site
 
     def on_get(self, request: ApiRequest, response: falcon.Response, **_path: str) -> None:
-        """A browser may have this address in its history: redirect it to the views."""
+        # A browser may have this address in its history: redirect it to the views.
         if request.env.get("QUERY_STRING"):
             raise NotFound("There is no page at this address")  # an error, so that a token in the query is not logged
         _give(request, response, Reply(303, headers={"location": "./"}))

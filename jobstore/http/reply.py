@@ -1,4 +1,4 @@
-"""A document's bytes on their way out: the bound, the ETag and 304, gzip, and the links between pages."""
+"""Response bodies: the size limit, ETag and 304, gzip, and the links between pages."""
 
 from __future__ import annotations
 
@@ -20,23 +20,27 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 COMPRESS_FROM_BYTES: Final = 1024
-"""Below, a packet holds it either way."""
+"""A smaller body fits in one packet, compressed or not."""
 LONGEST_LINK: Final = 4000
-"""Proxies refuse long headers (nginx takes 4 or 8 KB in all); the body's pagination says the same as the links."""
+"""Proxies refuse long headers (nginx: above 4 or 8 KB in total), and the body's ``pagination`` has the same facts."""
 
 _GZIP_LEVEL: Final = 1
-"""A page of 50 (20 KB) shrinks to a seventh in 30 us; level 6 takes six times as long for a tenth less."""
+"""A page of 50 (20 KB) shrinks to a seventh in 30 us; level 6 takes six times as long to save another tenth."""
 _LONGEST_ACCEPT: Final = 500
 _PAGINATION_BYTES: Final = 250
-"""What a page has beside its rows, at most."""
+"""Upper limit for the size of a page without its rows."""
 
 
 def send(request: ApiRequest, response: falcon.Response, body: bytes, name: str | None = None) -> None:
-    """Answer with this body: 200, or 304 where the caller has it already; gzip where the caller asks for it.
+    """Send a body with 200, or 304 if the caller has it already; gzipped if the caller accepts that.
 
-    `name` stands for the body in its ETag where not all of the body is news.
+    The ETag is strong, so the gzip form has a different one (RFC 9110, section 8.8.3).
 
-    The ETag is strong, so the gzip form has one of its own (RFC 9110, section 8.8.3).
+    Args:
+        request: the request to answer.
+        response: the response to fill in.
+        body: the uncompressed body.
+        name: replaces the body's hash in the ETag, for a body with parts that do not count as a change.
     """
     compressed = len(body) >= COMPRESS_FROM_BYTES and wants_gzip(request.env.get("HTTP_ACCEPT_ENCODING", ""))
     tag = entity_tag(body, compressed=compressed, name=name)
@@ -52,13 +56,13 @@ def send(request: ApiRequest, response: falcon.Response, body: bytes, name: str 
 
 
 def entity_tag(body: bytes, *, compressed: bool, name: str | None = None) -> str:
-    """The strong ETag of a body: its hash, with a suffix for the gzip form."""
+    """Return the strong ETag of a body: its hash or `name`, with a suffix for the gzip form."""
     name = name or hashlib.sha256(body).hexdigest()[:32]
     return f'"{name}-gzip"' if compressed else f'"{name}"'
 
 
 def is_known(tag: str, if_none_match: str) -> bool:
-    """Whether an ``If-None-Match`` holds the tag, by the weak comparison that it calls for.
+    """Whether an ``If-None-Match`` header lists the tag, by weak comparison (RFC 9110, section 13.1.2).
 
     >>> is_known('"a"', 'W/"b", W/"a"'), is_known('"a"', "*"), is_known('"a"', "a")
     (True, True, False)
@@ -94,14 +98,14 @@ def _rank(item: str) -> tuple[str, float]:
     return coding.strip(), rank
 
 
-# The bound -----------------------------------------------------------------------------------------
+# The size limit ------------------------------------------------------------------------------------
 
 
 def encoded(document: Any, bound: int) -> bytes:
-    """The JSON of a document in UTF-8.
+    """Return a document as JSON in UTF-8.
 
     Raises:
-        ResponseTooLarge: it has more than `bound` bytes; for a page, the message names a limit that helps.
+        ResponseTooLarge: it has more than `bound` bytes; for a page, the message suggests a smaller ``limit``.
     """
     body = orjson.dumps(document)
     if len(body) > bound:
@@ -119,7 +123,7 @@ def _too_large(document: dict[str, Any], size: int, bound: int) -> ResponseTooLa
 
 
 def _power_of_ten(number: int) -> int:
-    """The largest power of ten up to a number; 0 for 0. A round limit leaves room for rows that are wider elsewhere."""
+    """Round down to a power of ten; 0 stays 0. Rounding leaves room for other pages, whose rows may be wider."""
     return 10 ** (len(str(number)) - 1) if number else 0
 
 
@@ -134,9 +138,9 @@ def _megabytes(size: int) -> str:
 
 
 def links(request: ApiRequest, pairs: Sequence[tuple[str, str]], page: dict[str, Any], offset: int) -> str | None:
-    """The ``Link`` header of a page (RFC 8288); ``None`` for a single page.
+    """Return the ``Link`` header of a page (RFC 8288); ``None`` if it is the only page or the header is too long.
 
-    ``prev`` of a page past the end is the last page, not an empty one.
+    ``prev`` of a page past the end is the last page that has rows.
     """
     pagination = page["pagination"]
     limit, total = pagination["page_size"], pagination["total"]

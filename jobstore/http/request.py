@@ -1,7 +1,7 @@
-"""Words from outside: method, path and query string, decoded strictly.
+"""Strict decoding of method, path and query string.
 
-falcon's own decoding puts U+FFFD in the place of what is not UTF-8 and takes ``%zz`` as it is; a name
-or a search term could then find something else than was asked for.
+falcon replaces bytes that are not UTF-8 by U+FFFD and keeps ``%zz`` as it is, so a query could return something
+other than what the caller asked for. This module refuses such requests.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class ApiRequest(falcon.Request):
-    """A request with what every answer needs: its id, and when it came.
+    """A request with its id and its time of arrival.
 
     Attributes:
-        request_id: stands in the answer and in each line of the log.
-        came_at: the moment by `perf_counter`, in seconds.
-        has_good_query: whether every name in the query string is one of ours. Any other may be a token, so the log
-            leaves the query out.
+        request_id: returned in ``X-Request-Id`` and written to each line of the log.
+        came_at: when it arrived, in seconds of `perf_counter`.
+        has_good_query: whether the query string was found valid. Until then it may hold a token, so the log leaves
+            it out.
     """
 
     has_good_query = False
@@ -39,38 +39,38 @@ class ApiRequest(falcon.Request):
     def __init__(self, env: dict[str, Any], options: falcon.RequestOptions | None = None) -> None:
         self.came_at = perf_counter()
         path = env.setdefault("PATH_INFO", "")  # PEP 3333 lets a server leave it out
-        if path.startswith("//"):  # falcon's router ignores how many slashes come first: so must all that judge paths
+        if path.startswith("//"):  # falcon's router merges leading slashes: so must the code that checks paths
             env["PATH_INFO"] = "/" + path.lstrip("/")
         super().__init__(env, options)
         self.request_id = request_id(env)
         if self.method not in METHODS:
-            self.method = "POST"  # falcon answers 400 to verbs it never heard of; here all are as good as POST
+            self.method = "POST"  # falcon answers 400 to a verb it does not know; treated as POST, it gets a 405
 
     @property
     def verb(self) -> str:
-        """The method as it came."""
+        """The method as the caller sent it."""
         return str(self.env["REQUEST_METHOD"])
 
 
 class Resource(ABC):
-    """What may be read with GET; HEAD and OPTIONS follow from it."""
+    """A resource that answers GET; it derives HEAD and OPTIONS from that."""
 
     @abstractmethod
     def on_get(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
-        """Answer; each kind of resource in its own way."""
+        """Answer a GET."""
 
     def on_head(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
-        """As GET; falcon keeps the headers and leaves out the body."""
+        """Like GET; falcon sends the headers without the body."""
         self.on_get(request, response, **path)
 
     def on_options(self, _request: ApiRequest, response: falcon.Response, **_path: str) -> None:
-        """Which methods there are."""
+        """Answer 204 with the allowed methods."""
         response.status = falcon.HTTP_204
         response.set_header("Allow", ALLOW)
 
 
 def path_is_text(environ: dict[str, Any]) -> bool:
-    """Whether the path is UTF-8; WSGI hands it over as latin-1."""
+    """Whether the path is valid UTF-8; WSGI passes it decoded as latin-1."""
     path: str = environ["PATH_INFO"]
     if path.isascii():
         return True
@@ -82,7 +82,7 @@ def path_is_text(environ: dict[str, Any]) -> bool:
 
 
 def query_pairs(environ: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The names and values of the query string, in their order; a plus is a blank, an ``=`` may be left out.
+    """Yield the names and values of the query string in order. A plus is a space, and ``=`` is optional.
 
     >>> list(query_pairs({"QUERY_STRING": "search=K+%E7%BA%BF&limit=5"}))
     [('search', 'K 线'), ('limit', '5')]

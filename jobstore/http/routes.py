@@ -1,4 +1,4 @@
-"""Which path asks which query. The app, the OpenAPI document and the tests are made from this table."""
+"""The table of paths and their queries. The app, the OpenAPI document and the client are built from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jobstore.language.parameters import (
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path of the API, its operation, and the name of the schema of its answer."""
+    """A path of the API, its operation, and the name of its response schema."""
 
     template: str
     operation: Operation[Any]
@@ -28,7 +28,7 @@ class Route:
 
     @property
     def path_parameters(self) -> tuple[str, ...]:
-        """The names of the parameters that stand in the path."""
+        """The names of the parameters in the path."""
         return tuple(each.name for each in self.operation.parameters if f"{{{each.name}}}" in self.template)
 
 
@@ -46,7 +46,7 @@ HEALTH: Final = "/healthz"
 DOCUMENT: Final = "/openapi.json"
 METRICS: Final = "/metrics"
 OPEN_PATHS: Final = frozenset({HEALTH, DOCUMENT})
-"""Readable without a token; they say nothing about jobs."""
+"""Readable without a token: they reveal nothing about jobs."""
 READING: Final = frozenset({"GET", "HEAD"})
 METHODS: Final = READING | {"OPTIONS"}
 ALLOW: Final = "GET, HEAD, OPTIONS"

@@ -1,13 +1,13 @@
-"""`jobstore serve`: the API on waitress, with limits that hold slow and hostile peers off.
+"""`jobstore serve`: the API on waitress, with limits against slow and hostile clients.
 
-waitress counts a connection that sends nothing like any other: with its defaults, 100 of them keep all
-others out for two minutes, and one that sends a byte now and then is never closed. Here
+With waitress's defaults, 100 connections that send nothing lock out everyone else for two minutes, and a client that
+sends a byte now and then is never disconnected. Here
 
-- a request must be complete `REQUEST_SECONDS` after its first byte, however it trickles in;
-- a connection without a request is closed after `IDLE_SECONDS`, one whose peer stopped reading after
-  `STALLED_SECONDS`; no thread ever waits for a peer;
-- at `MAX_CONNECTIONS` a new one takes the place of the one that was served the longest ago, so that a
-  client that asks at once always gets in.
+- a request must be complete `REQUEST_SECONDS` after its first byte;
+- a connection without a request is closed after `IDLE_SECONDS`, one whose client stopped reading after
+  `STALLED_SECONDS`; no thread ever waits for a client;
+- at `MAX_CONNECTIONS`, a new connection replaces the one that was served longest ago, so a client that sends its
+  request at once always gets an answer.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ if TYPE_CHECKING:
     from jobstore.language.address import Where
 
 MAX_CONNECTIONS: Final = 400
-"""Below what `select` and the usual bound of 1024 open files allow, with room for buffers and the store."""
+"""Well below the usual limit of 1024 open files, since buffers and the store need some, too."""
 REQUEST_SECONDS: Final = 10
 IDLE_SECONDS: Final = 30
 STALLED_SECONDS: Final = 20
 MAX_HEADER_BYTES: Final = 32 * 1024
-"""The longest sensible request, eight parameters of 200 characters in percent-encoded UTF-8, takes 20 KB."""
+"""The longest sensible request (eight parameters of 200 characters in percent-encoded UTF-8) takes 20 KB."""
 MAX_REQUEST_BODY_BYTES: Final = 64 * 1024
-"""Nothing here takes a body; a small one is read, to be answered with 405."""
+"""A small body is read, so that even a write gets its answer, 405."""
 SHUTDOWN_SECONDS: Final = 0.5
 _BACKLOG: Final = 1024
 THREADS: Final = 4
-"""How many requests are answered at the same time."""
+"""The number of requests answered at the same time."""
 _LARGEST_PORT: Final = 65_535
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
@@ -72,23 +72,23 @@ def serve(
     log_url: str | None = None,
     ready: Callable[[str], object] | None = None,
 ) -> None:
-    """Serve the store at `path`, its web page and the API, until SIGTERM or SIGINT, then end within a second.
+    """Serve the web page and the API of the store at `path` until SIGTERM or SIGINT, then return within a second.
 
     Args:
-        path: the store; it is opened at once, so that a wrong path is reported at the start.
-        host: the address to listen on.
+        path: the store. It is opened at once, so a wrong path fails at the start.
+        host: the address to listen on; with open access, a loopback address.
         port: the port; 0 takes a free one.
-        tokens: as for `jobstore.wsgi.create_app`, and so are `authenticate` and `log_url`.
-        authenticate: see `tokens`.
-        open_access: let in anyone who reaches the address; only a loopback address is accepted then.
-        host_names: the names that the server goes by, beside addresses, ``localhost``, `host` and this machine's name.
-        log_url: see `tokens`.
+        tokens: as for `jobstore.wsgi.create_app`.
+        authenticate: as for `jobstore.wsgi.create_app`.
+        open_access: allow every request, without a token.
+        host_names: the names accepted in ``Host``, beside IP addresses, ``localhost``, `host` and this machine's name.
+        log_url: as for `jobstore.wsgi.create_app`.
         ready: called with the server's address (``http://127.0.0.1:8000``) as soon as it listens.
 
     Raises:
-        InvalidParameter: no token is accepted, `open_access` is set for an address that other machines can reach, or
-            the address cannot be listened on.
-        StoreError: the file is not there or cannot be used.
+        InvalidParameter: no token is accepted, other machines could reach a server with open access, or the server
+            cannot listen on the address.
+        StoreError: the store does not exist or cannot be used.
     """
     if open_access and not is_loopback(host):
         raise InvalidParameter(
@@ -111,7 +111,7 @@ def _own_names(host: str, told: Collection[str]) -> list[str]:
 
 
 def _tame_log() -> None:
-    """A burst is no news to an operator, unless a level was asked for; and what peers sent is cut and written out."""
+    """Hide waitress's warnings about bursts unless a level is set, and shorten and escape what clients sent."""
     queue = logging.getLogger("waitress.queue")
     if queue.level == logging.NOTSET:
         queue.setLevel(logging.ERROR)
@@ -124,10 +124,10 @@ def _plain(record: logging.LogRecord) -> bool:
 
 
 class Server:
-    """A WSGI application on a socket; `run` in one thread, `stop` from any other or from a signal handler."""
+    """A WSGI application on a socket. Call `run` in one thread, `stop` in another or in a signal handler."""
 
     def __init__(self, app: Callable[..., Any], *, host: str, port: int) -> None:
-        """Listen at once; connections wait until `run`."""
+        """Listen at once; the kernel queues connections until `run`."""
         self._stopping = False
         self._map: dict[int, Any] = {}
         listening = _listen(host, port)
@@ -145,12 +145,12 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it listens, such as ``http://127.0.0.1:8000``."""
+        """The address it listens on, such as ``http://127.0.0.1:8000``."""
         host, port = self._listener.effective_host, self._listener.effective_port
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def run(self) -> None:
-        """Answer requests until `stop`; those in work are finished, if they end soon."""
+        """Answer requests until `stop`, then wait up to `SHUTDOWN_SECONDS` for those in progress."""
         try:
             while not self._stopping:
                 wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
@@ -161,7 +161,7 @@ class Server:
     def stop(self) -> None:
         """Make `run` return."""
         self._stopping = True
-        with contextlib.suppress(OSError):  # `run` saw it first and has closed everything
+        with contextlib.suppress(OSError):  # `run` has already returned and closed the trigger
             self._listener.pull_trigger()
 
 
@@ -180,7 +180,7 @@ def _adjustments() -> Adjustments:
         threads=THREADS,
         ident="",
         backlog=_BACKLOG,
-        connection_limit=MAX_CONNECTIONS + 100,  # never reached: the listener makes room before
+        connection_limit=MAX_CONNECTIONS + 100,  # never reached: `_Listener` makes room at MAX_CONNECTIONS
         cleanup_interval=1,
         max_request_header_size=MAX_HEADER_BYTES,
         max_request_body_size=MAX_REQUEST_BODY_BYTES,
@@ -190,7 +190,7 @@ def _adjustments() -> Adjustments:
 
 
 class _Refusal(ErrorTask):  # type: ignore[misc]  # waitress has no types
-    """What is refused before the application sees it, said as the API says everything."""
+    """Answers what waitress refuses before the application sees it, in the API's error envelope."""
 
     def execute(self) -> None:
         error = self.request.error
@@ -221,7 +221,7 @@ _REFUSALS: Final = {
 
 
 class _Request(HTTPRequestParser):  # type: ignore[misc]
-    """A request whose address may be anything: waitress lets errors of urllib's through, for ``http://[``."""
+    """A parser that refuses any malformed address: waitress lets urllib's errors through, as for ``http://[``."""
 
     def parse_header(self, header_plus: bytes) -> None:
         try:
@@ -231,14 +231,14 @@ class _Request(HTTPRequestParser):  # type: ignore[misc]
 
 
 class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types
-    """A connection that knows how long it has been waited for."""
+    """A connection that knows how long its client has kept it waiting."""
 
     error_task_class = _Refusal
     parser_class = _Request
     began_at = 0.0
-    """When the request that is coming in began."""
+    """When the first byte of the incoming request arrived."""
     served_at = 0.0
-    """When the last request was answered; at first, when the connection was made."""
+    """When the last request was answered; before that, when the connection was made."""
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         self.served_at = time.time()
@@ -252,8 +252,8 @@ class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     def service(self) -> None:
         """Answer one request, in a thread.
 
-        With several at once, the first is answered and the connection closed (RFC 9112, section 9.3.2, allows
-        it): for the others, a thread would have to wait until the peer has read what came before.
+        Of pipelined requests, answer the first and close the connection, as RFC 9112, section 9.3.2, allows.
+        Otherwise a thread would have to wait until the client has read each answer before the next.
         """
         if len(self.requests) > 1:
             self.requests[0].headers["CONNECTION"] = "close"
@@ -261,18 +261,18 @@ class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         self.served_at = time.time()
 
     def drop(self) -> None:
-        """Close at once: an orderly end would wait behind what the peer does not read."""
+        """Reset the connection: an orderly close would first wait for the client to read the rest."""
         with contextlib.suppress(OSError):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.handle_close()
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether it is the peer's turn."""
+        """Whether it is the client's turn: nothing to answer and nothing left to send."""
         return not self.requests and not self.total_outbufs_len
 
     def is_overdue(self, now: float) -> bool:
-        """Whether the peer has taken too long."""
+        """Whether the client has taken too long to send a request or to read its answer."""
         silent = now - self.last_activity
         if self.total_outbufs_len:
             return bool(silent > STALLED_SECONDS)
@@ -282,12 +282,15 @@ class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
 
 class _Listener(TcpWSGIServer):  # type: ignore[misc]
-    """Accepts every connection; at the limit it closes the one that has been waited for the longest."""
+    """Accepts every connection; at the limit, it closes the idle one that was served longest ago."""
 
     channel_class = _Connection
 
     def maintenance(self, now: float) -> None:
-        """Called by waitress once a second. What it does itself, to mark a channel, waits for peers to read."""
+        """Close overdue connections; waitress calls this once a second.
+
+        waitress's own version only marks a connection to be closed once its client has read everything.
+        """
         for connection in list(self.active_channels.values()):
             if connection.is_overdue(now):
                 connection.drop()
@@ -305,7 +308,7 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def _stopped_by_signals(server: Server) -> Iterator[None]:
-    """While inside, SIGTERM and SIGINT end `run`; only the main thread can be told by signals."""
+    """Make SIGTERM and SIGINT stop the server. Outside the main thread Python sets no signal handlers: do nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

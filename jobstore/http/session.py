@@ -1,8 +1,7 @@
-"""Signing in to the page: a token once, then a cookie that is no token and ends with it.
+"""Signing in to the web page: the reader enters a token once and gets a cookie derived from it.
 
-The cookie holds a value derived from the token, and the server keeps only the digest of that value. So the cookie
-cannot be used for the API, cannot be made from the token file, any worker process can check one, and it is
-refused from the moment at which its token expires or is revoked.
+The server keeps only the digest of the cookie's value. So the cookie does not work as an API token, nobody can forge
+one from the token file, any worker process can check one, and it is refused as soon as its token expires or is revoked.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ _MOST_ADDRESSES: Final = 10_000
 
 
 def cookies(environ: Mapping[str, Any]) -> dict[str, str]:
-    """The cookies of a request; of two with one name the first, which a browser takes from the longer path.
+    """Return the cookies of a request. Of two with the same name the first counts: it has the more specific path.
 
-    Not `http.cookies`, which drops them all if one of another program on this host has a brace or a blank in it.
+    `http.cookies` would drop all of them if another program on this host set one with a brace or a space.
     """
     pairs = (each.strip().partition("=") for each in environ.get("HTTP_COOKIE", "").split(";"))
     return {name: value for name, _, value in reversed(list(pairs))}
@@ -38,7 +37,7 @@ def cookies(environ: Mapping[str, Any]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a try to sign in: the cookie, or the problem; seconds until the next try counts."""
+    """The result of a sign-in: the cookie or the problem, and the seconds until the next attempt is allowed."""
 
     cookie: str | None = None
     problem: str | None = None
@@ -46,11 +45,11 @@ class Outcome:
 
 
 class Sessions:
-    """Checks cookies and makes them.
+    """Creates and checks sign-in cookies.
 
     Attributes:
-        can_sign_in: whether there are tokens to sign in with; not with open access, and not where the
-            application that mounts the page lets readers in by its own means.
+        can_sign_in: whether there are tokens to sign in with. There are none with open access, or if the application
+            brings its own `authenticate`.
     """
 
     def __init__(self, authenticate: object) -> None:
@@ -59,10 +58,10 @@ class Sessions:
         self._throttle = Throttle()
 
     def admits(self, environ: Mapping[str, Any]) -> bool:
-        """Whether the cookie lets its bearer read.
+        """Whether the request has a valid cookie.
 
         Raises:
-            Forbidden: its token lacks the permission.
+            Forbidden: the cookie's token lacks the permission.
         """
         value = cookies(environ).get(COOKIE) if self._tokens else None
         permissions = self._tokens.of_cookie(value) if value and self._tokens else None
@@ -71,7 +70,7 @@ class Sessions:
         return permissions is not None
 
     def sign_in(self, environ: Mapping[str, Any], token: str) -> Outcome:
-        """The cookie for a good token, or what is wrong with it."""
+        """Check a token: return a cookie for it, or the problem."""
         wait = self._throttle.wait(environ)
         if wait > 0:
             return Outcome(problem="Too many wrong tokens came from here. Wait a minute, then try again.", wait=wait)
@@ -89,24 +88,24 @@ class Sessions:
 
     @staticmethod
     def sign_out(environ: Mapping[str, Any]) -> str:
-        """The cookie that removes the cookie."""
+        """Return the ``Set-Cookie`` value that deletes the cookie."""
         return _cookie(environ, "", 0)
 
 
 def _cookie(environ: Mapping[str, Any], value: str, max_age: int) -> str:
-    """Without a path, it belongs to the folder of the address that set it: the page, under whatever prefix."""
+    # Without a Path attribute, browsers use the folder of the current address, which is the page under any prefix.
     secure = "; Secure" if is_tls(environ) else ""
     return f"{COOKIE}={value}; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}"
 
 
 def is_tls(environ: Mapping[str, Any]) -> bool:
-    """Whether the reader came by https, as far as this server or the proxy before it says."""
+    """Whether the reader uses https, according to this server or a proxy in front of it."""
     forwarded: str = environ.get("HTTP_X_FORWARDED_PROTO", "")
     return environ["wsgi.url_scheme"] == "https" or forwarded.partition(",")[0].strip().lower() == "https"
 
 
 def comes_from_here(environ: Mapping[str, Any]) -> bool:
-    """Whether a form was sent by a page of this server, by what the browser says; no browser says nothing."""
+    """Whether a page of this server sent the form. A request with neither header does not come from a browser."""
     site = environ.get("HTTP_SEC_FETCH_SITE")
     if site is not None:
         return bool(site == "same-origin")
@@ -115,7 +114,7 @@ def comes_from_here(environ: Mapping[str, Any]) -> bool:
 
 
 def form(environ: Mapping[str, Any]) -> dict[str, str]:
-    """The fields of a form; none where it is no form or too long."""
+    """Return the fields of a form; none if it is malformed or too long."""
     try:
         length = int(environ.get("CONTENT_LENGTH") or 0)
         body = environ["wsgi.input"].read(length) if 0 <= length <= LONGEST_FORM else b""
@@ -125,7 +124,7 @@ def form(environ: Mapping[str, Any]) -> dict[str, str]:
 
 
 class Throttle:
-    """Slows down guesses: after a few wrong tokens, each further one doubles the time until the next is checked."""
+    """Slows down guessing: after five wrong tokens from an address, each further one doubles the waiting time."""
 
     def __init__(self, clock: Any = time.monotonic) -> None:
         self._clock = clock
@@ -133,18 +132,18 @@ class Throttle:
         self._wrong: dict[str, tuple[int, float]] = {}
 
     def wait(self, environ: Mapping[str, Any]) -> float:
-        """The seconds for which tokens from this address are not looked at."""
+        """Return how many seconds this address must wait before its next token is checked."""
         count, at = self._wrong.get(environ.get("REMOTE_ADDR", ""), (0, 0.0))
         return max(0.0, at + _pause(count) - self._clock()) if count >= _FREE_TRIES else 0.0
 
     def count(self, environ: Mapping[str, Any]) -> None:
-        """A wrong token came from this address."""
+        """Count a wrong token from this address."""
         address, now = environ.get("REMOTE_ADDR", ""), self._clock()
         with self._lock:
             count, at = self._wrong.pop(address, (0, now))
             if now - at > 2 * _LONGEST_WAIT_SECONDS:
                 count = 0
-            self._wrong[address] = (count + 1, now)  # at the end: the front is the longest quiet
+            self._wrong[address] = (count + 1, now)  # re-inserted, so the first entry is the oldest
             if len(self._wrong) > _MOST_ADDRESSES:
                 del self._wrong[next(iter(self._wrong))]
 

@@ -1,4 +1,4 @@
-"""The token file on disk: read whole, replaced in one step, changed by one process at a time."""
+"""The token file on disk: read as a whole, replaced atomically, changed by one process at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Signature = tuple[int, int, int, int]
 
 
 def signature(path: str | os.PathLike[str]) -> Signature | None:
-    """What changes whenever the file does, at the price of one `stat`; ``None`` while there is no file."""
+    """Return a value that changes when the file changes, with a single `stat`; ``None`` if there is no file."""
     try:
         found = os.stat(path)  # noqa: PTH116 - called for every request, and Path costs three times as much
     except OSError:
@@ -34,11 +34,11 @@ def signature(path: str | os.PathLike[str]) -> Signature | None:
 
 
 def read(path: str | os.PathLike[str]) -> list[Any]:
-    """The entries of the file, as JSON gives them.
+    """Return the file's entries as parsed from JSON, unchecked.
 
     Raises:
         NotFound: there is no such file.
-        InvalidParameter: it is not a token file, or others than its owner may write to it.
+        InvalidParameter: it is not a token file, or other users may write to it.
         StoreUnreadable: it cannot be read.
     """
     try:
@@ -66,16 +66,17 @@ def _entries(path: str | os.PathLike[str], text: bytes) -> list[Any]:
 
 
 def write(path: str | os.PathLike[str], entries: Sequence[object]) -> None:
-    """Put these entries in the place of the file's, in one step; a new file is the store's owner's alone.
+    """Replace the file's entries atomically.
 
-    A file that is there keeps its owner and its readers (a service account reads it, say).
+    A new file belongs to the store's owner, with mode 0600. An existing file keeps its owner and its readers, such as
+    a service account.
 
     Raises:
-        StoreUnreadable: the folder or the disk refuses.
+        StoreUnreadable: the file cannot be written.
     """
     target = Path(os.path.realpath(path))
     like, withheld = target, WRITABLE_BY_OTHERS
-    if not target.exists():  # root makes it for whoever serves the store
+    if not target.exists():  # root may create it for the account that serves the store
         like, withheld = target.with_suffix(""), ~OWN
     text = json.dumps({"jobstore_tokens": VERSION, "tokens": entries}, indent=2, ensure_ascii=False) + "\n"
     try:
@@ -87,10 +88,10 @@ def write(path: str | os.PathLike[str], entries: Sequence[object]) -> None:
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike[str]) -> Iterator[None]:
-    """One change at a time, between processes too: a lock on the folder, since the file itself is replaced.
+    """Hold the lock that serializes changes between processes. It is on the folder, since the file gets replaced.
 
     Raises:
-        StoreUnreadable: there is no such folder.
+        StoreUnreadable: the folder cannot be opened.
     """
     folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120 - realpath follows links as `write` does
     try:

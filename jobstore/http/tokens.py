@@ -1,10 +1,9 @@
-"""Bearer tokens: their grammar, the table that judges them, the file and the variable that keep them.
+"""Bearer tokens: their syntax, the table that checks them, the token file and the environment variable.
 
-A token is compared and kept as its SHA-256 digest; the text itself is shown once, by `create`.
-The file is JSON and holds one record for each token: label, permissions, times, digest. It is
-written with mode 0600 and replaced in one step. Since a digest of 32 random bytes gives nothing
-away, others may be allowed to read the file (a service account, a mounted secret); nobody but its
-owner may write to it.
+Tokens are compared and stored as SHA-256 digests; the text itself is shown once, by `create`. The file is JSON with
+one record for each token: label, permissions, times, digests. It is created with mode 0600 and replaced atomically.
+The digest of 32 random bytes reveals nothing, so other accounts may be allowed to read the file; only its owner may
+write to it.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ if TYPE_CHECKING:
     Clock = Callable[[], datetime]
 
 READ_JOBS = "read:jobs"
-"""The permission that the API asks for (the job API's 权限)."""
+"""The permission that the API requires (权限 in the job API)."""
 ENVIRONMENT_VARIABLE = "JOBSTORE_TOKENS"
 PREFIX = "jst_"
-"""What a token of ours starts with, so that a scanner for leaked secrets can find one."""
+"""Every created token starts with this, so that a scanner for leaked secrets can find it."""
 LONGEST_HEADER = 512
 LONGEST_LABEL = 100
 
@@ -45,11 +44,11 @@ _PERMISSION = re.compile(r"[A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+", re.ASCII)
 _log = logging.getLogger("jobstore.tokens")
 
 
-# What a request carries ---------------------------------------------------------------------------
+# Tokens in requests -------------------------------------------------------------------------------
 
 
 def bearer_token(header: str) -> str | None:
-    """The token in an ``Authorization`` header; ``None`` when it breaks the grammar of RFC 6750.
+    """Return the token in an ``Authorization`` header; ``None`` if the header breaks the syntax of RFC 6750.
 
     >>> bearer_token("bearer abc="), bearer_token("Basic abc="), bearer_token("Bearer a b")
     ('abc=', None, None)
@@ -59,27 +58,27 @@ def bearer_token(header: str) -> str | None:
 
 
 def digest(token: str) -> bytes:
-    """What is kept and compared in the place of a token."""
+    """Return the SHA-256 digest that is stored and compared instead of the token."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def cookie_value(token: str) -> str:
-    """What stands for a token in the cookie of the page: made from it, and no way back."""
+    """Return the value of the page's cookie for a token; it does not reveal the token."""
     return hmac.new(token.encode(), b"jobstore page", hashlib.sha256).hexdigest()
 
 
-# What is known of each token ----------------------------------------------------------------------
+# Token records and tables -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """What the token file knows of one token; the token itself is not in it.
+    """A token's record in the token file, without the token itself.
 
     Attributes:
         id: the first eight hexadecimal digits of the digest.
-        label: what people call it, unique in its file.
-        permissions: what its bearer may do.
-        expires_at: from this moment on it is refused; ``None`` is never.
+        label: a name for people, unique in the file.
+        permissions: what the token allows.
+        expires_at: when the token stops being accepted; ``None`` for never.
     """
 
     id: str
@@ -91,11 +90,11 @@ class TokenRecord:
     cookie_sha256: str | None = field(default=None, repr=False)
 
     def expired(self, now: datetime) -> bool:
-        """Whether it is refused at this moment."""
+        """Whether the token has expired at `now`."""
         return self.expires_at is not None and self.expires_at <= now
 
     def as_json(self) -> dict[str, object]:
-        """The record as the file keeps it."""
+        """Return the record as the file stores it."""
         return {
             "id": self.id,
             "label": self.label,
@@ -112,7 +111,7 @@ Entry = tuple[bytes, bytes, frozenset[str], "datetime | None"]
 
 
 class TokenTable:
-    """Digests and what their bearers may do; an ``authenticate`` for `jobstore.wsgi.create_app`."""
+    """The accepted tokens, as digests, and their permissions; an ``authenticate`` for `jobstore.wsgi.create_app`."""
 
     __slots__ = ("_clock", "_entries")
 
@@ -121,16 +120,16 @@ class TokenTable:
         self._clock = clock
 
     def __call__(self, environ: Mapping[str, Any]) -> frozenset[str] | None:
-        """The permissions of the caller; ``None`` for no, a malformed, an unknown or an expired token."""
+        """Return the caller's permissions; ``None`` if the token is missing, malformed, unknown or expired."""
         token = bearer_token(environ.get("HTTP_AUTHORIZATION", ""))
         return None if token is None else self.permissions(token)
 
     def permissions(self, token: str) -> frozenset[str] | None:
-        """What the bearer of a token may do; the time it takes does not depend on the token."""
+        """Return a token's permissions, or ``None``, in a time that does not depend on the token."""
         return self._find(digest(token), [entry[0] for entry in self._entries])
 
     def of_cookie(self, value: str) -> frozenset[str] | None:
-        """What the bearer of a cookie may do: as the token it was made from."""
+        """Return the permissions of the token that a cookie was made from, or ``None``."""
         return self._find(digest(value), [entry[1] for entry in self._entries])
 
     def _find(self, asked: bytes, digests: list[bytes]) -> frozenset[str] | None:
@@ -145,16 +144,16 @@ class TokenTable:
 
 
 def utc_now() -> datetime:
-    """The system's clock."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 def table(tokens: Mapping[str, Collection[str]]) -> TokenTable:
-    """The table of a mapping such as ``{"s3cret": {"read:jobs"}}``; the tokens are not kept.
+    """Return the table for a mapping such as ``{"s3cret": {"read:jobs"}}``; it keeps digests only.
 
     Raises:
-        InvalidParameter: the mapping is empty, or an entry could never be right; the message names the entry by its
-            position and never shows the token.
+        InvalidParameter: the mapping is empty, or an entry is not valid. The message gives the entry's position and
+            never shows the token.
     """
     if not isinstance(tokens, Mapping):
         raise InvalidParameter('tokens must be a mapping such as {"s3cret": {"read:jobs"}}')
@@ -169,9 +168,9 @@ def table(tokens: Mapping[str, Collection[str]]) -> TokenTable:
 
 
 def parse_variable(text: str) -> dict[str, frozenset[str]]:
-    """The tokens of ``JOBSTORE_TOKENS``: comma separated, each ``TOKEN`` or ``TOKEN:PERMISSION+PERMISSION``.
+    """Parse ``JOBSTORE_TOKENS``: comma-separated entries, each ``TOKEN`` or ``TOKEN:PERMISSION+PERMISSION``.
 
-    A token without permissions has ``read:jobs``. Blanks around an entry do not count.
+    An entry without permissions has ``read:jobs``. Spaces around an entry are ignored.
 
     >>> parse_variable("s3cret") == {"s3cret": frozenset({"read:jobs"})}
     True
@@ -179,7 +178,7 @@ def parse_variable(text: str) -> dict[str, frozenset[str]]:
     ['read:jobs', 'read:metrics']
 
     Raises:
-        InvalidParameter: an entry is empty, malformed or there twice; the message names it by its position alone.
+        InvalidParameter: an entry is empty, malformed or repeated. The message gives its position, never the token.
     """
     tokens: dict[str, frozenset[str]] = {}
     for position, entry in enumerate(text.split(","), 1):
@@ -222,17 +221,17 @@ def create(
     expires_at: datetime | None = None,
     now: datetime | None = None,
 ) -> str:
-    """Create a token, add it to the file (created if missing) and return its text, which is stored nowhere.
+    """Create a token, add it to the file (created if missing) and return its text, which is not stored.
 
     Args:
         path: the token file.
         label: 1 to 100 printable characters, unique in the file.
-        permissions: what its bearer may do; the API asks for ``read:jobs``.
-        expires_at: an aware datetime later than now; ``None`` is never.
-        now: the time of creation, the system's unless given.
+        permissions: what the token allows; the API requires ``read:jobs``.
+        expires_at: an aware datetime later than `now`; ``None`` for never.
+        now: the time of creation. Default: the system's clock.
 
     Raises:
-        InvalidParameter: one of these rules is broken, or the file is not a token file.
+        InvalidParameter: an argument is not valid, or the file is not a token file.
         Conflict: the label is already in use.
         StoreUnreadable: the file cannot be read or written.
     """
@@ -251,21 +250,23 @@ def create(
 
 
 def list_(path: str | os.PathLike[str]) -> list[TokenRecord]:
-    """The records of a token file, in the order they were created.
+    """Return the records of a token file, oldest first.
 
     Raises:
         NotFound: there is no such file.
-        InvalidParameter: it is not a token file, or others than its owner may write to it.
+        InvalidParameter: it is not a token file, or other users may write to it.
         StoreUnreadable: it cannot be read.
     """
     return [_record(entry, f"{path}: token {position}") for position, entry in enumerate(tokenfile.read(path), 1)]
 
 
 def revoke(path: str | os.PathLike[str], id_or_label: str) -> TokenRecord:
-    """Remove one token from the file; a running server refuses it from its next request on.
+    """Remove a token from the file and return its record. A running server refuses the token from the next request on.
 
     Raises:
-        NotFound: no token has this id or label.
+        NotFound: no token has this id or label, or there is no such file.
+        InvalidParameter: it is not a token file, or other users may write to it.
+        StoreUnreadable: the file cannot be read or written.
     """
     with tokenfile.locked(path):
         records = list_(path)
@@ -279,19 +280,19 @@ def revoke(path: str | os.PathLike[str], id_or_label: str) -> TokenRecord:
 
 
 def load(path: str | os.PathLike[str], *, clock: Clock | None = None) -> TokenFile:
-    """An ``authenticate`` for `jobstore.wsgi.create_app` that follows the file: changes apply from the next request.
+    """Return an ``authenticate`` for `jobstore.wsgi.create_app`. Changes to the file apply from the next request on.
 
     Raises:
-        NotFound, InvalidParameter, StoreUnreadable: as for `list_`, if the file is not good now.
+        NotFound, InvalidParameter, StoreUnreadable: the file cannot be used now, as for `list_`.
     """
     return TokenFile(path, clock or utc_now)
 
 
 class TokenFile:
-    """The tokens of a file as it is now; see `load`.
+    """The current tokens of a file; see `load`.
 
-    If the file is deleted or damaged while a server runs, every token is refused and the log says why: the tokens
-    read last may include revoked ones.
+    If the file is deleted or damaged while a server runs, every token is refused and the log says why. Accepting the
+    tokens read last would not be safe: some may have been revoked since.
     """
 
     def __init__(self, path: str | os.PathLike[str], clock: Clock) -> None:
@@ -300,15 +301,15 @@ class TokenFile:
         self._loaded = (tokenfile.signature(path), self._read())
 
     def __call__(self, environ: Mapping[str, Any]) -> frozenset[str] | None:
-        """The permissions of the caller, or ``None``."""
+        """Return the caller's permissions, or ``None``."""
         return self._current()(environ)
 
     def permissions(self, token: str) -> frozenset[str] | None:
-        """What the bearer of a token may do."""
+        """Return a token's permissions, or ``None``."""
         return self._current().permissions(token)
 
     def of_cookie(self, value: str) -> frozenset[str] | None:
-        """What the bearer of a cookie may do."""
+        """Return the permissions of the token that a cookie was made from, or ``None``."""
         return self._current().of_cookie(value)
 
     def _current(self) -> TokenTable:
@@ -331,7 +332,7 @@ class TokenFile:
 
 
 def _table_of(records: Iterable[TokenRecord], clock: Clock) -> TokenTable:
-    # A token without the second digest was made before there was a page; no cookie has an empty digest.
+    # A token created before the web page existed has no cookie digest; the empty one matches no cookie.
     return TokenTable(
         (
             (bytes.fromhex(each.sha256), bytes.fromhex(each.cookie_sha256 or ""), each.permissions, each.expires_at)
@@ -354,7 +355,7 @@ def _check_expiry(expires_at: datetime | None, now: datetime) -> None:
 
 
 def _record(entry: Any, where: str) -> TokenRecord:
-    """A record of the file, checked: the file may have been edited by hand."""
+    """Check one record of the file, which may have been edited by hand."""
     try:
         return TokenRecord(
             id=_text(entry["id"]),

@@ -1,6 +1,6 @@
-"""Numbers to the geometry of SVG: strips, bars, dots and lanes. Colours and words are the templates'.
+"""SVG geometry of the charts: strips, bars, dots and lanes. The templates add colours and words.
 
-Across, places are percentages, so a chart fits any width without a style of its own; down, they are pixels.
+Horizontal positions are percentages, so a chart fits any width; vertical ones are pixels.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _BASE, _TALLEST, _SMALLEST = 19, 17, 3
 BARS_HEIGHT, DOTS_HEIGHT = 120, 150
 MOST_MARKS: Final = 400
 _ORDER = ("SUCCESS", "RUNNING", "PENDING", "TIMEOUT", "FAILURE")
-"""From the bottom of a bar upwards."""
+"""The statuses in a bar, from bottom to top."""
 
 
 def strip(recent: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The last outcomes, the newest at the right: a path for each class, its height the duration.
+    """Return the SVG paths of a job's latest runs, by CSS class: the newest run at the right, height as duration.
 
-    Failures have a cross and timeouts a dash below the line, so no colour is needed to tell them.
+    Failures have a cross and timeouts a dash below the line, so that they can be told apart without colour.
     """
     recent = recent[-STRIP_MARKS:]
     longest = max((each["duration_ms"] or 0 for each in recent), default=0) or 1
@@ -42,7 +42,7 @@ def strip(recent: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def bars(buckets: Sequence[Mapping[str, Any]], statuses: Iterable[str]) -> tuple[list[dict[str, Any]], int]:
-    """A bar for each bucket, its statuses one above the other, and what the tallest one counts."""
+    """Return a stacked bar for each bucket, and the number of runs in the tallest bar."""
     shown = [status for status in _ORDER if status in set(statuses)]
     sums = [sum(each["by_status"][status] for status in shown) for each in buckets]
     most = max(sums, default=0)
@@ -64,7 +64,7 @@ def bars(buckets: Sequence[Mapping[str, Any]], statuses: Iterable[str]) -> tuple
 
 
 def dots(executions: Sequence[Mapping[str, Any]], timeout_ms: int | None) -> dict[str, Any]:
-    """A dot for each finished run, oldest first; the line of the timeout where it is near."""
+    """Return a dot for each finished run, oldest first, and the timeout's line if durations come near it."""
     finished = [each for each in executions if each["duration_ms"] is not None][:MOST_MARKS][::-1]
     longest = max((each["duration_ms"] for each in finished), default=0) or 1
     is_near = timeout_ms is not None and timeout_ms <= 3 * longest
@@ -87,5 +87,5 @@ def dots(executions: Sequence[Mapping[str, Any]], timeout_ms: int | None) -> dic
 
 
 def across(at: float, after: float, before: float) -> float:
-    """The place of an instant in a window, in percent; the edges for what lies outside."""
+    """Return the position of an instant in a window, in percent; an instant outside gets the nearer edge."""
     return round(min(100.0, max(0.0, 100 * (at - after) / (before - after))), 3)

@@ -1,6 +1,6 @@
-"""Addresses: what a view was asked, and relative links to it with one thing changed.
+"""The parameters of the current address, and links that change some of them.
 
-Every link is relative, so the page works under any prefix, also one that a proxy takes off and never mentions.
+Every link is relative, so the page works under any prefix, even one that a proxy removes without telling the server.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 KEPT: Final = ("lang", "tz")
-"""Given in an address, these go along to every address from there."""
+"""Parameters that every link keeps once they are in the address."""
 KNOWN: Final = frozenset({
     *KEPT, "after", "before", "job", "job_category", "job_type", "order_asc", "order_by", "order_desc", "page", "range",
     "search", "state", "status", "trace_id", "was",
 })  # fmt: skip
-"""What an address may say."""
+"""All parameters of all views."""
 LAST_PAGE: Final = 10**15
 _PLACE = re.compile(
     r"(?:jobs/[^\x00-\x20/?#\\\x7f-\U0010ffff]+|executions(?:/[0-9]+)?|timeline)?(?:\?[^#\\]*)?", re.ASCII
@@ -30,12 +30,12 @@ _PLACE = re.compile(
 
 @dataclass(frozen=True)
 class Links:
-    """The address of the view that was asked for.
+    """The address of the current view.
 
     Attributes:
-        root: what leads from it to the top of the page: ``./`` or ``../``.
-        here: its path below the top, percent-encoded, such as ``jobs/a%20b``.
-        query: the parameters that were given with a value, each with all its values.
+        root: the relative path to the page's root: ``./`` or ``../``.
+        here: the path below the root, percent-encoded, such as ``jobs/a%20b``.
+        query: the parameters with a value, each with all its values.
     """
 
     root: str
@@ -43,23 +43,23 @@ class Links:
     query: Mapping[str, tuple[str, ...]]
 
     def one(self, name: str) -> str | None:
-        """The value of a parameter; the last one, as browsers and people expect, where several came."""
+        """Return the last value of a parameter, or None."""
         values = self.query.get(name)
         return values[-1] if values else None
 
     def several(self, name: str) -> list[str]:
-        """The values of a parameter that is a list: ``state=a&state=b`` or ``state=a,b``."""
+        """Return the values of a list parameter: ``state=a&state=b`` or ``state=a,b``."""
         return [each for value in self.query.get(name, ()) for each in value.split(",") if each]
 
     def flag(self, name: str) -> bool:
-        """Whether a parameter says true."""
+        """Whether a parameter is ``true`` or ``1``."""
         return (self.one(name) or "").lower() in {"true", "1"}
 
     def page(self) -> int:
-        """The page of a list, from 1.
+        """Return the page number of a list, from 1.
 
         Raises:
-            InvalidParameter: it is no such number.
+            InvalidParameter: ``page`` is not a whole number from 1.
         """
         text = self.one("page") or "1"
         if not (text.isascii() and text.isdigit() and 1 <= int(text[:20]) <= LAST_PAGE):
@@ -67,25 +67,25 @@ class Links:
         return int(text)
 
     def to(self, path: str, **query: object) -> str:
-        """Another view, by its path below the top."""
+        """Return a link to another view, given its path below the root."""
         kept = {name: self.query[name] for name in KEPT if name in self.query}
         return self.root + _address(path, kept | {name: _values(value) for name, value in query.items()})
 
     def job(self, name: str, **query: object) -> str:
-        """The view of a job."""
+        """Return a link to a job's view."""
         return self.to(f"jobs/{quote(name, safe='')}", **query)
 
     def execution(self, number: str) -> str:
-        """The view of an execution."""
+        """Return a link to an execution's view."""
         return self.to(f"executions/{number}")
 
     def changed(self, **changes: object) -> str:
-        """This view with other values; its first page unless `page` is among them."""
+        """Return a link to this view with some parameters changed; to its first page unless `page` is given."""
         query = {name: values for name, values in self.query.items() if name != "page"}
         return self.root + _address(self.here, query | {name: _values(value) for name, value in changes.items()})
 
     def hidden(self, *without: str) -> list[tuple[str, str]]:
-        """What a form has to carry along, so that it changes only its own fields."""
+        """Return the hidden fields of a form that changes only the parameters in `without`."""
         return [
             (name, value)
             for name, values in self.query.items()
@@ -95,12 +95,12 @@ class Links:
 
     @property
     def place(self) -> str:
-        """This view below the top, for a form that comes back to it."""
+        """This view's address below the root, for a form that returns to it."""
         return _address(self.here, self.query)
 
 
 def links(path: str, here: str, pairs: Iterable[tuple[str, str]]) -> Links:
-    """The links of a view that is asked for at `path` (decoded, from ``/``), without what is empty or unknown.
+    """Return the links of the view at `path` (decoded, from ``/``), without empty and unknown parameters.
 
     >>> links("/jobs/a b", "jobs/a%20b", []).to("timeline"), links("/", "", [("lang", "zh")]).to("timeline")
     ('../timeline', './timeline?lang=zh')
@@ -113,19 +113,19 @@ def links(path: str, here: str, pairs: Iterable[tuple[str, str]]) -> Links:
 
 
 def check_names(pairs: Iterable[tuple[str, str]]) -> None:
-    """Refuse what no view knows, as the API does: it is a slip, or a token that must reach no log."""
+    """Raise `InvalidParameter` for an unknown parameter: a typing error, or a token, which must not be logged."""
     unknown = next((name for name, _ in pairs if name not in KNOWN), None)
     if unknown is not None:
         raise InvalidParameter(f"Unknown parameter {shown(unknown)}; allowed: {', '.join(sorted(KNOWN))}")
 
 
 def safe_place(text: str | None) -> str:
-    """An address of ours below the top, its language and zone left out; the first view for anything else.
+    """Return the address of a view as a link, without language and time zone; ``./`` for any other text.
 
     >>> safe_place("executions?status=FAILURE&lang=zh"), safe_place("//evil.example"), safe_place("javascript:1")
     ('./executions?status=FAILURE', './', './')
     """
-    if not text or len(text) > 4_000 or not _PLACE.fullmatch(text):  # noqa: PLR2004 - far above what views need
+    if not text or len(text) > 4_000 or not _PLACE.fullmatch(text):  # noqa: PLR2004 - far longer than any view's address
         return "./"
     path, _, query = text.partition("?")
     kept = [(name, value) for name, value in parse_qsl(query) if name not in KEPT]

@@ -1,4 +1,4 @@
-"""One job: since when it fails, whether it slows down, what comes next."""
+"""The view of one job: since when it fails, whether it slows down, when it runs next."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TREND_NOISE = 0.1
 
 
 def job(look: Look, name: str) -> dict[str, Any]:
-    """One job: since when it fails, whether it slows down, what comes next."""
+    """Return the template data for one job."""
     store, phrases = look.store, look.phrases
     found = store.get_job(name)
     state = find_state(store, found, phrases.lang)
@@ -53,7 +53,7 @@ def job(look: Look, name: str) -> dict[str, Any]:
 
 
 def next_runs(found: Mapping[str, Any], zone: str, count: int) -> list[datetime]:
-    """The next times of a schedule, beginning with the one that the job itself names."""
+    """Return up to `count` next times of a schedule, starting with the job's ``next_run_at``."""
     at = found["next_run_at"]
     times: list[datetime] = []
     while at is not None and len(times) < count:
@@ -72,7 +72,10 @@ def _after(found: Mapping[str, Any], zone: str, at: datetime) -> datetime | None
 
 
 def trend(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Whether the newest runs take longer than those before, by their medians; ``None`` while there are too few."""
+    """Compare the median duration of the newest 20 successes with that of the 80 before; ``None`` if too few.
+
+    A change of less than 10 % counts as the same.
+    """
     lengths = [each["duration_ms"] for each in runs if each["status"] == "SUCCESS" and each["duration_ms"] is not None]
     newest, before = lengths[:_TREND_RUNS], lengths[_TREND_RUNS : 5 * _TREND_RUNS]
     if len(newest) < _TREND_RUNS or len(before) < _TREND_RUNS:
@@ -84,7 +87,7 @@ def trend(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def distinct_errors(failures: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The different first lines of errors, the most frequent first, each with its newest run."""
+    """Return the eight most frequent first lines of errors, most frequent first, each with its newest run."""
     newest: dict[str, Mapping[str, Any]] = {}
     counts: Counter[str] = Counter()
     for each in failures:

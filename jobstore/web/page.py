@@ -1,4 +1,4 @@
-"""The page as a function: what is asked goes in, status, headers and body come out."""
+"""The web page as a function from a request to status, headers and body."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _FOLDER: Final = Path(__file__).parent
 _NO_NEWS = re.compile(rb"(?<=data-rel=)(\"\w+\">)[^<]*|(data-now)=\"[^\"]*\"")
-"""Ages go on by themselves in the browser."""
+"""What the ETag ignores: the ages on a page, which the browser updates itself."""
 _YEAR_SECONDS: Final = 31_536_000
 TYPES: Final = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 HEADERS: Final = {
@@ -42,29 +42,29 @@ SETTINGS: Final = {
     "live": ("0", "5", "10", "30", "60"),
     "theme": ("", "light", "dark"),
 }
-"""What a reader may choose beside the zone, and a cookie keeps; the first is the default."""
+"""The settings kept in cookies, beside the time zone, and their values."""
 COOKIE: Final = "jobstore_"
 _OTHER_CLOCK: Final = timedelta(minutes=5)
-"""A store whose clock is so far from the system's has one of its own: the browser's must not count on from it."""
+"""A store whose clock differs by more than this has a clock of its own, so the browser must not advance the ages."""
 _LIVE_DEFAULT: Final = "30"
 _WORDS: Final = (
     "{n} s", "{n} min", "{n} h", "{n} d", "{x} ago", "in {x}", "late by {x}", "Updated {x}", "Not updated since {x}",
     "Copied", "Copy", "The list has changed", "Show", "Now: {x}", "This browser: {x}",
 )  # fmt: skip
-"""What `page.js` says."""
+"""The texts of `page.js`, translated on the server."""
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A request, without its framework.
+    """A request, independent of any framework.
 
     Attributes:
-        path: decoded, from ``/``.
-        here: the same below the top, as it stood in the address.
-        pairs: the query string.
-        signed_in: whether a cookie let the reader in, so that there is something to sign out of.
-        now: the clock of the store.
-        timezone: the zone of the store.
+        path: the decoded path, from ``/``.
+        here: the path below the page's root, percent-encoded.
+        pairs: the query string, as names and values.
+        signed_in: whether the reader was let in by a cookie and so can sign out.
+        now: the store's current time.
+        timezone: the store's time zone.
     """
 
     path: str
@@ -79,7 +79,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, without its framework; `tag` names what is on it, ages left out."""
+    """A response, independent of any framework. `tag`, for the ETag, identifies the content without the ages."""
 
     status: int
     body: bytes = b""
@@ -92,10 +92,10 @@ class Page:
     """Renders the views of a store."""
 
     def __init__(self, *, log_url: str | None = None) -> None:
-        """`log_url` is where the log of a trace is read, such as ``https://logs.example.com/{trace_id}``.
+        """`log_url` is the address of a trace's log, such as ``https://logs.example.com/{trace_id}``.
 
         Raises:
-            InvalidParameter: it is no http or https address with ``{trace_id}`` in it.
+            InvalidParameter: it is not an http or https address with ``{trace_id}`` in it.
         """
         if log_url is not None and not re.fullmatch(r"https?://[^\s{}]+\{trace_id\}[^\s{}]*", log_url):
             raise InvalidParameter("log_url must be an http or https address with {trace_id} in it")
@@ -103,11 +103,11 @@ class Page:
         self._templates = _templates()
 
     def answer(self, store: Any, ask: Ask) -> Reply:
-        """The view at a path.
+        """Render the view at the request's path.
 
         Raises:
-            NotFound: there is no view here, or no such job or execution.
-            InvalidParameter: a parameter breaks its rule.
+            NotFound: there is no such view, job or execution.
+            InvalidParameter: a parameter is not valid.
             StoreError: the store cannot be read.
         """
         if ask.path == "/settings":
@@ -136,14 +136,15 @@ class Page:
             if was is None:
                 raise
             return Reply(303, headers={"location": look.links.to("executions", search=was, range="all")})
-        if context["job"]["name"] != name:  # asked by its number: one address for each view
+        if context["job"]["name"] != name:  # requested by number: redirect, so each view has one address
             return Reply(303, headers={"location": look.links.job(context["job"]["name"])})
         return self._render("job.html", ask, look.phrases, look.links, context)
 
     def login(self, ask: Ask, problem: str | None = None, *, status: int = 401, again: bool = False) -> Reply:
-        """The form that takes a token; `again` for a reader who came by a link from elsewhere.
+        """Render the sign-in form; with `again`, the page reloads itself once.
 
-        A cookie with ``SameSite=Strict`` does not come along from there; loaded again from here, it does.
+        `again` is for a reader who follows a link from another site: the browser then withholds the cookie
+        (``SameSite=Strict``), and sends it when the page is loaded again from here.
         """
         phrases, there = self._phrases(ask), links(ask.path, ask.here, ask.pairs)
         place = dict(ask.pairs).get("next", "") if ask.path == "/login" else there.place
@@ -151,10 +152,10 @@ class Page:
         return self._render("login.html", ask, phrases, there, context, status=status)
 
     def failed(self, ask: Ask, error: JobStoreError, message: str) -> Reply:
-        """An error as a page, with a way on."""
+        """Render an error as a page with links to go on."""
         try:
             phrases = self._phrases(ask)
-        except InvalidParameter:  # the zone itself was wrong
+        except InvalidParameter:  # the time zone may be what is not valid
             phrases = Phrases("en", ZoneInfo("UTC"), ask.now)
         there = links(ask.path, ask.here, ())
         context = {"title": phrases.say(_TITLES.get(error.http_status, "Something went wrong")), "message": message,
@@ -199,7 +200,7 @@ _TITLES: Final = {400: "This address cannot be answered", 403: "Not allowed", 40
 
 
 def _settings(ask: Ask) -> Reply:
-    """Keep what was chosen in cookies and go back; the cookies belong to the folder of this very address."""
+    """Store the chosen settings in cookies and redirect. Without a path, cookies are valid below the page's root."""
     given = dict(ask.pairs)
     kept = {name: given[name] for name, known in SETTINGS.items() if given.get(name) in known}
     if given.get("tz"):
@@ -216,7 +217,7 @@ def _settings(ask: Ask) -> Reply:
 
 @cache
 def assets() -> dict[str, tuple[bytes, str]]:
-    """Each file by the name it is asked by, which has the hash of its content in it: bytes and type."""
+    """Return content and type of each asset by name; the name contains a hash, so browsers may cache it for ever."""
     found = {}
     for path in sorted((_FOLDER / "assets").iterdir()):
         if path.suffix in TYPES:
@@ -228,7 +229,7 @@ def assets() -> dict[str, tuple[bytes, str]]:
 
 @cache
 def address(name: str) -> str:
-    """The address of an asset below the top."""
+    """Return the address of an asset below the page's root."""
     stem, _, suffix = name.rpartition(".")
     return next(f"assets/{each}" for each in assets() if each.startswith(f"{stem}.") and each.endswith(f".{suffix}"))
 
@@ -238,7 +239,7 @@ def _templates() -> Environment:
     templates = Environment(
         loader=FileSystemLoader(_FOLDER / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=StrictUndefined, auto_reload=False,
-        # Whatever a template writes is fit to be read; what a form sends back as it came, it writes with `|e`.
+        # All output shows hidden characters; a form's value, which must come back unchanged, is written with `|e`.
         finalize=lambda value: visible(value) if type(value) is str else value,
     )  # fmt: skip
     templates.filters |= {"marked": marked, "first_line": first_line}

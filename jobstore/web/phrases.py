@@ -1,4 +1,4 @@
-"""Words, numbers and times as a reader sees them: English or Chinese, in one named zone."""
+"""Texts, numbers and times for the reader: English or Chinese, in one time zone."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u2800"
     "\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f]|(?<![^\x00-\x7f\u200b-\u200d])[\u200c\u200d]"
 )
-"""What a terminal obeys, what turns a line around and what nobody sees: shown as its escape, so that a reader sees that
-it is there, and two names that differ look different. The joiners of emoji and of scripts that need them stay.
+"""Control characters, direction marks and invisible characters. They are shown as escapes, so that a reader notices
+them and two different names never look the same. Joiners stay in emoji and in scripts that need them.
 """
 
 
@@ -33,7 +33,7 @@ def _translations() -> dict[str, str]:
 
 
 def language(asked: str | None, kept: str | None, accept: str) -> str:
-    """The language of a page: from its address, else the cookie, else what the browser prefers.
+    """Return the language of a page: from the address, else the cookie, else the browser's preference, else English.
 
     >>> language(None, None, "fr;q=0.9, zh-CN, en;q=0.8"), language("en", "zh", "zh"), language("xx", None, "")
     ('zh', 'en', 'en')
@@ -51,7 +51,7 @@ def _rank(item: str) -> float:
 
 
 def visible(text: str) -> str:
-    r"""Text in which controls and direction marks are written out instead of obeyed.
+    r"""Return the text with hidden characters (`_HIDDEN`) as escapes.
 
     >>> visible("\x1b[31mred\u202e")
     '\\x1b[31mred\\u202e'
@@ -62,7 +62,7 @@ def visible(text: str) -> str:
 
 
 def first_line(text: str | None, most: int = 200) -> str:
-    r"""The first line that says something, cut at `most` characters.
+    r"""Return the first line that is not blank, at most `most` characters of it.
 
     >>> first_line("\n  KeyError: 'a'\nmore")
     "KeyError: 'a'"
@@ -73,12 +73,12 @@ def first_line(text: str | None, most: int = 200) -> str:
 
 @dataclass(frozen=True)
 class Phrases:
-    """How one page speaks.
+    """Language, time zone and current time of one page, and how it writes texts, numbers and times.
 
     Attributes:
         lang: ``en`` or ``zh``.
-        zone: the zone of every time on the page.
-        now: the moment the page speaks of.
+        zone: the time zone of every time on the page.
+        now: the store's current time.
     """
 
     lang: str
@@ -86,7 +86,7 @@ class Phrases:
     now: datetime
 
     def say(self, text: str, **values: object) -> str:
-        """A sentence in the page's language; ``one|many`` chooses by `n`."""
+        """Translate and format a text. In ``one|many``, `n` selects singular or plural."""
         found = _translations().get(text, text) if self.lang == "zh" else text
         if "|" in found:
             found = found.split("|")[values.get("n") != 1]
@@ -95,12 +95,12 @@ class Phrases:
 
     @staticmethod
     def number(value: int | None) -> str:
-        """A count with its thousands marked."""
+        """Format a count with thousands separators."""
         return "–" if value is None else f"{value:,}"
 
     @staticmethod
     def percent(rate: float | None) -> str:
-        """A share; 100 % only when nothing failed.
+        """Format a rate in percent, rounded down: 100 % means that nothing failed.
 
         >>> Phrases.percent(0.9996), Phrases.percent(1.0), Phrases.percent(0.5), Phrases.percent(None)
         ('99.9 %', '100 %', '50 %', '–')
@@ -111,7 +111,7 @@ class Phrases:
         return f"{tenths // 10} %" if tenths % 10 == 0 else f"{tenths / 10:.1f} %"
 
     def duration(self, milliseconds: float | None) -> str:
-        """A length of time in two units at most."""
+        """Format a duration in at most two units."""
         if milliseconds is None:
             return "–"
         seconds = milliseconds / 1000
@@ -127,26 +127,26 @@ class Phrases:
         return self.say("{a} d {b} h", a=whole, b=rest // HOUR)
 
     def span(self, seconds: float) -> str:
-        """A length of time in its largest whole unit; `page.js` says it the same way."""
+        """Format a duration in its largest whole unit, rounded down, as `page.js` does."""
         units = ((DAY, "{n} d"), (HOUR, "{n} h"), (MINUTE, "{n} min"), (1, "{n} s"))
         unit, words = next((each for each in units if seconds >= each[0]), units[-1])
         return self.say(words, n=int(seconds // unit))
 
     def moment(self, text: str | datetime) -> datetime:
-        """A document's time in the page's zone."""
+        """Convert a document's time to the page's time zone."""
         found = datetime.fromisoformat(text) if isinstance(text, str) else text
         try:
             return found.astimezone(self.zone)
-        except OverflowError:  # the first or the last hours of all years, in a zone where another year has begun
+        except OverflowError:  # in this zone, the time is outside the years 1 to 9999
             return found
 
     def absolute(self, text: str | datetime) -> str:
-        """A time in full, its zone named."""
+        """Format a time in full, with its zone."""
         moment = self.moment(text)
         return f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname()}"
 
     def short(self, text: str | datetime, *, seconds: bool = True) -> str:
-        """A time without what is plain: the day if it is today, the year if it is this one."""
+        """Format a time without the date if it is today, and without the year if it is this year."""
         moment, now = self.moment(text), self.now.astimezone(self.zone)
         clock = f"{moment:%H:%M:%S}" if seconds else f"{moment:%H:%M}"
         if moment.date() == now.date():
@@ -154,21 +154,24 @@ class Phrases:
         return f"{moment:%m-%d} {clock}" if moment.year == now.year else f"{moment:%Y-%m-%d} {clock}"
 
     def at(self, text: str | None) -> Markup:
-        """The element of a time of day."""
+        """Return a ``<time>`` element that shows when."""
         if text is None:
             return Markup("<span class=none>–</span>")
         moment = self.moment(text)
         return _time(moment, self.absolute(moment), self.short(moment))
 
     def relative(self, text: str | None, form: str = "near") -> Markup:
-        """The element of a distance from now, kept up by `page.js`: `near`, `age`, or `late` for one that passed."""
+        """Return a ``<time>`` element that shows the distance from now, which `page.js` updates; see `distance`."""
         if text is None:
             return Markup("<span class=none>–</span>")
         moment = self.moment(text)
         return _time(moment, self.absolute(moment), self.distance(moment, form), f' data-rel="{form}"')
 
     def distance(self, moment: datetime, form: str) -> str:
-        """How far a time is from now: ``3 min ago``, ``in 3 min``; as an age alone, ``3 min``."""
+        """Format a time's distance from now.
+
+        `form` is ``near`` (``3 min ago``, ``in 3 min``), ``age`` (``3 min``) or ``late`` (``late by 3 min``).
+        """
         seconds = (self.now - moment).total_seconds()
         if form == "age":
             return self.span(max(0, seconds))
@@ -177,22 +180,22 @@ class Phrases:
         return self.say("{x} ago", x=self.span(seconds)) if seconds >= 0 else self.say("in {x}", x=self.span(-seconds))
 
     def json(self, value: Any) -> str:
-        """A value as indented JSON."""
+        """Format a value as indented JSON."""
         return json.dumps(value, ensure_ascii=False, indent=2)
 
 
 def _time(moment: datetime, title: str, words: str, more: str = "") -> Markup:
-    """Hundreds of these are on a page, and all of their text is our own: `Markup.format` would take half its time."""
+    # A page has hundreds of these: `Markup.format` would take half its time. No escaping is needed, all text is ours.
     iso = moment.isoformat(timespec="seconds")
     return Markup(f'<time datetime="{iso}" title="{title}"{more}>{words}</time>')  # noqa: S704  # nosec B704
 
 
 def marked(text: str | None) -> Markup:
-    """Text of somebody else's: escaped, its hidden characters shown, its direction its own."""
-    return Markup("<bdi>") + visible(text or "") + Markup("</bdi>")  # what is added to Markup is escaped
+    """Return foreign text as markup: escaped, with hidden characters shown and its direction isolated."""
+    return Markup("<bdi>") + visible(text or "") + Markup("</bdi>")  # Markup escapes what is added to it
 
 
 def rounded(moment: datetime, step: timedelta) -> datetime:
-    """The moment before or at `moment` that is a whole number of steps into its day."""
+    """Round down to a whole number of steps since midnight."""
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     return midnight + (moment - midnight) // step * step

@@ -1,4 +1,4 @@
-"""The timeline: a lane for each job with what ran, what runs and what comes."""
+"""The timeline: a lane for each job with its past, current and next runs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 TIMELINE_RANGES: Final = ("1h", "6h", "24h", "7d")
 LANES, MOST_BARS = 50, 800
 _DENSE_LANE, _HOURLY, _LONGEST = 60, timedelta(days=2), timedelta(days=90)
-"""Bars in a lane; with more, they would touch each other and say nothing."""
+"""A lane with more than `_DENSE_LANE` runs shows a histogram: by hour in a window below `_HOURLY`, else by day."""
 
 
 def timeline(look: Look) -> dict[str, Any]:
-    """A lane for each job: what ran, what runs, what comes."""
+    """Return the template data for the timeline."""
     ask = look.links
     span, bounds = window(look, "6h", TIMELINE_RANGES)
     now = look.now
@@ -50,9 +50,10 @@ def timeline(look: Look) -> dict[str, Any]:
 def _runs_by_job(
     look: Look, states: Sequence[Mapping[str, Any]], begin: datetime, end: datetime
 ) -> dict[str, list[Any] | dict[str, Any]]:
-    """The runs of each lane, or its histogram where they are too many to tell apart.
+    """Return each job's runs in the window, or a histogram of them if there are too many to tell apart.
 
-    One page has them all, as a rule. Where they are more, the newest 20 that come with each state are often enough.
+    Usually one query lists all runs of the window. If there are more than `MOST_BARS`, use the newest 20 runs that each
+    job's state already has, if they cover the window, else ask for the job's histogram.
     """
     bounds = {"after": begin, "before": max(begin, end)}
     is_whole = look.store.list_job_executions(limit=1, **bounds)["pagination"]["total"] <= MOST_BARS
@@ -70,7 +71,7 @@ def _runs_by_job(
 
 
 def _recent_since(recent: Sequence[Mapping[str, Any]], begin: datetime, end: datetime) -> list[Any] | None:
-    """The runs of a window among the newest ones; ``None`` where it holds more than these."""
+    """Return the window's runs among a job's newest ones; ``None`` if the window may hold more than these."""
     moments = [(datetime.fromisoformat(each["started_at"]), each) for each in recent if each["started_at"]]
     if len(recent) >= charts.STRIP_MARKS and all(at >= begin for at, _ in moments):
         return None
@@ -88,7 +89,7 @@ def _lane(look: Look, state: Mapping[str, Any], runs: Any, edges: tuple[float, f
     shown = runs if isinstance(runs, list) else []
     last = state["last"]
     if last and last["status"] not in FINISHED and all(run["id"] != last["id"] for run in shown):
-        shown = [*shown, last]  # it began before the window, or waits, or is inside a bucket
+        shown = [*shown, last]  # it started before the window, waits, or is counted in a bucket
     lane["bars"] = [_bar(look, run, edges) for run in shown]
     lane["buckets"] = [] if isinstance(runs, list) else _buckets(runs, edges)
     if state["next_run_at"] is not None:

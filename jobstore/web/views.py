@@ -1,4 +1,4 @@
-"""The two lists, one execution, and what all views share: from answers of public queries to what a template shows."""
+"""The views of jobs, executions and one execution, and what all views share: from query answers to template data."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ RANGES: Final = {"1h": 3_600, "6h": 21_600, "24h": 86_400, "7d": 604_800, "30d":
 EXECUTION_RANGES: Final = (*RANGES, "all")
 FAILED: Final = ("FAILURE", "TIMEOUT")
 _LARGEST_FIRST = frozenset({"last_run_at", "p95_ms"})
-"""Orders in which one looks for the newest or the slowest."""
+"""Orders that are descending by default."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """One look at one view.
+    """What a view needs to build its template data.
 
     Attributes:
-        store: what answers the public queries.
-        links: where the reader is.
-        phrases: how the page speaks.
-        store_zone: the zone that schedules are read in.
+        store: the store, for the public queries.
+        links: the current address.
+        phrases: language, time zone and current time of the page.
+        store_zone: the time zone of cron expressions.
     """
 
     store: Any
@@ -50,12 +50,12 @@ class Look:
 
     @property
     def now(self) -> datetime:
-        """The moment of the look."""
+        """The current time."""
         return self.phrases.now
 
     @property
     def zone(self) -> str:
-        """The name of the zone that times are shown in."""
+        """The name of the page's time zone."""
         return str(self.phrases.zone)
 
 
@@ -63,7 +63,7 @@ class Look:
 
 
 def jobs(look: Look) -> dict[str, Any]:
-    """All jobs, those that need attention first."""
+    """Return the template data for the list of jobs; by default, those that need attention come first."""
     ask, page = look.links, look.links.page()
     order = ask.one("order_by") or "attention"
     answer = look.store.list_job_states(
@@ -101,7 +101,7 @@ def _job_row(look: Look, state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def strip_label(phrases: Phrases, recent: Sequence[Mapping[str, Any]]) -> str:
-    """A strip in words."""
+    """Describe a strip chart in words, for screen readers."""
     if not recent:
         return phrases.say("No runs yet")
     counts = Counter(each["status"] for each in recent)
@@ -120,11 +120,11 @@ STATUS_WORDS: Final = {
 
 
 def executions(look: Look) -> dict[str, Any]:
-    """What ran in a window: counts, a histogram, and the runs with the first line of their errors."""
+    """Return the template data for the executions in a window: the runs, their counts and a histogram."""
     ask, page = look.links, look.links.page()
     span, bounds = window(look, "24h", EXECUTION_RANGES)
     chosen = ask.several("status")
-    # The name that the job has now: the address may have had its number.
+    # The address may have the job's number or an older name.
     one_job = None if ask.one("job") is None else look.store.get_job(ask.one("job"))["name"]
     shared = {"search": ask.one("search"), **bounds}
     narrow = {**shared, "trace_id": ask.one("trace_id")}
@@ -152,7 +152,7 @@ def executions(look: Look) -> dict[str, Any]:
 
 
 def window(look: Look, default: str, ranges: Iterable[str]) -> tuple[str, dict[str, datetime]]:
-    """The range that was chosen, by its name or as ``own``, and its bounds as the queries take them."""
+    """Return the chosen range's name (``own`` for given bounds) and its bounds as query parameters."""
     given = {name: look.links.one(name) for name in ("after", "before")}
     own = {name: _instant(look, name, text) for name, text in given.items() if text}
     span = "own" if own else look.links.one("range") or default
@@ -162,7 +162,7 @@ def window(look: Look, default: str, ranges: Iterable[str]) -> tuple[str, dict[s
 
 
 def _instant(look: Look, name: str, text: str) -> datetime:
-    """What a form's field or an address says; without an offset it is a time in the page's zone."""
+    """Parse a time from the address; without an offset, it is in the page's time zone."""
     moment = instant_datetime(Parameter(name, Kind.INSTANT, "").check(text, text))
     return moment if _WITH_OFFSET.search(text) else moment.replace(tzinfo=look.phrases.zone)
 
@@ -172,7 +172,7 @@ def _text(moment: datetime) -> str:
 
 
 def local_bounds(look: Look, bounds: Mapping[str, datetime]) -> dict[str, str]:
-    """The bounds as the fields of a form take them."""
+    """Return the bounds as values of ``datetime-local`` fields."""
     return {
         name: f"{look.phrases.moment(bounds[name]):%Y-%m-%dT%H:%M:%S}" if name in bounds else ""
         for name in ("after", "before")
@@ -187,15 +187,15 @@ def _list(store: Any, one_job: str | None, **keywords: object) -> dict[str, Any]
 
 def _histogram(look: Look, one_job: str | None, shared: Mapping[str, Any]) -> dict[str, Any] | None:
     if "after" not in shared:
-        return None  # of all time there may be more days than marks
+        return None  # the whole history may have more days than a chart has room for
     try:
         return dict(look.store.execution_histogram(job_id=one_job, timezone=look.zone, **shared))
     except InvalidParameter:
-        return None  # a window too long for its buckets; the list still answers
+        return None  # too many buckets for the window: show the list without a chart
 
 
 def _counts(store: Any, one_job: str | None, narrow: Mapping[str, Any], histogram: Any) -> dict[str, int]:
-    """How many of each status; from the histogram where there is one, else by the totals of five lists."""
+    """Count the runs by status: from the histogram if there is one, else from the totals of five lists."""
     if histogram:
         return {each: sum(bucket["by_status"][each] for bucket in histogram["buckets"]) for each in STATUSES}
     lists = {each: _list(store, one_job, limit=1, status=each.value, **narrow) for each in STATUSES}
@@ -206,7 +206,7 @@ def bars(
     look: Look, histogram: Mapping[str, Any], statuses: Iterable[str], where: Mapping[str, str], *,
     bucket_days: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """The bars of a histogram, each with the address of its own runs."""
+    """Return the bars of a histogram, each with a link to the runs it counts."""
     found, most = charts.bars(histogram["buckets"], statuses)
     starts = [datetime.fromisoformat(each["bucket"]["start_at"]) for each in found]
     is_days = bucket_days or histogram["bucket"] == "1d"
@@ -226,11 +226,11 @@ def bars(
 
 
 def run_row(look: Look, run: Mapping[str, Any]) -> dict[str, Any]:
-    """A run in a list: with its address, its job's address and the first line of its error."""
+    """Return a run's row: links to it and to its job, and the first line of its error."""
     return {
         "run": run,
         "link": look.links.execution(run["id"]),
-        # By its number, since the name may be an older one; where the job is gone, its history is found by this name.
+        # Link by number, since the run may have an older name. If the job was deleted, `was` finds its history.
         "job": look.links.job(run["job_id"], was=run["job_name"]),
         "line": first_line(run["error"]),
     }
@@ -240,7 +240,7 @@ def run_row(look: Look, run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def execution(look: Look, number: str, log_url: str | None) -> dict[str, Any]:
-    """One run in full, what is different now, and its neighbours."""
+    """Return the template data for one run: all fields, changes to its job since, and links to its neighbours."""
     run = look.store.get_execution(number)
     try:
         found = look.store.get_job(run["job_id"])
@@ -279,7 +279,7 @@ def _first(rows: Iterable[Any], holds: Any) -> Any:
 
 
 def differences(then: Any, now: Any) -> list[tuple[str, Any, Any]]:
-    """What a run's parameters and its job's parameters now do not share: name, then, now.
+    """Compare a run's parameters with its job's current ones; return (name, then, now) for each difference.
 
     >>> differences({"a": 1, "b": 2}, {"a": 1, "b": 3})
     [('b', 2, 3)]
