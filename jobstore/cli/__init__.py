@@ -1,9 +1,8 @@
 """The command line: ``jobstore`` and ``python -m jobstore``.
 
-Data goes to stdout, messages and progress to stderr. Exit codes: 0 good, 1 not found or a check that
-failed, 2 usage and refused input, 3 a store (or a disk) that cannot be used, 130 after Ctrl-C, 141
-where the reader of a pipe went away. With ``--json`` or ``--jsonl`` an error is the API's envelope on
-stdout, beside the message on stderr.
+Data goes to stdout, messages and progress to stderr. Exit codes: 0 success, 1 not found or a failed check, 2 wrong
+usage or input, 3 the store or a disk cannot be used, 130 after Ctrl-C, 141 if the reader of a pipe is gone. With
+``--json`` or ``--jsonl``, an error is also written to stdout as the API's envelope.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ __all__ = ["main"]
 
 
 def main() -> NoReturn:
-    """Run the command that this process was started with, and end the process."""
+    """Run the command in ``sys.argv`` and exit with its code."""
     open_standard_descriptors()
     try:
         from jobstore.cli.app import run  # `import jobstore.cli` stays free of click
 
         if sys.argv[1:2] == ["exec"]:
-            # sqlite-utils imports these where they are; their threads and memory may end us where a limit is set.
+            # sqlite-utils imports these if they are installed; under a limit on memory or threads that may kill us.
             sys.modules["numpy"] = sys.modules["pandas"] = None  # type: ignore[assignment]
             import jobstore.cli.running
             import jobstore.integrations.command  # noqa: F401
@@ -38,9 +37,10 @@ def main() -> NoReturn:
 
 
 def open_standard_descriptors() -> None:
-    """Open what is closed of descriptors 0 to 2: else the next file, perhaps a store, gets its number and our output.
+    """Open those of the descriptors 0 to 2 that are closed.
 
-    They close again where a command is executed, which then sees what we were given.
+    Otherwise the next opened file, perhaps the store, would get such a number, and our output would go into it.
+    The descriptors are not inheritable: a command we execute finds them closed, as we did.
     """
     for wanted, stream, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
@@ -53,7 +53,7 @@ def open_standard_descriptors() -> None:
 def _open_nowhere(wanted: int) -> None:
     try:
         opened = os.open(os.devnull, os.O_RDWR)
-    except OSError:  # no /dev in here: a folder can be neither read nor written to, but the number is taken
+    except OSError:  # without /dev, open a folder: all that counts is to occupy the number
         opened = os.open("/", os.O_RDONLY)
     if opened != wanted:
         os.dup2(opened, wanted, inheritable=False)
@@ -61,7 +61,7 @@ def _open_nowhere(wanted: int) -> None:
 
 
 def _run_unrecorded(arguments: Sequence[str], error: Exception) -> None:
-    """An installation that is broken must not keep a command from running: become the command."""
+    """Run the command of ``exec`` without a record: a broken installation must not keep it from running."""
     if "exec" not in arguments[:1] or "--" not in arguments:
         return
     command = list(arguments[arguments.index("--") + 1 :])
@@ -72,8 +72,8 @@ def _run_unrecorded(arguments: Sequence[str], error: Exception) -> None:
 
 
 def become(command: list[str]) -> NoReturn:
-    """Be the command from now on: what is left where it cannot be run beside us."""
-    for each in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
+    """Replace this process by the command, if it cannot run as a child."""
+    for each in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these; the command must not
         signal.signal(each, signal.SIG_DFL)
     try:
         os.execvp(command[0], command)  # noqa: S606 - to run what one is given is the task

@@ -1,4 +1,4 @@
-"""The commands by name, and the one place where an error becomes a message and an exit code."""
+"""The table of commands, and the one place that turns an error into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ Start with 'jobstore demo'. 'jobstore COMMAND --help' has examples."""
 
 
 def commands() -> click.Group:
-    """The whole command line."""
+    """Return the whole command line as a click group."""
     return LazyGroup(
         SECTIONS,
         name="jobstore",
@@ -108,7 +108,7 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command and return its exit code; every expected error has been printed as a message."""
+    """Run a command and return its exit code; print expected errors as messages."""
     _be_lenient()
     try:
         code = _dispatch(list(arguments))
@@ -123,7 +123,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _be_lenient() -> None:
-    """A locale without Chinese shows an escape instead, and never stops an answer."""
+    """Print what the locale cannot encode as escapes instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -133,7 +133,7 @@ def _dispatch(arguments: list[str]) -> int:
     group = commands()
     instruction = os.environ.get(COMPLETE_VARIABLE)
     if instruction:
-        from jobstore.cli.completion import complete  # a shell asks for it, people do not
+        from jobstore.cli.completion import complete
 
         return complete(group, instruction)
     try:
@@ -147,13 +147,13 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _meant(ctx: click.Context) -> str:
-    """The job that has nearly the name that was typed."""
+    """Suggest the job with a name similar to the one typed."""
     near = ctx.meta.get(MEANT)
     return f"; did you mean {near!r}?" if near else ""
 
 
 def _misread(ctx: click.Context) -> str:
-    """Where the variable turned a file into a job, what to write instead."""
+    """If `JOBSTORE_DB` made a file name be read as a job, say what to write instead."""
     word, name = ctx.meta.get(TAKEN_FOR, ("", ""))
     if not word or not os.path.exists(word):  # noqa: PTH110 - a word that may not be a path
         return ""
@@ -161,7 +161,7 @@ def _misread(ctx: click.Context) -> str:
 
 
 def _quiet(code: int) -> int:
-    """The reader is gone, so what is left in the buffer must not be written when Python ends."""
+    """Flush, and return the code. If the reader is gone, discard the rest: Python would fail writing it at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -175,7 +175,7 @@ def _quiet(code: int) -> int:
 def _refused(error: JobStoreError | click.ClickException | OSError, arguments: Sequence[str]) -> int:
     code, message, hint = described(error)
     if wants_json(arguments):
-        with suppress(OSError):  # the disk under stdout may be what the error is about
+        with suppress(OSError):  # the error may be that stdout cannot be written
             _envelope({"error": {"code": code, "message": message}}, lines="--jsonl" in arguments)
     with suppress(OSError):
         say(f"jobstore: {message} [{code}]{hint}")
@@ -191,14 +191,14 @@ def _envelope(envelope: dict[str, object], *, lines: bool) -> None:
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
-    """Whether the words, which may be wrong, ask for JSON; those after ``--`` are not ours."""
+    """Whether the arguments ask for JSON, even if they are not valid. Those after ``--`` belong to another command."""
     words = list(arguments)
     ours = words[: words.index("--")] if "--" in words else words
     return bool({"--json", "--jsonl"} & set(ours))
 
 
 def described(error: JobStoreError | click.ClickException | OSError) -> tuple[str, str, str]:
-    """The code, the message, and for a slip in the words where to read on."""
+    """Return an error's code, its message, and for wrong usage a hint to the help."""
     if isinstance(error, JobStoreError):
         return error.code, error.message, _TIME_HINT if error.message.startswith(_TIMES) else ""
     if isinstance(error, click.UsageError):
@@ -222,11 +222,11 @@ def _where_to_read(error: click.UsageError) -> str:
 
 
 def exit_code(error: BaseException) -> int:
-    """1 for what is not there, 3 for a store or a disk, 2 for all that was refused."""
+    """Return 1 for something not found, 3 for a store or a disk that failed, 2 for refused input."""
     if isinstance(error, NotFound):
         return NOT_FOUND
     if isinstance(error, StoreError | OSError):
         return STORE
-    if isinstance(error, JobStoreError) and error.http_status >= 500:  # noqa: PLR2004 - a defect of ours
+    if isinstance(error, JobStoreError) and error.http_status >= 500:  # noqa: PLR2004 - a bug in jobstore
         return STORE
     return REFUSED

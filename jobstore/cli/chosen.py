@@ -1,4 +1,4 @@
-"""Fields of documents, chosen by name, as a table or as CSV."""
+"""``--columns`` and ``--csv``: selected fields of documents as a table or as CSV."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def fields_in(text: str | None, known: Sequence[str]) -> tuple[str, ...] | None:
-    """The fields that ``--columns`` names, in its order; None where it was not given.
+    """Parse ``--columns``: return its fields in order, or None if it was not given.
 
     Raises:
         InvalidParameter: a field is unknown, or named twice.
@@ -38,7 +38,7 @@ def fields_in(text: str | None, known: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def write_csv(documents: Iterable[Mapping[str, Any]], fields: Sequence[str], *, for_excel: bool) -> None:
-    """A heading and a line for each document, to stdout."""
+    """Write a header and a line for each document to stdout."""
     out = stdout_in_utf8()
     out.write(f"{BOM if for_excel else ''}{csv_line(fields)}")
     for document in documents:
@@ -47,10 +47,10 @@ def write_csv(documents: Iterable[Mapping[str, Any]], fields: Sequence[str], *, 
 
 
 def field_lines(documents: Sequence[Mapping[str, Any]], fields: Sequence[str], screen: Screen) -> list[Text]:
-    """The table of the chosen fields."""
+    """Return the selected fields as a table."""
     from jobstore.cli.tables import Column, lines
 
-    # Where it is too narrow, the last columns leave first.
+    # On a narrow screen, drop the last columns first.
     columns = [Column(name.upper(), right=name in _NUMBERS, rank=at) for at, name in enumerate(fields)]
     rows = [[_cell(name, document[name], screen) for name in fields] for document in documents]
     return lines(columns, rows, screen.width)

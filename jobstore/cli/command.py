@@ -1,4 +1,4 @@
-"""The group that loads a command when it is named, and commands that show examples in their help."""
+"""A group that imports a command when it is used, and commands with examples in their help."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLE_CELLS = 78
 
 
 class Entry(NamedTuple):
-    """A command that is not loaded yet."""
+    """A command's name and summary, and where to import it from."""
 
     name: str
     summary: str
@@ -26,25 +26,25 @@ class Entry(NamedTuple):
 
 
 class LazyGroup(click.Group):
-    """Commands in sections, each imported when it is asked for: the list alone needs none of them."""
+    """A group with sections that imports a command only when it is used; listing the commands imports none."""
 
     def __init__(self, sections: Sequence[tuple[str, Sequence[Entry]]], **more: Any) -> None:
         super().__init__(context_settings=SETTINGS, **more)
         self.sections = sections
         self.entries = {entry.name: entry for _, entries in sections for entry in entries}
-        # click takes from here alone what may have been meant by a name that is none.
+        # click suggests similar names only from this dict.
         self.commands = dict.fromkeys(self.entries, click.Command(None))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Without arguments, show the help."""
+        """Show the help if there are no arguments."""
         return super().parse_args(ctx, args or ["--help"])
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """The names, in the order of the sections."""
+        """Return the names in the order of the sections."""
         return list(self.entries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        """The command, imported now."""
+        """Import and return a command; None if the name is unknown."""
         entry = self.entries.get(cmd_name)
         if entry is None:
             return None
@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
-        """The sections, one line a command."""
+        """Write the sections, one line for each command."""
         width = max(map(len, self.entries))
         for title, entries in self.sections:
             with formatter.section(title):
@@ -60,24 +60,20 @@ class LazyGroup(click.Group):
 
 
 class Command(click.Command):
-    """A command whose help ends in examples, one a line, as they are typed.
-
-    Args:
-        examples: pairs of what to type and what it is for.
-    """
+    """A command whose help ends with examples: pairs of the text to type and its purpose."""
 
     def __init__(self, name: str, *, examples: Sequence[tuple[str, str]] = (), **more: Any) -> None:
         super().__init__(name, context_settings=more.pop("context_settings", SETTINGS), **more)
         self.examples = examples
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """``--watch`` takes the next word only where that is a number: ``jobs --watch jobs.db`` means the file."""
+        """Let ``--watch`` take the next word only if it is a number: in ``jobs --watch jobs.db``, it is the file."""
         if any(WATCH in param.opts for param in self.params):
             args = watch_joined(args)
         return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The examples, under each other."""
+        """Write the examples, then the epilog."""
         if self.examples:
             with formatter.section("Examples"):
                 for line in example_lines(self.examples):
@@ -86,7 +82,7 @@ class Command(click.Command):
 
 
 def example_lines(examples: Sequence[tuple[str, str]]) -> list[str]:
-    """What to type, what it is for beside it, or above it where that would not fit.
+    """Return the examples with their purposes beside them, or above them if one line would be too long.
 
     >>> example_lines([("jobstore jobs jobs.db", "all jobs"), ("jobstore demo", "")])
     ['jobstore jobs jobs.db  # all jobs', 'jobstore demo']
@@ -99,7 +95,7 @@ def example_lines(examples: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def watch_joined(args: Sequence[str]) -> list[str]:
-    """The words with ``--watch`` made into ``--watch=SECONDS``.
+    """Return the arguments with ``--watch`` rewritten as ``--watch=SECONDS``.
 
     >>> watch_joined(["--watch", "jobs.db"]), watch_joined(["jobs.db", "--watch", "5"])
     (['--watch=2', 'jobs.db'], ['jobs.db', '--watch=5'])

@@ -1,7 +1,7 @@
-"""Completion for bash: what is inserted is one word of the shell, whatever a job is called.
+"""Completion for bash that quotes what it inserts.
 
-click's own script inserts values as they are, so a job named ``$(touch x)`` would become a command. zsh and fish
-quote by themselves.
+click's own script inserts values unquoted, so completing a job named ``$(touch x)`` would create a command
+substitution. zsh and fish quote by themselves.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
 
 class BashCompletion(ShellComplete):
-    """Reads the line itself, since bash cuts words at ``:`` and ``=``, and quotes what it offers."""
+    """Parses the command line itself, since bash splits words at ``:`` and ``=``, and quotes the completions."""
 
     name = "bash"
     source_template = _SCRIPT
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the cursor, and the word at the cursor."""
+        """Return the words before the cursor, and the word at the cursor."""
         words, begun, _ = typed(os.environ.get("COMP_LINE", ""))
         return words[1:], begun
 
     def format_completion(self, item: CompletionItem[Any]) -> str:
-        """``plain,VALUE``, the value without what bash will keep of the word."""
+        """Return ``plain,VALUE``; the value omits the part of the word that bash keeps."""
         if item.type != "plain":
             return f"{item.type},"
         _, begun, quote = typed(os.environ.get("COMP_LINE", ""))
@@ -59,7 +59,7 @@ class BashCompletion(ShellComplete):
 
 
 def typed(line: str) -> tuple[list[str], str, str]:
-    r"""The finished words of a command line, the last one, unquoted, and its open quote.
+    r"""Split a command line: the complete words, the last word (unquoted), and the quote that is still open in it.
 
     >>> typed("jobstore job jobs.db my\\ jo"), typed("jobstore jobs "), typed("jobstore job 'a b")
     ((['jobstore', 'job', 'jobs.db'], 'my jo', ''), (['jobstore', 'jobs'], '', ''), (['jobstore', 'job'], 'a b', "'"))
@@ -75,7 +75,7 @@ def typed(line: str) -> tuple[list[str], str, str]:
 
 
 def quoted(value: str, quote: str) -> str:
-    r"""The value as bash reads it back, after an opening quote or without one.
+    r"""Quote a value for bash; `quote` is the quote that is already open, or empty.
 
     >>> quoted("$(touch x)", ""), quoted("$HOME", '"'), quoted("a b", "'")
     ('\\$\\(touch\\ x\\)', '\\$HOME', 'a b')
@@ -87,6 +87,6 @@ def quoted(value: str, quote: str) -> str:
 
 
 def complete(group: click.Command, instruction: str) -> int:
-    """Answer what a shell asked for through `COMPLETE_VARIABLE`, on stdout."""
+    """Carry out a shell's instruction from `COMPLETE_VARIABLE`, print the answer and return the exit code."""
     add_completion_class(BashCompletion)
     return complete_words(group, {}, "jobstore", COMPLETE_VARIABLE, instruction)

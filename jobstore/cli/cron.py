@@ -1,4 +1,4 @@
-"""``cron import``: a crontab rewritten so that its commands are recorded."""
+"""``cron import``: rewrites a crontab so that its commands are recorded."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _is_user(name: str) -> bool:
 
 
 def _store(given: str | None) -> str:
-    """The whole path: cron starts in the home folder of the command's user. An address loses its password."""
+    """Return the absolute path (cron runs commands in their user's home folder), or the address without password."""
     path = given or os.environ.get(STORE_VARIABLE)
     if not path:
         raise InvalidParameter(
@@ -93,7 +93,7 @@ def _store(given: str | None) -> str:
 
 
 def _program() -> list[str]:
-    """How this very program was started, with its whole path."""
+    """Return the words that start this program, with absolute paths."""
     started = Path(sys.argv[0])
     is_command = started.name == "jobstore" and started.exists()
     return [str(started.absolute())] if is_command else [sys.executable, "-m", "jobstore"]
@@ -110,7 +110,7 @@ def _install_for_user(user: str | None, old: str, new: str) -> None:
 
 
 def _install_file(file: Path, new: str) -> None:
-    """The same file with other contents, so that owner and mode stay; the old one beside it has a name cron ignores."""
+    """Overwrite the file in place, to keep its owner and mode; the copy beside it has a name that cron ignores."""
     kept = file.absolute().with_name(f"{file.name}.{_MARK}")
     _keep(kept, file.read_bytes())
     file.write_bytes(f"{new}\n".encode("utf-8", "surrogateescape"))
@@ -119,7 +119,7 @@ def _install_file(file: Path, new: str) -> None:
 
 
 def _keep(kept: Path, old: bytes) -> None:
-    """For its owner alone: variables in a crontab may be secrets."""
+    """Save the old crontab, readable only by its owner: its variables may be secrets."""
     try:
         with open(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:  # noqa: PTH123
             stream.write(old)

@@ -1,8 +1,8 @@
-"""A believable store for a first look: sixteen jobs and four weeks of their runs, as documents for `load`.
+"""A realistic store for a first look: sixteen jobs and four weeks of their runs, as documents for `load`.
 
-Pure values: the same moment and seed give the same documents. The jobs are a market-data service's, in
-the job API's types and categories, and each tells a story one wants to find: healthy, flaky, slow, failing
-since yesterday, overdue, disabled, never run, running now, queued, lost, kept by another scheduler.
+Pure: the same time and seed give the same documents. The jobs are those of a market-data service, in the job API's
+types and categories. Each shows one situation: healthy, flaky, slow, failing since yesterday, overdue, disabled, never
+run, running now, queued, lost, scheduled by another program.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ MINUTE, HOUR, DAY = 60, 3_600, 86_400
 HISTORY_DAYS = 28
 SEED = 7
 RUNNING_SECONDS = 432
-"""How long the one that runs now has been running."""
+"""How long the current run of the job with `Plan.runs_now` has been running."""
 EXCHANGES = ("BNC", "OKX", "GIO")
 WORKERS = ("worker-01", "worker-02", "worker-03", "worker-04")
 MONDAY = 4 * DAY
-"""The first Monday after 1970, a Thursday, in seconds."""
+"""The first Monday of the epoch, in seconds: 1970 began on a Thursday."""
 
 ERRORS = (
     "Connection timeout",
@@ -39,19 +39,21 @@ GAP_ERRORS = ("Order book of BTC-USDT on GIO has a gap: expected 88214, got 8821
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A job of the demo and how its runs go.
+    """A job of the demo and the pattern of its runs.
 
     Attributes:
-        every: seconds between the starts; with `offset`, seconds after midnight (or Monday) UTC, the same
-            times as its schedule says; `weekdays` and `hours` leave some of them out.
-        typical_ms: the middle of its durations, which spread by a factor of about e to the `spread`.
+        every: seconds between starts. Together with `offset` (seconds after midnight or Monday, UTC), `weekdays` and
+            `hours`, it gives the times of the job's schedule.
+        typical_ms: the median duration; `spread` is the standard deviation of the duration's logarithm.
         failing: the share of runs that fail.
-        timing_out: the share that runs into the timeout.
-        errors: what it says when it fails.
-        failing_hours: for so long every run has failed, with the first of `errors`.
-        silent_days: for so long nothing has started.
-        stuck: the status that its latest run has still: ``RUNNING`` where its process was lost, or ``PENDING``.
-        stuck_seconds: the least age of that run.
+        timing_out: the share of runs that time out.
+        errors: the error messages of failed runs.
+        failing_hours: every run of the last so many hours failed, with the first of `errors`.
+        silent_days: no run started in the last so many days.
+        runs_now: the latest run is still running.
+        never_ran: the job is new and has no runs.
+        stuck: the unfinished status of the latest run: ``RUNNING`` if its process was lost, or ``PENDING``.
+        stuck_seconds: the minimum age of that run.
     """
 
     name: str
@@ -156,7 +158,7 @@ PLANS: tuple[Plan, ...] = (
 
 
 def document(now_us: int, seed: int = SEED) -> dict[str, Any]:
-    """The store as `jobstore.load` takes it; about 20,000 executions, the last of them moments ago.
+    """Return the store's document for `jobstore.load`: about 20,000 executions, the last one moments ago.
 
     >>> first, second = document(1_768_464_000_000_000)["jobs"][:2]
     >>> first["name"], second["name"], first["last_run_at"][:19]
@@ -172,7 +174,7 @@ def document(now_us: int, seed: int = SEED) -> dict[str, Any]:
 
 
 def starts(plan: Plan, now_us: int) -> Iterator[int]:
-    """The seconds at which the job was due within the history, oldest first."""
+    """Yield the job's start times within the history, in seconds, oldest first."""
     if plan.never_ran:
         return
     now = now_us // MICROSECONDS
@@ -185,7 +187,7 @@ def starts(plan: Plan, now_us: int) -> Iterator[int]:
 
 
 def _first(plan: Plan, now: int) -> int:
-    """The first of the job's times within the history; without a schedule of its own, four days in."""
+    """Return the job's first start time within the history; an external job's comes four days in."""
     if plan.runs_now:
         return now - RUNNING_SECONDS - HISTORY_DAYS * DAY // plan.every * plan.every + plan.every
     if plan.schedule is None and plan.interval_seconds is None:
@@ -199,7 +201,7 @@ def _is_due(plan: Plan, at: int) -> bool:
 
 
 def _runs(plan: Plan, number: int, now_us: int, seed: int) -> Iterator[dict[str, Any]]:
-    random = Random(f"{seed} {plan.name}")  # noqa: S311 - a demo, the same each time
+    random = Random(f"{seed} {plan.name}")  # noqa: S311 - demo data, reproducible on purpose
     due = list(starts(plan, now_us))
     for at in due:
         created_us = at * MICROSECONDS
@@ -210,7 +212,7 @@ def _runs(plan: Plan, number: int, now_us: int, seed: int) -> Iterator[dict[str,
 
 
 def _stuck(plan: Plan) -> dict[str, Any]:
-    """What is different about a run that has not ended; one that waits has not even a worker."""
+    """Return the fields in which an unfinished run differs; a waiting one has no worker either."""
     if plan.stuck is None:
         return {}
     began = {"started_us": None, "worker_id": None} if plan.stuck == "PENDING" else {}
@@ -225,7 +227,7 @@ def _run(plan: Plan, number: int, random: Random, moments: tuple[int, int], now_
     duration_ms = _duration_ms(plan, status, random)
     if plan.runs_now and now_us - created_us < plan.every * MICROSECONDS:
         return run | {"status": "RUNNING", "duration_ms": None, "result": None, "error": None}
-    if started_us + duration_ms * 1_000 > now_us:  # a run of moments ago: over already, and quickly
+    if started_us + duration_ms * 1_000 > now_us:  # it would still be running: shorten it
         duration_ms = max(1, (now_us - started_us) * 9 // 10_000)
         status, error = ("FAILURE", error) if status == "FAILURE" else ("SUCCESS", None)
     result = {"error_message": error} if status == "FAILURE" else _result(plan, random)

@@ -1,4 +1,4 @@
-"""What answers each query on a screen: a table or a card, by the kind of query."""
+"""How each kind of query's answer is drawn on a screen: as a table or as a card."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ WIDEST_BAR: Final = 40
 
 
 def drawn(store: JobStore, query: Query, document: Any, screen: Screen) -> list[Text]:
-    """The answer to a query as lines for a person."""
+    """Return the answer to a query as lines of text."""
     return _DRAWINGS[type(query)](store, document, screen)
 
 
-# Jobs, executions and their numbers.
+# Jobs, executions and statistics.
 
 
 def _job_table(store: JobStore, page: Any, screen: Screen) -> list[Text]:
@@ -52,7 +52,7 @@ def _job_table(store: JobStore, page: Any, screen: Screen) -> list[Text]:
 def _row(store: JobStore, job: JobDocument) -> views.JobRow:
     try:
         found = find_state(store, job)
-    except InvalidParameter:  # of a name that could be none
+    except InvalidParameter:  # a stored name that the current rules refuse
         found = None
     return views.JobRow(job, found["state"] if found else "new", store.timezone)
 
@@ -82,7 +82,7 @@ def _state_table(_store: JobStore, page: Any, screen: Screen) -> list[Text]:
 
 
 def state_lines(jobs: Sequence[JobStateDocument], screen: Screen) -> list[Text]:
-    """A line for each job: state, since when, what its newest execution says."""
+    """Return a table of jobs: state, since when, and the error of the newest execution."""
     titles = ("JOB", "STATE", "SINCE", "IN_A_ROW", "NEXT_RUN", "SCHEDULE", "ERROR")
     if not screen.is_terminal:
         return lines(tuple(Column(title) for title in titles), [_state_cells(job, screen) for job in jobs], None)
@@ -116,7 +116,7 @@ def _state_cells(job: JobStateDocument, screen: Screen) -> list[Any]:
 
 
 def _execution_card(_store: JobStore, execution: ExecutionDocument, screen: Screen) -> list[Text]:
-    """Every field of an execution, nothing cut: a long line is left to the terminal to wrap."""
+    """Show every field of an execution in full; the terminal wraps long lines."""
     status = views.marked(execution["status"], views.STATUS_STYLES, screen)
     head = Text.assemble(
         (plain(execution["job_name"]), "bold"), f"  execution {execution['id']}  ", (status.text, status.style)
@@ -156,7 +156,7 @@ def _histogram_table(_store: JobStore, histogram: HistogramDocument, screen: Scr
     statuses = [status for status in STATUSES if any(each["by_status"][status] for each in histogram["buckets"])]
     most = max((bucket["runs"] for bucket in histogram["buckets"]), default=0)
     title = f"START ({histogram['timezone']})" if screen.is_terminal else "START"
-    # Without a start a row says nothing: it stays, and the statuses leave, what went wrong last.
+    # On a narrow screen the start column stays, and the statuses are dropped, failures last.
     ranks: dict[str, int] = {status: len(STATUSES) - at for at, status in enumerate(STATUSES)}
     counts = (Column(each, right=screen.is_terminal, rank=ranks.get(each, 0)) for each in ("RUNS", *statuses))
     columns = [Column(title), *counts]

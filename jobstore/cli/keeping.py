@@ -1,4 +1,4 @@
-"""``load``, ``dump`` and ``export``: whole stores and histories in and out."""
+"""``load``, ``dump`` and ``export``: read and write whole stores and histories."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from jobstore.language.address import Location
 
 PAGING = frozenset({"limit", "offset", "order_by", "order_desc"})
-"""Parameters of a list that mean nothing to a stream."""
+"""Parameters of a list that an export, which streams all rows, does not have."""
 STDIN = "-"
 FORMS = ("jsonl", "csv", "excel")
 NEXT_LIST = '\n],\n"executions":['
@@ -46,7 +46,7 @@ NEXT_LIST = '\n],\n"executions":['
 
 def _load(file: str | None, source: str | None) -> None:
     path, given = two_places(file, source, "SOURCE", required=not _is_fed(), is_path=True)
-    from jobstore.transfer.dump import load_file  # writers are heavy
+    from jobstore.transfer.dump import load_file
 
     with progress(f"Loading {path}") as tally:
         load_file(path, _source(given or STDIN), progress=tally)
@@ -67,7 +67,7 @@ def _source(given: str) -> str | IO[bytes]:
 
 def _dump(file: str | None, out: str | None, as_jsonl: bool) -> None:
     path = store_path(file)
-    from jobstore.transfer.dump import dump_lines  # writers are heavy
+    from jobstore.transfer.dump import dump_lines
     from jobstore.transfer.export import refuse_own_file
 
     refuse_own_file(out, path)
@@ -81,7 +81,7 @@ def _dump(file: str | None, out: str | None, as_jsonl: bool) -> None:
 
 
 def _records(path: Location) -> int:
-    from jobstore.store import open as open_store  # a refusal needs no store
+    from jobstore.store import open as open_store
 
     with open_store(path) as store:
         pages: tuple[Any, ...] = (store.list_jobs(limit=1), store.list_job_executions(limit=1))
@@ -95,9 +95,9 @@ def _write_lines(stream: TextIO, lines: Iterable[dict[str, Any]], tally: Tally) 
 
 
 def _write_document(stream: TextIO, lines: Iterable[dict[str, Any]], tally: Tally) -> None:
-    """The document of `jobstore.dump`, written while it is read, so that a large store needs no memory.
+    """Write the document of `jobstore.dump` as a stream, so that a large store needs little memory.
 
-    The lines come in order: what the store knows, its jobs, its executions.
+    The lines come in this order: the store's own fields, the jobs, the executions.
     """
     rest = iter(lines)
     store = next(rest)["store"]
@@ -120,7 +120,7 @@ def _compact(value: object) -> str:
 
 
 def _to_this_terminal(out: str | None) -> bool:
-    """Whether the data itself scrolls over the terminal that a bar would be drawn on."""
+    """Whether the data goes to the terminal, where a progress bar would mix with it."""
     return out in STDOUT and sys.stdout.isatty()
 
 
@@ -134,7 +134,7 @@ def _export(file: str | None, job: str | None, form: str | None, out: str | None
     query = query_of(executions_of(name), given, name)
     chosen = _form(form)
     from jobstore.store import open as open_store
-    from jobstore.transfer.export import iter_query, refuse_own_file, write_executions  # a refusal needs no store
+    from jobstore.transfer.export import iter_query, refuse_own_file, write_executions
 
     refuse_own_file(out, path)
     with open_store(path) as store, hinting_at_jobs(store, query):
@@ -151,7 +151,7 @@ def _form(text: str | None) -> str:
 
 
 def filter_options() -> list[click.Parameter]:
-    """The options of a list that choose, without those that page and sort."""
+    """Return the filter options of a list, without those for paging and order."""
     return [option for option in parameter_options(LIST_JOB_EXECUTIONS) if option.name not in PAGING]
 
 

@@ -1,4 +1,4 @@
-"""``timezone``, ``close-interrupted`` and ``compact``: what is set right by hand."""
+"""``timezone``, ``close-interrupted`` and ``compact``: manual repairs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobstore.cli.screen import output, say
 
 def _timezone(file: str | None, zone: str | None) -> None:
     path, wanted = two_places(file, zone, "ZONE", is_path=True)
-    from jobstore.store import open as open_store  # a refusal needs no store
+    from jobstore.store import open as open_store
 
     with open_store(path) as store:
         current = store.timezone
@@ -20,7 +20,7 @@ def _timezone(file: str | None, zone: str | None) -> None:
         with output(None) as stream:
             stream.write(f"{current}\n")
         return
-    from jobstore.recording.recorder import Recorder  # writers are heavy
+    from jobstore.recording.recorder import Recorder
 
     with Recorder(path) as recorder:
         recorder.set_timezone(wanted)
@@ -45,7 +45,7 @@ timezone = Command(
 def _close_interrupted(file: str | None, grace: str | None, worker_id: tuple[str, ...], host: tuple[str, ...]) -> None:
     path, _ = two_places(file, None, "")
     seconds = ascii_integer(grace, "--grace", 0)
-    from jobstore.recording.recorder import Recorder  # writers are heavy
+    from jobstore.recording.recorder import Recorder
     from jobstore.store import open as open_store
 
     with open_store(path):
@@ -79,7 +79,7 @@ close_interrupted = Command(
 
 def _compact(file: str | None) -> None:
     path, _ = two_places(file, None, "")
-    from jobstore.recording.recorder import Recorder  # writers are heavy
+    from jobstore.recording.recorder import Recorder
     from jobstore.store import open as open_store
 
     with open_store(path):

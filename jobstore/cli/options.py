@@ -1,7 +1,7 @@
-"""Options made from the parameter tables, and the FILE that `JOBSTORE_DB` may stand in for.
+"""Options built from the parameter tables, and the FILE argument, which `JOBSTORE_DB` may replace.
 
-Option values stay text until `Operation.from_text` reads them: click's own types take ``１２`` for 12 and
-let the last of two options win, where every other interface refuses.
+Option values stay text until `Operation.from_text` parses them, as in every other interface. click's own types would
+accept ``１２`` as 12, and silently use the last of two values.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 STORE_VARIABLE = "JOBSTORE_DB"
 REFERENCES = frozenset({Kind.JOB_REF, Kind.EXECUTION_REF})
-"""What an argument names, not an option."""
+"""The kinds that are arguments, not options."""
 OPPOSITES = {"order_desc": "order-asc", "enabled": "disabled"}
 """The option that means ``false``."""
 _ORDERS = {True: "descending", False: "ascending"}
@@ -43,11 +43,11 @@ _HOW = {
 FILE_HELP = f"The job store: a file or a postgresql:// address. May be left out if {STORE_VARIABLE} names one."
 TAKEN_FOR = "jobstore.taken_for"
 MEANT = "jobstore.meant"
-"""Where a command notes the job that was probably meant by an unknown name."""
+"""The context key for a job's name that is similar to an unknown one."""
 
 
 def parameter_options(operation: Operation[Any]) -> list[click.Parameter]:
-    """An option for each parameter of the operation but the job, which is an argument."""
+    """Return an option for each parameter of the operation, except for ids and names: those are arguments."""
     return [_option(parameter) for parameter in operation.parameters if parameter.kind not in REFERENCES]
 
 
@@ -72,12 +72,12 @@ def _metavar(parameter: Parameter) -> str:
 
 
 def option_name(parameter: Parameter) -> str:
-    """``--order-by`` for ``order_by``."""
+    """Return ``--order-by`` for ``order_by``."""
     return f"--{parameter.name.replace('_', '-')}"
 
 
 def _help(parameter: Parameter) -> str:
-    """The first sentence of the description; the others tell programs how to page."""
+    """Use the first sentence of the description only: the others are about paging in programs."""
     said = [f"{parameter.description.split('. ')[0].rstrip('.')}."]
     if parameter.kind is Kind.CHOICES:
         said = [f"{said[0][:-1]}: {', '.join(parameter.choices)}. Separate several with commas."]
@@ -97,13 +97,13 @@ def _completed(parameter: Parameter) -> Callable[[click.Context, click.Parameter
 
 
 def _items(words: Iterable[str]) -> list[CompletionItem]:
-    from click.shell_completion import CompletionItem  # a shell asks for it, people do not
+    from click.shell_completion import CompletionItem
 
     return [CompletionItem(word) for word in words]
 
 
 def pairs(operation: Operation[Any], given: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What came on the command line as pairs of text, a doubled option twice, for `Operation.from_text`."""
+    """Return the options as pairs for `Operation.from_text`; an option given twice gives two pairs."""
     zone = UTC if given.get("utc") else None
     found: list[tuple[str, str]] = []
     for parameter in operation.parameters:
@@ -114,17 +114,17 @@ def pairs(operation: Operation[Any], given: Mapping[str, Any]) -> list[tuple[str
     return found
 
 
-# The file, and what may come after it.
+# FILE and the arguments after it.
 
 
 class FileArgument(click.Argument):
-    """FILE: not required by the parser, since `JOBSTORE_DB` may stand in for it."""
+    """FILE: optional for the parser, since `JOBSTORE_DB` may replace it."""
 
     def __init__(self, help: str = FILE_HELP, *, metavar: str = "FILE") -> None:  # noqa: A002 - click's word
         super().__init__(["file"], required=False, metavar=metavar, help=help, type=click.Path())
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Files; and jobs, where the variable names the file already."""
+        """Complete files, and job names if `JOBSTORE_DB` names the store."""
         store = os.environ.get(STORE_VARIABLE)
         takes_job = any(isinstance(other, JobArgument) for other in ctx.command.params)
         jobs = _job_names(store, incomplete) if store and takes_job else []
@@ -138,14 +138,14 @@ class JobArgument(click.Argument):
         super().__init__(["job"], required=False, metavar=metavar, help=help)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The names of the jobs in FILE."""
+        """Complete the names of the jobs in FILE."""
         file = ctx.params.get("file")
         return _job_names(file, incomplete) if file else []
 
 
 def _job_names(path: str, begun: str) -> list[CompletionItem]:
-    """At most a thousand names; a shell waits for them, and an error is no completion."""
-    from jobstore.language.errors import JobStoreError  # a shell asks for it, people do not
+    """Return at most a thousand names, since the shell waits, and none after an error."""
+    from jobstore.language.errors import JobStoreError
     from jobstore.store import open as open_store
 
     try:
@@ -157,10 +157,10 @@ def _job_names(path: str, begun: str) -> list[CompletionItem]:
 
 
 def store_path(file: str | None) -> Location:
-    """FILE, or what `JOBSTORE_DB` says where FILE was left out.
+    """Return FILE, or `JOBSTORE_DB` if FILE is left out.
 
     Raises:
-        UsageError: neither is there.
+        UsageError: neither is given.
     """
     return two_places(file, None, "")[0]
 
@@ -168,20 +168,20 @@ def store_path(file: str | None) -> Location:
 def two_places(
     file: str | None, second: str | None, name: str, *, required: bool = False, is_path: bool = False
 ) -> tuple[Location, str | None]:
-    """FILE and what follows it, where either may have been left out.
+    """Return FILE and the argument after it, either of which may have been left out.
 
-    With `JOBSTORE_DB` set, a lone argument is the second one: ``jobstore job sync_klines_1h``. A job's name
-    has no ``/``, so a lone argument with one is still FILE: ``jobstore executions ./other.db``; so is an address.
+    With `JOBSTORE_DB` set, a single argument is the second one: ``jobstore job sync_klines_1h``. A job's name has no
+    ``/``, so a single argument with one is still FILE: ``jobstore executions ./other.db``. So is an address.
 
     Args:
         file: the first argument.
-        second: the second.
-        name: what the usage line calls the second; "" where the command takes none.
-        required: whether the second must be there.
-        is_path: whether it may have a ``/``.
+        second: the second argument.
+        name: the second argument's name in the usage line; "" if the command has none.
+        required: whether the second argument must be given.
+        is_path: whether the second argument is a path, which may contain a ``/``.
 
     Raises:
-        UsageError: one that is needed is missing.
+        UsageError: an argument is missing.
     """
     standing_in = os.environ.get(STORE_VARIABLE)
     if standing_in and name and second is None and file and not is_address(file) and (is_path or "/" not in file):
@@ -196,7 +196,7 @@ def two_places(
 
 
 def opened_later(text: str) -> Location:
-    """Where the store is; of an address, only if the driver is there."""
+    """Parse the location of a store; refuse an address if psycopg is not installed."""
     location = location_of(text)
     if isinstance(location, Address):
         needs("postgres", "psycopg")
@@ -204,11 +204,11 @@ def opened_later(text: str) -> Location:
 
 
 def needs(extra: str, *modules: str) -> None:
-    """Refuse where an extra is not installed, with the line that installs it."""
+    """Raise `InvalidParameter` with the command to install an extra, if one of its modules is missing."""
     from importlib.util import find_spec
 
     if not all(find_spec(module) for module in modules):
-        from jobstore.language.errors import InvalidParameter  # only a refusal needs it
+        from jobstore.language.errors import InvalidParameter
         from jobstore.language.extras import install_command
 
         raise InvalidParameter(f"This needs the extra '{extra}'; install it: {install_command(extra)}")
@@ -217,7 +217,7 @@ def needs(extra: str, *modules: str) -> None:
 def file_and_words(
     file: str | None, words: tuple[str, ...], is_word: Callable[[str], bool]
 ) -> tuple[Location, list[str]]:
-    """FILE and any number of words; with `JOBSTORE_DB` set, a first one that looks like a word is one.
+    """Return FILE and the words after it. With `JOBSTORE_DB` set, the first argument may be a word, too.
 
     Raises:
         UsageError: FILE is missing.
@@ -228,14 +228,14 @@ def file_and_words(
 
 
 def named(job: str) -> str:
-    """The job that is meant: what no name may hold, ``exec`` and the mirrors write as ``%2F``."""
+    """Return a job's stored name: ``exec`` and the mirrors write ``/`` as ``%2F``, for example."""
     from jobstore.integrations.names import job_name
 
     if job.isdigit() or len(job) not in range(1, NAME_CHARACTERS + 1) or "\0" in job or not is_storable(job):
-        return job  # a number, or what the common rules refuse
+        return job  # a number, or a name that the store will refuse
     try:
         return checked_name(job)
-    except InvalidRecord:  # what cannot be printed is refused here as everywhere
+    except InvalidRecord:  # escape it; a name that cannot be printed is refused everywhere
         return job_name(job) if job.isprintable() else job
 
 
@@ -244,10 +244,10 @@ def _context() -> click.Context | None:
 
 
 def ascii_integer(text: str | None, name: str, least: int, most: int = LARGEST) -> int | None:
-    """An option that is a whole number and no parameter of a query, by the same rule.
+    """Parse an integer option that is not a query parameter, by the rule for query parameters.
 
     Raises:
-        InvalidParameter: it is anything but ASCII digits, too small or too large.
+        InvalidParameter: it is not an integer in ASCII digits, or out of range.
     """
     return (
         None
@@ -261,10 +261,9 @@ def _read(text: str) -> object:
 
 
 class _File(click.Path):
-    """A file that is no store: an address, which may hold a password, is none."""
+    """A path that is not a store's. It refuses an address, which would become a file name with a password in it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path."""
         refuse_address(value, param.make_metavar(ctx) if param and ctx else "This")
         return super().convert(value, param, ctx)
 
@@ -278,7 +277,7 @@ def once(
     short: str | None = None,
     is_path: bool = False,
 ) -> click.Option:
-    """An option of text that may come once; `name` is its keyword, if that is not its own word."""
+    """Return a text option that may be given once; `name` is its keyword, by default the option's own word."""
 
     def single(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:
         if len(values) > 1:
@@ -291,22 +290,22 @@ def once(
 
 
 def repeated(option: str, metavar: str, help: str) -> click.Option:  # noqa: A002 - click's word
-    """An option of text that may come several times."""
+    """Return a text option that may be given several times."""
     return click.Option([option], multiple=True, metavar=metavar, help=help)
 
 
 def optional(name: str, metavar: str, help: str | None = None, *, is_path: bool = False) -> click.Argument:  # noqa: A002
-    """An argument that the parser does not insist on, since `JOBSTORE_DB` may stand in for FILE before it."""
+    """Return an argument that is optional for the parser, since `JOBSTORE_DB` may replace FILE before it."""
     return click.Argument([name], required=False, metavar=metavar, help=help, type=_File() if is_path else None)
 
 
 def utc_option() -> click.Option:
-    """Which zone times are shown and read in."""
+    """Return the option for the time zone in which times are shown and read."""
     return click.Option(
         ["--utc/--local"], default=False, help="Show and read times in UTC or in this machine's zone (the default)."
     )
 
 
 def flag(option: str, help: str, name: str | None = None) -> click.Option:  # noqa: A002 - click's word
-    """A switch; giving it twice says nothing new."""
+    """Return a switch, which may be repeated without effect."""
     return click.Option([option, *([name] if name else [])], is_flag=True, help=help)

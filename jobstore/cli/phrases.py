@@ -1,4 +1,4 @@
-"""Numbers, times and schedules as a person reads them: pure values in, short English out."""
+"""Numbers, times and intervals as short English text."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MINUTE, HOUR, DAY = 60, 3_600, 86_400
 MONTH_DAYS, YEAR_DAYS = 30.44, 365.25
 SECOND_MS = 1_000
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories a terminal obeys or hides: controls, marks that turn the line around, half characters."""
+"""Unicode categories that a terminal obeys or hides: controls, direction marks, lone surrogates, line separators."""
 _JOINERS = frozenset("\u200c\u200d")
-"""Persian words and emoji are spelled with these two."""
+"""Persian words and emoji need these two."""
 
 
 def plain(text: str) -> str:
-    r"""Text that a terminal cannot obey: one line, controls and invisible marks written out.
+    r"""Return the text as one line that is safe on a terminal: controls and invisible marks become escapes.
 
     >>> plain("first\nsecond \x1b[31mred")
     'first second \\x1b[31mred'
@@ -36,17 +36,17 @@ def _shown(char: str) -> str:
 
 
 def instant(text: str | None) -> int | None:
-    """The microseconds of a document's own RFC 3339 text."""
+    """Return the microseconds since the epoch of a document's RFC 3339 text."""
     return None if text is None else instant_us(datetime.fromisoformat(text))
 
 
 def count(number: int, noun: str) -> str:
-    """A number with its noun: ``1 job``, ``1,500 executions``."""
+    """Format a number with its noun: ``1 job``, ``1,500 executions``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def span(seconds: float) -> str:
-    """A length of time in its largest whole unit.
+    """Format a duration in its largest whole unit, rounded down.
 
     >>> span(12), span(125), span(7_200), span(86_400), span(10 * 86_400), span(300 * 86_400), span(800 * 86_400)
     ('12 s', '2 min', '2 h', '1 day', '10 days', '9 months', '2 years')
@@ -64,7 +64,7 @@ def span(seconds: float) -> str:
 
 
 def distance(us: int, now_us: int) -> str:
-    """How far an instant is from now.
+    """Format an instant's distance from now.
 
     >>> distance(0, 61_000_000), distance(61_000_000, 0), distance(5, 6)
     ('1 min ago', 'in 1 min', 'now')
@@ -76,7 +76,7 @@ def distance(us: int, now_us: int) -> str:
 
 
 def every(seconds: int) -> str:
-    """An interval, exactly.
+    """Format an interval without rounding.
 
     >>> every(300), every(90), every(86_400), every(3_600), every(5_400)
     ('every 5 min', 'every 90 s', 'every day', 'every hour', 'every 90 min')
@@ -86,7 +86,7 @@ def every(seconds: int) -> str:
 
 
 def length(seconds: int) -> str:
-    """A number of seconds, exactly, in the largest unit that divides it.
+    """Format seconds without rounding, in the largest unit that divides them.
 
     >>> length(300), length(90), length(86_400)
     ('5 min', '90 s', '1 day')
@@ -99,7 +99,7 @@ def length(seconds: int) -> str:
 
 
 def took(milliseconds: int) -> str:
-    """A duration in three figures or so.
+    """Format a duration with about three digits, rounded down.
 
     >>> took(0), took(850), took(1_234), took(150_000), took(3_900_000), took(180_000_000)
     ('0ms', '850ms', '1.2s', '2m30s', '1h05m', '2d02h')
@@ -119,7 +119,7 @@ def took(milliseconds: int) -> str:
 
 
 def clock_time(us: int, zone: tzinfo | None, now_us: int | None = None) -> str:
-    """An instant on the wall clock of a zone (None: this machine's), the year left out where it is `now_us`'s.
+    """Format an instant as wall-clock time in a zone (None: this machine's), without the year if `now_us` has the same.
 
     >>> from datetime import UTC
     >>> clock_time(1_768_464_000_000_000, UTC), clock_time(1_768_464_000_000_000, UTC, 1_768_464_000_000_001)
@@ -132,7 +132,7 @@ def clock_time(us: int, zone: tzinfo | None, now_us: int | None = None) -> str:
 
 
 def zone_name(zone: tzinfo | None, now_us: int) -> str:
-    """What the zone is called now: ``UTC``, ``CET``, or ``UTC+05:45`` where it has no letters."""
+    """Return the zone's current abbreviation: ``UTC``, ``CET``, or ``UTC+05:45`` if it has none in letters."""
     moment = _local(now_us, zone)
     name = moment.tzname() or ""
     offset = f"{moment:%z}"
@@ -144,11 +144,11 @@ def _local(us: int, zone: tzinfo | None) -> datetime:
     try:
         return moment.astimezone(zone)
     except (OverflowError, ValueError, OSError):
-        return moment  # the first and last hours of the calendar have no local time everywhere
+        return moment  # in this zone, the time is outside the years 1 to 9999
 
 
 def stamp(us: int, zone: tzinfo | None) -> str:
-    """An instant as programs read it, in a zone: RFC 3339 in whole seconds.
+    """Format an instant for programs: RFC 3339 in whole seconds, in a zone.
 
     >>> from datetime import UTC
     >>> stamp(1_768_464_000_500_000, UTC)

@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on stderr for a person, silence for a log."""
+"""The progress bar of long commands, shown on stderr if it is a terminal."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 class Tally:
-    """Counts what is done; called with the number of further records, as the library's `progress`."""
+    """Counts finished records; a `progress` callback for the library."""
 
     def __init__(self) -> None:
         self.done = 0
         self._begun = time.monotonic()
 
     def __call__(self, further: int) -> None:
-        """So many records more are done."""
+        """Add a number of finished records."""
         self.done += further
 
     @property
     def seconds(self) -> float:
-        """Since the work began."""
+        """The seconds since the work began."""
         return time.monotonic() - self._begun
 
 
 class _Shown(Tally):
-    """One that moves a bar."""
+    """A tally that also moves a progress bar."""
 
     def __init__(self, bar: Progress, total: int | None, label: str) -> None:
         super().__init__()
@@ -47,12 +47,12 @@ class _Shown(Tally):
 
 @contextmanager
 def progress(label: str, total: int | None = None, *, quiet: bool = False) -> Iterator[Tally]:
-    """A tally that shows itself on stderr where that is a terminal.
+    """Return a tally that shows a progress bar on stderr if that is a terminal.
 
     Args:
-        label: what is being done.
-        total: how many records there will be; None if that is unknown.
-        quiet: no bar, since the data goes to the same terminal.
+        label: the text beside the bar.
+        total: the expected number of records; None if unknown.
+        quiet: show no bar, since the data goes to the same terminal.
     """
     if quiet or not sys.stderr.isatty():
         yield Tally()

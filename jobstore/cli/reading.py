@@ -1,4 +1,4 @@
-"""``jobs``, ``job``, ``executions`` and ``stats``: ask, then show as a table, a document or lines of JSON."""
+"""``jobs``, ``job``, ``executions`` and ``stats``: query, then show the answer as a table, JSON, JSON lines or CSV."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ LISTED: dict[type[Query], tuple[str, tuple[str, ...]]] = {
     ExecutionsQuery: ("execution", EXECUTION_FIELDS),
     JobExecutionsQuery: ("execution", EXECUTION_FIELDS),
 }
-"""Of queries that answer a page: what it lists, and the fields of these documents."""
+"""For each query that returns a page: the noun for its documents, and their fields."""
 
 
 def query_of(operation: Operation[Any], given: Mapping[str, Any], job: str | None = None) -> Any:
-    """The words of the command line as a query, read by the rules of every interface.
+    """Build a query from the command line's arguments, by the rules common to all interfaces.
 
     Raises:
-        InvalidParameter: a word breaks its rule.
+        InvalidParameter: an argument is not valid.
     """
     return operation.from_text(pairs(operation, given) + ([("job_id", job)] if job is not None else []))
 
@@ -74,9 +74,9 @@ def query_of(operation: Operation[Any], given: Mapping[str, Any], job: str | Non
 
 
 def answer(path: Location, query: Any, given: Mapping[str, Any]) -> None:
-    """Ask the store at `path` and show the answer in the way that the options chose."""
+    """Query the store at `path` and show the answer in the form that the options select."""
     from jobstore.cli.watch import watch, watch_seconds
-    from jobstore.store import open as open_store  # a refusal needs no store
+    from jobstore.store import open as open_store
 
     seconds = watch_seconds(given["watch"])
     forms = [form for form in ("json", "jsonl", "csv", "excel") if given.get(f"as_{form}")]
@@ -102,7 +102,7 @@ def answer(path: Location, query: Any, given: Mapping[str, Any]) -> None:
 
 @contextmanager
 def hinting_at_jobs(store: JobStore, query: Any) -> Iterator[None]:
-    """Where no job has the name that was typed, the names near it are kept for the message."""
+    """If no job has the given name, keep a similar name for the error message."""
     try:
         yield
     except NotFound:
@@ -114,12 +114,12 @@ def hinting_at_jobs(store: JobStore, query: Any) -> Iterator[None]:
 
 
 def job_names(store: JobStore) -> tuple[str, ...]:
-    """The names to choose from: those of the first page, as a person would look through them."""
+    """Return the names to search for a similar one: the first page of a thousand."""
     return tuple(job["name"] for job in store.list_jobs(limit=LARGEST_PAGE)["data"])
 
 
 def show(store: JobStore, query: Any, fields: tuple[str, ...] | None, screen: Screen) -> None:
-    """The table and the line about the page; in a pipe that goes to stderr, where there is more than is shown."""
+    """Print the table and the line about the page; in a pipe, that line goes to stderr, and only if rows are left."""
     lines, footer = drawn(store, query, fields, screen)
     write_lines(_with_footer(lines, footer) if screen.is_terminal else lines, colour=screen.colour)
     if not screen.is_terminal and (";" in footer or not lines):
@@ -127,8 +127,8 @@ def show(store: JobStore, query: Any, fields: tuple[str, ...] | None, screen: Sc
 
 
 def drawn(store: JobStore, query: Any, fields: tuple[str, ...] | None, screen: Screen) -> tuple[list[Text], str]:
-    """The lines of an answer, with the chosen fields alone where some were chosen; and of a page where it stands."""
-    from jobstore.cli import drawing, views  # what is drawn needs rich; JSON does not
+    """Return the lines of an answer (only the chosen fields, if any), and for a page the line about its position."""
+    from jobstore.cli import drawing, views
 
     document = store.answer(query)
     if "pagination" not in document:
@@ -141,15 +141,16 @@ def drawn(store: JobStore, query: Any, fields: tuple[str, ...] | None, screen: S
 
 
 def _with_footer(lines: list[Text], footer: str) -> list[Text]:
-    from rich.text import Text  # what is drawn needs rich; JSON does not
+    from rich.text import Text
 
     return [*lines, Text(), Text(footer, style="dim")] if footer else lines
 
 
 def documents(store: JobStore, query: Any, given: Mapping[str, Any]) -> Iterator[Any]:
-    """The documents of one page where a limit was given, else of page after page.
+    """Yield the documents of one page if a limit is given, else of all pages.
 
-    A run that starts meanwhile moves the others on by one: one seen on the page before is not given twice.
+    A run that starts meanwhile shifts the others by one, so the last document of a page may come again on the next
+    page; it is not repeated.
     """
     if given.get("limit"):
         yield from store.answer(query)["data"]
@@ -165,7 +166,7 @@ def documents(store: JobStore, query: Any, given: Mapping[str, Any]) -> Iterator
 
 
 def _key(document: Mapping[str, Any]) -> str:
-    """What tells a document from the others; of a state, its job."""
+    """Return a document's unique id; for a job's state, the job's."""
     key: str = document["job_id"] if "state" in document else document["id"]
     return key
 
@@ -174,7 +175,7 @@ def _key(document: Mapping[str, Any]) -> str:
 
 
 def showing(*, many: bool) -> list[click.Parameter]:
-    """The options that say how an answer is shown."""
+    """Return the options for the form of the answer."""
     lines = [
         flag("--jsonl", "Print one document per line: all that match, or --limit of them.", "as_jsonl"),
         flag("--csv", "Print CSV: all that match, or --limit of them.", "as_csv"),
@@ -210,7 +211,7 @@ def _executions(file: str | None, job: str | None, **given: Any) -> None:
 
 
 def executions_of(job: str | None) -> Operation[Any]:
-    """The list of all executions, or of those of one job."""
+    """Return the operation that lists all executions, or those of one job."""
     return LIST_JOB_EXECUTIONS if job is None else GET_JOB_EXECUTIONS
 
 

@@ -22,21 +22,20 @@ NO_COMMAND = "COMMAND is missing: put it after '--'."
 
 
 class _ExecCommand(Command):
-    """One that takes what follows ``--`` as it is, and insists on the ``--``."""
+    """A command that requires ``--`` and does not parse what follows it."""
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """FILE JOB [OPTIONS] -- COMMAND."""
         options, *words = super().collect_usage_pieces(ctx)
         return [*words, options, "-- COMMAND [ARG]..."]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Ours are the words before ``--``; an option of the command is never taken for one of ours."""
+        """Parse only the words before ``--``, so that no option of the command is taken for one of ours."""
         at = args.index("--") if "--" in args else len(args)
         ctx.meta[COMMAND_WORDS] = tuple(args[at + 1 :])
         try:
             return super().parse_args(ctx, args[:at])
         except click.UsageError:
-            if at == len(args):  # the words that made no sense are the command's
+            if at == len(args):  # without '--', the wrong words are probably the command
                 raise click.UsageError(NO_COMMAND, ctx) from None
             raise
 
@@ -62,7 +61,7 @@ def _exec(
     if schedule is not None and interval is not None:
         raise click.UsageError("--schedule and --interval exclude each other; give one.", ctx)
     interval_seconds, timeout_seconds = length_option(interval, "--interval"), length_option(timeout, "--timeout")
-    from jobstore.integrations.command import run  # writers are heavy
+    from jobstore.integrations.command import run
 
     return run(
         file,
@@ -81,13 +80,13 @@ def _exec(
 
 
 def size_option(text: str | None, option: str) -> int | None:
-    """The bytes that an option asks for.
+    """Parse a size option into bytes.
 
     >>> size_option("64k", "--keep-output"), size_option("0", "--keep-output")
     (65536, 0)
 
     Raises:
-        InvalidParameter: it is no size.
+        InvalidParameter: it is not a size.
     """
     if text is None:
         return None
@@ -143,7 +142,7 @@ def _completion(shell: str | None) -> int:
     chosen = shell or Path(os.environ.get("SHELL", "")).name
     if chosen not in SHELLS:
         raise InvalidParameter(f"SHELL must be one of {', '.join(SHELLS)}; received {chosen!r}")
-    from jobstore.cli.completion import complete  # a shell asks for it, people do not
+    from jobstore.cli.completion import complete
 
     return complete(commands(), f"{chosen}_source")
 

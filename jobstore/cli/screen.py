@@ -1,4 +1,4 @@
-"""Output: a terminal of some width, or a pipe; all text, colours and JSON are written here."""
+"""Output to a terminal, a pipe or a file: all text, colours and JSON of the command line are written here."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 MARKS = "✓✗▶○…"
 STDOUT: Final = frozenset({None, "-", "/dev/stdout"})
-"""What `-o` calls it."""
+"""The values of `-o` that mean stdout."""
 _OPENED: Final = ("/dev/fd/", "/dev/stderr", "/proc/")
-"""How names of what is open already begin."""
+"""Prefixes of names that refer to open descriptors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """What an answer must know of the place it is shown in.
+    """The properties of the place where an answer is shown.
 
     Attributes:
-        width: cells in a line; None in a pipe or a file, where nothing is cut.
-        height: lines; None like `width`.
-        colour: whether colours and marks are wanted (never with NO_COLOR or into a pipe).
-        marks: whether ✓ and ✗ can be written at all.
-        zone: of the times shown; None is this machine's.
-        now_us: what "ago" counts from.
+        width: the cells in a line; None in a pipe or a file, where nothing is cut.
+        height: the number of lines; None like `width`.
+        colour: whether to use colours; see `wants_colour`.
+        marks: whether the terminal can show ✓ and ✗.
+        zone: the time zone of displayed times; None is this machine's.
+        now_us: the current time, in microseconds since the epoch.
     """
 
     width: int | None
@@ -51,13 +51,13 @@ class Screen:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a person looks at it."""
+        """Whether the output goes to a terminal."""
         return self.width is not None
 
 
 def current_screen(*, utc: bool = False, stream: TextIO | None = None) -> Screen:
-    """The screen that stdout is now; a terminal may have changed its size since the last look."""
-    from shutil import get_terminal_size  # it brings compressors, and each cron line waits for it
+    """Return the current screen; a terminal's size may have changed since the last call."""
+    from shutil import get_terminal_size  # slow to import, which would delay each cron job
 
     stream = stream or sys.stdout
     terminal = stream.isatty()
@@ -73,7 +73,7 @@ def current_screen(*, utc: bool = False, stream: TextIO | None = None) -> Screen
 
 
 def wants_colour(*, terminal: bool) -> bool:
-    """NO_COLOR (no-color.org) beats FORCE_COLOR, FORCE_COLOR a pipe, and a dumb terminal has none."""
+    """Decide on colours: NO_COLOR (no-color.org) first, then FORCE_COLOR, then whether the terminal can show them."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
@@ -82,7 +82,7 @@ def wants_colour(*, terminal: bool) -> bool:
 
 
 def can_write(stream: TextIO, text: str) -> bool:
-    """Whether the stream's encoding knows the characters."""
+    """Whether the stream's encoding has all of the characters."""
     try:
         text.encode(stream.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -91,16 +91,16 @@ def can_write(stream: TextIO, text: str) -> bool:
 
 
 def write_lines(lines: Iterable[Text | str], *, colour: bool) -> None:
-    """Lines to stdout, in colours or bare."""
+    """Write lines to stdout, with or without colours."""
     sys.stdout.write(rendered(lines, colour=colour))
     sys.stdout.flush()
 
 
 def rendered(lines: Iterable[Text | str], *, colour: bool) -> str:
-    """The lines as a terminal takes them."""
+    """Return the lines as one text, with the terminal's colour codes if wanted."""
     if not colour:
         return "".join(f"{line if isinstance(line, str) else line.plain}\n" for line in lines)
-    from rich.console import Console  # the largest part of rich, for colours alone
+    from rich.console import Console  # the largest part of rich, needed only for colours
 
     console = Console(force_terminal=True, color_system="standard", highlight=False, emoji=False, markup=False)
     with console.capture() as capture:
@@ -110,20 +110,20 @@ def rendered(lines: Iterable[Text | str], *, colour: bool) -> str:
 
 
 def write_json(document: object) -> None:
-    """A document to stdout as people read JSON."""
+    """Write a document to stdout as indented JSON."""
     stdout_in_utf8().write(f"{json.dumps(document, ensure_ascii=False, indent=2)}\n")
     sys.stdout.flush()
 
 
 def write_json_line(document: object) -> None:
-    """A document to stdout on a line of its own; the caller flushes."""
+    """Write a document to stdout as one line of JSON; the caller flushes."""
     stdout_in_utf8().write(f"{json.dumps(document, ensure_ascii=False, separators=(',', ':'))}\n")
 
 
 def stdout_in_utf8() -> TextIO:
-    """Stdout for data: UTF-8 and line feeds, whatever the locale.
+    """Return stdout for data: in UTF-8 with line feeds, whatever the locale.
 
-    Half a surrogate pair, which no file should hold, comes out as an escape that JSON reads back.
+    A lone surrogate, which no store should hold, is written as an escape that JSON can read.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
@@ -132,16 +132,18 @@ def stdout_in_utf8() -> TextIO:
 
 @contextmanager
 def output(target: str | None) -> Iterator[TextIO]:
-    """Where data goes: stdout, or a file that is there whole or not at all; one that is replaced keeps mode and owner.
+    """Open the destination for data: stdout, or a file, which appears only when it is complete.
+
+    A file that is replaced keeps its mode and owner.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     if target is None or target in STDOUT:
         yield stdout_in_utf8()
         sys.stdout.flush()
         return
-    # As it was named: what a shell has opened for us (/dev/fd/63) need not have a path that leads there.
+    # Open it by the given name: a descriptor that the shell opened (/dev/fd/63) may have no real path.
     given = Path(target)
     if target.startswith(_OPENED) or (given.exists() and not given.is_file()):  # a device or a named pipe
         with given.open("a", encoding="utf-8", newline="") as opened:
@@ -153,7 +155,7 @@ def output(target: str | None) -> Iterator[TextIO]:
 
 
 def say(message: str) -> None:
-    """A message to stderr, safe on a terminal; data alone goes to stdout, and what was said there stands before."""
+    """Write a message to stderr, safe for a terminal, after the data already written to stdout."""
     with suppress(OSError):
         sys.stdout.flush()
     sys.stderr.write("".join(f"{escaped(line)}\n" for line in message.split("\n")))

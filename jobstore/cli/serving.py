@@ -34,13 +34,13 @@ DEFAULT_HOST, DEFAULT_PORT, LARGEST_PORT = "127.0.0.1", 8000, 65_535
 
 
 def tokens_path(store: Location, given: str | None) -> Path:
-    """The token file: where told, or beside the store.
+    """Return the path of the token file: the given one, or beside the store.
 
     >>> tokens_path(Path("data/jobs.db"), None).as_posix()
     'data/jobs.db.tokens'
 
     Raises:
-        InvalidParameter: not told, and the store is not a file.
+        InvalidParameter: none is given, and the store is not a file.
     """
     if given:
         return Path(given)
@@ -64,7 +64,7 @@ def _serve(
     number = ascii_integer(port, "--port", 0, LARGEST_PORT)
     needs("http", "falcon", "waitress", "jinja2")
     who, told = admitted(path, tokens_file, open_access=open_access)
-    from jobstore.http.serve import serve as serve_store  # its libraries are heavy
+    from jobstore.http.serve import serve as serve_store
 
     _log_to_stderr()
 
@@ -80,9 +80,9 @@ def _serve(
 
 
 def admitted(store: Location, tokens_file: str | None, *, open_access: bool) -> tuple[dict[str, Any], str]:
-    """Keywords for `jobstore.http.serve.serve` that say who may read, and the same in words.
+    """Return the keywords for `jobstore.http.serve.serve` that say who may read, and a text that describes them.
 
-    The first of these that exists counts: --tokens-file, the variable, the token file beside the store.
+    The first of these that exists is used: --tokens-file, the variable, the token file beside the store.
 
     Raises:
         InvalidParameter: no token is accepted, or tokens and open access are both given.
@@ -107,7 +107,7 @@ def admitted(store: Location, tokens_file: str | None, *, open_access: bool) -> 
 
 
 def _log_to_stderr() -> None:
-    import logging  # only a server has a log
+    import logging  # only a server logs
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
@@ -118,14 +118,14 @@ def _log_to_stderr() -> None:
 def _mcp(file: str | None) -> None:
     path = store_path(file)
     needs("mcp", "mcp")
-    from jobstore.mcp import run as run_server  # its libraries are heavy
+    from jobstore.mcp import run as run_server
 
     run_server(path)
 
 
 def _openapi() -> None:
     needs("http", "falcon")
-    from jobstore.http.openapi import document  # pydantic is heavy
+    from jobstore.http.openapi import document
 
     write_json(document())
 
@@ -135,7 +135,7 @@ def _metrics(file: str | None, max_jobs: str | None) -> None:
     most = ascii_integer(max_jobs, "--max-jobs", 0)
     from jobstore.metrics import MAX_JOBS
     from jobstore.metrics import metrics as numbers
-    from jobstore.store import open as open_store  # a refusal needs no store
+    from jobstore.store import open as open_store
 
     with open_store(path) as store:
         stdout_in_utf8().write(numbers(store, max_jobs=MAX_JOBS if most is None else most))
@@ -179,7 +179,7 @@ def _token_list(file: str | None, tokens_file: str | None, as_json: bool) -> Non
 
 
 def _show_tokens(records: list[Any]) -> None:
-    from jobstore.cli.phrases import plain  # what is drawn needs rich; JSON does not
+    from jobstore.cli.phrases import plain
     from jobstore.cli.tables import Cell, Column, lines
 
     def row(record: Any) -> list[Cell]:

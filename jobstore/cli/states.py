@@ -52,7 +52,7 @@ def _histogram(file: str | None, job: str | None, **given: Any) -> None:
 
 
 def _troubled(store: JobStore, names: Iterable[str], states: Iterable[str]) -> list[JobStateDocument]:
-    """The jobs in some states, most urgent first; `names`: these jobs alone, or all where there is none."""
+    """Return the jobs in the given states, most urgent first: all of them, or only those in `names`."""
     from jobstore.integrations.notify import list_in_states
 
     wanted = {_name_of(store, name) for name in names}
@@ -76,7 +76,7 @@ def _health(file: str | None, jobs: tuple[str, ...], **given: Any) -> None:
     if given["as_json"]:
         write_json({"data": found})
     elif found:
-        from jobstore.cli.drawing import state_lines  # what is drawn needs rich; JSON does not
+        from jobstore.cli.drawing import state_lines
 
         screen = current_screen(utc=given["utc"])
         write_lines(state_lines(found, screen), colour=screen.colour)

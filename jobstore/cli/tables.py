@@ -1,10 +1,10 @@
-"""Tables as lines of text that fit a width, or, with no width, are written out in full.
+"""Tables as lines of text that fit a given width, or of any length without one.
 
-What does not fit gives way in three steps: columns that may leave are cut down to their least, then they leave by
-rank, then the columns that stay are cut. A cell marked `beneath` is never cut: where its column has no room for it,
-it is written in full under its row.
+If a table is too wide, it shrinks in three steps: optional columns are cut to their `least` width, then optional
+columns are dropped, highest `rank` first, then the others are cut. A cell marked `beneath` is not cut like this: if its
+column is too narrow, its text goes under its row.
 
-rich's own tables know neither columns that leave in an order nor lines between rows, so only its text is used here.
+rich's own tables can neither drop columns by priority nor put lines between rows, so only its `Text` is used.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ GAP = 2
 HEADER_STYLE = "bold"
 NARROWEST = 4
 MOST_LINES = 4
-"""Lines that a cell takes beneath its row; `jobstore execution` shows all of it."""
+"""The most lines of a cell beneath its row; `jobstore execution` shows the whole text."""
 
 
 class Cell(NamedTuple):
-    """One value and how it is coloured; the text holds no controls (`phrases.plain`).
+    """A value and its style. The text must be free of control characters (`phrases.plain`).
 
     Attributes:
-        beneath: where its column has no room for all of it, lines under the row say it.
+        beneath: show the text under the row if the column is too narrow for it.
     """
 
     text: str
@@ -43,13 +43,13 @@ NOTHING = Cell("")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A heading and what may be done with the column on a narrow screen.
+    """A column's title, and how it shrinks on a narrow screen.
 
     Attributes:
-        right: numbers and distances stand at the right.
-        rank: 0 stays; of the others the highest leaves first.
-        least: cells that are left of it when it is cut; 0 is cut only when nothing else helps.
-        most: cells that it takes at most on a screen; 0 is all it needs.
+        right: align to the right.
+        rank: 0 for a column that is never dropped; of the others, the highest is dropped first.
+        least: the width to which it may be cut; 0 to cut it only as a last resort.
+        most: the largest width on a screen; 0 for no limit.
     """
 
     title: str
@@ -60,7 +60,7 @@ class Column:
 
 
 def lines(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None) -> list[Text]:
-    """The header and the rows, each line at most `width` cells wide (None: as wide as it comes)."""
+    """Return the header and the rows, each line at most `width` cells wide (None: no limit)."""
     natural = [_natural_width(column, [row[at] for row in rows], width) for at, column in enumerate(columns)]
     widths = natural if width is None else fitted(columns, natural, width)
     head = _line(columns, [Cell(column.title, HEADER_STYLE) for column in columns], widths)
@@ -76,13 +76,13 @@ def lines(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int 
 def _natural_width(column: Column, cells: Sequence[Cell], width: int | None) -> int:
     widest = max((cell_len(cell.text) for cell in cells), default=0)
     if not widest and column.rank and width is not None:
-        return 0  # an optional column that is empty
+        return 0  # drop an empty optional column
     widest = max(widest, cell_len(column.title))
     return widest if width is None or not column.most else min(widest, max(column.most, column.least))
 
 
 def fitted(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int]:
-    """The width of each column on a screen; 0 is a column that is left out.
+    """Return the width of each column on a screen; 0 for a column that is dropped.
 
     >>> fitted([Column("JOB"), Column("ERROR", rank=1, least=10)], [20, 40], 50)
     [20, 28]
@@ -109,7 +109,7 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _cut(columns: Sequence[Column], widths: Sequence[int], over: int, *, staying: bool) -> list[int]:
-    """Take from the columns that may be cut, the first to leave giving first, those that stay only at the end."""
+    """Cut columns towards their `least`, highest rank first; with `staying`, also those that are never dropped."""
     cut = list(widths)
     for at in sorted(range(len(cut)), key=lambda at: -columns[at].rank):
         if columns[at].least and cut[at] and (columns[at].rank or staying):
@@ -120,7 +120,7 @@ def _cut(columns: Sequence[Column], widths: Sequence[int], over: int, *, staying
 
 
 def _squeezed(widths: list[int], width: int) -> list[int]:
-    """The last resort on a very narrow screen: the widest column gives, a cell at a time."""
+    """As a last resort, repeatedly take one cell from the widest column."""
     while _total(widths) > width and max(widths) > NARROWEST:
         widths[widths.index(max(widths))] -= 1
     return widths
@@ -144,14 +144,14 @@ def _set(cell: Cell, width: int, *, right: bool) -> Text:
 
 
 def cut_text(cell: Cell, width: int) -> Text:
-    """At most `width` cells of the text, ending in ``…`` where some of it is missing."""
+    """Return a cell's text cut to `width` cells; a cut text ends in ``…``."""
     text = Text(cell.text, style=cell.style)
     text.truncate(width, overflow="ellipsis")
     return text
 
 
 def cut_lines(lines: list[Text], width: int | None) -> list[Text]:
-    """The lines, none wider than the screen; unchanged in a pipe or a file."""
+    """Cut the lines to the width of the screen; leave them unchanged without one."""
     if width is not None:
         for line in lines:
             line.truncate(width, overflow="ellipsis")
@@ -159,7 +159,7 @@ def cut_lines(lines: list[Text], width: int | None) -> list[Text]:
 
 
 def _beneath(cell: Cell, indent: int, width: int | None) -> list[Text]:
-    """Under the second column, where the eye goes on from the row: all of it, or as much as anyone reads in a list."""
+    """Wrap a cell's text into at most `MOST_LINES` lines, indented to the second column."""
     room = max(NARROWEST, (width or 0) - indent)
     text = Text(cell.text, style=cell.style)
     text.truncate(room * MOST_LINES, overflow="ellipsis")

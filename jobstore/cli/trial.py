@@ -1,4 +1,4 @@
-"""``demo``: a store to look at, what the four queries say about it, and where to go on."""
+"""``demo``: creates a demo store, shows the answers to four queries, and suggests what to try next."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NAME = "jobstore-demo"
 MOST_FILES = 1_000
 PIPED_CELLS = 100
-"""The width in a pipe or a file, such as a log."""
+"""The width of the output in a pipe or a file."""
 
 
 def _demo(file: str | None, seed: str | None, utc: bool, serve: bool) -> None:
@@ -41,7 +41,7 @@ def _demo(file: str | None, seed: str | None, utc: bool, serve: bool) -> None:
     from jobstore.store import open as open_store
 
     with open_store(path) as store:
-        # Building took a moment, and the store should not look older than it is.
+        # Read the clock again: building took a while, and the store should not look older than it is.
         shown = replace(screen, width=screen.width or PIPED_CELLS, now_us=instant_us(datetime.now(UTC)))
         write_lines(tour(store, path, shown), colour=screen.colour)
     if serve:
@@ -58,14 +58,14 @@ def _open_page(path: Path) -> None:
 
 
 def build(file: str | None, seed: int | None, now_us: int) -> Path:
-    """Make the store, where told or at the first free name, and return its path.
+    """Create the store at the given path, or at the first free name, and return its path.
 
     Raises:
-        Conflict: there is a file at the path that was told.
+        Conflict: the given path exists, or no name is free.
     """
     from jobstore.cli import demo as data
     from jobstore.cli.progress import progress
-    from jobstore.transfer.dump import load  # writers are heavy
+    from jobstore.transfer.dump import load
 
     with progress("Making four weeks of history") as tally:
         document = data.document(now_us, data.SEED if seed is None else seed)
@@ -81,7 +81,7 @@ def build(file: str | None, seed: int | None, now_us: int) -> Path:
 
 
 def free_paths() -> Iterator[Path]:
-    """Names in this folder (or, where that cannot be written, in a new one); `load` refuses those that are taken."""
+    """Yield possible paths in this folder, or in a temporary one if this is not writable; `load` refuses taken ones."""
     folder = Path() if os.access(".", os.W_OK) else Path(tempfile.mkdtemp(prefix=f"{NAME}-"))
     for number in range(1, MOST_FILES + 1):
         yield folder / (f"{NAME}.db" if number == 1 else f"{NAME}-{number}.db")
@@ -91,8 +91,8 @@ def free_paths() -> Iterator[Path]:
 
 
 def tour(store: JobStore, path: Path, screen: Screen) -> list[Text]:
-    """The answers to the four queries, each under the command that gives it, and what to try next."""
-    from rich.text import Text  # what is drawn needs rich
+    """Return the answers to four queries, each under its command, and what to try next."""
+    from rich.text import Text
 
     from jobstore.cli.drawing import drawn
 
@@ -118,7 +118,7 @@ def tour(store: JobStore, path: Path, screen: Screen) -> list[Text]:
 
 
 def _caption(title: str, command: str, document: object) -> list[Text]:
-    from rich.text import Text  # what is drawn needs rich
+    from rich.text import Text
 
     said = ""
     if isinstance(document, dict) and document.get("pagination", {}).get("has_next"):
@@ -130,7 +130,7 @@ def _caption(title: str, command: str, document: object) -> list[Text]:
 
 
 def _next(program: str, file: str) -> list[Text]:
-    from rich.text import Text  # what is drawn needs rich
+    from rich.text import Text
 
     following = [
         (f"{program}executions {file} --search failed", "all that failed"),
@@ -147,7 +147,7 @@ def _next(program: str, file: str) -> list[Text]:
 
 
 def called_as() -> str:
-    """How this program is called again: by its name where the shell finds it, else as it was called now."""
+    """Return how to call this program again: by name if the shell finds it, else by path."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
         return f"{shlex.quote(_short(Path(sys.executable)))} -m jobstore"
@@ -158,7 +158,7 @@ def called_as() -> str:
 
 
 def _short(path: Path) -> str:
-    """The path from here where that is shorter, and callable: with a ``/`` in it."""
+    """Return the shortest form of a program's path that a shell can call."""
     found = shutil.which(path.name)
     if found and Path(found) == path:
         return path.name

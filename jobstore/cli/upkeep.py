@@ -1,4 +1,4 @@
-"""``prune``, ``check`` and ``backup``: what keeps a store small and sound."""
+"""``prune``, ``check``, ``backup`` and ``restore``: keep a store small and safe."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def _prune(
             "prune needs --older-than, --before or --keep-last; without one it would delete the whole history"
         )
     if emergency and not dry_run:
-        from jobstore.transfer.backup import give_up_reserve  # for this alone
+        from jobstore.transfer.backup import give_up_reserve
 
-        # Before anything opens the file: on a full disk that may need room itself.
+        # Before anything opens the store: on a full disk, opening may need space, too.
         give_up_reserve(file_of(path, "prune --emergency", "run prune without it"))
     total = _executions(path)
-    from jobstore.recording.recorder import Recorder  # writers are heavy
+    from jobstore.recording.recorder import Recorder
 
     rules: dict[str, Any] = {**bounds, "keep_last": keep, "emergency": emergency}
     with Recorder(path) as recorder:
@@ -65,7 +65,7 @@ def _prune(
 
 
 def _bounds(older_than: str | None, bounds: dict[str, str | None], zone: tzinfo | None) -> dict[str, str | None]:
-    """The bounds in UTC; ``--older-than 90d`` is ``--before`` that long ago."""
+    """Return the bounds in UTC; ``--older-than 90d`` becomes ``before``, 90 days ago."""
     now = datetime.now(UTC)
     found = {name: None if text is None else instant_text(text, zone, now) for name, text in bounds.items()}
     seconds = length_option(older_than, "--older-than")
@@ -77,15 +77,15 @@ def _bounds(older_than: str | None, bounds: dict[str, str | None], zone: tzinfo 
 
 
 def _executions(path: Location) -> int:
-    """How many there are; a recorder would make the file that is not there."""
-    from jobstore.store import open as open_store  # a refusal needs no store
+    """Count the executions, and fail if the store does not exist; a recorder would create it."""
+    from jobstore.store import open as open_store
 
     with open_store(path) as store:
         return store.list_job_executions(limit=1)["pagination"]["total"]
 
 
 def _known_executions(path: Location) -> int | None:
-    """The same of a file that may be damaged."""
+    """Count the executions, or return None if the store is damaged."""
     with suppress(StoreError):
         return _executions(path)
     return None
@@ -113,7 +113,7 @@ def _check(file: str | None) -> int:
 
 
 def _standing(path: Location) -> str:
-    """What a standby says of its distance to its primary."""
+    """Describe how far a PostgreSQL standby is behind its primary; "" if the store is no standby."""
     if not isinstance(path, Address):
         return ""
     from jobstore.transfer.server import lag

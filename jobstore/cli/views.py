@@ -1,4 +1,4 @@
-"""Documents as lines for people: the tables of jobs and of executions, the cards of one job and of numbers."""
+"""Documents as lines of text: the tables of jobs and executions, the cards of one job and of statistics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ABSENT = Cell("-", "dim")
 BAR_CELLS = 40
 SHARE_CELLS = 36
-"""The text before a bar."""
+"""The width of the text before a bar."""
 
 STATUS_STYLES = {
     "SUCCESS": ("✓", "green"),
@@ -44,12 +44,7 @@ STATE_STYLES = {
 
 
 class JobRow(NamedTuple):
-    """A job with what its line says beyond its document.
-
-    Attributes:
-        state: its state.
-        timezone: the store's, in which its cron expression is read.
-    """
+    """A job's document with its state and the store's time zone."""
 
     job: JobDocument
     state: str
@@ -63,7 +58,7 @@ _WORDS_MOST = 36
 
 
 def job_lines(rows: Sequence[JobRow], screen: Screen) -> list[Text]:
-    """The table of jobs."""
+    """Return the table of jobs."""
     if not screen.is_terminal:
         return lines(_PIPED_JOB_COLUMNS, [_piped_job(row, screen) for row in rows], None)
     columns = (
@@ -95,7 +90,7 @@ def _job(row: JobRow, screen: Screen) -> list[Cell]:
         Cell(plain(job["job_type"]), faint),
         Cell(plain(job["job_category"]), faint),
         Cell(schedule_text(job), faint),
-        Cell(words if len(words) <= _WORDS_MOST else "", "dim"),  # half a sentence says something else
+        Cell(words if len(words) <= _WORDS_MOST else "", "dim"),  # half a sentence would mislead
         _away(job["last_run_at"], screen, "magenta" if state == "late" else faint),
         _away(job["next_run_at"], screen, faint),
         _at(job["next_run_at"], screen),
@@ -118,14 +113,14 @@ def _piped_job(row: JobRow, screen: Screen) -> list[Cell]:
 
 
 def _words(job: JobDocument) -> str:
-    """What a cron expression says, where words say it exactly."""
+    """Return a cron expression in words, or "" if words cannot express it."""
     expression = job["schedule"] or ""
     words = schedule_in_words(expression) if expression else ""
     return "" if words == expression else words
 
 
 def schedule_text(job: JobDocument) -> str:
-    """The cron expression as it is, an interval in words, or whose the schedule is."""
+    """Return a job's cron expression, its interval in words, or ``external``."""
     if job["schedule"] is not None:
         return plain(job["schedule"])
     return phrases.every(job["interval_seconds"]) if job["interval_seconds"] is not None else "external"
@@ -135,7 +130,7 @@ def schedule_text(job: JobDocument) -> str:
 
 
 def execution_lines(executions: Sequence[ExecutionDocument], screen: Screen, *, of_one_job: bool = False) -> list[Text]:
-    """The table of executions."""
+    """Return the table of executions."""
     if not screen.is_terminal:
         return lines(_PIPED_EXECUTION_COLUMNS, [_piped_execution(each, screen) for each in executions], None)
     columns = [
@@ -176,7 +171,7 @@ def _execution(execution: ExecutionDocument, screen: Screen) -> list[Cell]:
 
 
 def _due(execution: ExecutionDocument) -> str | None:
-    """When it started; of a run that was missed, refused or revoked, when it was to."""
+    """Return when a run started, or when it was due if it ended without starting (missed, refused or revoked)."""
     return execution["started_at"] or (execution["created_at"] if execution["completed_at"] else None)
 
 
@@ -195,7 +190,7 @@ def _took(execution: ExecutionDocument, start_us: int | None, now_us: int) -> Ce
 
 
 def outcome(execution: ExecutionDocument) -> Cell:
-    """The error, which is worth a line of its own where there is no column for it; else the result."""
+    """Return the error, which moves under the row if its column is too narrow, else the result."""
     if execution["error"]:
         return Cell(
             plain(execution["error"]), STATUS_STYLES[execution["status"]][1].removeprefix("bold "), beneath=True
@@ -217,7 +212,7 @@ def _piped_execution(execution: ExecutionDocument, screen: Screen) -> list[Cell]
 
 
 def brief_json(value: Any) -> str:
-    """JSON in a line; an object of plain values without its punctuation.
+    """Format a value as one line of JSON; an object without nested values loses its punctuation.
 
     >>> brief_json({"processed": 500, "inserted": 450}), brief_json({"intervals": ["1h"]}), brief_json(None)
     ('processed=500 inserted=450', '{"intervals": ["1h"]}', 'null')
@@ -236,7 +231,7 @@ def _bare(value: Any) -> str:
 
 
 def job_card(row: JobRow, stats: StatsDocument, screen: Screen) -> list[Text]:
-    """All of one job: its sixteen fields, and its runs in numbers."""
+    """Return a job's card: all of its fields, and statistics of its runs."""
     job = row.job
     state = marked(row.state, STATE_STYLES, screen)
     head = Text.assemble((plain(job["name"]), "bold"), "  ", (state.text, state.style))
@@ -245,7 +240,7 @@ def job_card(row: JobRow, stats: StatsDocument, screen: Screen) -> list[Text]:
 
 
 def fact_lines(facts: Sequence[tuple[str, str]]) -> list[Text]:
-    """A line for each fact, the names in a column."""
+    """Return a line for each (name, value), with the values aligned."""
     width = max(len(name) for name, _ in facts)
     return [Text.assemble("  ", (name.ljust(width), "dim"), "  ", value) for name, value in facts]
 
@@ -297,11 +292,11 @@ def _durations(stats: StatsDocument) -> str:
     return " · ".join(f"{name} {phrases.took(value)}" for name, value in named if value is not None)
 
 
-# Numbers.
+# Statistics.
 
 
 def stats_card(stats: StatsDocument, name: str | None, screen: Screen) -> list[Text]:
-    """The numbers of a job (its name) or of all, with a bar for each status."""
+    """Return the statistics of one job (`name`) or of all jobs (None), with a bar for each status."""
     runs = stats["runs"]
     found = [Text.assemble((plain(name or "all jobs"), "bold"), (f"  {_window(stats, screen)}", "dim")), Text()]
     found += [_share(status, stats["by_status"][status], runs, screen) for status in STATUSES]
@@ -337,7 +332,7 @@ def _share(status: str, runs: int, total: int, screen: Screen) -> Text:
 
 
 def marked(word: str, styles: Mapping[str, tuple[str, str]], screen: Screen) -> Cell:
-    """A status or state, with its mark where the screen has one."""
+    """Return a status or state as a cell, with its mark if the screen can show it."""
     mark, style = styles[word]
     return Cell(f"{mark} {word}" if screen.marks and screen.colour else word, style)
 
@@ -353,7 +348,7 @@ def _at(text: str | None, screen: Screen) -> Cell:
 
 
 def when(text: str | None, screen: Screen) -> str:
-    """An instant in full, and how far it is."""
+    """Format an instant in full, with its distance from now."""
     us = phrases.instant(text)
     if us is None:
         return "-"
@@ -362,7 +357,7 @@ def when(text: str | None, screen: Screen) -> str:
 
 
 def moment(text: str | None, screen: Screen) -> Cell:
-    """An instant in a table: how far it is for people, a stamp for programs."""
+    """Return an instant as a cell: the distance from now on a terminal, else RFC 3339."""
     return _away(text, screen, "") if screen.is_terminal else Cell(_stamp(text, screen))
 
 
@@ -372,7 +367,7 @@ def _stamp(text: str | None, screen: Screen) -> str:
 
 
 def page_line(pagination: Pagination, offset: int, shown: int, noun: str) -> str:
-    """Which rows of how many a page shows, and how to get the next ones.
+    """Say which of how many rows a page shows, and how to get the next ones.
 
     >>> page_line({"page": 1, "page_size": 50, "total": 1500, "total_pages": 30, "has_next": True,
     ...            "has_prev": False}, 0, 50, "execution")

@@ -1,4 +1,4 @@
-"""``--watch``: the same answer again and again, drawn over itself."""
+"""``--watch``: draws the answer repeatedly, each time over the last one."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ TERMINATED = 143
 
 
 def watch_seconds(text: str | None) -> float | None:
-    """How often to draw.
+    """Parse the interval between drawings, in seconds; None if the option was not given.
 
     Raises:
-        InvalidParameter: no number from 0.1 to 86400.
+        InvalidParameter: it is not a number from 0.1 to 86400.
     """
     if text is None:
         return None
@@ -43,7 +43,7 @@ def watch_seconds(text: str | None) -> float | None:
 
 
 def watch(draw: Callable[[Screen], list[Text]], seconds: float, *, utc: bool) -> None:
-    """Draw until Ctrl-C: over the last drawing on a terminal, one after the other into a pipe."""
+    """Draw until Ctrl-C: on a terminal over the last drawing, in a pipe one after another."""
     if not sys.stdout.isatty():
         while True:
             screen = current_screen(utc=utc)
@@ -59,8 +59,8 @@ def watch(draw: Callable[[Screen], list[Text]], seconds: float, *, utc: bool) ->
 
 
 def frame(lines: list[Text], screen: Screen, seconds: float) -> str:
-    """A drawing that covers the last one without flicker, cut to the height of the screen."""
-    from rich.text import Text  # what is drawn needs rich
+    """Return the codes and text that overwrite the last drawing without flicker, cut to the screen's height."""
+    from rich.text import Text
 
     room = (screen.height or len(lines) + 1) - 1
     if len(lines) > room:
@@ -73,7 +73,7 @@ def frame(lines: list[Text], screen: Screen, seconds: float) -> str:
 
 @contextmanager
 def _other_screen() -> Iterator[None]:
-    """The terminal's second screen, so that what stood there comes back, whatever ends the watch."""
+    """Use the terminal's alternate screen, and restore the previous contents however the watch ends."""
     before = signal.signal(signal.SIGTERM, _terminated)
     sys.stdout.write(OTHER_SCREEN)
     try:

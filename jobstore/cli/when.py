@@ -1,7 +1,7 @@
-"""Times and lengths of time as people type them: ``yesterday``, ``24h``, ``1h30m``, a local clock time.
+"""Times and durations as people type them: ``yesterday``, ``24h``, ``1h30m``, a local time.
 
-Each becomes the RFC 3339 text, or the number of seconds, that the common rules check afterwards. Text that is
-none of these is handed on as it is, so that those rules refuse it in their own words.
+They become RFC 3339 text or seconds, which the rules common to all interfaces then check. Other text is passed on
+unchanged, so that those rules refuse it with their own message.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DAYS_BACK: Final = {"today": 0, "yesterday": 1}
 
 
 def seconds_in(text: str) -> int | None:
-    """The seconds in ``90``, ``15m``, ``1h30m`` or ``30d``; None for any other text.
+    """Return the seconds in ``90``, ``15m``, ``1h30m`` or ``30d``; None for any other text.
 
     >>> seconds_in("90"), seconds_in("15m"), seconds_in("1h30m"), seconds_in("30d"), seconds_in("soon")
     (90, 900, 5400, 2592000, None)
@@ -36,17 +36,17 @@ def seconds_in(text: str) -> int | None:
 
 
 _LONGEST: Final = 18
-"""Digits of a number that every rule can still compare."""
+"""Numbers with this many digits or more are not parsed: they could exceed the largest integer."""
 
 
 def instant_text(text: str, zone: tzinfo | None, now: datetime) -> str:
-    """RFC 3339 text of the time that was typed, read in the zone that times are shown in.
+    """Return a time typed by the user as RFC 3339 text.
 
     Args:
-        text: ``today`` or ``yesterday`` (midnight in the zone), a length of time before now (``24h``, ``7d``), a date
-            or a time without offset, or any other text, which comes back as it is.
-        zone: None for this machine's.
-        now: what lengths of time count back from.
+        text: ``today`` or ``yesterday`` (midnight in the zone), a duration before now (``24h``, ``7d``), a date or a
+            time without offset, or any other text, which is returned unchanged.
+        zone: the time zone in which to read it; None for this machine's.
+        now: the current time.
 
     >>> noon = datetime(2026, 1, 15, 12, tzinfo=UTC)
     >>> instant_text("yesterday", UTC, noon), instant_text("24h", UTC, noon), instant_text("2026-01-02", UTC, noon)
@@ -66,22 +66,22 @@ def instant_text(text: str, zone: tzinfo | None, now: datetime) -> str:
         if wall and not (wall[3] and not (wall[2] and wall[2].count(":") > 1)):
             return _in_utc(datetime.fromisoformat(f"{wall[1]} {wall[2] or '00:00'}"), zone, wall[3] or "")
     except (ValueError, OverflowError, OSError):
-        pass  # no such day, or one at the edge of the calendar: the common rules say so
+        pass  # no such day, or outside the years 1 to 9999: the common rules refuse it
     return text
 
 
 def _in_utc(moment: datetime, zone: tzinfo | None, fraction: str = "") -> str:
-    """An instant in UTC; a moment without a zone is a wall-clock time in `zone`."""
+    """Format a moment in UTC; one without a time zone is a wall-clock time in `zone`."""
     if moment.tzinfo is None and zone is not None:
         moment = moment.replace(tzinfo=zone)
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}{fraction}Z"
 
 
 def length_option(text: str | None, option: str, least: int = 1) -> int | None:
-    """The seconds that an option asks for.
+    """Parse a duration option into seconds.
 
     Raises:
-        InvalidParameter: it is no length of time, or less than `least` seconds.
+        InvalidParameter: it is not a duration, or less than `least` seconds.
     """
     if text is None:
         return None
