@@ -1,5 +1,5 @@
-"""Mirrors of other schedulers: what they run is recorded, how they run it stays theirs.
+"""Mirrors of other schedulers: they record what a scheduler runs and do not change how it runs it.
 
-Each module needs the scheduler it mirrors and is imported by name (``jobstore.integrations.apscheduler``);
-importing this package imports none of them.
+Import each mirror by name (``jobstore.integrations.apscheduler``); it needs its scheduler to be installed. Importing
+this package imports none of them.
 """

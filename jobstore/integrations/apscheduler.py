@@ -12,7 +12,7 @@
 >>> recorder.close()
 >>> folder.cleanup()
 
-``docs/integrations.md`` says what is recorded and what APScheduler leaves open. APScheduler's own *job stores*
+``docs/integrations.md`` says what is recorded and what APScheduler does not reveal. APScheduler's own *job stores*
 hold its schedules; they have nothing to do with this package.
 """
 
@@ -36,7 +36,7 @@ try:
 
     from jobstore.integrations.apscheduler_runs import Runs, attach, copy_of, detach
     from jobstore.integrations.apscheduler_triggers import translate, trigger_words
-except ImportError as error:  # not there, or APScheduler 4
+except ImportError as error:  # not installed, or APScheduler 4
     raise missing("jobstore.integrations.apscheduler", "apscheduler") from error
 
 from jobstore.integrations.journal import Journal, unseen
@@ -65,9 +65,9 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 10.0
 SHUTDOWN_SECONDS = 2.0
-"""For the last writes, while the scheduler shuts down; what is left then is written when the program ends."""
+"""How long the scheduler's shutdown waits for the last writes; the rest is written when the program ends."""
 LOOK_SECONDS = 10.0
-"""How often jobs of a job store that other schedulers may share are compared with what is recorded."""
+"""The interval at which a job store that other schedulers may share is checked for changed jobs."""
 _NAME_CHARACTERS, _WORDS_CHARACTERS, _DESCRIPTION_CHARACTERS = 80, 100, 300
 _MADE_UP_ID = re.compile(r"[0-9a-f]{32}")
 _log = logging.getLogger("jobstore.integrations")
@@ -85,23 +85,23 @@ def mirror(
 ) -> Mirror:
     """Record a scheduler's jobs and all their runs from now on, whether it is already running or not.
 
-    It never raises into the scheduler and never makes it wait; what cannot be recorded goes to the log
+    The mirror never raises into the scheduler and never makes it wait. What cannot be recorded is logged to
     ``jobstore.integrations``.
 
     Args:
         scheduler: any APScheduler 3 scheduler.
-        recorder: of the store to record in. Cron jobs become cron jobs where the store is in the
-            scheduler's time zone (``Recorder(path, timezone="Europe/Berlin")``), else external ones.
-        category: each job's category; or a callable that is given the APScheduler job and returns it.
-        job_type: each job's type, likewise.
-        parameters: given the APScheduler job, returns the JSON value that is recorded as its parameters;
-            its arguments unless given, with likely secrets masked.
-        removed: what becomes of a job that the scheduler removes, one whose only run is over included:
-            it is disabled, or removed from the store (its executions stay either way).
+        recorder: the recorder of the store. Cron jobs become cron jobs if the store has the scheduler's time zone
+            (``Recorder(path, timezone="Europe/Berlin")``), else external ones.
+        category: each job's category, or a function from the APScheduler job to it.
+        job_type: each job's type, or a function from the APScheduler job to it.
+        parameters: a function from the APScheduler job to the JSON value to record as its parameters. Default: the
+            job's arguments, with likely secrets masked.
+        removed: what to do with a job that the scheduler removes, such as one whose only run is over: disable it, or
+            remove it from the store. Its executions stay in both cases.
 
     Raises:
         Conflict: the scheduler is already mirrored.
-        InvalidParameter: `removed` is neither.
+        InvalidParameter: `removed` is neither ``"disable"`` nor ``"remove"``.
         StoreError: the store cannot be read.
     """
     if removed not in ("disable", "remove"):
@@ -117,18 +117,18 @@ def mirror(
 
 
 def call_arguments(job: Any) -> object:
-    """The arguments of a job with secrets masked: its keywords, and positional ones under ``args``; null for none."""
+    """Return a job's arguments with secrets masked: keywords by name, positional ones under ``args``; None if none."""
     return masked_arguments(job.func, job.args, job.kwargs)
 
 
 class _Description:
-    """How an APScheduler job reads as a job of the store."""
+    """Translates APScheduler jobs into jobs of the store."""
 
     def __init__(self, zone: str, category: Word, job_type: Word, parameters: Callable[[Any], object]) -> None:
         self._zone, self._category, self._job_type, self._parameters = zone, category, job_type, parameters
 
     def fields(self, job: Any, now: datetime) -> dict[str, Any]:
-        """The arguments of `Recorder.save_job` but the name."""
+        """Return the arguments of `Recorder.save_job`, except for the name."""
         next_run_time = getattr(job, "next_run_time", None)
         translation = translate(job.trigger, self._zone, now=now, next_run_time=next_run_time)
         description = str(job.name)
@@ -156,7 +156,7 @@ def _word(word: Word, job: Any) -> str:
 
 
 class Mirror:
-    """What `mirror` returns. A context manager; it need not be closed before the program ends."""
+    """The mirror of a scheduler; see `mirror`. A context manager, which need not be closed before the program ends."""
 
     def __init__(self, scheduler: Any, journal: Journal, describe: _Description, *, removes: bool) -> None:
         self._scheduler, self._journal, self._describe, self._removes = scheduler, journal, describe, removes
@@ -181,7 +181,7 @@ class Mirror:
         self.close()
 
     def close(self) -> None:
-        """Stop the mirror; current runs are still recorded to their end. Returns when everything is on the disk."""
+        """Stop the mirror and wait until everything so far is on the disk; current runs are recorded to their end."""
         self._scheduler.remove_listener(self._hear)
         self._closed.set()
         for executor in list(self._scheduler._executors.values()):
@@ -193,7 +193,7 @@ class Mirror:
         """Wait until everything so far is on the disk; False if the time runs out first."""
         return self._journal.flush(seconds)
 
-    # --- what the scheduler tells
+    # --- events of the scheduler
 
     def _hear(self, event: Any) -> None:
         hears = _HEARD.get(event.code)
@@ -213,7 +213,7 @@ class Mirror:
         self._retire(event.job_id)
 
     def _job_due(self, event: Any) -> None:
-        """Runs were submitted or refused: the next run has moved, and the schedule may be another one by now."""
+        """Handle submitted or refused runs: the next run has moved, and a changed schedule may be noticed only now."""
         if event.code == events.EVENT_JOB_MAX_INSTANCES:
             self._record_refused(event)
         if _is_external(self._saved.get(event.job_id)) or self._is_shared(event.jobstore):
@@ -241,8 +241,8 @@ class Mirror:
     # --- jobs
 
     def _jobs_found(self, alias: str | None = None) -> None:
-        """The scheduler has started, or has another job store."""
-        if alias is None:  # what an earlier process left behind when it was killed
+        """Record the jobs of all job stores when the scheduler starts, or of a job store that was added."""
+        if alias is None:  # an earlier process may have been killed during a run
             self._journal.put(lambda recorder: recorder.close_interrupted())
         for job in self._scheduler.get_jobs(alias):
             self._save(job, job._jobstore_alias)
@@ -251,7 +251,7 @@ class Mirror:
             self._looking.start()
 
     def _is_shared(self, alias: str) -> bool:
-        """Whether other schedulers may change the jobs of a job store, of which there is no event."""
+        """Whether other schedulers may change the jobs of a job store, for which this scheduler gets no events."""
         store = self._scheduler._jobstores.get(alias)
         return store is not None and type(store) is not MemoryJobStore
 
@@ -260,11 +260,11 @@ class Mirror:
             for alias in [alias for alias in list(self._scheduler._jobstores) if self._is_shared(alias)]:
                 try:
                     self._look(alias)
-                except Exception:  # noqa: BLE001 - a job store of somebody else's, which may be away
+                except Exception:  # noqa: BLE001 - a foreign job store, which may be unreachable
                     _log.debug("The job store %s cannot be read", alias, exc_info=True)
 
     def _look(self, alias: str) -> None:
-        """Take over what other schedulers added, changed or removed in a job store."""
+        """Record the jobs that other schedulers added, changed or removed in a job store."""
         if not self._scheduler.running:
             return
         with self._lock:
@@ -277,7 +277,7 @@ class Mirror:
             self._retire(job_id)
 
     def _save(self, job: Any, alias: str | None) -> None:
-        """Record the job as it is now; what it means is worked out later, in the journal's thread."""
+        """Record the job as it is now; the journal's thread translates it later."""
         self._warn_of_made_up_id(job)
         with self._lock:
             self._removing.discard(job.id)
@@ -308,14 +308,14 @@ class Mirror:
         try:
             recorder.save_job(job_name(job.id), **fields)
         except (StoreBusy, StoreFull):
-            raise  # it is tried again
+            raise  # the journal tries again
         except JobStoreError:
-            self._saved[job.id] = fields  # told once, not at each look
+            self._saved[job.id] = fields  # log it once, not at each check
             raise
         self._saved[job.id] = fields
 
     def _retire(self, job_id: str) -> None:
-        """A job is gone; with `removes` it goes once none of its runs is under way."""
+        """Disable or remove a job that the scheduler removed; removing waits until none of its runs is in progress."""
         with self._lock:
             self._aliases.pop(job_id, None)
             if self._removes and self._under_way[job_id]:
@@ -350,7 +350,7 @@ class Mirror:
         return Runs(run_times, self._journal, job_name(job_id), worker_id=worker, define=define, ended=ended)
 
     def _define(self, job_id: str, job: Any, recorder: Recorder) -> None:
-        """The job of a run is not in the store: its definition was refused, or it was removed."""
+        """Save the job of a run that is not in the store: its definition was refused, or it was removed."""
         if job is None:
             raise NotFound(f"Job not found: {job_name(job_id)}")
         recorder.save_job(job_name(job_id), **self._describe.fields(job, datetime.now(UTC)))
@@ -381,7 +381,7 @@ def _remove(recorder: Recorder, name: str) -> None:
 
 
 _HEARD: dict[int, Callable[[Mirror, Any], None]] = {
-    events.EVENT_EXECUTOR_ADDED: Mirror._executor_added,  # the table of this class
+    events.EVENT_EXECUTOR_ADDED: Mirror._executor_added,
     events.EVENT_JOB_ADDED: Mirror._job_saved,
     events.EVENT_JOB_MODIFIED: Mirror._job_saved,
     events.EVENT_JOB_REMOVED: Mirror._job_removed,

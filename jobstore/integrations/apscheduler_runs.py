@@ -1,15 +1,19 @@
 """The runs of an APScheduler executor, recorded as they happen.
 
-APScheduler's events tell of a run when it is over, from several threads and without its start. So a
-job on its way to the executor is replaced there by a copy whose callable records; what the scheduler
-and its job stores hold stays untouched (and can still be pickled). Three things make it exact:
+APScheduler's events report a run only when it is over, from several threads and without its start. So when a job is
+submitted, the executor gets a copy of it whose callable records. The jobs in the scheduler and its job stores stay
+unchanged, and can still be pickled.
 
-- The run times go along as a list that notices which of them the executor has come to: one for which
-  the callable was not called was missed.
-- The copy's id is a text that knows its runs, so that what the executor reports about the job leads
-  back to them, also when nothing ran at all.
-- An executor that runs jobs in other processes gets the real callable. Its runs are recorded from when
-  they are handed over to when their outcome comes back.
+An executor gets a job, a list of run times (several if earlier ones were delayed), and later reports by job id. For
+each run time it either calls the callable or skips it, because it is too late. We learn which in three ways:
+
+- The list of run times is a `Runs`. While the executor iterates over it, it knows the current run. If the next run
+  time is requested and the callable was not called for the last one, that run was missed. For example, of the run
+  times 10:00 and 10:01, with a call only after 10:01 was requested, the run of 10:00 was missed.
+- The copy's id is a `RunsId`, a string that refers to its runs. So a report of the executor leads back to them, even
+  if nothing ran at all.
+- An executor that runs jobs in other processes gets the real callable. Its runs are recorded from their submission
+  until the executor reports their outcome.
 """
 
 from __future__ import annotations
@@ -38,13 +42,13 @@ if TYPE_CHECKING:
     from jobstore.recording.recorder import Recorder
 
 PATIENCE_SECONDS = 2.0
-"""How long a job waits for its start, and its thread for its end, to be on the disk; then it goes on regardless."""
+"""How long a job waits until its start is on the disk, and its thread until its end is; then they go on anyway."""
 
 _ASYNC_EXECUTORS = frozenset({"AsyncIOExecutor", "TornadoExecutor"})
 
 
 class Run:
-    """One run on its way into the store; its steps are put in the journal in their order."""
+    """One run; each of its steps is put into the journal."""
 
     def __init__(self, runs: Runs, scheduled_at: datetime) -> None:
         self._runs = runs
@@ -56,7 +60,7 @@ class Run:
         self.is_over = False
 
     def begin(self) -> Future[None]:
-        """It starts now."""
+        """Record that the run starts now."""
         self.is_begun = True
         self._trace_id = current_trace_id()
         at = datetime.now(UTC)
@@ -72,23 +76,23 @@ class Run:
         return self._runs.journal.put(start)
 
     def time(self) -> None:
-        """Its own work begins now: the wait for the store is over."""
+        """Start measuring the duration, which excludes the wait for the store."""
         self._began = time.monotonic()
 
     def succeed(self, value: object) -> Future[None]:
-        """It ends now, and gave a value."""
+        """Record a successful end now."""
         return self._end(Status.SUCCESS, kept_result(value), None, datetime.now(UTC))
 
     def raised(self, error: BaseException) -> Future[None]:
-        """It ends now; the outermost frame of the exception is ours."""
+        """Record an end by an exception now; the exception's outermost frame is our own."""
         return self.fail(error_text(error), traceback_result(error, skipped_frames=1))
 
     def fail(self, error: str, result: dict[str, str] | None = None) -> Future[None]:
-        """It ends now, in an error."""
+        """Record a failure now."""
         return self._end(Status.FAILURE, result, error, datetime.now(UTC))
 
     def never_ran(self, reason: str) -> Future[None]:
-        """It was due and did not start: a failure at its scheduled time."""
+        """Record a run that was due but never started, as a failure at its scheduled time."""
         return self._end(Status.FAILURE, None, reason, self._scheduled_at)
 
     def _end(self, status: Status, result: object, error: str | None, at: datetime) -> Future[None]:
@@ -102,7 +106,7 @@ class Run:
         return self._runs.journal.put(finish)
 
     def _enqueue(self, recorder: Recorder) -> str:
-        """The execution, made by the first step that needs it; its job is made again if it was removed."""
+        """Return the execution's id. The first step creates it, and its job if that was removed."""
         if self._execution_id is None:
             words: dict[str, Any] = {
                 "worker_id": self._runs.worker_id, "trace_id": self._trace_id, "at": self._scheduled_at,
@@ -116,12 +120,12 @@ class Run:
 
 
 class Runs(list[datetime]):
-    """The run times that one submission is for; going through them tells which run it is now.
+    """The run times of one submission; iterating over them sets the current run (see the module's docstring).
 
     Attributes:
         name: the name of the job in the store.
-        define: saves that job, should it not be there.
-        ended: is called once when all is over.
+        define: saves that job if it does not exist.
+        ended: called once, when the executor is done with all of them.
     """
 
     def __init__(
@@ -149,7 +153,7 @@ class Runs(list[datetime]):
                 run.never_ran(f"Missed: it could not start in time ({late.total_seconds():.1f} s after it was due)")
 
     def recording(self, func: Callable[..., Any], *, awaited: bool) -> Callable[..., Any]:
-        """The callable that records; a coroutine function where the executor will await it."""
+        """Wrap the callable so that it records; `awaited` means that the executor awaits a coroutine function."""
         return self._recording_coroutine(func) if awaited else self._recording_call(func)
 
     def _recording_call(self, func: Callable[..., Any]) -> Callable[..., Any]:
@@ -187,15 +191,15 @@ class Runs(list[datetime]):
 
         return recorded
 
-    # --- what the executor reports
+    # --- reports of the executor
 
     def begin_all(self) -> None:
-        """They are handed to another process."""
+        """Record the start of all runs, since they are handed to another process."""
         for run in self._runs:
             run.begin()
 
     def reported(self, events: list[Any]) -> None:
-        """The outcomes that another process sent back, one for each run time."""
+        """Record the outcomes that another process sent back, one for each run time."""
         for run, event in zip(self._runs, events, strict=False):
             if run.is_over or event is None:
                 continue
@@ -207,9 +211,9 @@ class Runs(list[datetime]):
                 run.fail(error_text(event.exception), traceback_text_result(event.traceback or ""))
 
     def close(self, reason: str) -> None:
-        """The executor is done with them: what has not begun by now never will, for this reason.
+        """Handle the executor's end of the submission: runs that have not begun never will, for this reason.
 
-        Where one is under way all the same (a thread goes on when its future is cancelled), the rest may come.
+        If one is still in progress, the others may follow: a thread goes on after its future was cancelled.
         """
         if not any(run.is_begun and not run.is_over for run in self._runs):
             for run in self._runs:
@@ -218,19 +222,19 @@ class Runs(list[datetime]):
         self._ended()
 
     def refused(self, reason: str) -> None:
-        """They were not taken."""
+        """Record runs that the executor did not accept."""
         self.broke(reason)
         self.close(reason)
 
     def broke(self, reason: str) -> None:
-        """Another process took them and did not answer."""
+        """Record runs that another process began and never reported."""
         for run in self._runs:
             if run.is_begun and not run.is_over:
                 run.fail(reason)
 
 
 class RunsId(str):
-    """A job's id that knows the runs it was submitted for; pickled, it is the text alone."""
+    """A job's id that refers to the runs of its submission; pickled, it is a plain string."""
 
     __slots__ = ("runs",)
     runs: Runs
@@ -252,7 +256,7 @@ def attach(executor: Any, runs_of: Callable[[Any, list[datetime]], Runs]) -> Non
 
     Args:
         executor: an APScheduler executor.
-        runs_of: gives the runs of a job at these times.
+        runs_of: returns the `Runs` for a job and its run times.
     """
     submit = executor._do_submit_job  # APScheduler has no public seam
     elsewhere = not _runs_in_this_process(executor)
@@ -277,7 +281,7 @@ def attach(executor: Any, runs_of: Callable[[Any, list[datetime]], Runs]) -> Non
 
 
 def _attach_reports(executor: Any, *, elsewhere: bool) -> None:
-    """Lead what the executor reports of a job to its runs; it then hears of a plain id again."""
+    """Pass the executor's reports about a job to its runs; the executor itself sees a plain id again."""
     success, error = executor._run_job_success, executor._run_job_error
 
     @functools.wraps(success)
@@ -302,7 +306,7 @@ def _attach_reports(executor: Any, *, elsewhere: bool) -> None:
 
 
 def detach(executor: Any) -> None:
-    """Give an executor its own way to submit back; runs that are under way are recorded to their end."""
+    """Restore an executor's own submit method; current runs are recorded to their end."""
     vars(executor).pop("_do_submit_job", None)
 
 
@@ -311,7 +315,7 @@ def _class_names(executor: Any) -> set[str]:
 
 
 def _runs_in_this_process(executor: Any) -> bool:
-    """APScheduler's own executors do, but for one; of others it is not known."""
+    """Whether the executor is known to run jobs in this process: all of APScheduler's own do, except for one."""
     known = _class_names(executor) - {"BaseExecutor", "BasePoolExecutor"}
     return bool(known) and not isinstance(executor, ProcessPoolExecutor)
 
@@ -324,7 +328,7 @@ def _prepared(
     elsewhere: bool,
     awaits: bool,
 ) -> tuple[Any, Runs] | None:
-    """The copy of the job that goes to the executor; None if that cannot be made, and the job goes as it is."""
+    """Return the copy of the job for the executor, and its runs; None if that fails: then the job runs unrecorded."""
     with unseen(f"A run of {job.id}"):
         runs = runs_of(job, run_times)
         copy = copy_of(job)
@@ -338,7 +342,7 @@ def _prepared(
 
 
 def copy_of(job: Any) -> Any:
-    """A job like this one, which may be changed without changing it."""
+    """Return a shallow copy of a job."""
     copy = object.__new__(Job)
     for slot in Job.__slots__:
         if slot != "__weakref__" and hasattr(job, slot):

@@ -1,16 +1,16 @@
-"""What an APScheduler 3 trigger is in a store: a cron expression, an interval with its grid, or neither.
+"""APScheduler 3 triggers as schedules of a store: a cron expression, an interval with its anchor, or external.
 
-A trigger becomes an expression only where both give the same fire times; everything else is an
-*external* schedule, whose next run is what APScheduler says, and whose description holds the
-trigger's own words and the reason. Where the two differ:
+A trigger becomes a cron expression only if both have the same fire times. Any other trigger is an *external* schedule:
+its next run is the one that APScheduler reports, and its description holds the trigger's own words and the reason.
+The two differ in these points:
 
-- Weekday 0 is Monday there and Sunday in cron, so weekdays are written by name.
-- Day and weekday are joined by AND there and by OR in cron, unless the day begins with ``*``.
-- Years, weeks, seconds, jitter and an end have no place in five fields.
-- A clock change: APScheduler fires a skipped wall time an hour late, a repeated one twice, and misses
-  the first hour of some day after the clocks went forward (its steps from day to day are counted in
-  real time). In such a zone an expression must keep away from those times, or run in every hour of
-  every day (and in every minute, where clocks change within an hour).
+- Weekday 0 is Monday in APScheduler and Sunday in cron, so weekdays are written by name.
+- APScheduler joins day and weekday by AND, cron by OR unless the day begins with ``*``.
+- Cron's five fields cannot express years, weeks, seconds, jitter or an end.
+- At a clock change, APScheduler fires a skipped wall time an hour late and a repeated one twice. After the clocks
+  went forward, it misses the first hour of some day, since it counts the steps from day to day in real time. In a zone
+  with clock changes, an expression must avoid those times, or run in every hour of every day (and in every minute, if
+  clocks change by or at other than full hours).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _WORDS_LENGTH = 500
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """A schedule as `Recorder.save_job` takes it; `reason` says why it is external, where it is."""
+    """A schedule as `Recorder.save_job` takes it; `reason` says why a schedule is external."""
 
     schedule: str | None = None
     interval_seconds: int | None = None
@@ -60,22 +60,22 @@ class Translation:
 
     @property
     def external(self) -> bool:
-        """Whether no cron expression and no interval says it."""
+        """Whether neither a cron expression nor an interval can express the trigger."""
         return self.reason is not None
 
 
 class _NotSayable(Exception):
-    """The trigger has no faithful form; the message says why."""
+    """The trigger has no exact equivalent; the message says why."""
 
 
 def translate(trigger: Any, zone: str, *, now: datetime, next_run_time: datetime | None = None) -> Translation:
-    """The trigger as a schedule of a store in this zone.
+    """Translate a trigger into a schedule of a store in this zone.
 
     Args:
         trigger: an APScheduler trigger.
         zone: the IANA name of the store's time zone.
-        now: an aware datetime; a trigger that begins later is external until then.
-        next_run_time: what the scheduler will do next, if it said so; an interval's grid goes through it.
+        now: an aware datetime; a trigger that starts later is external until then.
+        next_run_time: the scheduler's next run, if known; an interval is anchored to it.
 
     >>> from apscheduler.triggers.cron import CronTrigger
     >>> translate(CronTrigger(day_of_week=0, hour=3, timezone="UTC"), "UTC", now=datetime.now(UTC)).schedule
@@ -92,10 +92,10 @@ def translate(trigger: Any, zone: str, *, now: datetime, next_run_time: datetime
 
 
 def trigger_words(trigger: Any) -> str:
-    """The trigger in its own words, all its options named; at most 500 characters."""
+    """Return the trigger's repr, which names all its options; at most 500 characters."""
     try:
         words = repr(trigger)
-    except Exception:  # noqa: BLE001 - somebody else's class
+    except Exception:  # noqa: BLE001 - a foreign class
         words = type(trigger).__name__
     words = words.removeprefix("<").removesuffix(">")
     return words if len(words) <= _WORDS_LENGTH else f"{words[: _WORDS_LENGTH - 1]}…"
@@ -105,7 +105,7 @@ def trigger_words(trigger: Any) -> str:
 
 
 def _interval(trigger: Any, next_run_time: datetime | None) -> Translation:
-    """The grid is anchored one step before a run: a store counts from the first step after its anchor."""
+    """Translate an interval. The anchor is one interval before a run, since the first run is one after the anchor."""
     _refuse_jitter_and_end(trigger)
     if trigger.interval % timedelta(seconds=1):
         raise _NotSayable("the interval is not a whole number of seconds")
@@ -149,7 +149,7 @@ def _expression(trigger: Any, zone: str, now: datetime, next_run_time: datetime 
 
 
 def _steps_by_the_hour(text: str, zone: str, year: int) -> bool:
-    """Whether it runs in every hour of every day: then APScheduler steps through clock changes in real time, too."""
+    """Whether it runs in every hour of every day: then APScheduler passes clock changes in real time, as cron does."""
     minute, *others = text.split()
     return others == ["*"] * 4 and (minute == "*" or not changes_within_hours(zone, year))
 
@@ -163,13 +163,13 @@ def _zone_name(timezone: object) -> str:
 
 
 def _refuse_other_next_run(trigger: Any, now: datetime, next_run_time: datetime | None) -> None:
-    """The next run may be set by hand, apart from the trigger."""
+    """Raise if the next run is not the trigger's: a program may have set it by itself."""
     if next_run_time is not None and next_run_time > now and trigger.get_next_fire_time(None, now) != next_run_time:
         raise _NotSayable("its next run was set independently of its trigger")
 
 
 def _values(field: Any) -> list[int]:
-    """The values that a field lets through, in order."""
+    """Return the values that match a field, ascending."""
     found: set[int] = set()
     for expression in field.expressions:
         if type(expression) not in _RANGES:
@@ -185,7 +185,7 @@ def _is_full(name: str, values: Collection[int]) -> bool:
 
 
 def _day_fields(day: Any, day_of_week: Any) -> tuple[str, str]:
-    """The fields for day and weekday. APScheduler joins them by AND; cron only where one begins with ``*``."""
+    """Return the fields for day and weekday. APScheduler joins them by AND, cron only if one begins with ``*``."""
     weekdays = weekday_text([(value + 1) % 7 for value in _values(day_of_week)])
     kinds = {type(expression) for expression in day.expressions}
     if kinds == {WeekdayPositionExpression}:
@@ -199,7 +199,7 @@ def _day_fields(day: Any, day_of_week: Any) -> tuple[str, str]:
 
 
 def _days_and_last(day: Any) -> str:
-    """Days of the month with the last one among them; cron writes it L."""
+    """Return a day field that includes the last day of the month, as ``L``."""
     numbered = [expression for expression in day.expressions if type(expression) is not LastDayOfMonthExpression]
     if not numbered:
         return "L"
@@ -209,7 +209,7 @@ def _days_and_last(day: Any) -> str:
 
 
 def _position(expression: Any) -> str:
-    """``3rd fri`` as ``fri#3``, ``last fri`` as ``L5``."""
+    """Return ``fri#3`` for ``3rd fri``, ``L5`` for ``last fri``."""
     weekday = (expression.weekday + 1) % 7
     nth = expression.option_num + 1
     return f"L{weekday}" if nth == len(expression.options) else f"{WEEKDAY_NAMES[weekday]}#{nth}"

@@ -1,6 +1,6 @@
-"""``jobstore exec``: a command run and recorded, for crontab and systemd.
+"""``jobstore exec``: runs a command and records it, for crontab and systemd.
 
-The command runs, sees its own descriptors, signals and output, and ends with its own code, whatever happens to the
+The command runs with its own descriptors, signals and output, and its exit code is returned, whatever happens to the
 store, to the disk or to our messages.
 """
 
@@ -26,28 +26,28 @@ HOOK_SECONDS: Final = 60.0
 
 _LONGEST_COMMAND = 4000
 _LONGEST_ERROR = 32 * 1024
-"""In a variable: Linux takes 128 KiB in one."""
+"""The longest error passed to the hook in an environment variable; Linux allows 128 KiB."""
 
 
 class Options(TypedDict, total=False):
-    """How a command is run and recorded; what is left out has the default named here.
+    """How to run and record a command; each option may be left out.
 
     Attributes:
-        schedule: the cron expression, so that the next run is known. Not given: the job keeps what it has.
-        interval_seconds: or the interval.
-        timeout_seconds: after this time the whole process group gets SIGTERM, then SIGKILL. Not given: never.
-        category: the job's category; ``scheduled`` for a new job unless given.
-        job_type: the job's type; ``command`` for a new job unless given.
-        timezone: the IANA zone of a store that is created; this machine's unless given.
-        last_resort: called, after a message, where no process can be created for the command.
-        keep_output: keep this many bytes of the end of the output in ``result["output"]``, after a failure too. Not
-            given: 8 KiB, in ``result`` after a success and in ``error`` after a failure. 0: keep nothing; the
-            command then writes to `stdout` and `stderr` itself, with no pipe between.
-        on_failure: a shell command to run after a run that failed or timed out, with ``JOBSTORE_JOB``,
-            ``JOBSTORE_EXECUTION_ID``, ``JOBSTORE_STATUS``, ``JOBSTORE_ERROR`` and ``JOBSTORE_DB``; at most a minute.
-        grace_seconds: between SIGTERM and SIGKILL.
-        stdout: the file descriptor that gets the command's output; 1 unless given.
-        stderr: the one that gets its messages; 2 unless given.
+        schedule: the job's cron expression, which makes the next run known. Default: an existing job keeps its own.
+        interval_seconds: the job's interval, instead of `schedule`.
+        timeout_seconds: after this time, the whole process group gets SIGTERM, then SIGKILL. Default: never.
+        category: the job's category. Default for a new job: ``scheduled``.
+        job_type: the job's type. Default for a new job: ``command``.
+        timezone: the IANA zone of a store that is created. Default: this machine's.
+        last_resort: called, after a message, if no process can be created for the command.
+        keep_output: how many bytes of the end of the output to keep in ``result["output"]``, after a failure too.
+            Default: 8 KiB, in ``result`` after a success and in ``error`` after a failure. 0: keep nothing; the
+            command then writes to `stdout` and `stderr` directly, without a pipe.
+        on_failure: a shell command to run after a failure or timeout, for at most a minute, with ``JOBSTORE_JOB``,
+            ``JOBSTORE_EXECUTION_ID``, ``JOBSTORE_STATUS``, ``JOBSTORE_ERROR`` and ``JOBSTORE_DB``.
+        grace_seconds: the time between SIGTERM and SIGKILL. Default: 10.
+        stdout: the file descriptor for the command's stdout. Default: 1.
+        stderr: the file descriptor for the command's stderr. Default: 2.
     """
 
     schedule: str | None
@@ -68,17 +68,17 @@ def run(path: Where, job: str, command: Sequence[str], **options: Unpack[Options
     """Run a command, record the run as an execution of `job` and return the exit code for the shell.
 
     The store and the job are created if they do not exist. Output is passed on as it comes. Signals that would end
-    this process are sent to the command and everything it started.
+    this process go to the command and everything it started instead.
 
     Args:
         path: the store, a file or an address.
-        job: the name of the job; what no name may hold is written as in a URL (``reports/daily`` is
+        job: the name of the job; characters that a name may not contain are percent-encoded (``reports/daily`` becomes
             ``reports%2Fdaily``).
-        command: the program and its arguments; no shell reads them.
+        command: the program and its arguments; no shell interprets them.
         **options: the keywords of `Options`.
 
     Returns:
-        The command's own exit code; 128 and the signal's number if a signal killed it, 124 after a timeout, 127 if
+        The command's own exit code; 128 plus the signal's number if a signal killed it, 124 after a timeout, 127 if
         there is no such command, 126 if it cannot be executed.
 
     Raises:
@@ -111,7 +111,7 @@ def run(path: Where, job: str, command: Sequence[str], **options: Unpack[Options
 
 
 def _job_fields(options: Options) -> dict[str, Any]:
-    """What the options say of the job."""
+    """Return the job's fields that the options set."""
     timeout_seconds = options.get("timeout_seconds")
     fields = {
         "schedule": options.get("schedule"),
@@ -124,12 +124,12 @@ def _job_fields(options: Options) -> dict[str, Any]:
 
 
 def _run_hook(hook: str, facts: dict[str, str], stdout: int, stderr: int) -> None:
-    """Run the hook; if it fails, print a message and nothing more."""
+    """Run the --on-failure command; if that fails, only print a message."""
     import subprocess
 
     known = {f"JOBSTORE_{key}": value[:_LONGEST_ERROR] for key, value in facts.items()}
     try:
-        done = subprocess.run(  # noqa: S603 - to run what one is given is the task
+        done = subprocess.run(  # noqa: S603 - running the given command is the purpose
             ["/bin/sh", "-c", hook], env={**os.environ, **known}, stdin=subprocess.DEVNULL, stdout=stdout,
             stderr=stderr, timeout=HOOK_SECONDS, check=False,
         )  # fmt: skip
@@ -143,7 +143,7 @@ def _run_hook(hook: str, facts: dict[str, str], stdout: int, stderr: int) -> Non
 
 
 def _shown_command(command: Sequence[str]) -> list[str]:
-    """The command as JSON can hold it, what looks like a secret masked; a very long one is cut."""
+    """Return the command for the record: valid in JSON, likely secrets masked, cut if very long."""
     shown, room = [], _LONGEST_COMMAND
     for word in command:
         text = os.fsencode(word).decode("utf-8", "backslashreplace")

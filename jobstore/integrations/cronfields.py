@@ -1,4 +1,4 @@
-"""Sets of minutes, hours, days as a cron expression, and whether clock changes leave its meaning alone."""
+"""Writes sets of minutes, hours and days as cron fields, and finds the times that clock changes make ambiguous."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
 UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Etc/GMT", "Etc/UCT", "Etc/Universal", "Etc/Zulu", "GMT", "UCT", "Zulu"})
-"""Names for one and the same clock."""
+"""Names of the same clock."""
 
 _DAY_MINUTES = 24 * 60
 _CHANGES_FORESEEN = timedelta(days=3653)
 _RANGE_LENGTH = 3
-"""Fewer values in a row are a list."""
+"""Fewer consecutive values are written as a list."""
 
 
 def same_zone(one: str, other: str) -> bool:
-    """Whether two IANA names mean the same clock for certain.
+    """Whether two IANA names certainly mean the same clock.
 
     >>> same_zone("UTC", "Etc/UTC"), same_zone("Europe/Berlin", "Europe/Paris")
     (True, False)
@@ -32,7 +32,7 @@ def same_zone(one: str, other: str) -> bool:
 
 
 def field_text(values: Sequence[int], low: int, high: int) -> str:
-    """The shortest usual text for ascending values out of `low` to `high`.
+    """Return the shortest usual cron field for ascending values within `low` to `high`.
 
     >>> [field_text(v, 0, 59) for v in (range(60), range(0, 60, 15), range(8, 19, 2), (0, 30), (1, 2, 3, 10))]
     ['*', '*/15', '8-18/2', '0,30', '1-3,10']
@@ -47,7 +47,7 @@ def field_text(values: Sequence[int], low: int, high: int) -> str:
 
 
 def weekday_text(values: Collection[int]) -> str:
-    """Weekdays by name, for not all count them alike; given as cron counts them, Sunday first.
+    """Return a cron field with weekdays by name, since numbers mean different days elsewhere; 0 is Sunday.
 
     >>> weekday_text([1, 2, 3, 4, 5]), weekday_text([6, 0]), weekday_text(range(7))
     ('mon-fri', 'sun,sat', '*')
@@ -56,7 +56,7 @@ def weekday_text(values: Collection[int]) -> str:
 
 
 def _listed(values: Sequence[int], words: Sequence[str]) -> str:
-    """A list, three or more in a row as a range."""
+    """Return a comma-separated list, with three or more consecutive values as a range."""
     runs: list[list[int]] = []
     for value in values:
         if runs and value == runs[-1][-1] + 1:
@@ -74,22 +74,24 @@ def _listed(values: Sequence[int], words: Sequence[str]) -> str:
 
 
 def keeps_clear(zone: str, year: int, minutes: Collection[int], hours: Collection[int]) -> bool:
-    """Whether none of these times of the day is one that a clock change of the next ten years makes doubtful."""
+    """Whether no clock change of the next ten years makes one of these times of the day ambiguous."""
     doubtful = doubtful_minutes(zone, year)
     return not (doubtful and any(60 * hour + minute in doubtful for hour in hours for minute in minutes))
 
 
 def changes_within_hours(zone: str, year: int) -> bool:
-    """Whether clocks change at, or by, other than full hours."""
+    """Whether the zone's clocks change by, or at, other than full hours."""
     doubtful = doubtful_minutes(zone, year)
     return any((minute in doubtful) != (minute - minute % 60 in doubtful) for minute in range(_DAY_MINUTES))
 
 
 @lru_cache(maxsize=32)
 def doubtful_minutes(zone: str, year: int) -> frozenset[int]:
-    """Minutes of the day at which some clock change of the next ten years is felt; none in a zone without any.
+    """Return the minutes of the day that clock changes in the ten years from `year` on make ambiguous.
 
-    Those that are skipped or repeated, and after clocks went forward as many at the beginning of a day.
+    These are the minutes that are skipped or repeated and, if clocks go forward, as many minutes at the start of the
+    day, since APScheduler misses those after such a change. For example, Berlin skips 02:00 to 02:59 in spring and
+    repeats it in autumn, so its ambiguous minutes are those from 02:00 to 02:59 and from 00:00 to 00:59.
     """
     doubtful: set[int] = set()
     for before, after in _clock_changes(zone, datetime(year, 1, 1, tzinfo=UTC) - timedelta(days=1)):
@@ -101,7 +103,7 @@ def doubtful_minutes(zone: str, year: int) -> frozenset[int]:
 
 
 def _clock_changes(zone: str, since: datetime) -> list[tuple[datetime, datetime]]:
-    """The wall time of each change before it and after it, told as if it were UTC."""
+    """Return the wall time before and after each change, labelled as UTC; a binary search finds the second."""
     tz = ZoneInfo(zone)
     changes = []
     for day in range(_CHANGES_FORESEEN // timedelta(days=1)):

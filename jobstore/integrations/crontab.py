@@ -1,7 +1,7 @@
-"""A crontab rewritten so that each of its commands is recorded, read as Debian's cron reads it.
+"""Rewrites a crontab so that each of its commands is recorded, following the syntax of Debian's cron.
 
-Comments, variables and what is not understood stay as they are, byte for byte. A command is handed to the same shell
-as before, as one quoted word; what stood behind a ``%`` is still its standard input.
+Comments, variables and lines that are not understood stay unchanged, byte for byte. The same shell as before gets the
+command, as one quoted word; the text after a ``%`` is still its standard input.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _ENTRY: Final = re.compile(
     rf"(?P<indent>{_BLANK}*)(?P<when>@[A-Za-z]+|[0-9*]\S*(?:{_BLANK}+\S+){{4}})(?P<gap>{_BLANK}+)(?P<rest>[^\s*\0][^\0]*)"
 )
 _PART: Final = re.compile(r"\*(?:/\d+)?|(\w+)(?:-(\w+)(?:/\d+)?)?")
-"""Of a field: cron takes a step after a range or ``*`` alone."""
+"""A part of a field; cron accepts a step only after a range or ``*``."""
 _NUMBERS: Final = {
     **{name: number for number, name in enumerate(MONTH_NAMES, 1)},
     **{name: number for number, name in enumerate(WEEKDAY_NAMES)},
 }
 _LONGEST_COMMAND: Final = 998
-"""In bytes: cron refuses a crontab with a longer one."""
+"""The longest command in bytes: cron refuses a crontab with a longer one."""
 _ALIASES: Final = frozenset(
     {"@reboot", "@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"}
 )
@@ -59,13 +59,13 @@ _SUBCOMMANDS: Final = frozenset({"manage.py", "artisan", "console", "rake", "doc
 
 
 class Rewritten(NamedTuple):
-    """A crontab after the change.
+    """A rewritten crontab.
 
     Attributes:
         text: the whole crontab.
         jobs: the names of the jobs, in the order of their lines.
-        left: what stayed as it was although it runs something: the number of the line and the reason.
-        unscheduled: the jobs below a CRON_TZ, which get no schedule: the store reads all of its own in one zone.
+        left: the commands that stayed unchanged: line number and reason.
+        unscheduled: the jobs after a CRON_TZ. They get no schedule, since a store has one time zone for all of them.
     """
 
     text: str
@@ -75,11 +75,11 @@ class Rewritten(NamedTuple):
 
 
 class _NotRewritten(Exception):
-    """A line that stays as it is, and why."""
+    """A line must stay unchanged; the message says why."""
 
 
 def is_system_crontab(text: str, is_user: Callable[[str], bool]) -> bool:
-    """Whether each command has the name of a user before it, as in ``/etc/crontab`` and ``/etc/cron.d``."""
+    """Whether a user name precedes each command, as in ``/etc/crontab`` and ``/etc/cron.d``."""
     entries = [_ENTRY.fullmatch(line) for line in text.split("\n") if not _is_other(line)]
     users = [_USER.fullmatch(entry["rest"]) for entry in entries if entry]
     return bool(users) and all(user is not None and is_user(user["user"]) for user in users)
@@ -88,13 +88,13 @@ def is_system_crontab(text: str, is_user: Callable[[str], bool]) -> bool:
 def rewritten(
     text: str, *, program: Sequence[str], store: str, is_user: Callable[[str], bool] | None = None
 ) -> Rewritten:
-    """The crontab with each command run by ``jobstore exec``.
+    """Rewrite a crontab so that ``jobstore exec`` runs each command.
 
     Args:
         text: the crontab.
-        program: the words that start jobstore, with its whole path: cron's own PATH is short.
-        store: the whole path of the store.
-        is_user: where a user stands before each command, tells whether this machine has a user of that name.
+        program: the words that start jobstore, with its absolute path, since cron's own PATH is short.
+        store: the absolute path of the store.
+        is_user: for a crontab with a user before each command: whether this machine has a user of that name.
 
     >>> print(rewritten("*/5 * * * * /srv/sync.sh -q", program=["/bin/jobstore"], store="/srv/jobs.db").text)
     */5 * * * * /bin/jobstore exec /srv/jobs.db sync --schedule '*/5 * * * *' -- /bin/sh -c '/srv/sync.sh -q'
@@ -106,7 +106,7 @@ def rewritten(
 
 
 class _Writer:
-    """Goes through the lines; variables hold from where they stand."""
+    """Rewrites line by line; a variable applies to the lines after it."""
 
     def __init__(self, program: list[str], store: str, is_user: Callable[[str], bool] | None) -> None:
         self._program, self._store, self._is_user = program, store, is_user
@@ -175,13 +175,13 @@ class _Writer:
 
 
 def _is_other(line: str) -> bool:
-    """A line that runs nothing: blank, a comment or a variable."""
+    """Whether a line runs nothing: blank, a comment or a variable."""
     bare = line.strip(" \t")
     return not bare or bare.startswith("#") or _VARIABLE.fullmatch(line) is not None
 
 
 def _schedule(when: str) -> list[str]:
-    """The option for the schedule; none for ``@reboot``, which is no time."""
+    """Return the option for the schedule; none for ``@reboot``, which is not a time."""
     if when == "@reboot":
         return []
     if when not in _ALIASES:
@@ -193,7 +193,7 @@ def _schedule(when: str) -> list[str]:
 
 
 def _check_parts(when: str) -> None:
-    """Refuse what cron refuses, or reads otherwise than this store does: ``L``, ``fri#2`` (each Friday), ``5/10``."""
+    """Raise for a field that cron refuses or reads differently: ``L``, ``fri#2`` (for cron, every Friday), ``5/10``."""
     for part in re.split(r"[\s,]+", when.lower()):
         found = _PART.fullmatch(part)
         words = [word for word in found.groups() if word] if found else [part]
@@ -205,7 +205,7 @@ def _check_parts(when: str) -> None:
 
 
 def _parted(rest: str) -> tuple[str, str]:
-    r"""What the shell is given, and the rest with the ``%`` that begins standard input, as it was written.
+    r"""Split a command at the first unescaped ``%``: the text for the shell, and the rest, unchanged.
 
     >>> _parted(r"date +\%F > x%first%second")
     ('date +%F > x', '%first%second')
@@ -220,7 +220,7 @@ def _parted(rest: str) -> tuple[str, str]:
 
 
 def _escaped(words: str) -> str:
-    r"""As cron is to read it: ``%`` with a backslash, and never two backslashes before it, which cron would keep.
+    r"""Escape ``%`` as ``\%``, with ``''`` between it and a preceding backslash, since cron would keep ``\\%``.
 
     >>> print(_escaped("sh -c 'date +%F'"), _escaped(r"'\%'"))
     sh -c 'date +\%F' '\''\%'
@@ -229,7 +229,7 @@ def _escaped(words: str) -> str:
 
 
 def name_of(command: str) -> str:
-    """A name for what a command runs: its script rather than the shell, the wrappers and the checks around it.
+    """Name a command after the script or program it runs, not after the shell, wrappers and checks around it.
 
     >>> [name_of(each) for each in ("cd /srv/app && ./bin/sync.sh -q", "flock -n /tmp/l python3 /srv/etl.py 5")]
     ['sync', 'etl']
@@ -251,7 +251,7 @@ def name_of(command: str) -> str:
 
 
 def _words(command: str) -> list[str]:
-    """The words of the shell, those of a command behind ``-c`` too; ``;`` and its like are words."""
+    """Split a command into shell words, also inside the argument of ``-c``; operators such as ``;`` are words."""
     reader = shlex.shlex(command, posix=True, punctuation_chars="();<>|&{}\n")
     reader.whitespace_split, reader.commenters = True, ""
     try:
@@ -263,7 +263,7 @@ def _words(command: str) -> list[str]:
 
 
 def _program_in(words: list[str]) -> int | None:
-    """Where the first program stands that is no check, wrapper or interpreter."""
+    """Return the index of the first program that is not a check, a wrapper or an interpreter."""
     is_checked, is_value = False, False
     for at, word in enumerate(words):
         name = PurePath(word).name

@@ -1,4 +1,4 @@
-"""huey 3 mirrored: its tasks as jobs, and every attempt to run one as an execution.
+"""Mirror huey 3: record its tasks as jobs, and every attempt to run one as an execution.
 
 >>> from huey import MemoryHuey
 >>> import jobstore, tempfile
@@ -18,9 +18,9 @@
 {'value': 3}
 >>> folder.cleanup()
 
-The mirror is made where the huey instance is, so that every process has one: the program that
-enqueues records that a task waits, the consumer that it runs and how it ended. A task's id is the
-trace id of its executions. ``docs/integrations.md`` tells which signal becomes which status.
+Create the mirror where you create the huey instance, so that every process has one: the program that enqueues a task
+records that it waits, the consumer records its run and its end. A task's id is the trace id of its executions.
+``docs/integrations.md`` says which signal becomes which status.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ if TYPE_CHECKING:
     Word = str | Callable[[Any], str]
 
 HOOK = "jobstore"
-"""Under this name the mirror stands among huey's hooks."""
+"""The name under which the mirror registers its huey hooks."""
 PATIENCE_SECONDS = 2.0
-"""How long a task waits for a busy store; then it goes on, and is recorded when the store can be written."""
+"""How long a task waits for a busy store; then it goes on, and is recorded once the store can be written."""
 FLUSH_SECONDS = 10.0
 
 _DESCRIPTION_CHARACTERS = 2000
@@ -79,15 +79,15 @@ def mirror(
 ) -> Mirror:
     """Record a huey instance's tasks and all their runs from now on.
 
-    It never raises into huey; what cannot be recorded goes to the log ``jobstore.integrations``.
+    The mirror never raises into huey. What cannot be recorded is logged to ``jobstore.integrations``.
 
     Args:
-        huey: any huey instance, immediate ones included.
-        recorder: of the store to record in.
-        category: each job's category; or a callable that is given the task class and returns it.
-        job_type: each job's type, likewise.
-        parameters: given a task, returns the JSON value that is recorded as the execution's parameters; its
-            arguments unless given, those that look like secrets masked.
+        huey: any huey instance, including an immediate one.
+        recorder: the recorder of the store.
+        category: each job's category, or a function from the task class to it.
+        job_type: each job's type, or a function from the task class to it.
+        parameters: a function from the task to the JSON value to record as the execution's parameters. Default: the
+            task's arguments, with likely secrets masked.
 
     Raises:
         Conflict: the instance is already mirrored.
@@ -99,18 +99,18 @@ def mirror(
 
 
 def call_arguments(task: Any) -> object:
-    """The arguments of a task, secrets masked: its keywords, and positional ones under ``args``; null for none."""
-    keywords = {key: value for key, value in task.kwargs.items() if value is not task}  # of a context task
+    """Return a task's arguments with secrets masked: keywords by name, positional ones under ``args``; None if none."""
+    keywords = {key: value for key, value in task.kwargs.items() if value is not task}  # a context task gets itself
     return masked_arguments(enclosed(type(task).execute, "func"), task.args, keywords)
 
 
 class _Attempt:
-    """A run of a task object, here and now.
+    """A run of a task object in this process.
 
     Attributes:
-        task: kept, so that no other object can have its identity.
-        execution_id: once the journal has come to it.
-        duration_ms: once its callable has returned.
+        task: kept alive, so that no other object can get its ``id()``.
+        execution_id: set by the journal's thread.
+        duration_ms: set when the task's callable has returned.
     """
 
     def __init__(self, task: Any) -> None:
@@ -120,7 +120,7 @@ class _Attempt:
 
 
 class Mirror:
-    """What `mirror` returns. A context manager; it need not be closed before the program ends."""
+    """The mirror of a huey instance; see `mirror`. A context manager; need not be closed before the program ends."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Mirror:
         self.close()
 
     def close(self) -> None:
-        """Stop the mirror. Returns when everything is on the disk."""
+        """Stop the mirror and wait until everything so far is on the disk."""
         self._huey.disconnect_signal(self._hear)
         self._huey.unregister_post_execute(HOOK)
         self._huey.unregister_on_startup(HOOK)
@@ -159,7 +159,7 @@ class Mirror:
         """Wait until everything so far is on the disk; False if the time runs out first."""
         return self._journal.flush(seconds)
 
-    # --- what huey tells
+    # --- signals and hooks of huey
 
     def _hear(self, signal: str, task: Any, *_more: object) -> None:
         hears = _HEARD.get(signal)
@@ -169,14 +169,14 @@ class Mirror:
                 hears(self, task)
 
     def _waits(self, task: Any) -> None:
-        """Enqueued, or put off until its time: it is recorded before another process can come to it."""
+        """Handle an enqueued or scheduled task: record it before a consumer can start it."""
         call = partial(self._write_waiting, type(task), task.id, self._parameters(task), datetime.now(UTC))
         future = self._journal.put(call)
         if not wait_for(future, PATIENCE_SECONDS):
             future.cancel()
 
     def _starts(self, task: Any) -> None:
-        """One message in the queue is one task object: the same task enqueued twice is two attempts."""
+        """Handle the start of a task. Each message has its own task object: a task enqueued twice is two attempts."""
         attempt = self._attempts[id(task)] = _Attempt(task)
         task.execute = partial(self._execute, attempt, task.execute)
         worker, parameters = worker_id(_worker_name()), self._parameters(task)
@@ -184,7 +184,7 @@ class Mirror:
         wait_for(self._journal.put(call), PATIENCE_SECONDS)
 
     def _execute(self, attempt: _Attempt, execute: Callable[[], object]) -> object:
-        """Run the task's callable. huey tells nothing of what it raises beyond `Exception`, `sys.exit()` for one."""
+        """Run the task's callable. huey does not report what is not an `Exception`, such as that of `sys.exit()`."""
         del attempt.task.execute
         began = time.monotonic()
         try:
@@ -199,7 +199,7 @@ class Mirror:
             attempt.duration_ms = _milliseconds_since(began)
 
     def _executed(self, task: Any, value: object, error: BaseException | None) -> None:
-        """The post-execute hook of huey: it alone knows what came of it."""
+        """Handle the end of a task in huey's post-execute hook, which alone gets its value and its error."""
         if error is not None:
             self._ends_badly(task, error, skipped_frames=_HUEYS_FRAMES + _OWN_FRAMES)
             return
@@ -221,7 +221,7 @@ class Mirror:
         self._ends(task, Status.FAILURE, None, "Interrupted: the consumer was stopped while it ran")
 
     def _cancelled(self, task: Any) -> None:
-        """By a pre-execute hook, or by itself: then the post-execute hook tells more."""
+        """Handle a cancelled task. If it cancelled itself, the post-execute hook reports more, so do nothing here."""
         if not _is_raised_by_task(sys.exc_info()[1]):
             self._ends(task, Status.FAILURE, None, "Cancelled: a pre-execute hook refused it")
 
@@ -238,7 +238,7 @@ class Mirror:
     # --- jobs
 
     def _worker_starts(self) -> None:
-        """In a consumer; also in place of a worker process that died, whose run can only be closed from outside."""
+        """Handle the start of a worker: it may replace one that died, whose run only another process can close."""
         self._journal.put(lambda recorder: recorder.close_interrupted())
         self._save_all()
 
@@ -277,10 +277,10 @@ class Mirror:
     # --- in the journal's thread
 
     def _name(self, task_class: Any) -> str:
-        """The task's name; with its module where tasks of two modules have the same.
+        """Return the job's name: the task's name, with its module if another module has a task of the same name.
 
-        The store remembers whose a name is (in the job's parameters), so that it stays, and every process finds
-        the same one, whichever modules it has imported.
+        The job's parameters say which task a name belongs to. So a name never moves to another task, and every process
+        finds the same name, whichever modules it has imported.
         """
         if task_class not in self._names:
             identity = _identity(task_class)
@@ -294,7 +294,7 @@ class Mirror:
         return [each.__name__ for each in registered].count(task_class.__name__) > 1
 
     def _owner(self, name: str) -> str | None:
-        """The task that a job is for; None if the name is free."""
+        """Return the task that the job of this name belongs to; None if there is none."""
         try:
             parameters = self._store.get_job(name)["parameters"]
         except NotFound:
@@ -303,7 +303,7 @@ class Mirror:
         return owner if isinstance(owner, str) else None
 
     def _latest(self, task_id: str) -> ExecutionDocument | None:
-        """The newest execution of a task, by whichever process it was recorded."""
+        """Return the newest execution of a task, from any process."""
         page = self._store.list_job_executions(trace_id=task_id, limit=1, order_by="id", order_desc=True)
         return page["data"][0] if page["data"] else None
 
@@ -314,7 +314,7 @@ class Mirror:
     def _write_waiting(
         self, task_class: type, task_id: str, parameters: object, at: datetime, recorder: Recorder
     ) -> None:
-        """One execution waits for each attempt; where the store was busy for long, that attempt may be over."""
+        """Record one waiting execution for each attempt, unless the attempt is over because the store was busy."""
         latest = self._latest(task_id)
         if latest is not None:
             is_over = datetime.fromisoformat(latest["created_at"]) >= at
@@ -343,7 +343,7 @@ class Mirror:
         execution_id = self._waiting(task_id) or self._enqueue(recorder, task_class, task_id, parameters, at)
         try:
             recorder.start(execution_id, worker_id=worker, at=at)
-        except Conflict:  # another worker has a message of the same task, and was faster
+        except Conflict:  # another worker with a message of the same task was faster
             execution_id = self._enqueue(recorder, task_class, task_id, parameters, at)
             recorder.start(execution_id, worker_id=worker, at=at)
         attempt.execution_id = execution_id
@@ -364,7 +364,7 @@ def _write_end(
 
 
 def _identity(task_class: type) -> str:
-    """What huey itself knows the task by."""
+    """Return huey's own name for the task."""
     return f"{task_class.__module__}.{task_class.__name__}"
 
 
@@ -373,13 +373,13 @@ def _milliseconds_since(began: float) -> int:
 
 
 def _worker_name() -> str:
-    """Of the thread, or of the process where each worker is one."""
+    """Return the name of the thread, or of the process if each worker is one."""
     thread = threading.current_thread()
     return current_process().name if thread is threading.main_thread() else thread.name
 
 
 def _is_raised_by_task(error: BaseException | None) -> bool:
-    """Whether an exception came out of `Task.execute` and not out of a hook that ran before it."""
+    """Whether the exception comes from the task itself and not from a pre-execute hook."""
     trace = error.__traceback__ if error is not None else None
     while trace is not None:
         if trace.tb_frame.f_code.co_name == "_run_pre_execute":
@@ -389,7 +389,7 @@ def _is_raised_by_task(error: BaseException | None) -> bool:
 
 
 _HEARD: dict[str, Callable[[Mirror, Any], None]] = {
-    signals.SIGNAL_ENQUEUED: Mirror._waits,  # the table of this class
+    signals.SIGNAL_ENQUEUED: Mirror._waits,
     signals.SIGNAL_SCHEDULED: Mirror._waits,
     signals.SIGNAL_EXECUTING: Mirror._starts,
     signals.SIGNAL_INTERRUPTED: Mirror._interrupted,

@@ -1,4 +1,4 @@
-"""What a periodic huey task is in a store: a cron expression where both give the same fire times, else external."""
+"""Periodic huey tasks as schedules of a store: a cron expression if both have the same fire times, else external."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from jobstore.language.errors import InvalidSchedule
 
 
 def cron_of(task_class: Any, zone: str, store_zone: str, year: int) -> tuple[str | None, str | None]:
-    """The cron expression of a periodic task, or why there is none.
+    """Return the cron expression of a periodic task and None, or None and the reason why there is none.
 
-    huey asks a function at each minute; the one that its own `crontab` makes holds the values it lets
-    through, and joins day and weekday by AND.
+    huey calls a function every minute to decide whether a task is due. The function made by huey's own `crontab`
+    contains the matching values; it joins day and weekday by AND.
 
     Args:
-        task_class: of a periodic task.
-        zone: the zone whose wall time huey asks it about.
-        store_zone: the zone in which the store reads expressions.
-        year: clock changes are looked at from this year on.
+        task_class: the class of a periodic task.
+        zone: the time zone of the wall time that huey passes to the function.
+        store_zone: the time zone in which the store reads cron expressions.
+        year: the year from which on to consider clock changes.
     """
     fields = _crontab_fields(task_class)
     if fields is None:
@@ -41,7 +41,7 @@ def cron_of(task_class: Any, zone: str, store_zone: str, year: int) -> tuple[str
 
 
 def _crontab_fields(task_class: Any) -> list[list[int]] | None:
-    """What `huey.crontab` lets through: months, days, weekdays, hours, minutes."""
+    """Return the values that match in a `huey.crontab`: months, days, weekdays, hours, minutes."""
     validate = enclosed(task_class.validate_datetime, "validate_datetime")
     if getattr(validate, "__qualname__", "") != "crontab.<locals>.validate_date":
         return None
@@ -50,7 +50,7 @@ def _crontab_fields(task_class: Any) -> list[list[int]] | None:
 
 
 def enclosed(function: Any, name: str) -> Any:
-    """The value that a function holds under a name of the function around it."""
+    """Return the value of a variable in a function's closure; None if there is none."""
     code = getattr(function, "__code__", None)
     if code is None or name not in code.co_freevars:
         return None

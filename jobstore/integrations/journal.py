@@ -1,8 +1,8 @@
-"""Calls to a recorder, carried out in order by a thread of their own: a scheduler never waits for a disk.
+"""A queue of calls to a recorder, executed in order by a thread of its own, so that a scheduler never waits for a disk.
 
 A scheduler that waits misses runs, and one that gets an exception may stop. So each call is queued here with the
-time at which it happened. While the store is busy or its disk is full, the thread tries again; what cannot be
-recorded at all goes to the log. To be sure that a call is on the disk, wait for its future, for a bounded time.
+time of its event. While the store is busy or its disk is full, the thread retries; what cannot be recorded at all is
+logged. To be sure that a call is on the disk, wait for its future, for a limited time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jobstore.recording.recorder import Recorder
 
 MOST_WAITING = 10_000
-"""How many calls may wait while the store cannot be written; further ones go to the log instead."""
+"""The most calls to keep while the store cannot be written; further ones are dropped with a log message."""
 RETRY_SECONDS = 0.25
 IDLE_SECONDS = 5.0
 """The thread ends after this time without work; the next call starts another."""
@@ -37,7 +37,7 @@ _log = logging.getLogger("jobstore.integrations")
 
 
 class Journal:
-    """The calls that wait for one recorder; `put` is safe from any thread and never raises."""
+    """The queue for one recorder; `put` is safe in any thread and never raises."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -45,19 +45,19 @@ class Journal:
         _journals.add(self)
 
     def _begin_anew(self) -> None:
-        """Nothing waits and no thread runs; a child process leaves the parent's calls to the parent."""
+        """Reset the queue, also in a forked child, which leaves the parent's calls to the parent."""
         self._waiting: deque[tuple[Callable[[Recorder], object], Future[None]]] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_troubled = False
 
     def put(self, call: Callable[[Recorder], object]) -> Future[None]:
-        """Queue the call; it is carried out after those before it.
+        """Queue a call behind the earlier ones.
 
-        A call that meets a busy store is made again, so one of several steps must know which it has taken.
+        The thread repeats a call that finds the store busy, so a call of several steps must remember which are done.
 
         Returns:
-            A future that is done when the call is, whether it succeeded or not.
+            A future that is done when the call is, whether the call succeeded or not.
         """
         future: Future[None] = Future()
         with self._changed:
@@ -75,7 +75,7 @@ class Journal:
         return future
 
     def _begin_thread(self) -> bool:
-        """Whether one could be begun; while the interpreter ends it cannot, and the caller does the work."""
+        """Start the thread; return False if the interpreter is shutting down: then the caller does the work."""
         thread = threading.Thread(target=self._work, name="jobstore-journal", daemon=True)
         try:
             thread.start()
@@ -85,7 +85,7 @@ class Journal:
         return True
 
     def flush(self, seconds: float) -> bool:
-        """Wait until nothing waits; False when the time is up before."""
+        """Wait until the queue is empty; return False if that takes longer than `seconds`."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting, seconds)
 
@@ -125,7 +125,7 @@ class Journal:
 
 @contextmanager
 def unseen(what: str) -> Iterator[None]:
-    """A bug of ours goes to the log, and never to the scheduler."""
+    """Log a bug in the mirror instead of raising it into the scheduler."""
     try:
         yield
     except Exception:  # noqa: BLE001 - that is the task
@@ -133,7 +133,7 @@ def unseen(what: str) -> Iterator[None]:
 
 
 def wait_for(future: Future[None], seconds: float) -> bool:
-    """Whether the call was carried out within the time."""
+    """Wait for a call; return whether it is done within `seconds`."""
     try:
         future.result(seconds)
     except FutureTimeoutError:

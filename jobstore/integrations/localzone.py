@@ -1,8 +1,8 @@
-"""The name of this machine's time zone: what its clock does is certain, what it is called has to be found.
+"""Finds the IANA name of this machine's time zone.
 
-The C library reads ``TZ`` or ``/etc/localtime``. In a container the latter is often a copy, which has no name, or a
-link that somebody else's file was mounted over; ``/etc/timezone`` may be left over from before. So each name that
-could be meant is held against what the C library's clock shows.
+The C library reads ``TZ`` or ``/etc/localtime``. In a container, the latter is often a copy without a name, or a link
+with another file mounted over its target; ``/etc/timezone`` may be outdated. So each possible name is compared with
+the offsets that the C library's clock shows.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _WEEKS_BACK, _WEEKS_AHEAD = 104, 104
 
 
 class Zone(NamedTuple):
-    """A zone's IANA name, and what is uncertain about it."""
+    """A time zone's IANA name, and why it is uncertain, if it is."""
 
     name: str
     doubt: str | None = None
 
 
 def local_timezone() -> Zone:
-    """This machine's zone; ``UTC`` and a doubt where it has no name.
+    """Return this machine's time zone; ``UTC`` with a doubt if no name matches.
 
-    Where only the clock tells, the first name of that clock is taken (``Europe/Berlin`` and ``Europe/Oslo`` have been
-    one for decades), with a doubt as well.
+    If the machine does not name its zone, return the first one that matches its clock, with a doubt: several may match
+    (``Europe/Berlin`` and ``Europe/Oslo`` have been the same for decades).
     """
     time.tzset()
     moments = _moments()
@@ -54,7 +54,7 @@ def _moments() -> list[int]:
 
 
 def _named() -> Iterator[str]:
-    """Names that the machine gives, the most telling first."""
+    """Yield the names that the machine gives, most reliable first."""
     variable = os.environ.get("TZ")
     if variable is not None:
         yield _after_zoneinfo(variable.removeprefix(":")) or "UTC"
@@ -67,14 +67,14 @@ def _named() -> Iterator[str]:
 
 
 def _after_zoneinfo(text: str) -> str:
-    """The name in a path of the zone database; other text is a name already."""
+    """Return the name in a path of the zone database; any other text is returned as a name."""
     name = text.rpartition("zoneinfo/")[2]
     return name.removeprefix("posix/").removeprefix("right/")
 
 
 def _all_names() -> list[str]:
-    """Every zone: those first whose file is this machine's; places before ``Etc/GMT+9``, and ``Japan`` last."""
-    from zoneinfo import TZPATH, available_timezones  # reads folders, and is hardly ever needed
+    """Return all zones: first those whose file equals /etc/localtime, then cities, ``Etc/GMT+9``, and ``Japan``."""
+    from zoneinfo import TZPATH, available_timezones  # reads folders, and is rarely needed
 
     try:
         copy = _LOCALTIME.read_bytes()
@@ -96,8 +96,8 @@ def _is_same(file: Path, contents: bytes) -> bool:
 
 
 def _offsets(name: str, moments: list[int]) -> list[int] | None:
-    """What the zone's clock shows, by the package tzdata: the system's own file may be what was mounted over."""
-    from datetime import UTC, datetime  # only a new store asks
+    """Return the zone's offsets by the package tzdata: another file may be mounted over the system's own."""
+    from datetime import UTC, datetime  # needed only for a new store
     from importlib.resources import files
     from zoneinfo import ZoneInfo
 

@@ -1,9 +1,9 @@
-"""From another scheduler's ids to job names and back.
+"""Converts another scheduler's ids to job names and back.
 
-An id that is a good job name is its own name. In others, what the rule of names refuses is written
-as its UTF-8 bytes in the manner of URLs (``reports/daily`` is ``reports%2Fdaily``, ``42`` is ``%342``);
-so is a ``%`` that could be mistaken for such a byte. An id that is too long then is cut and ends in
-``%~`` and a digest: different ids have different names always, and all but those have a way back.
+A valid job name stays as it is. In any other id, the parts that a job name may not contain are percent-encoded as
+UTF-8 (``reports/daily`` becomes ``reports%2Fdaily``, ``42`` becomes ``%342``), and so is a ``%`` that would look like
+an encoded byte. A result that is too long is cut and ends in ``%~`` and a digest. So different ids always have
+different names, and each name that was not cut can be converted back.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DIGEST_CHARACTERS = 16
 
 
 def job_name(identity: str) -> str:
-    """The job name of an id.
+    """Return the job name for an id.
 
     >>> job_name("sync_klines_1h"), job_name("reports/daily"), job_name("42"), job_name("50%"), job_name("%2F")
     ('sync_klines_1h', 'reports%2Fdaily', '%342', '50%', '%252F')
@@ -32,18 +32,18 @@ def job_name(identity: str) -> str:
         return _percent(_EMPTY) if identity else _EMPTY
     name = _REFUSED.sub(lambda match: _percent(match[0]), identity)
     if len(name) > NAME_CHARACTERS:
-        from hashlib import sha256  # each cron line waits for it
+        from hashlib import sha256  # slow to import, which would delay each cron job
 
         digest = sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_CHARACTERS]
         return name[: NAME_CHARACTERS - len(_CUT) - _DIGEST_CHARACTERS] + _CUT + digest
     try:
         return checked_name(name)
-    except InvalidRecord:  # a whole that is refused: digits alone, a reserved word
+    except InvalidRecord:  # refused as a whole: only digits, or a reserved word
         return _percent(name[0]) + name[1:]
 
 
 def identity_of(name: str) -> str | None:
-    """The id whose job name this is; ``None`` where it was cut.
+    """Return the id for a job name; ``None`` if the name was cut.
 
     >>> identity_of("reports%2Fdaily"), identity_of("50%")
     ('reports/daily', '50%')
@@ -56,7 +56,7 @@ def identity_of(name: str) -> str | None:
 
 
 def worker_id(worker: str) -> str:
-    """A worker of this process, as executions name it: the host, the process id and the worker's own name."""
+    """Return the worker id for executions: the host, the process id and the worker's own name."""
     return f"{socket.gethostname()}/{os.getpid()}/{worker}"
 
 

@@ -1,7 +1,7 @@
-"""Tell people, through Apprise, of jobs that got into trouble and of those that recovered: once for each change.
+"""Sends a message through Apprise when a job gets into trouble or recovers, once for each change.
 
 Run it from a timer: each call compares the jobs' states with those last sent to each receiver, which it keeps in a
-small file beside the store. A message that a receiver did not take is sent again next time.
+small file beside the store. A message that a receiver did not accept is sent again at the next call.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 LARGEST_PAGE = 1000
 LINES_SENT = 50
-"""Changes written out in one message; the rest are counted."""
+"""The most changes listed in one message; the rest are counted."""
 UNSETTLED = (*WRONG, State.RUNNING, State.WAITING)
-"""A job that was in trouble and now runs has not recovered yet."""
+"""The states in which a job that was in trouble has not recovered yet: it may be running again."""
 
 Told = dict[str, str]
-"""By job number: the state that a receiver was last told of."""
+"""For each job number, the state last sent to a receiver."""
 
 
 class Change(NamedTuple):
-    """The news of one job for a receiver: its state now, and a sentence."""
+    """A change of one job's state, with its text for a message."""
 
     number: str
     state: str
@@ -47,17 +47,17 @@ class Change(NamedTuple):
 
 
 def notify(store: JobStore, urls: Sequence[str], memory: Path | None = None) -> list[str]:
-    """Tell each receiver what has changed since it was last told; the receivers that failed, without their secrets.
+    """Send each receiver what has changed since its last message; return the receivers that failed, without secrets.
 
     Args:
-        store: whose jobs are looked at.
-        urls: receivers, as Apprise takes them (``mailto://``, ``json://``, ``slack://``, ...).
-        memory: the file that keeps what was told. Default: beside the store, with ``.notified`` appended; of a store
-            on a server, in this user's ``~/.local/state/jobstore`` (``$XDG_STATE_HOME``).
+        store: the store with the jobs.
+        urls: the receivers' Apprise addresses (``mailto://``, ``json://``, ``slack://``, ...).
+        memory: the file with the states last sent. Default: the store's name with ``.notified`` appended; for a store
+            on a server, a file in this user's ``~/.local/state/jobstore`` (``$XDG_STATE_HOME``).
 
     Raises:
-        InvalidParameter: an address is none that Apprise knows.
-        InvalidRecord: the file that keeps what was told is damaged.
+        InvalidParameter: Apprise does not accept an address.
+        InvalidRecord: the file with the states last sent is damaged.
         ImportError: Apprise is not installed.
         StoreError: the store cannot be read.
     """
@@ -74,7 +74,7 @@ def notify(store: JobStore, urls: Sequence[str], memory: Path | None = None) -> 
             failed.append(f"receiver {place} ({url.partition(':')[0]})")
             continue
         told[key] = _after(before, changes)
-        _write(memory, told, store.path)  # at once: whatever happens to the next receiver, this one is not told twice
+        _write(memory, told, store.path)  # at once: if the next receiver fails badly, this one gets nothing twice
     return failed
 
 
@@ -88,7 +88,7 @@ def _memory_of(location: Location) -> Path:
 
 
 def list_in_states(store: JobStore, states: Iterable[str]) -> list[JobStateDocument]:
-    """Every job that is in one of the states, most urgent first."""
+    """Return every job that is in one of the states, most urgent first."""
     found: list[JobStateDocument] = []
     has_next = True
     while has_next:
@@ -98,7 +98,7 @@ def list_in_states(store: JobStore, states: Iterable[str]) -> list[JobStateDocum
     return found
 
 
-# What has changed.
+# Changes.
 
 
 def _changes(store: JobStore, jobs: Mapping[str, JobStateDocument], told: Told) -> Iterator[Change]:
@@ -149,7 +149,7 @@ def _receivers(urls: Sequence[str]) -> list[tuple[str, NotifyBase]]:
         with _silence():
             receiver = Apprise.instantiate(url, suppress_exceptions=True)
         if receiver is None:
-            # What stands behind the scheme may be a password.
+            # Show only the scheme: the rest may contain a password.
             scheme = shown(url.partition("://")[0]) if "://" in url else "no scheme"
             raise InvalidParameter(
                 f"receiver {place} is not an address that Apprise accepts ({scheme}); see https://github.com/caronc/apprise"
@@ -176,13 +176,13 @@ def _send(receiver: NotifyBase, changes: Sequence[Change]) -> bool:
                     "\n".join(lines), title=f"jobstore: {title[:200]}", notify_type=kind, body_format=NotifyFormat.TEXT
                 )
             )
-        except Exception:  # noqa: BLE001 - whatever a receiver's plug-in raises: its message may hold the address
+        except Exception:  # noqa: BLE001 - a plug-in may raise anything; the error's message may hold the address
             return False
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Without Apprise's log, whose lines may hold addresses with their secrets."""
+    """Disable Apprise's log, which may contain addresses with their secrets."""
     log = logging.getLogger("apprise")
     before = log.disabled
     log.disabled = True
@@ -192,11 +192,11 @@ def _silence() -> Iterator[None]:
         log.disabled = before
 
 
-# What was told.
+# The states last sent.
 
 
 def _key(url: str) -> str:
-    """What tells receivers apart in the file, which must not hold an address."""
+    """Return a receiver's key in the file: a digest, since an address may be secret."""
     return hashlib.blake2b(url.encode("utf-8", "surrogatepass"), digest_size=8, person=b"jobstore").hexdigest()
 
 
@@ -213,6 +213,6 @@ def _read(memory: Path) -> dict[str, Told]:
 
 
 def _write(memory: Path, told: Mapping[str, Told], store: Location) -> None:
-    # What one user's timer leaves must not keep the store's owner out; a store on a server has no owner here.
+    # The file gets the store's owner: another user's timer must not lock the owner out. A server's store has none here.
     with replacing(memory, store if isinstance(store, Path) else None) as out:
         out.write(json.dumps(told, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""What a callable gave or raised, as a store keeps it: always JSON, always bounded, whatever came."""
+"""A callable's return value or exception as a store keeps it: always JSON, always limited in size."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import orjson
 from jobstore.language.results import result_text
 
 RESULT_BYTES = 16 * 1024
-"""Of a result as JSON; a page of a thousand stays sendable."""
+"""The largest result, as JSON: a page of a thousand executions stays small enough to send."""
 ERROR_CHARACTERS = 2000
 TRACEBACK_CHARACTERS = 4000
 TRACEBACK_FRAMES = 12
 
 
 def kept_result(value: object) -> Any:
-    """A return value as a JSON object, a copy; null stays null.
+    """Return a copy of a return value as a JSON object; None stays None.
 
-    An object is kept as it is, any other value as ``{"value": ...}``; `jobstore.language.results` says how what is no
-    JSON becomes JSON. What is too large is kept as ``{"cut": "the beginning of it", "bytes": ...}``.
+    An object stays as it is; any other value becomes ``{"value": ...}``. `jobstore.language.results` converts values
+    that JSON does not have. A value that is too large becomes ``{"cut": "its beginning", "bytes": ...}``.
 
     >>> kept_result({"processed": 500}), kept_result(3), kept_result({1, 1})
     ({'processed': 500}, {'value': 3}, {'value': [1]})
@@ -33,44 +33,44 @@ def kept_result(value: object) -> Any:
 
 
 def error_text(error: BaseException) -> str:
-    """The type and the message of an exception, in one text of bounded length.
+    """Return the type and message of an exception, in at most 2,000 characters.
 
     >>> error_text(ValueError("no such pair")), error_text(KeyError("BNC")), error_text(TimeoutError())
     ('ValueError: no such pair', "KeyError: 'BNC'", 'TimeoutError')
     """
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - somebody else's exception
+    except Exception:  # noqa: BLE001 - a foreign exception may raise in turn
         message = "(its message cannot be shown)"
     name = type(error).__qualname__
     return bounded(f"{name}: {message}" if message else name, ERROR_CHARACTERS)
 
 
 def traceback_result(error: BaseException, *, skipped_frames: int = 0) -> dict[str, str]:
-    """The end of an exception's traceback, as the result of a run that failed.
+    """Return the end of an exception's traceback, as the result of a failed run.
 
     Args:
-        error: what was raised.
-        skipped_frames: how many of the outermost frames are the caller's own.
+        error: the exception.
+        skipped_frames: how many of the outermost frames to leave out, since they are the caller's own.
     """
     trace = error.__traceback__
     for _ in range(skipped_frames):
         trace = trace and trace.tb_next
     try:
         lines = traceback.format_exception(type(error), error, trace, limit=-TRACEBACK_FRAMES)
-    except Exception:  # noqa: BLE001 - somebody else's exception
+    except Exception:  # noqa: BLE001 - a foreign exception may raise in turn
         lines = [error_text(error)]
     return traceback_text_result("".join(lines))
 
 
 def traceback_text_result(text: str) -> dict[str, str]:
-    """The end of a traceback that is text already."""
+    """Return the end of a formatted traceback, as the result of a failed run."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return {"traceback": text if len(text) <= TRACEBACK_CHARACTERS else f"…{text[1 - TRACEBACK_CHARACTERS :]}"}
 
 
 def bounded(text: str, characters: int) -> str:
-    """The text that can be encoded as UTF-8, cut with a mark where it is too long.
+    """Return the text in a form that UTF-8 can encode; if too long, cut to `characters` with ``…`` at its end.
 
     >>> bounded("abcdef", 4)
     'abc…'

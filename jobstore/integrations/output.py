@@ -1,8 +1,8 @@
-"""A command's output on its way through: passed on byte for byte, its end kept, nothing of ours in its way.
+"""Passes a command's output on byte for byte, and keeps the end of it.
 
-We put a pipe between the command and each descriptor it writes to. If the reader has left (EPIPE), we close the
-command's pipe, so that it learns this as it would from the system. Any other write error (a full disk, a terminal
-that is gone) loses that output and nothing more.
+There is a pipe between the command and each descriptor it writes to. If the reader is gone (EPIPE), we close the
+command's pipe, so that the command gets its own EPIPE or SIGPIPE. Any other write error (a full disk, a closed
+terminal) loses that output and has no other effect.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from contextlib import suppress
 from typing import Final
 
 TAIL_BYTES: Final = 8 * 1024
-"""Of the output, both streams together, unless more or less is asked for."""
+"""How much of the end of the output to keep by default, both streams together."""
 
 _CHUNK = 64 * 1024
 _PAUSE_SECONDS = 0.01
 _MESSAGE_BYTES = 4000
-"""Less than PIPE_BUF: a pipe that is ready takes it whole."""
+"""Less than PIPE_BUF, so a pipe that is ready accepts it without blocking."""
 _MESSAGE_MILLISECONDS = 1000
 
 _GO_ON = """
@@ -45,7 +45,7 @@ while chunk := os.read(0, 65536):
 
 
 def say(message: str) -> None:
-    """Write a message of ours to stderr, or drop it: it must neither fail nor wait for a reader that is stuck."""
+    """Write a message to stderr, or drop it: a message must neither fail nor wait for a stuck reader."""
     with suppress(BaseException):
         _write(message)
 
@@ -60,7 +60,7 @@ def _write(message: str) -> None:
 
 
 def is_one_file(one: int, other: int) -> bool:
-    """Whether two descriptors lead to the same file, pipe or terminal."""
+    """Whether two descriptors refer to the same file, pipe or terminal."""
     try:
         return os.path.sameopenfile(one, other)
     except OSError:
@@ -68,7 +68,7 @@ def is_one_file(one: int, other: int) -> bool:
 
 
 class Tail:
-    """The last bytes of all streams, in the order they came."""
+    """The last bytes of all streams together, in order of arrival."""
 
     def __init__(self, limit: int = TAIL_BYTES) -> None:
         self._limit = limit
@@ -78,7 +78,7 @@ class Tail:
         self._lock = threading.Lock()
 
     def add(self, chunk: bytes) -> None:
-        """Keep the chunk, and of what came before no more than is needed."""
+        """Add a chunk, and drop earlier ones that are no longer needed."""
         with self._lock:
             self._chunks.append(chunk[-self._limit :])
             self._length += len(self._chunks[-1])
@@ -88,7 +88,7 @@ class Tail:
                 self._is_cut = True
 
     def text(self, limit: int | None = None) -> str:
-        """As text of at most `limit` bytes: from the beginning of a line where it was cut, without NUL."""
+        """Return at most `limit` bytes as text without NUL; if cut, from the beginning of a line, after ``…``."""
         limit = self._limit if limit is None else min(limit, self._limit)
         with self._lock:
             raw, is_cut = b"".join(self._chunks), self._is_cut
@@ -101,10 +101,15 @@ class Tail:
 
 
 class Pump:
-    """A pipe for the command to write to, and a thread that passes on what it wrote."""
+    """A pipe that the command writes to, and a thread that passes its output on.
+
+    The thread must not simply read until the end of the file: a child that the command left in the background keeps the
+    pipe open. For example, after ``sleep 3600 &`` in a script, that would take an hour. So a second pipe, closed by
+    `stop`, tells the thread that the command has ended; it then passes on only what is in the pipe at that moment.
+    """
 
     def __init__(self, target: int, tail: Tail) -> None:
-        """Make the pipe and start the thread.
+        """Create the pipe and start the thread.
 
         Raises:
             OSError: there are no descriptors left.
@@ -126,13 +131,13 @@ class Pump:
             raise
 
     def close_inlet(self) -> None:
-        """Leave the writing end to the command; once nobody has it, the thread ends."""
+        """Close our copy of the pipe's writing end; when the last copy is closed, the thread ends."""
         inlet, self.inlet = self.inlet, -1
         if inlet >= 0:
             os.close(inlet)
 
     def stop(self) -> None:
-        """The command has ended: what is in the pipe now is passed on, and nothing later."""
+        """Tell the thread that the command has ended: it passes on what is in the pipe now, and nothing later."""
         tell, self._tell = self._tell, -1
         if tell >= 0:
             os.close(tell)
@@ -143,12 +148,12 @@ class Pump:
 
     @property
     def lost(self) -> str | None:
-        """Why some output could not be written; none if all could."""
+        """Why some output could not be written; None if all of it was."""
         return None if self._lost is None else self._lost.strerror or str(self._lost)
 
     def close(self) -> None:
-        """Let go of the pipe; what the command left running may go on writing to it."""
-        if self._thread.is_alive():  # it is stuck with a reader, after a timeout
+        """Close the pipe; if background processes of the command still write to it, leave a helper that reads it."""
+        if self._thread.is_alive():  # stuck with a slow reader, after a timeout
             return
         self.stop()
         if self._is_held:
@@ -165,14 +170,14 @@ class Pump:
             try:
                 is_over = self._moved_last()
             except BrokenPipeError:
-                # Closed at this end, too, the command gets its SIGPIPE as it would without us.
+                # Close this end as well, so that the command gets its SIGPIPE as it would without us.
                 os.close(self._source)
                 self._source, is_over = -1, True
-            except BaseException:  # noqa: BLE001 - a pump that stops would stop the command, once the pipe is full
+            except BaseException:  # noqa: BLE001 - if this thread ended, the command would block on a full pipe
                 time.sleep(_PAUSE_SECONDS)
 
     def _moved_last(self) -> bool:
-        """Pass one chunk on; True after the last one."""
+        """Pass one chunk on; return True after the last one."""
         waiting = select.poll()
         waiting.register(self._source, select.POLLIN)
         waiting.register(self._told, select.POLLIN)
@@ -184,7 +189,7 @@ class Pump:
         return not chunk
 
     def _pass_on_rest(self) -> None:
-        """What was in the pipe when the command ended: a child it left behind may write for ever."""
+        """Pass on what is in the pipe now, but no more: a background process may go on writing for ever."""
         rest = _waiting_bytes(self._source)
         while rest > 0:
             chunk = os.read(self._source, min(rest, _CHUNK))
@@ -192,7 +197,7 @@ class Pump:
             self._pass_on(chunk)
         waiting = select.poll()
         waiting.register(self._source, 0)
-        self._is_held = not waiting.poll(0)  # POLLHUP: nobody has the writing end any longer
+        self._is_held = not waiting.poll(0)  # POLLHUP: no process has the writing end any more
 
     def _pass_on(self, chunk: bytes) -> None:
         with suppress(BaseException):
@@ -217,9 +222,9 @@ def _waiting_bytes(descriptor: int) -> int:
 
 
 def _go_on(source: int, target: int) -> None:
-    """Leave a small process behind that passes on what the command's own children still write.
+    """Start a small process that passes on what the command's background processes still write.
 
-    Without it their next line would end them by SIGPIPE, which it would not do without us.
+    Without it, SIGPIPE would kill them at their next line, which would not happen without us.
     """
     if sys.executable:
         subprocess.run(  # noqa: S603 - our own program

@@ -1,7 +1,7 @@
-"""One command in a process group of its own: its time bounded, its signals shared, its output passed on.
+"""Runs one command in a process group of its own, with a timeout, and passes signals and output on.
 
-The command leads a new session, so that it and all it starts can be ended together. At a terminal it stays in our own
-group instead: the keyboard and the shell's ``fg`` and ``bg`` reach it as they would without us, and it may read.
+The command leads a new session, so that it and all it starts can be killed together. At a terminal it stays in our own
+group instead: so the keyboard and the shell's ``fg`` and ``bg`` reach it, and it may read from the terminal.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 __all__ = ["NOT_EXECUTABLE", "NOT_FOUND", "SIGNALLED", "TIMED_OUT", "Ended", "Group", "signals_passed_on"]
 
 TIMED_OUT: Final = 124
-"""As ``timeout`` exits."""
+"""The exit code of ``timeout``."""
 SIGNALLED: Final = 128
-"""Plus the number of the signal."""
+"""Added to the number of the signal."""
 
 GRACE_SECONDS: Final = 10.0
-"""Between SIGTERM and SIGKILL."""
+"""The time between SIGTERM and SIGKILL."""
 DRAIN_SECONDS: Final = 5.0
-"""For what was written before the end to reach a slow reader, before the end is recorded."""
+"""How long to wait for a slow reader of the output before the end is recorded."""
 
 _POLL_SECONDS = 0.02
 _LOOK_UP_MILLISECONDS = 200
 _PAUSES_SECONDS = 0.1, 0.5, None
-"""Between attempts to create a process, where the system has none left."""
+"""The pauses between attempts to create a process, if the system has none left."""
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _COERCED = frozenset({"C.UTF-8", "C.utf8", "UTF-8"})
 _KEYBOARD = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP})
@@ -57,12 +57,12 @@ class Ended(NamedTuple):
 
     Attributes:
         exit_code: 0 to 255, as a shell reports it; 124 after a timeout.
-        reason: why it failed, in a few words; none for exit code 0.
+        reason: why it failed, in a few words; None for exit code 0.
         tail: the end of its output.
-        seconds: how long it ran; none where it never did.
-        timed_out: whether its time was up.
-        is_refused: whether the system would create no process for it.
-        lost: why some of its output could not be passed on.
+        seconds: how long it ran; None if it never started.
+        timed_out: whether it exceeded its timeout.
+        is_refused: whether the system could not create a process.
+        lost: why some of its output could not be passed on; None if all of it was.
     """
 
     exit_code: int
@@ -75,7 +75,7 @@ class Ended(NamedTuple):
 
 
 class Group:
-    """A command that runs; `start`, then `wait`, then `drain`."""
+    """A command and all it starts. Call `start`, then `wait`, then `drain`."""
 
     def __init__(
         self,
@@ -89,9 +89,9 @@ class Group:
 
         Args:
             command: the program and its arguments.
-            stdout: the file descriptor its output goes on to.
-            stderr: the same for what it says beside its output.
-            keep_bytes: of the end of its output; with 0 it writes to the two descriptors itself.
+            stdout: the file descriptor for its stdout.
+            stderr: the file descriptor for its stderr.
+            keep_bytes: how much of the end of its output to keep; with 0, it writes to the two descriptors directly.
         """
         self._command = list(command)
         self._targets = stdout, stderr
@@ -106,11 +106,11 @@ class Group:
         self._started = self._seconds = 0.0
 
     def start(self) -> Ended | None:
-        """Start it; how it ended if it could not be started."""
+        """Start the command; return None, or how it ended if it could not be started."""
         outputs = self._outputs()
         error = self._spawn(self._command, outputs)
         if isinstance(error, OSError) and error.errno in _NO_DESCRIPTORS and self._pumps:
-            self._let_go_of_pumps()  # the command comes first; its output is not kept then
+            self._let_go_of_pumps()  # run the command without keeping its output
             outputs = self._targets
             error = self._spawn(self._command, outputs)
         if isinstance(error, OSError) and error.errno == errno.ENOEXEC:
@@ -124,30 +124,30 @@ class Group:
         return None
 
     def _outputs(self) -> tuple[int, int]:
-        """What the command writes to: pipes of ours, or the very descriptors where there can be none."""
+        """Return the descriptors for the command's output: our pipes, or the targets if there can be no pipes."""
         if self._keep_bytes <= 0:
             return self._targets
         stdout, stderr = self._targets
         try:
             self._pumps.append(Pump(stdout, self._tail))
-            # One pipe for both where both are one file: lines keep the order in which they were written.
+            # If both streams go to the same file, use one pipe, to keep the order of the lines.
             if not is_one_file(stdout, stderr):
                 self._pumps.append(Pump(stderr, self._tail))
-        except BaseException:  # noqa: BLE001 - the command comes first; its output is not kept then
+        except BaseException:  # noqa: BLE001 - run the command without keeping its output
             self._let_go_of_pumps()
             return self._targets
         return self._pumps[0].inlet, self._pumps[-1].inlet
 
     def _spawn(self, command: Sequence[str], outputs: tuple[int, int]) -> BaseException | None:
-        """Start the command with every descriptor that we were given; ours close by themselves. Returns what failed."""
+        """Start the command with all inherited descriptors (our own are close-on-exec); return the error, if any."""
         for pause in _PAUSES_SECONDS:
             self._started = time.monotonic()
             try:
-                self._process = subprocess.Popen(  # noqa: S603 - to run what one is given is the task
+                self._process = subprocess.Popen(  # noqa: S603 - running the given command is the purpose
                     command, stdout=outputs[0], stderr=outputs[1], close_fds=False,
                     start_new_session=not self._is_at_terminal, env=_environment(),
                 )  # fmt: skip
-            except BaseException as error:  # noqa: BLE001 - the command comes first
+            except BaseException as error:  # noqa: BLE001 - the caller must get any error
                 if not _is_refusal(error) or pause is None:
                     return error
                 time.sleep(pause)
@@ -168,7 +168,7 @@ class Group:
         self._pumps.clear()
 
     def send(self, signum: int) -> bool:
-        """Send a signal to the command and all it started; False when nothing of it is left."""
+        """Send a signal to the command and all it started; return False if no process is left."""
         if self._process is None:
             return False
         if self._is_at_terminal:
@@ -177,11 +177,11 @@ class Group:
         return _is_sent(os.killpg, self._process.pid, signum)
 
     def pass_on(self, signum: int) -> None:
-        """What is to be done with a signal that came to this process."""
-        if self._process is None:  # it is being started
+        """Handle a signal to this process: send it to the command, unless the command already has it."""
+        if self._process is None:  # not started yet: `start` delivers it
             self._early.append(signum)
         elif self._is_over or (self._is_at_terminal and signum in _KEYBOARD - {signal.SIGTSTP}):
-            return  # the keyboard has sent it to the command, too
+            return  # the terminal has sent it to the command, too
         elif signum != signal.SIGTSTP:
             self.send(signum)
         else:
@@ -190,7 +190,7 @@ class Group:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     def wait(self, *, timeout_seconds: float | None = None, grace_seconds: float = GRACE_SECONDS) -> Ended:
-        """Wait until the command has ended; when its time is up, end the whole group."""
+        """Wait for the command's end; after the timeout, kill the whole group."""
         process = self._process
         if process is None:
             raise ValueError("the command was not started")
@@ -200,7 +200,7 @@ class Group:
             self._end_group(process, grace_seconds)
             self._stop_pumps()
             return self._ended(TIMED_OUT, f"Timed out after {timeout_seconds:g} s", timed_out=True)
-        self._is_over = True  # what it left in the background is not ours to signal
+        self._is_over = True  # its background processes get no signals from us
         self._stop_pumps()
         if code < 0:
             return self._ended(SIGNALLED - code, f"Killed by {_signal_name(-code)}")
@@ -211,7 +211,7 @@ class Group:
         return Ended(exit_code, reason, self._tail, self._seconds, timed_out, lost=lost)
 
     def drain(self, *, patience_seconds: float | None = None) -> None:
-        """Wait until all output has gone on, however slow its reader is, or for the time that is given."""
+        """Wait until all output is passed on, for at most `patience_seconds` (None: as long as its reader takes)."""
         for pump in self._pumps:
             pump.join(patience_seconds)
             pump.close()
@@ -225,17 +225,21 @@ class Group:
             pump.join(max(0, deadline - time.monotonic()))
 
     def _end_group(self, process: subprocess.Popen[bytes], grace_seconds: float) -> None:
-        """SIGTERM to all; SIGKILL to what is left after the grace, the command itself or what it started."""
+        """Send SIGTERM to the command and all it started, and SIGKILL to those that are left after the grace period.
+
+        The grace period ends early when no process is left. For example, a shell may exit at once on SIGTERM while its
+        ``rsync`` still cleans up: that gets the rest of the grace period.
+        """
         deadline = time.monotonic() + grace_seconds
-        if self._is_at_terminal:  # once a parent has ended, nothing tells whose children these were
+        if self._is_at_terminal:  # list them now: once a parent has ended, its children cannot be found
             self._family = _descendants(process.pid)
         is_left = self.send(signal.SIGTERM)
-        self.send(signal.SIGCONT)  # what was stopped could not end
+        self.send(signal.SIGCONT)  # a stopped process cannot react to SIGTERM
         while is_left and time.monotonic() < deadline:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_POLL_SECONDS)
             if process.returncode is not None:
-                with suppress(ChildProcessError):  # a container's first process gets the children of those that ended
+                with suppress(ChildProcessError):  # as a container's first process, we inherit orphans
                     os.waitpid(-process.pid, os.WNOHANG)
                 time.sleep(_POLL_SECONDS)
             is_left = self.send(0)
@@ -246,10 +250,10 @@ class Group:
 
 @contextmanager
 def signals_passed_on(group: Group) -> Iterator[None]:
-    """While the block runs, signals that would end or stop this process go to the group instead.
+    """Inside the block, pass signals that would end or stop this process on to the group instead.
 
-    What is ignored stays ignored (``nohup``), but for SIGCHLD: the system would keep no exit codes. Outside of the main
-    thread nothing changes.
+    Ignored signals stay ignored (``nohup``), except for SIGCHLD: if that is ignored, the system keeps no exit codes.
+    Outside the main thread, do nothing.
     """
 
     def pass_on(signum: int, _frame: FrameType | None) -> None:
@@ -262,7 +266,7 @@ def signals_passed_on(group: Group) -> Iterator[None]:
         for each in signal.valid_signals() - _OURS:
             handler = signal.getsignal(each)
             if handler not in {signal.SIG_IGN, None}:
-                with suppress(OSError, ValueError):  # some are the C library's own
+                with suppress(OSError, ValueError):  # some are reserved by the C library
                     taken[each] = signal.signal(each, pass_on)
     try:
         yield
@@ -272,9 +276,10 @@ def signals_passed_on(group: Group) -> Iterator[None]:
 
 
 def _exit_code(process: subprocess.Popen[bytes], timeout_seconds: float) -> int:
-    """Wait for the end, but never in one piece.
+    """Wait for the command's end, waking up several times a second.
 
-    The system may give a signal to any of our threads, and wakes that one alone; Python runs the handler in this one.
+    The system may deliver a signal to any of our threads and wakes only that one, while Python runs the handler in this
+    one, the main thread: in one long wait, it would not run before the command ends.
     """
     deadline = time.monotonic() + timeout_seconds
     descriptor = -1
@@ -282,7 +287,7 @@ def _exit_code(process: subprocess.Popen[bytes], timeout_seconds: float) -> int:
         descriptor = os.pidfd_open(process.pid)
         ended = select.poll()
         ended.register(descriptor, select.POLLIN)
-    except BaseException:  # noqa: BLE001 - not on Linux, or nothing is left; the command comes first
+    except BaseException:  # noqa: BLE001 - not on Linux, or no descriptors left: wait without
         return process.wait(None if timeout_seconds == math.inf else timeout_seconds)
     else:
         while not ended.poll(min(_LOOK_UP_MILLISECONDS, max(0, deadline - time.monotonic()) * 1000)):
@@ -295,12 +300,12 @@ def _exit_code(process: subprocess.Popen[bytes], timeout_seconds: float) -> int:
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Whether we could create no process; what a process then met on the way to the command has a file's name."""
+    """Whether the system could not create a process. An error of the program itself has a file name."""
     return not isinstance(error, ValueError) and getattr(error, "filename", None) is None
 
 
 def _is_at_terminal() -> bool:
-    """Whether standard input is the terminal that started us; in the background, too: the shell may bring us back."""
+    """Whether stdin is our controlling terminal, even if we are in the background: the shell may bring us back."""
     try:
         return os.tcgetpgrp(0) > 0
     except OSError:
@@ -308,21 +313,21 @@ def _is_at_terminal() -> bool:
 
 
 def _is_sent(kill: Callable[[int, int], None], whom: int, signum: int) -> bool:
-    """Whether anybody is left to get it."""
+    """Send a signal; return False if there is no such process."""
     try:
         kill(whom, signum)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it has become another user's
+    except PermissionError:  # the process runs as another user now
         pass
     return True
 
 
 def _descendants(pid: int) -> list[int]:
-    """What a process and its children have started, as far as the system tells."""
+    """Return all descendants of a process that ``/proc`` shows; none without it."""
     parents = {}
     for each in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has just ended
+        with suppress(OSError):  # the process has just ended
             parents[int(each.parent.name)] = int(each.read_bytes().rpartition(b")")[2].split()[1])
     found = [pid]
     for parent in found:
@@ -331,7 +336,7 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _environment() -> dict[bytes, bytes] | None:
-    """What we were given: in a C locale Python adds an LC_CTYPE of its own, which would change what commands do."""
+    """Return the environment without the LC_CTYPE that Python adds in a C locale; None to inherit it unchanged."""
     if os.environ.get("LC_CTYPE") not in _COERCED or os.environ.get("LC_ALL"):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Why a program could not be started, in words that name the cause; and scripts without ``#!``, as execvp runs them."""
+"""Explains why a program could not be started, and runs scripts without ``#!`` as execvp does."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NOT_EXECUTABLE: Final = 126
-"""As a shell says it, and the next one, too."""
 NOT_FOUND: Final = 127
+"""The exit codes of a shell."""
 
 _SHELL = "/bin/sh"
 _WORDS = """
@@ -24,12 +24,12 @@ _SHELL_SIGNS = frozenset(" \t\n=;&|<>()$`*?~'\"\\")
 
 
 def without_interpreter(command: Sequence[str]) -> list[str]:
-    """What execvp runs for a file that the system does not know how to run: the shell reads it."""
+    """Return the command that runs a file in the shell, as execvp does if the system cannot execute it."""
     return [_SHELL, _found(command[0]) or command[0], *command[1:]]
 
 
 def why_not_started(command: Sequence[str], error: BaseException) -> tuple[int, str]:
-    """The exit code that a shell would give, and the reason.
+    """Return the exit code that a shell would return, and the reason in words.
 
     >>> why_not_started(["cd", "/srv"], FileNotFoundError(2, "No such file or directory"))
     (127, "cd: command not found; it is a word of the shell: write -- sh -c 'cd ...'")
@@ -46,7 +46,7 @@ def why_not_started(command: Sequence[str], error: BaseException) -> tuple[int, 
 
 
 def _found(program: str) -> str | None:
-    from shutil import which  # it brings compressors, and most programs start
+    from shutil import which  # slow to import, and needed only after a failure
 
     return program if "/" in program else which(program)
 
@@ -57,7 +57,7 @@ def _is_folder(program: str, error: BaseException) -> str:
 
 
 def _missing_interpreter(path: str) -> str:
-    """A file that is there and yet "not found": what is to run it is not."""
+    """Explain a file that exists but is "not found": the interpreter or loader that should run it is missing."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - see above
             line = file.readline(256)

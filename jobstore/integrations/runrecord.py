@@ -1,7 +1,7 @@
-"""The run of a command on its way into the store, in a thread: nothing of it raises, or holds the command up.
+"""Records the run of a command in a thread, so that no error and no delay of the store affects the command.
 
-A store may be busy, a disk may hang and a call of ours may fail. The thread tries again while there is time; whoever
-runs the command waits for it two seconds before the command and thirty after it, and no longer.
+The store may be busy, the disk may hang, or our own code may fail. The thread retries while there is time; the caller
+waits for it at most two seconds before the command and thirty seconds after it.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from jobstore.recording.recorder import Recorder
 
 PATIENCE_BEFORE_SECONDS: Final = 2.0
-"""How long the record of the start may keep the command from starting; it goes on beside the command."""
+"""How long recording the start may delay the command; after that, it continues beside the command."""
 PATIENCE_AFTER_SECONDS: Final = 30.0
 TRIES: Final = 3
-"""Of a step that fails otherwise than by a busy store."""
+"""How often to try a step that fails, except for a busy store, which is retried until the deadline."""
 DEFAULTS: Final = {"job_type": "command", "job_category": "scheduled"}
-"""Of a new job."""
+"""The fields of a new job."""
 
 LARGEST_OUTPUT_BYTES: Final = 60 * 1024
-"""Of the output: a result holds 64 KiB of JSON."""
+"""The most output to keep: a result may have 64 KiB of JSON."""
 
 _SCHEDULE: Final = "schedule", frozenset({"schedule", "interval_seconds"})
 _LEFT_OUT: Final = (
@@ -49,13 +49,13 @@ _LEFT_OUT: Final = (
     ("command line", frozenset({"parameters"})),
 )
 _CALL_SECONDS = PATIENCE_AFTER_SECONDS
-"""One call keeps its place in the line for all of the time promised."""
+"""The timeout of one call: as long as the caller waits, so that the call keeps its place in the queue for the lock."""
 _PAUSE_SECONDS = 0.05
 _ERROR_TAIL_BYTES = 8 * 1024
 
 
 class RunRecord:
-    """A run to be recorded: `begin` before the command, `end` after it."""
+    """The record of one run: call `begin` before the command and `end` after it."""
 
     def __init__(
         self,
@@ -79,11 +79,11 @@ class RunRecord:
         self._start_is_tried, self._is_ended, self._is_over = threading.Event(), threading.Event(), threading.Event()
 
     def begin(self) -> None:
-        """Begin to record the start, and wait until it is recorded, or for two seconds."""
+        """Start recording the start, and wait for that for at most two seconds."""
         thread = threading.Thread(target=self._work, name="jobstore-record", daemon=True)
         try:
             thread.start()
-        except BaseException:  # noqa: BLE001 - no thread can be had: both steps are taken at the end
+        except BaseException:  # noqa: BLE001 - without a thread, `end` records both the start and the end
             self._has_thread = False
             self._start_is_tried.set()
         if not self._start_is_tried.wait(PATIENCE_BEFORE_SECONDS):
@@ -91,7 +91,7 @@ class RunRecord:
         self._is_running = True
 
     def end(self, ended: Ended) -> None:
-        """Record the end, and the start where that is still missing; say so where it cannot be done in time."""
+        """Record the end, and the start if that is still missing; print a message if there is not enough time."""
         self._ended, self._ended_at = ended, datetime.now(UTC)
         self._deadline = time.monotonic() + PATIENCE_AFTER_SECONDS
         self._is_ended.set()
@@ -102,7 +102,7 @@ class RunRecord:
             say(f"this run of {self._job} is not recorded: {self._problem}")
 
     def facts(self) -> dict[str, str]:
-        """The environment variables that describe the run to a hook."""
+        """Return the environment variables that describe the run to a hook, without their prefix."""
         ended = self._ended
         status = "" if ended is None else str(_status(ended))
         error = "" if ended is None else _error(ended) or ""
@@ -117,7 +117,7 @@ class RunRecord:
 
     @property
     def _path(self) -> Location:
-        """Read where the store is opened, not before: an address that cannot be read keeps no command from running."""
+        """The store's location, parsed only when it is opened: a malformed address must not stop the command."""
         return location_of(self._store)
 
     def _work(self) -> None:
@@ -129,7 +129,7 @@ class RunRecord:
         self._is_over.set()
 
     def _attempt(self, step: Callable[[Recorder], None], is_too_late: Callable[[], bool]) -> str | None:
-        """What kept the step from being taken; none if it was."""
+        """Try a step until it succeeds or it is too late; return None, or the problem."""
         failures = 0
         while True:
             try:
@@ -161,11 +161,11 @@ class RunRecord:
         if self._execution_id is not None:
             return
         self._execution_id = self._begun(recorder)
-        with suppress(BaseException):  # what an earlier exec left behind when it was killed
+        with suppress(BaseException):  # an earlier exec may have been killed during a run
             recorder.close_interrupted()
 
     def _begun(self, recorder: Recorder) -> str:
-        """Record the start; what the options say of the job and no job may have is said and left out."""
+        """Record the start; leave out an option that is not valid for a job, with a message."""
         while True:
             try:
                 return self._begin(recorder)
@@ -177,7 +177,7 @@ class RunRecord:
                 self._definition = {key: value for key, value in self._definition.items() if key not in fields}
 
     def _begin(self, recorder: Recorder) -> str:
-        if not self._is_running:  # what was spent on opening the store is not the command's
+        if not self._is_running:  # the time for opening the store does not count as the command's
             self._started_at = datetime.now(UTC)
         description = {} if self._name == self._job else {"description": _readable(self._job)}
         return recorder.begin(
@@ -188,16 +188,16 @@ class RunRecord:
     def _record_end(self, recorder: Recorder) -> None:
         self._record_start(recorder)
         ended = self._ended
-        assert ended is not None  # noqa: S101 - it is set before this is called
-        assert self._execution_id is not None  # noqa: S101 - the line above gave it
+        assert ended is not None  # noqa: S101 - set before this is called
+        assert self._execution_id is not None  # noqa: S101 - set by `_record_start`
         recorder.finish(
             self._execution_id, _status(ended), result=_result(ended, self._keeps_always), error=_error(ended),
             at=max(self._ended_at, self._started_at), duration_ms=round((ended.seconds or 0) * 1000),
         )  # fmt: skip
 
     def _open(self) -> Recorder:
-        """The recorder; a store that is created has the zone of this machine."""
-        from jobstore.recording.recorder import Recorder  # heavy, and the command must run without it, too
+        """Open the recorder; a store that is created gets this machine's time zone."""
+        from jobstore.recording.recorder import Recorder  # slow, and the command must run even if it fails
 
         if self._timezone is not None:
             try:
@@ -221,12 +221,12 @@ class RunRecord:
         return True
 
     def _create(self, recorder: type[Recorder]) -> Recorder:
-        from jobstore.integrations.localzone import local_timezone  # see above
+        from jobstore.integrations.localzone import local_timezone
 
         zone = local_timezone()
         try:
             made = recorder(self._path, timezone=zone.name, timeout_seconds=_CALL_SECONDS)
-        except Conflict:  # another process has just made it
+        except Conflict:  # another process has just created it
             return recorder(self._path, timeout_seconds=_CALL_SECONDS)
         if zone.doubt:
             say(f"{self._path} reads cron expressions in {zone.name}: {zone.doubt}; change it with 'jobstore timezone'")
@@ -234,7 +234,7 @@ class RunRecord:
 
 
 def _named_in(error: JobStoreError) -> tuple[str, frozenset[str]]:
-    """The part of the definition that an error is about: its message begins with the name of the field."""
+    """Return the part of the definition that an error is about: its message begins with the field's name."""
     named = (part for part in _LEFT_OUT if error.message.startswith(tuple(part[1])))
     return next(named, _SCHEDULE)
 

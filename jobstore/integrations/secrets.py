@@ -1,8 +1,9 @@
-"""Arguments that look like secrets, masked before they are recorded. Pure.
+"""Masks arguments that look like secrets before they are recorded. Pure.
 
-A value is masked by the name it has (an argument, a key at any depth: ``password``, ``api_key``, ``Authorization``),
-and a text also by what it holds (``postgresql://user:s3cret@db``, ``token=s3cret``, ``Bearer s3cret``). A name that
-only may mean a secret (``key``, ``token``, ``auth``) leaves numbers alone: ``max_tokens`` is none.
+A value is masked because of its name (an argument, or a key at any depth: ``password``, ``api_key``,
+``Authorization``), and a text also because of its content (``postgresql://user:s3cret@db``, ``token=s3cret``,
+``Bearer s3cret``). Under a name that only may mean a secret (``key``, ``token``, ``auth``), numbers are not masked:
+``max_tokens`` is not a secret.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ _URL_PASSWORD = re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://[^\s/?#:@]*:)[^\s/?#]+(?
 
 
 def call_arguments(func: Callable[..., object] | None, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
-    """The arguments of a call as JSON, secrets masked: keywords, and positional ones under ``args``; null for none.
+    """Return the arguments of a call as JSON with secrets masked: keywords, and positional ones under ``args``.
+
+    A call without arguments gives None.
 
     >>> call_arguments(None, ["BNC"], {"api_key": "s3cret", "db": "postgresql://u:s3cret@db/x"})
     {'args': ['BNC'], 'api_key': '***', 'db': 'postgresql://u:***@db/x'}
     """
-    from jobstore.integrations.outcomes import kept_result  # a command that only masks text does without
+    from jobstore.integrations.outcomes import kept_result  # `jobstore exec` only masks text and does not need it
 
     if not args and not kwargs:
         return None
@@ -45,7 +48,7 @@ def call_arguments(func: Callable[..., object] | None, args: Sequence[object], k
 
 
 def masked(value: Any) -> Any:
-    """A JSON value with its secrets masked, as a copy.
+    """Return a copy of a JSON value with its secrets masked.
 
     >>> masked({"headers": {"Authorization": "Bearer s3cret"}, "max_tokens": 100, "run": ["--token", "a"]})
     {'headers': {'Authorization': '***'}, 'max_tokens': 100, 'run': ['--token', '***']}
@@ -61,7 +64,7 @@ def masked(value: Any) -> Any:
 
 
 def masked_text(text: str) -> str:
-    """A text with the passwords of URLs and values that are assigned to names of secrets masked.
+    """Mask passwords in URLs, values assigned to names of secrets, and authorization headers in a text.
 
     >>> masked_text("mysql://root:a@b@db/x?password=c"), masked_text("Config(token='x y', region='eu')")
     ('mysql://root:***@db/x?password=***', "Config(token=***, region='eu')")
@@ -72,12 +75,11 @@ def masked_text(text: str) -> str:
 
 
 def _option(word: object) -> str:
-    """The name of an option of a command line whose value is the next word."""
+    """Return the name of a command-line option whose value is the next word; "" for any other word."""
     return word.lstrip("-") if isinstance(word, str) and word.startswith("-") and "=" not in word else ""
 
 
 def _is_secret(name: str, value: object) -> bool:
-    """Whether a value of this name is to be masked."""
     if value is None or isinstance(value, bool) or value in ("", {}, []):
         return False
     words = [word.lower() for word in _WORDS.findall(name)]
@@ -88,8 +90,8 @@ def _is_secret(name: str, value: object) -> bool:
 
 
 def _positional_names(func: Callable[..., object], count: int) -> list[str]:
-    """The names of the parameters that positional arguments go to, as far as they are known."""
-    import inspect  # a command that only masks text does without
+    """Return the names of the parameters for positional arguments, as far as they are known."""
+    import inspect  # `jobstore exec` only masks text and does not need it
 
     try:
         parameters = inspect.signature(func).parameters.values()
