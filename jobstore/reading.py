@@ -103,8 +103,7 @@ class Snapshots(Queries):
         released, and after any error but one of ours the next call opens a new connection with an empty memory.
         """
         frame = frame_above(0)
-        # In a signal handler during a query of the same thread: the connection and the memory are in an intermediate
-        # state.
+        # In a signal handler during a query of the same thread: its connection and memory are in use.
         if is_running(self._frame, frame):
             with type(self)(self.path, clock=self._clock) as other:  # type: ignore[call-arg]  # a child takes these
                 return other.read(query)

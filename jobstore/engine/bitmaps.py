@@ -52,8 +52,7 @@ if TYPE_CHECKING:
 
 # With this many executions left or fewer, reading and sorting them is faster than testing further bits.
 FEW: Final = 256
-# If more executions than this share a code that is not the whole key, the page takes another path: each row would have
-# to be read.
+# If more executions share a code that is not the whole key, another path answers: each row would have to be read.
 MOST_READ: Final = 50_000
 # Small, so that the budget of a query is checked often while the names of a search are loaded.
 NAMES_AT_ONCE: Final = 10
@@ -169,8 +168,7 @@ class Bitmaps:
 
     def changed(self, connection: sqlite3.Connection, execution_ids: Iterable[int]) -> None:
         """Apply changes that other connections committed."""
-        # Remembered selections cannot be updated: a change may move an execution into or out of any status, name or
-        # window.
+        # Selections cannot be updated: a change may move an execution into or out of any status, name or window.
         self._selected.clear()
         self._workers = None
         # Most readers never use bitmaps and must not pay a row look-up for each change.
@@ -249,18 +247,14 @@ class Bitmaps:
     # --- pages, once everything is loaded
 
     def page_ids(self, connection: sqlite3.Connection, order: str, wanted: Wanted) -> list[int] | None:
-        """The ids of a page, in order.
-
-        Returns:
-            None where too many executions share the code of the key.
-        """
+        """The ids of a page, in order; None if too many executions share the code of the key."""
         rows = self._rows(connection, wanted)
         if order == "id":
             return _cut(rows, wanted.offset, wanted.take, descending=wanted.descending)
         key = self._keys[order]
         if order == "worker_id":
-            # Worker numbers do not sort like worker names, so bits cannot rank them. There are few workers: go through
-            # them one by one.
+            # Bits cannot rank workers, whose numbers are not in the order of their names. They are few: take one by
+            # one.
             if self._workers is None:
                 self._workers = dict(_values(key, key.present))
             workers = connection.execute("SELECT worker_id FROM worker ORDER BY name").fetchall()
@@ -303,16 +297,15 @@ class Bitmaps:
     def _window(self, connection: sqlite3.Connection, wanted: Wanted) -> BitMap64:
         """The executions that start inside the window: whole hours from the planes, the edges from an index.
 
-        For example, a window from 09:20 to 11:40 takes the hours 10 from the planes, and 09:20 to 10:00 and 11:00 to
-        11:40 from the index.
+        For example, 09:20 to 11:40 takes the hour from 10:00 from the planes, and the rest from the index.
         """
         key = self._keys["started_at"]
         first_us, last_us = wanted.window
         rows = key.present
         edges: list[tuple[int, int]] = []
         if wanted.before_us is not None:
-            # The planes know only hours. Hours before this one lie inside; the rest of the window, in this hour, comes
-            # from the index.
+            # The planes know only hours. Hours before this one lie inside; the window's part of this hour is in the
+            # index.
             hour = hour_of(last_us + 1)
             rows = _below(key, rows, hour)
             edges.append((max(first_us, hour_begins_us(hour)), last_us))
@@ -336,8 +329,7 @@ def _kinds(order: str, wanted: Wanted) -> list[str]:
 
 def _are_near(connection: sqlite3.Connection, everything: int) -> bool:
     """Whether no id is negative (recorders never write one) and the ids lie close enough together for few segments."""
-    # With ids far apart (a store loaded with its old ids), each segment would hold few executions and still cost a
-    # look-up.
+    # With ids far apart (a store loaded with its old ids), segments would hold few executions but cost a look-up each.
     most = (everything + SLOTS) // FEWEST
     # Two subqueries: SQLite seeks to one end of the table for each, but scans for min() and max() together.
     sql = "SELECT (SELECT min(id) FROM execution), (SELECT max(id) FROM execution)"
@@ -377,8 +369,7 @@ def _ranked(
         else:
             low = _ranked(connection, key, rows - ones, first, zeros, bits[done:])
             return low + _ranked(connection, key, ones, 0, last - zeros, bits[done:])
-    # The remaining executions may share a code that is only part of the key (a minute, three characters): the rows
-    # decide.
+    # The code that is left may be only part of the key (a minute, three characters): then the rows decide.
     if len(rows) <= FEW or key.name not in _EXACT:
         rows_in_order = _sorted(connection, COLUMNS[key.name], rows)
         return rows_in_order[first:last]

@@ -72,8 +72,7 @@ class Counters:
         self._masked = -1
         self._sums: dict[tuple[tuple[int, ...], int | None], Sums] = {}
         self.edges: dict[tuple[tuple[int, ...], int], int] = {}
-        """Executions that start before an instant inside an hour, by statuses and instant; filled as they are counted.
-        """
+        """Executions that start before an instant inside an hour, by (statuses, instant), as far as counted."""
 
     @property
     def counts(self) -> list[int]:

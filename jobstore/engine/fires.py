@@ -62,8 +62,7 @@ class Fires:
     def next_us(self, unit: Unit, us: int) -> int | None:
         """The first fire time strictly after an instant; None if there is none or the schedule is invalid.
 
-        A remembered time serves every later instant before it. For example, 12:00 computed at 11:05 also answers for
-        11:59.
+        A remembered time serves every later instant before it: 12:00, computed at 11:05, also answers for 11:59.
         """
         known = self._times.get(unit)
         # An earlier instant (the clock was set back) may have an earlier fire time.
@@ -197,7 +196,7 @@ class NextRuns:
             fires_us = self._fires.next_us(unit, now_us)
             if fires_us is not None:
                 self._times.append((fires_us, unit))
-        # Sort by time only: a unit holds nulls, which do not compare. The list is almost sorted, so this is nearly one
+        # Sort by time only: a unit holds nulls, which do not compare. Nearly sorted already, so this is almost one
         # pass.
         self._times.sort(key=itemgetter(0))
         self._untimed.clear()
@@ -205,8 +204,7 @@ class NextRuns:
     def _groups(self, *, descending: bool) -> Iterator[list[int]]:
         """The jobs of each fire time in order of number, then those that never fire."""
         timed = reversed(self._times) if descending else iter(self._times)
-        # Several units may fire at the same moment: numbers then break ties across all their jobs, not within each
-        # unit.
+        # Several units may fire at the same moment: numbers then break ties among all their jobs together.
         for _, entries in groupby(timed, key=itemgetter(0)):
             numbers = [number for _, unit in entries for number in self._members.get(unit, ())]
             numbers.sort(reverse=descending)

@@ -39,12 +39,7 @@ NO_OUTCOME = Outcome(None, None)
 
 
 def fetch_open(connection: sqlite3.Connection, numbers: list[int] | None) -> dict[int, dict[int, int]]:
-    """For RUNNING and for PENDING: the oldest execution's effective start, by job number.
-
-    Args:
-        connection: the store.
-        numbers: at most 500 jobs; None for all.
-    """
+    """For RUNNING and for PENDING: each job's oldest effective start, for some jobs (at most 500) or all (None)."""
     oldest: dict[int, dict[int, int]] = {RUNNING: {}, PENDING: {}}
     more = "" if numbers is None else f"AND job_number IN ({marks(numbers)})"
     for number, status, us in connection.execute(f"{_OLDEST} {more}", numbers or ()):

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 REPLAYED = 4_096
 # Job names whose numbers are kept. Beyond this number all are forgotten: each costs one look-up to find again.
 NUMBERS_REMEMBERED = 4_096
-# Search terms and jobs whose counters are kept, least recently used dropped first; each change is compared with all of
-# them.
+# Search terms and jobs whose counters are kept (the most recently used): each change is compared with all of them.
 TERMS_REMEMBERED = 128
 
 _Change = tuple[int, int | None, int | None, int | None, int | None, int | None, int | None]
@@ -93,8 +92,7 @@ class Memory:
             self._replay(connection, changes)
 
     def _replay(self, connection: sqlite3.Connection, changes: list[_Change]) -> None:
-        # The log is trimmed at its old end and has no gaps, so a first number that does not follow means that changes
-        # are missing.
+        # The log is trimmed at its old end and has no gaps: a first number that does not follow means missing changes.
         behind = changes[0][0] != (self._seq or 0) + 1
         self._seq = changes[-1][0]
         self._take_in(connection, changes, is_behind=behind)
@@ -181,11 +179,7 @@ class Memory:
         return self._standings
 
     def job_number(self, connection: sqlite3.Connection, job_ref: JobRef) -> int:
-        """The number of the job that a caller refers to, looked up once.
-
-        Raises:
-            NotFound: there is no such job.
-        """
+        """The number of the job that a caller refers to, looked up once; raises `NotFound`."""
         number = self._numbers.get(job_ref.name)
         if number is None:
             number = fetch_job_number(connection, job_ref.name, job_ref.number)

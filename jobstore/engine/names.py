@@ -22,12 +22,7 @@ GROUPED_REMEMBERED = 4
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Groups of names that share a value, in order of the value.
-
-    Attributes:
-        members: the names of each group.
-        ends: the cumulative count of executions up to the end of each group.
-    """
+    """Names grouped by a value, in order of it; `ends` has the cumulative count of executions after each group."""
 
     members: list[list[int]]
     ends: list[int]
@@ -108,7 +103,6 @@ class Names:
         return Groups(members, list(accumulate(runs)))
 
     def _in_order(self, order: str) -> list[int]:
-        """All names ordered by job or by name; sorted once."""
         if order not in self._sorted:
             position = 1 if order == "job_name" else 0
             keyed = sorted([(key[position], name_id) for name_id, key in self.names.items()])

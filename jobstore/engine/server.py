@@ -58,7 +58,6 @@ class _NoBitmaps(Bitmaps):
         """Do nothing: there are no bitmaps."""
 
     def cost(self, *_: Any) -> float:
-        """Infinite, so bitmaps are never chosen."""
         return inf
 
 

@@ -227,8 +227,8 @@ class Orphans:
         for execution_id in self._touched:
             del self._runs[execution_id]
         found = [(row[0], Owner(*row[1:])) for row in connection.execute(_PROCESSES)]
-        # A dead process stays dead, so check only the others. The owner is compared too, since the number of a deleted
-        # process may be given to another one.
+        # A dead process stays dead: check only the others, by owner too, since a deleted process's number may be
+        # reused.
         gone = {(key, owner) for key, owner in found if (key, owner) in self._gone or is_gone(owner)}
         keys = [key for key, _ in gone - self._gone]
         if keys or self._touched:

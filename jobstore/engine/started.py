@@ -140,8 +140,7 @@ def _ranges(selection: Selection, most: int) -> list[Range] | None:
 def merge_ranges(ranges: list[Range], wanted: Slice, *, is_merged: bool) -> KeyQuery:
     """Few index ranges, merged by SQLite: one entry for each row skipped or taken, and one more for each range.
 
-    If the database does not merge lazily (`is_merged` is false), each range is read as far as the page can reach into
-    it.
+    Unless the database merges them lazily (`is_merged`), each range is read as far as the page can reach.
     """
     most = () if is_merged or len(ranges) == 1 else (wanted.skip + wanted.take,)
     values: list[int] = []

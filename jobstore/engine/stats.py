@@ -82,10 +82,7 @@ def _durations(
     query: StatsQuery,
     unstarted: list[tuple[int, int | None, int]],
 ) -> DurationStats:
-    """The durations of runs that started and finished.
-
-    Only a loaded history can hold durations of runs that never started; these are subtracted.
-    """
+    """Average and percentiles of runs that started; only a loaded history has durations of others."""
     odd: Counter[int] = Counter()
     for _, ms, count in unstarted:
         odd.update({} if ms is None else {ms: count})

@@ -25,10 +25,7 @@ COUNTED_DIRECTLY = 500
 
 
 def count_between(connection: sqlite3.Connection, part: Part, after_us: int | None, before_us: int | None) -> int:
-    """Executions of a part with ``after_us <= effective start <= before_us``.
-
-    Reads at most half an hour of an index at each edge.
-    """
+    """Executions of a part with ``after_us <= effective start <= before_us``; at most an hour of an index is read."""
     below = 0 if after_us is None else count_before(connection, part, after_us)
     # One microsecond later, because `before_us` is inclusive.
     return (part.total if before_us is None else count_before(connection, part, before_us + 1)) - below
@@ -63,7 +60,10 @@ def count_before(connection: sqlite3.Connection, part: Part, us: int) -> int:
 
 
 def _count_in_hour(connection: sqlite3.Connection, part: Part, hour: int, us: int) -> int:
-    """Executions of a part from the start of an hour to just before an instant in it, counted on the shorter side."""
+    """Executions of a part from the start of an hour to just before an instant in it, counted on the shorter side.
+
+    For example, up to 09:50: count 09:50 to 10:00 in an index, and subtract that from the hour's counter.
+    """
     begins_us = hour_begins_us(hour)
     counts = part.counters.hours(connection, hour // HOURS_A_DAY).get(hour)
     whole = sum([counts[status] for status in part.statuses]) if counts else 0
@@ -95,8 +95,7 @@ def _count_all(connection: sqlite3.Connection, part: Part, begins_us: int, ends_
         SELECT count(*) FROM execution INDEXED BY execution_started WHERE effective_us >= ? AND effective_us < ?
         """
         return _one_number(connection, sql, (begins_us, ends_us))
-    # One range for each status that occurs: SUCCESS is filtered from the index of all starts, the others share one
-    # index.
+    # One range for each status that occurs: SUCCESS is filtered from all starts, the other statuses share an index.
     sql = "SELECT count(*) FROM execution INDEXED BY {} AND effective_us >= ? AND effective_us < ?"
     return sum(
         [_one_number(connection, sql.format(status_source(status)), (begins_us, ends_us)) for status in part.present]

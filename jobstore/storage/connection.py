@@ -89,8 +89,8 @@ class Reader:
             self.connection = _connect(self.file, path, mode)
             self._log_identity = None if self.is_alone else identity_of(self._log)
             if not self.is_guest:
-                # This connection may just have created the log and its index, which must not keep out writers of the
-                # store's group.
+                # This connection may just have created the log and its index: writers of the store's group need access
+                # to them.
                 share_log(self.file)
 
     def __del__(self) -> None:
@@ -243,7 +243,6 @@ class Reading:
             raise StoreUnreadable(f"The reading of {self._path} belongs to the process before the fork; start it again")
 
     def before_fork(self) -> None:
-        """Wait for the running statement."""
         self._is_held_for_fork = self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS)
 
     def after_fork_in_parent(self) -> None:
@@ -258,8 +257,7 @@ class Reading:
                 self._cursor.close()  # an unfinished statement would keep the file open
             self._reader.close()
         else:
-            # A thread of the parent was inside SQLite during the fork: this child can neither close the connection nor
-            # open another.
+            # A thread of the parent was inside SQLite: this child can neither close the connection nor open another.
             self._reader.refuse_in_this_process()
 
 

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("jobstore")
 _STATUS_WORDS = tuple(status.value for status in STATUS_OF_CODE)
-# The deepest nesting that a recorder writes. Deeper values come from other programs, and could overflow the stack of
-# whatever reads our JSON.
+# The deepest nesting that a recorder writes. Deeper values, of other programs, could overflow the stack of a reader.
 DEEPEST = 64
 
 
@@ -90,8 +89,7 @@ def json_value(text: str) -> Any:
         value = orjson.loads(text)
     except (orjson.JSONDecodeError, RecursionError):
         return _marked(text)
-    # Each level takes at least two characters and one opening bracket. Nearly all texts are short or have few brackets,
-    # and are not walked through.
+    # A level takes at least two characters and one opening bracket, so nearly all texts need no walk.
     return _marked(text) if len(text) > 2 * DEEPEST and _depth_bound(text) > DEEPEST < _depth(value) else value
 
 

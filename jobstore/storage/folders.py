@@ -16,12 +16,9 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset({
 
 
 def check_folder(folder: Path) -> None:
-    """Raise if a folder does not exist or is on a network file system, where locks and shared memory fail.
+    """Raise `StoreUnreadable` if a folder does not exist, or is on a network file system: locks fail there.
 
     Best effort: only Linux reports the file system; elsewhere nothing is refused.
-
-    Raises:
-        StoreUnreadable: a store cannot be kept there.
     """
     if not folder.is_dir():
         raise StoreUnreadable(f"The folder {folder} does not exist; create it first")
@@ -32,13 +29,10 @@ def check_folder(folder: Path) -> None:
 
 
 def check_not_mounted(file: Path) -> None:
-    """Raise for a file that is a mount point itself, as ``-v ./jobs.db:/data/jobs.db`` makes it.
+    """Raise `StoreUnreadable` for a file that is itself a mount point, as ``-v ./jobs.db:/data/jobs.db`` makes it.
 
     Its log and its lock lie beside its other name: a writer here would not see a writer there, and a reader would miss
     what is in the log.
-
-    Raises:
-        StoreUnreadable: it is a mount point.
     """
     if any(mount_point == str(file) for mount_point, _ in _mounts()):
         raise StoreUnreadable(
@@ -52,8 +46,7 @@ def _file_system(folder: str) -> str | None:
     found, longest = None, -1
     for mount_point, kind in _mounts():
         above = mount_point.rstrip("/")
-        # At equal length the later line counts: it was mounted over the earlier one. The slash keeps /data from
-        # matching /data2.
+        # At equal length the later line counts: it was mounted on top. The slash keeps /data from matching /data2.
         if len(above) >= longest and f"{folder}/".startswith(f"{above}/"):
             found, longest = kind, len(above)
     return found

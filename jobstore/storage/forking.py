@@ -44,8 +44,7 @@ class Holder(Protocol):
 
 # Weak references: a store that is dropped without being closed must not be kept alive for forks.
 _known: weakref.WeakSet[Forkable] = weakref.WeakSet()
-# The objects called before a fork are called after it as well, even if some were dropped or created meanwhile: locks
-# are taken and released in pairs.
+# Called before a fork, and so also after it, whatever is dropped or created meanwhile: locks are taken in pairs.
 _told: list[Forkable] = []
 # Two threads that fork at once would release each other's locks. Reentrant: a handler may fork during a fork.
 _one_fork = threading.RLock()
@@ -70,11 +69,7 @@ def refuse_in_this_process(identity: Identity | None) -> None:
 
 
 def check_not_crossed(path: Path, identity: Identity) -> None:
-    """Raise if this process must not open a file.
-
-    Raises:
-        StoreUnreadable: the process was forked while a thread of its parent used the file.
-    """
+    """Raise `StoreUnreadable` if this process was forked while a thread of its parent used the file."""
     if identity in _crossed:
         raise StoreUnreadable(
             f"{path} was in use by another thread when this process was forked; start the process with "

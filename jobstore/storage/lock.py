@@ -227,8 +227,7 @@ class FileLock(ThreadLock):
                 )
             if is_free:
                 self._unlock()
-            # A new first, or a lock in use, shows that the line moves, so the time allowed for a suspended one begins
-            # again.
+            # A new first, or a lock in use, shows that the line moves: the time for a suspended one begins again.
             if found != first or not is_free:
                 first, since = found, now
             # Look as often as the turn may come, at random so that processes do not look in step.
@@ -240,8 +239,8 @@ class FileLock(ThreadLock):
 
     def _open(self) -> int:
         try:
-            # Not through a symbolic link: in a folder that others can write to, it could point at any file of this
-            # user.
+            # Not through a symbolic link: in a folder that others can write to, it could point at any of this user's
+            # files.
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StoreUnreadable(self._why_closed(error)) from error

@@ -35,8 +35,7 @@ def note_pruned(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
         for number, all_, bad in connection.execute(sql, some):
             runs[number][0] += all_
             runs[number][1] += bad
-    # In the deleting transaction: a note without the deletion would count runs twice, a deletion without the note not
-    # at all.
+    # In the deleting transaction: a note without the deletion would count runs twice, the reverse would lose them.
     before = _pruned(connection) if runs else {}
     connection.executemany(
         "INSERT INTO setting VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",

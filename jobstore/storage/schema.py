@@ -257,8 +257,7 @@ def _counted(*, out: str | None = None, into: str | None = None) -> str:
 """
 
 
-# In an inserted row, ``runs`` is 1 to count in and 0 to count out: a negative value would violate the table's CHECK
-# before the upsert could subtract it.
+# In an inserted row, ``runs`` is 1 to count in and 0 to count out: -1 would violate a CHECK before the upsert.
 _SIGN = "(2 * excluded.runs - 1)"
 _RUNS = f"runs = runs + {_SIGN}"
 _NAME_SUMS = (

@@ -50,7 +50,6 @@ class Kind:
     code: str
 
     def key(self, segment: int) -> int:
-        """The key of a segment's blob."""
         return segment * SEGMENT_KINDS + self.number
 
 
@@ -96,11 +95,7 @@ def kept_segments(connection: sqlite3.Connection, kind: Kind) -> Iterator[int]:
 
 
 def read_planes(connection: sqlite3.Connection, kind: Kind, segment: int) -> Planes | None:
-    """The planes of a segment as stored in the file; None if it has none.
-
-    Raises:
-        Inconsistent: the blob is damaged.
-    """
+    """The planes of a segment as stored in the file; None if it has none. Raises `Inconsistent` for a damaged blob."""
     row = connection.execute("SELECT data FROM segment WHERE key = ?", (kind.key(segment),)).fetchone()
     return None if row is None else _unpacked(row[0])
 

@@ -47,8 +47,7 @@ _WRONG_ON_A_SERVER: Final = (
 )
 _WRONG: Final = (
     "PRAGMA foreign_key_check",
-    # SQLite's own check covers only the structure: constraints are enforced when writing, and a damaged page was not
-    # written.
+    # SQLite's own check covers only the structure: constraints are enforced on writing, not for damaged pages.
     "SELECT 1 FROM execution WHERE status NOT BETWEEN 0 AND 4",
     "SELECT 1 FROM change WHERE status NOT BETWEEN 0 AND 4",
     # A change without a count marks the deletion of a name: earlier changes of that name are not checked.
@@ -60,10 +59,7 @@ _WRONG: Final = (
 
 
 def is_sound(connection: sqlite3.Connection) -> bool:
-    """Whether rows, indexes and counters of a file agree; reads the whole file.
-
-    `jobstore.transfer.check` says what is wrong, and checks more.
-    """
+    """Whether rows, indexes and counters of a file agree; reads all of it. `jobstore.transfer.check` checks more."""
     # One error is enough: without the limit, a badly damaged file would be listed at length.
     (structure,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     return structure == "ok" and not _contradicts(connection, _WRONG, (*_COUNTERS, _OF_A_FILE))

@@ -1,7 +1,6 @@
 """Write transactions on one connection, one at a time: what the writers of a file and of a server share.
 
-Everything that writes to a store does so inside `Transactions.transaction`; a checkpoint runs inside
-`Transactions.held`.
+Every write to a store runs inside `Transactions.transaction`, a checkpoint inside `Transactions.held`.
 """
 
 from __future__ import annotations
@@ -123,10 +122,7 @@ class Transactions:
         raise NotImplementedError
 
     def forget_unused(self) -> None:
-        """Delete names, workers and parameters that no execution has any more.
-
-        For a file, `jobstore.recording.leftovers` does this.
-        """
+        """Delete what no execution uses any more; for a file, `jobstore.recording.leftovers` does it."""
         raise NotImplementedError
 
 
@@ -188,8 +184,7 @@ class Turn:
             self._note_commit()
             writer.tidy()
         elif error is not None and not isinstance(error, (JobStoreError, writer.driver_error)):
-            # After an interrupt, say, an unfinished statement would keep its snapshot for as long as the traceback
-            # lives.
+            # After an interrupt, an unfinished statement would keep its snapshot for as long as the traceback lives.
             writer.roll_back()
             writer.disconnect()
 

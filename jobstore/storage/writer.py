@@ -103,8 +103,8 @@ class Writer(Transactions):
         with driver_errors(self.path):
             check_folder(self.file.parent)
             with self.lock.acquired(timeout_seconds):
-                # Inside the lock: of two recorders that start at once, one creates the file. A broken symbolic link
-                # counts as existing.
+                # Inside the lock: of two recorders that start at once, one creates the file. A broken link counts as
+                # existing.
                 if not os.path.lexists(self.file):
                     create_store(self.file, timezone)
                     self.lock.share()
@@ -114,7 +114,6 @@ class Writer(Transactions):
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """One snapshot of the file, on a connection of its own."""
         with Reading(self.file) as reading:
             yield reading.connection
 
@@ -131,7 +130,6 @@ class Writer(Transactions):
         return self._connection is not None and not self._connection.in_transaction
 
     def close(self) -> None:
-        """Close the file. Safe to call twice."""
         if self._is_closed:
             return
         with driver_errors(self.path), self.lock.acquired(self.timeout_seconds):
@@ -197,8 +195,7 @@ class Writer(Transactions):
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
-        # Checks without a connection come first: a file that is not a store is refused before SQLite creates a file
-        # beside it.
+        # Checks without a connection come first: SQLite must not create files beside a file that is not a store.
         check_is_file(self.file)
         _check_may_write(self.file)
         self._check_not_cut_off()
@@ -297,21 +294,13 @@ def real_path(path: Path) -> Path:
 
 
 def refuse_side_name(file: Path) -> None:
-    """Raise if a store would have the name of another store's side file.
-
-    Raises:
-        StoreUnreadable: it would.
-    """
+    """Raise `StoreUnreadable` if a store would have the name of another store's side file."""
     if is_beside(file):
         raise StoreUnreadable(f"{file} has the name of a file that belongs to another store; choose another name")
 
 
 def refuse_left_over(file: Path) -> None:
-    """Raise if no store can be created: SQLite would apply the log of another store to a new file of that name.
-
-    Raises:
-        StoreUnreadable: there is such a log, or the name is that of another store's side file.
-    """
+    """Raise `StoreUnreadable` for a side file's name, and where SQLite would apply an old log to a new file."""
     refuse_side_name(file)
     for log in (beside(file, "-wal"), beside(file, "-journal")):
         if size_of(log):
@@ -405,8 +394,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-    # Both are off by default. With recursive triggers, INSERT OR REPLACE fires the delete triggers and counters stay
-    # exact.
+    # Both are off by default. With this one, INSERT OR REPLACE fires the delete triggers, so counters stay exact.
     connection.execute("PRAGMA recursive_triggers = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA temp_store = MEMORY")

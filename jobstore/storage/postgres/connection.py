@@ -218,8 +218,7 @@ class Connection:
             "statement_timeout": f"{STATEMENT_SECONDS}s" if is_reader else "0",
             # At least a millisecond: 0 would mean no limit.
             "lock_timeout": f"{max(1, round(lock_seconds * 1000))}ms",
-            # For transactions that name no level: the database may have another default, which would show us too
-            # little.
+            # For transactions that name no level: another default of the database could show us too little.
             "default_transaction_isolation": "read committed",
             # A reader may hold a snapshot for long (an export); a limit of the server must not end it.
             "idle_in_transaction_session_timeout": "0",
@@ -267,7 +266,6 @@ class Connection:
         self.raw.patience_seconds = None
 
     def commit(self) -> None:
-        """Commit the transaction."""
         self.raw.commit()
 
     def rollback(self) -> None:
@@ -277,7 +275,6 @@ class Connection:
 
     @property
     def in_transaction(self) -> bool:
-        """Whether a transaction is open."""
         return self.raw.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
 
     @property
@@ -355,11 +352,7 @@ def check_is_store(connection: Connection) -> None:
 
 
 def format_of(connection: Connection) -> int | None:
-    """The format of the store; None if there is no store.
-
-    Raises:
-        NotAStore: the schema has tables of another program.
-    """
+    """The format of the store; None if there is no store. Raises `NotAStore` for tables of another program."""
     schema = connection.place.schema
     found = connection.execute(
         """
@@ -404,7 +397,6 @@ class ServerErrors:
             raise ours from None
 
     def error_for(self, error: psycopg.Error) -> StoreError | None:
-        """The `StoreError` for an error of the driver; None if the error is a defect of ours."""
         return store_error(error, self.place)
 
 

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 # Recorders queue behind whoever waits for the lock, so it waits only briefly.
 LOCK_MILLISECONDS: Final = 200
-# Processes without an open execution are deleted from this number on; if each run has its own, there are as many as
-# runs.
+# Processes without an open execution are deleted from this number on; there may be one for each run.
 FORGOTTEN_FROM: Final = 64
 _TABLES: Final = (("worker", "worker_id"), ("parameter_set", "parameter_set_id"), ("job_name", "name_id"))
 _RUNNING, _PENDING = STATUS_CODES[Status.RUNNING], STATUS_CODES[Status.PENDING]

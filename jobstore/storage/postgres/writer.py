@@ -108,7 +108,6 @@ class PostgresWriter(Transactions):
         tell_of_forks(self)
 
     def close(self) -> None:
-        """Close the connection. Safe to call twice."""
         if self._is_closed:
             return
         with self.lock.acquired(self.timeout_seconds):
@@ -137,11 +136,7 @@ class PostgresWriter(Transactions):
         self._begun = (xid, self._session)
 
     def commit(self) -> None:
-        """Commit the transaction; if the answer is lost, find out what happened.
-
-        Raises:
-            OutcomeUnknown: that cannot be known.
-        """
+        """Commit the transaction; if the answer is lost, find out what happened, or raise `OutcomeUnknown`."""
         connection = self._connection
         if connection is None:
             return
@@ -179,7 +174,6 @@ class PostgresWriter(Transactions):
             self._apart(forget_processes)
 
     def forget_unused(self) -> None:
-        """Delete names, workers, parameters and processes that no execution has any more."""
         with self.reading() as reader:
             unused = find_unused(cast("Connection", reader))
         # The long pass over all executions is over by now: only the deletion blocks others.
@@ -188,7 +182,6 @@ class PostgresWriter(Transactions):
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """One snapshot of the store, on a connection of its own."""
         with self.errors, closing(Connection(self.place, is_reader=True)) as connection:
             connection.begin_long_snapshot()
             yield cast("sqlite3.Connection", connection)
@@ -199,8 +192,7 @@ class PostgresWriter(Transactions):
         if connection is None:
             return
         try:
-            # The recorder's own transactions begin explicitly; in this mode the driver begins one with the first
-            # statement.
+            # The recorder begins its own transactions explicitly; in this mode the driver begins one with a statement.
             connection.raw.autocommit = False
             step(connection)
             connection.commit()
@@ -228,7 +220,6 @@ class PostgresWriter(Transactions):
             self.disconnect()
 
     def disconnect(self) -> None:
-        """Close the connection; the next call opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -247,11 +238,7 @@ class PostgresWriter(Transactions):
             self._connection = None
 
     def _settle_in(self) -> None:
-        """Configure a new connection and give it a number of its own.
-
-        Raises:
-            StoreUnreadable: the server is a standby.
-        """
+        """Configure a new connection and give it a number of its own; raise `StoreUnreadable` on a standby."""
         assert self._connection is not None  # noqa: S101 - its callers have made one
         self._connection.raw.autocommit = True
         # Random, so that recorders of all hosts get different numbers without coordination.
@@ -316,7 +303,6 @@ class _Errors(ServerErrors):
     __slots__ = ()
 
     def error_for(self, error: psycopg.Error) -> StoreError | None:
-        """The `StoreError` for an error of the driver; None if the error is a defect of ours."""
         if isinstance(error, _PASSING):
             ours: StoreError | None = StoreBusy(
                 f"{self.place} was changed by others at the same time, several times in a row; try again"
