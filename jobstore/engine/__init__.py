@@ -1,1 +1,1 @@
-"""The query engine over one SQLite file."""
+"""The query engine, over a file or a PostgreSQL database."""

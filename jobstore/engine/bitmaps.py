@@ -253,8 +253,7 @@ class Bitmaps:
             return _cut(rows, wanted.offset, wanted.take, descending=wanted.descending)
         key = self._keys[order]
         if order == "worker_id":
-            # Bits cannot rank workers, whose numbers are not in the order of their names. They are few: take one by
-            # one.
+            # Bits cannot rank workers, whose numbers are not in order of their names. They are few: one by one.
             if self._workers is None:
                 self._workers = dict(_values(key, key.present))
             workers = connection.execute("SELECT worker_id FROM worker ORDER BY name").fetchall()
@@ -304,7 +303,7 @@ class Bitmaps:
         rows = key.present
         edges: list[tuple[int, int]] = []
         if wanted.before_us is not None:
-            # The planes know only hours. Hours before this one lie inside; the window's part of this hour is in the
+            # The planes know only hours. Hours before this one lie inside; this hour's part of the window is in an
             # index.
             hour = hour_of(last_us + 1)
             rows = _below(key, rows, hour)
@@ -369,7 +368,7 @@ def _ranked(
         else:
             low = _ranked(connection, key, rows - ones, first, zeros, bits[done:])
             return low + _ranked(connection, key, ones, 0, last - zeros, bits[done:])
-    # The code that is left may be only part of the key (a minute, three characters): then the rows decide.
+    # Executions that share a whole code may still differ in the key (a minute, three characters): the rows decide.
     if len(rows) <= FEW or key.name not in _EXACT:
         rows_in_order = _sorted(connection, COLUMNS[key.name], rows)
         return rows_in_order[first:last]

@@ -63,7 +63,7 @@ class Counters:
     def __init__(self, names: set[int] | None, total: list[int], key: object = None) -> None:
         self.names = names
         self.key = key or object()
-        """Equal keys mean the same names, so bitmaps of one object serve the next."""
+        """Equal keys mean the same names: what is remembered of one set, such as bitmaps, serves the other."""
         self._total = total
         # Read when first needed: a total needs no days, and a page without an offset no hours.
         self._days: dict[int, list[int]] | None = None

@@ -142,7 +142,7 @@ class NextRuns:
         Costs a step for each unit that is skipped, and one for each job of the units on the page.
         """
         self._advance(now_us)
-        # Units are not indexed by search: few jobs among many units are faster to sort on their own.
+        # Units know nothing of a search: a few jobs are faster to sort on their own.
         if among is not None and len(among) <= FEW_JOBS:
             return self._few(among, now_us, descending=descending)[offset : offset + take]
         found: list[int] = []
@@ -196,8 +196,7 @@ class NextRuns:
             fires_us = self._fires.next_us(unit, now_us)
             if fires_us is not None:
                 self._times.append((fires_us, unit))
-        # Sort by time only: a unit holds nulls, which do not compare. Nearly sorted already, so this is almost one
-        # pass.
+        # Sort by time only: a unit holds nulls, which do not compare. It is nearly sorted, so this is about one pass.
         self._times.sort(key=itemgetter(0))
         self._untimed.clear()
 

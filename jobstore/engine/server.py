@@ -123,7 +123,7 @@ class ServerMemory(Memory):
         trimmed = looked[0][0]
         # A row may be read twice, since each look begins at the oldest transaction that was open at the previous one.
         changes = [row[3:] for row in looked if row[1] is not None and row[1] not in self._seen]
-        # Trimmed rows may include some that this reader has not seen.
+        # Trimmed rows may include some that this reader has not seen: then it reads everything again.
         is_behind = before is not None and trimmed >= before
         if before is None:
             self._begin_anew(connection)

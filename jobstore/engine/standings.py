@@ -214,7 +214,7 @@ class Orphans:
         self._touched: set[int] = set()
 
     def touch(self, execution_ids: Iterable[int]) -> None:
-        """Note changed executions. Only orphans matter: an execution that is none was changed by a living process."""
+        """Note changed orphans; any other execution was changed by a living process, and so is still none."""
         self._touched.update(self._runs.keys() & execution_ids)
 
     def oldest_us(self, job_number: int) -> int | None:

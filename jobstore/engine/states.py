@@ -119,7 +119,7 @@ def _documents(
             row,
             newest[row.number],
             last,
-            # Nearly all jobs take this branch's 0, without a statement.
+            # Nearly always 0, without a statement.
             _failures(connection, memory, standings, row.number) if newest[row.number].is_failing else 0,
             next_run_us(memory, row, now_us),
             lang,

@@ -1,4 +1,4 @@
-"""The only packages that touch the file."""
+"""The only package that touches the file or the database."""
 
 import sqlite3
 from typing import Final

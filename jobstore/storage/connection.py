@@ -89,8 +89,8 @@ class Reader:
             self.connection = _connect(self.file, path, mode)
             self._log_identity = None if self.is_alone else identity_of(self._log)
             if not self.is_guest:
-                # This connection may just have created the log and its index: writers of the store's group need access
-                # to them.
+                # This connection may just have created the log and its index, which the store's other writers need to
+                # use.
                 share_log(self.file)
 
     def __del__(self) -> None:

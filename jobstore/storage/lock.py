@@ -239,8 +239,8 @@ class FileLock(ThreadLock):
 
     def _open(self) -> int:
         try:
-            # Not through a symbolic link: in a folder that others can write to, it could point at any of this user's
-            # files.
+            # Not through a symbolic link, which in a folder that others can write to could point at any file of this
+            # user.
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StoreUnreadable(self._why_closed(error)) from error

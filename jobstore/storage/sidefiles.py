@@ -59,7 +59,7 @@ def belongs_to(path: Path, store: Path) -> bool:
 
 
 def look_at(path: str | os.PathLike[str]) -> os.stat_result | None:
-    """The status of a file; None if there is none."""
+    """The `os.stat_result` of a file; None if there is none."""
     try:
         return os.stat(path)  # noqa: PTH116 - for every query, and Path costs three times as much
     except OSError:
@@ -127,7 +127,7 @@ def _give(target: int | Path, store: os.stat_result) -> None:
 
 
 def _look_at_link(target: int | Path) -> os.stat_result:
-    """The status of a descriptor, or of a path without following a link: others may place a link in a shared folder."""
+    """The status of a descriptor, or of a path without following links, which others can place in a shared folder."""
     return os.fstat(target) if isinstance(target, int) else target.lstat()
 
 

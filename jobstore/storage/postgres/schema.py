@@ -313,7 +313,7 @@ def finish_tables(connection: Connection, *, counted: bool) -> None:
     if counted:
         # Summed once from the rows; the triggers come last, or each loaded row would leave a change.
         connection.execute(COUNTERS)
-        for table, column in _NUMBERED:  # loaded rows have their own numbers
+        for table, column in _NUMBERED:  # loaded rows have their own numbers: continue after them
             sequence = f"pg_get_serial_sequence('{table}', '{column}')"
             last = f"greatest(nextval({sequence}), coalesce(max({column}), 0))"
             connection.execute(f"SELECT setval({sequence}, {last}) FROM ONLY {table}")

@@ -76,7 +76,7 @@ def delete_unused(connection: Connection, unused: Unused) -> None:
         left = keys - {row[place] for row in changed}
         connection.execute(f"DELETE FROM {table} WHERE {key} = ANY(?)", (list(left),))
         if left and table == "job_name":
-            # A change without a count tells readers to read their names anew.
+            # A change without a count tells readers to read their names again.
             connection.execute("INSERT INTO change (name_id) VALUES (?)", (max(left),))
 
 

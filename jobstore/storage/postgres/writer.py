@@ -1,9 +1,9 @@
 """The writing connection to a PostgreSQL server: what `jobstore.storage.writer` is for a file.
 
 Any number of hosts write at once, so a transaction may fail: another one changed the same execution, or both added the
-same name. Each is one snapshot (REPEATABLE READ). If another transaction changes something that it read and writes to,
-it ends with nothing written, and its steps are repeated. Each transaction first locks the table ``execution`` in a mode
-that recorders share; deleting unused rows takes a mode that briefly blocks all of them.
+same name. Each is one snapshot (REPEATABLE READ). If another transaction has changed a row that it also writes, it ends
+with nothing written, and its steps are repeated. Each transaction first locks the table ``execution`` in a mode that
+recorders share; deleting unused rows takes a mode that briefly blocks all of them.
 
 A connection may be lost at any time. If COMMIT was not sent, nothing is written, and the steps are repeated on a new
 connection. Otherwise the log of changes says whether the transaction wrote its rows.
