@@ -1,7 +1,7 @@
-"""The tools over the Model Context Protocol, for hosts that start servers and speak to them over stdio.
+"""The tools over the Model Context Protocol, for hosts that start servers and talk to them over stdio.
 
-The SDK's low-level server is used, fed by `jobstore.tools`: its function-tool layer would turn
-``"20"`` into 20 and drop words it does not know, where this product says what is wrong.
+This uses the SDK's low-level server with `jobstore.tools`. The SDK's function tools would convert ``"20"`` to 20 and
+drop unknown parameters; jobstore reports both as errors.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ if TYPE_CHECKING:
 __all__ = ["create_server", "run"]
 
 LARGEST_ANSWER_BYTES: Final = 1024 * 1024
-"""Common hosts refuse more, and no model reads it. A page of 1000 of the job API's executions is half of it."""
+"""Common hosts refuse more, and no model reads it. A page of 1000 executions like the job API's is half as large."""
 AT_ONCE: Final = 4
-"""Calls of one server that may be under way at the same time; each takes a thread."""
+"""The most calls that one server answers at the same time; each uses a thread."""
 INSTRUCTIONS: Final = (
     "Read-only answers about scheduled jobs and their execution history: which jobs there are, when they run next, "
     "what ran, what failed and why. Nothing can be started, changed or deleted here. Start with datahub_get_job_stats "
@@ -75,12 +75,12 @@ _log = logging.getLogger(__name__)
 def create_server(store: Queries, *, largest_answer_bytes: int = LARGEST_ANSWER_BYTES) -> Server[Any]:
     """An MCP server with the eight tools over the store.
 
-    An answer carries the document twice, structured and as JSON text, for hosts old and new. An error is
-    a result with `isError` and ``{"error": {"code", "message"}}`` in the same two places, so that the model reads
-    it and can correct itself; details about the file go to the log only.
+    An answer holds the document twice, structured and as JSON text, for new and old hosts. An error is a result with
+    `isError` and ``{"error": {"code", "message"}}`` in the same two places, so that the model reads it and can correct
+    itself; details about the file go only to the log.
 
-    A query takes well under a millisecond, yet runs in a thread: one that is slow for once (a search
-    through a long history) then holds up neither a ping nor, where several clients share the server, the others.
+    A query usually takes well under a millisecond, but runs in a thread, so that a slow one (a search through a long
+    history) delays neither a ping nor other clients of the server.
     """
     places = anyio.CapacityLimiter(AT_ONCE)
 
@@ -104,7 +104,7 @@ def create_server(store: Queries, *, largest_answer_bytes: int = LARGEST_ANSWER_
 
 
 def _answer(store: Queries, name: str, arguments: dict[str, Any], largest_bytes: int) -> CallToolResult:
-    """The result of one call; whatever happens, there is one."""
+    """The result of one call; an exception becomes an error result."""
     try:
         document = tools.call(store, {"tool": name, "parameters": arguments})
         text = _json_text(document)
@@ -118,7 +118,6 @@ def _answer(store: Queries, name: str, arguments: dict[str, Any], largest_bytes:
 
 
 def _refusal(error: JobStoreError) -> CallToolResult:
-    """The error as a model may see it, with its code."""
     document = {"error": {"code": error.code, "message": _public_message(error)}}
     return CallToolResult(
         content=[TextContent(type="text", text=_json_text(document))], structured_content=document, is_error=True
@@ -126,7 +125,7 @@ def _refusal(error: JobStoreError) -> CallToolResult:
 
 
 def _public_message(error: JobStoreError) -> str:
-    """The message of a `StoreError` names the file, which is for the log and not for a model's provider."""
+    """The message for the model. A `StoreError` names the file, so its message goes only to the log."""
     if not isinstance(error, StoreError):
         return error.message
     _log.error("%s: %s", error.code, error.message)
@@ -153,20 +152,20 @@ def _megabytes(size: int) -> str:
     return f"{size / 1_000_000:.1f} MB"
 
 
-# Over stdio.
+# The server on stdio.
 
 LAST_ANSWERS_SECONDS: Final = 10
-"""How long the calls under way when the input ends may take to be answered."""
+"""How long to wait for the answers to open calls when the input ends."""
 
 
 def run(path: Where, *, clock: Callable[[], datetime] | None = None) -> None:
     """Serve the store at the path or address over stdin and stdout until the input ends.
 
-    The store is opened read-only before the first word is read. Nothing but the protocol goes to stdout; log lines go
-    to stderr. A host that closes the pipes early, or an interrupt from the keyboard, ends it too.
+    The store is opened read-only before any input is read. Only the protocol goes to stdout; log lines go to stderr. It
+    also ends if the host closes the pipes early, or at Ctrl-C.
 
     Raises:
-        StoreError: the file cannot be used.
+        StoreError: the store cannot be opened.
     """
     with open_store(path, clock=clock) as store, _interrupt_at_once():
         anyio.run(_serve, create_server(store))
@@ -174,7 +173,7 @@ def run(path: Where, *, clock: Callable[[], datetime] | None = None) -> None:
 
 @contextmanager
 def _interrupt_at_once() -> Iterator[None]:
-    """Let an interrupt end the process: Python's own handler would wait for the next line of input first."""
+    """Let Ctrl-C end the process at once: Python's own handler would first wait for the next line of input."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -195,8 +194,8 @@ async def _serve(server: Server[Any]) -> None:
 async def _serve_stdio(server: Server[Any]) -> None:
     """Serve this process's stdin and stdout.
 
-    The SDK's own loop drops what it cannot parse, so that the host waits for an answer, and drops calls under way when
-    the input ends, so that ``printf ... | jobstore mcp jobs.db`` prints less than was asked. Hence the relay.
+    The SDK's own loop drops input that it cannot parse, so the host waits for an answer. It also drops open calls when
+    the input ends, so ``printf ... | jobstore mcp jobs.db`` would print too few answers. Hence the relay.
     """
     to_server, asked = anyio.create_memory_object_stream[SessionMessage | Exception]()
     answered, from_server = anyio.create_memory_object_stream[SessionMessage]()
@@ -204,13 +203,13 @@ async def _serve_stdio(server: Server[Any]) -> None:
     async with stdio_server() as (incoming, outgoing), anyio.create_task_group() as tasks:
         tasks.start_soon(relay.questions, incoming, to_server, outgoing)
         tasks.start_soon(relay.answers, from_server, outgoing)
-        # The SDK turns the descriptor around, but what is printed might stay in a buffer until it turns it back.
+        # The SDK redirects the descriptor, but printed text might stay in a buffer until it restores the descriptor.
         with redirect_stdout(sys.stderr):
             await server.run(asked, answered, server.create_initialization_options())
 
 
 class _Relay:
-    """Passes messages on between stdio and the server, and knows which questions have no answer yet."""
+    """Passes messages between stdio and the server, and knows which requests have no answer yet."""
 
     def __init__(self) -> None:
         self._open: set[object] = set()
@@ -222,7 +221,7 @@ class _Relay:
         to_server: MemoryObjectSendStream[SessionMessage | Exception],
         outgoing: WriteStream[SessionMessage],
     ) -> None:
-        """Pass on what comes in; at its end, tell the server so only when all was answered."""
+        """Pass on the input; close the server's input only when all requests are answered."""
         async with to_server:
             async for item in incoming:
                 if isinstance(item, Exception):
@@ -237,7 +236,7 @@ class _Relay:
     async def answers(
         self, from_server: MemoryObjectReceiveStream[SessionMessage], outgoing: WriteStream[SessionMessage]
     ) -> None:
-        """Pass on what the server says."""
+        """Pass on the server's messages."""
         async with outgoing:
             async for item in from_server:
                 await outgoing.send(item)
@@ -257,7 +256,7 @@ class _Relay:
 
 
 async def _answer_unreadable(error: Exception, outgoing: WriteStream[SessionMessage]) -> None:
-    """Answer a line that is no message, under its id where that can be read; blank lines are nothing."""
+    """Answer a line that is not a message, under its id if that can be read; ignore blank lines."""
     line = _refused_line(error)
     if line is None:
         data = ErrorData(code=INVALID_REQUEST, message="Not a JSON-RPC 2.0 request, notification or response")
@@ -271,7 +270,7 @@ async def _answer_unreadable(error: Exception, outgoing: WriteStream[SessionMess
 
 
 def _refused_line(error: Exception) -> str | None:
-    """The line that is no JSON; None where it is, and yet no message."""
+    """The line if it is not JSON; None if it is JSON but not a message."""
     if not isinstance(error, ValidationError):
         return None
     first = error.errors(include_url=False)[0]
@@ -279,7 +278,7 @@ def _refused_line(error: Exception) -> str | None:
 
 
 def _id_in(line: str | None) -> str | int | None:
-    """The id of a message that Python's more lenient reader can read (it takes halves of surrogate pairs)."""
+    """The id of a message, if Python's more lenient parser can read it (it accepts lone surrogates)."""
     try:
         message = json.loads(line or "null")
     except (ValueError, RecursionError):

@@ -1,8 +1,8 @@
-"""A store's numbers in Prometheus' text format, version 0.0.4: for a scrape, or for a textfile collector.
+"""A store's metrics in Prometheus' text format, version 0.0.4: for a scrape, or for a textfile collector.
 
-Counts of the executions that are kept are gauges: pruning makes them smaller. Runs and failures are counters: they
-include what was pruned. A series for each job is bounded by `MAX_JOBS`; what is left out is counted, and the totals are
-over all. A job's label is ``job_name``: ``job`` is the scraper's own.
+Counts of stored executions are gauges, because pruning makes them smaller. Runs and failures are counters: they include
+pruned ones. At most `MAX_JOBS` jobs have their own series; the others are counted, and totals include them. A job's
+label is ``job_name``, because ``job`` is the scraper's own.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _PAGE: Final = 1000
 
 
 class Sample(NamedTuple):
-    """One line: labels by name, and a value."""
+    """One line: pairs of label and text, and a value."""
 
     labels: tuple[tuple[str, str], ...]
     value: float
 
 
 class Family(NamedTuple):
-    """One metric: its name, what it says, its samples, and its type."""
+    """One metric: its name, help text, samples and type."""
 
     name: str
     help: str
@@ -43,12 +43,12 @@ class Family(NamedTuple):
 
 
 def metrics(store: Queries, *, max_jobs: int = MAX_JOBS) -> str:
-    r"""The store's numbers as Prometheus reads them, ending in a line feed.
+    r"""The store's metrics in Prometheus' text format, ending in a line feed.
 
-    Jobs by state and executions kept by status, over all; and for each of the first `max_jobs` jobs by name: its type,
-    category and state, whether it is enabled, its runs and failures so far, its executions kept by status, its
-    durations in seconds, and when it last ran, succeeded, failed and will run next, in seconds since 1970. What a job
-    never did has no line.
+    In total: jobs by state and stored executions by status. For each of the first `max_jobs` jobs by name: its type,
+    category and state, whether it is enabled, its runs and failures so far, its stored executions by status, its
+    durations in seconds, and when it last ran, succeeded, failed and will run next, in seconds since 1970. A value that
+    does not exist has no line.
 
     Raises:
         StoreError: the store cannot be read.
@@ -57,7 +57,7 @@ def metrics(store: Queries, *, max_jobs: int = MAX_JOBS) -> str:
 
 
 class _Job(NamedTuple):
-    """A job that has series of its own; `totals` are its runs and failures so far, where they are known."""
+    """A job with its own series; `totals` are its runs and failures so far, None if not known."""
 
     state: JobStateDocument
     stats: StatsDocument
@@ -66,7 +66,7 @@ class _Job(NamedTuple):
 
 
 def families(store: Queries, max_jobs: int = MAX_JOBS) -> list[Family]:
-    """The metrics as values; one without samples is left out."""
+    """The metrics as values, without those that have no samples."""
     states = store.list_job_states(limit=1)["states"]
     totals = store.run_totals()
     shown = list(_paged(store.list_job_states, max_jobs))
@@ -82,7 +82,6 @@ def families(store: Queries, max_jobs: int = MAX_JOBS) -> list[Family]:
 
 
 def _paged(listed: Callable[..., Any], most: int) -> Iterator[Any]:
-    """The documents of the first jobs by name."""
     for offset in range(0, most, _PAGE):
         page = listed(limit=min(_PAGE, most - offset), offset=offset, order_by="name")
         yield from page["data"]
@@ -93,7 +92,7 @@ def _paged(listed: Callable[..., Any], most: int) -> Iterator[Any]:
 def _stats(store: Queries, job: JobStateDocument) -> StatsDocument | None:
     try:
         return store.job_stats(job["name"])
-    except (NotFound, InvalidParameter):  # removed a moment ago, or of a name that could be none
+    except (NotFound, InvalidParameter):  # just removed, or its name is not valid
         return None
 
 
@@ -115,7 +114,7 @@ def _of_all(store: Queries, states: Mapping[str, int], shown: int) -> Iterator[F
 
 
 class _JobFamily(NamedTuple):
-    """A metric of each job: its name, its help, its type, and each value of a job with its labels."""
+    """A metric of each job: its name, help text and type, and a function from a job to values with labels."""
 
     name: str
     help: str
@@ -166,7 +165,7 @@ _OF_EACH_JOB: Final = (
     _instant("last_success", "the start of the latest success", lambda job: job.stats["last_success_at"]),
     _instant("last_failure", "the start of the latest failure", lambda job: job.stats["last_failure_at"]),
     _instant("next_run", "the next run", lambda job: job.state["next_run_at"]),
-    # Where the totals are not known there is no counter: a count that pruning makes smaller is none.
+    # Without known totals there is no counter: a count that pruning makes smaller is not one.
     _JobFamily(
         "runs_total",
         "Runs so far, whatever their outcome, including pruned ones.",
@@ -217,7 +216,7 @@ def _escaped(value: str) -> str:
 
 
 def number(value: float) -> str:
-    """A value without an exponent, and without digits that it does not have.
+    """A value without an exponent and without trailing zeros.
 
     >>> number(3), number(0.25), number(1768464000.5), number(2e-06)
     ('3', '0.25', '1768464000.5', '0.000002')

@@ -1,7 +1,7 @@
-"""`Queries`: the public queries with their parameters, over one method.
+"""`Queries`: the public queries and their parameters, on top of one method.
 
-Every class that answers queries (from a file, from a server) derives from `Queries` and implements `answer`; the
-signatures and their documentation are here, once.
+Every class that answers queries (from a file, from a server) derives from `Queries` and implements `answer`; signatures
+and documentation are here, once.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
 class Queries(ABC):
     """The read-only queries of the job API; each returns a plain, JSON-ready document.
 
-    The common type of everything that answers them: `JobStore` (a file) and `RemoteJobStore` (a server, see
-    `jobstore.connect`). Write ``def report(store: jobstore.Queries)`` for code that takes either. Every method raises
-    `InvalidParameter` for a parameter that breaks its rule, and a `StoreError` where the store cannot be read.
+    The base class of `JobStore` (a file or a database) and `RemoteJobStore` (an HTTP server, see `jobstore.connect`).
+    Write ``def report(store: jobstore.Queries)`` for code that takes either. Every method raises `InvalidParameter` for
+    a parameter that breaks its rule, and a `StoreError` if the store cannot be read.
     """
 
     @abstractmethod
     def answer(self, query: Query) -> Any:
-        """The document that a checked query asks for; all other methods build a query and call this one.
+        """Answer a checked query with a document; all other methods build a query and call this one.
 
         Raises:
             NotFound: there is no such job.
@@ -58,7 +58,7 @@ class Queries(ABC):
         """
 
     def run_totals(self) -> dict[int, tuple[int, int]]:
-        """Each job's runs and failures so far, by job number, pruned ones included; empty from an HTTP server."""
+        """Each job's runs and failures so far, pruned ones included, by job number; empty from an HTTP server."""
         return {}
 
     def list_jobs(
@@ -78,7 +78,7 @@ class Queries(ABC):
             search: a literal part of the name, the type or the category; case, width and outer blanks are ignored.
             limit: jobs per page, 1 to 1000.
             offset: how many jobs to skip.
-            order_by: any field of a job but ``parameters``; nulls come last, ties are sorted by number.
+            order_by: any field of a job except ``parameters``; nulls come last, ties are sorted by number.
             order_desc: descending instead of ascending.
             job_type: exactly this type.
             job_category: exactly this category.
@@ -99,7 +99,7 @@ class Queries(ABC):
         """One job (the job API's 获取任务详情).
 
         Args:
-            job_id: its name, or its number as text or int; a name is tried first.
+            job_id: its name, or its number as text or int; the name is tried first.
 
         Raises:
             NotFound: there is no such job.
@@ -127,11 +127,11 @@ class Queries(ABC):
             search: a literal part of the job's name at that time, or a word for a status (``failed``, 失败).
             limit: executions per page, 1 to 1000.
             offset: how many executions to skip.
-            order_by: any field but ``result``, ``error``, ``parameters_snapshot``. ``started_at`` sorts a waiting
+            order_by: any field except ``result``, ``error`` and ``parameters_snapshot``. ``started_at`` sorts a waiting
                 execution by its creation. Nulls come last; ties are sorted by id in the same direction.
-            order_desc: descending, the default.
-            before: latest effective start (start, or creation while it has not started), inclusive.
-            after: earliest effective start, inclusive.
+            order_desc: descending (the default) or ascending.
+            before: the latest effective start (the start, or the creation if it has not started), inclusive.
+            after: the earliest effective start, inclusive.
             status: one status or several.
             trace_id: exactly this trace.
 
@@ -161,8 +161,8 @@ class Queries(ABC):
     ) -> ExecutionPage:
         """A page of one job's history, under all the names it had (the job API's 获取任务执行记录).
 
-        `job_id` is the job's name, or its number as text or int; a name is tried first. `search` is a word for a
-        status. All other parameters are those of `list_job_executions`.
+        `job_id` is the job's name, or its number as text or int; the name is tried first. `search` is a word for a
+        status. All other parameters are as in `list_job_executions`.
 
         Raises:
             NotFound: there is no such job.
@@ -179,11 +179,11 @@ class Queries(ABC):
     def job_stats(
         self, job_id: str | int | None = None, before: Instant | None = None, after: Instant | None = None
     ) -> StatsDocument:
-        """Exact numbers over all executions of a job (or of all jobs) in a window.
+        """Exact statistics over all executions of one job (or of all jobs) in a window.
 
-        Counts by status; ``success_rate`` and ``duration_ms`` (milliseconds) over runs that started and finished,
-        null where there are none. A run that was missed, refused or revoked counts in ``by_status`` and in
-        ``never_started`` alone. ``p95`` is the smallest duration that at least 95 % of them do not exceed.
+        ``by_status`` counts executions. ``success_rate`` and ``duration_ms`` (milliseconds) are over runs that started
+        and finished, null if there are none. A run that was missed, refused or revoked counts only in ``by_status`` and
+        ``never_started``. ``p95`` is the smallest duration that at least 95 % of the runs do not exceed.
         ``last_success_at`` and ``last_failure_at`` are effective starts.
 
         Raises:
@@ -225,14 +225,15 @@ class Queries(ABC):
 
         The states are `lost`, `late`, `failing`, `running`, `waiting`, `new`, `ok` and `disabled`; ``docs/states.md``
         says what each means. Rates and percentiles (milliseconds) are over the job's newest 100 finished executions.
-        The counts beside ``pagination`` are under the same search, type and category, whatever ``state`` selects.
+        The counts in ``states`` are for the same search, type and category, whatever ``state`` selects.
 
         Args:
             search: a literal part of the name, the type or the category; case, width and outer blanks are ignored.
             limit: jobs per page, 1 to 1000.
             offset: how many jobs to skip.
-            order_by: `attention` (the states as above, in each the oldest ``since``, then the name), `name`,
-                `next_run_at`, `last_run_at`, `success_rate` or `p95_ms`; nulls come last, ties go by number.
+            order_by: `attention` (the states in the order above, within each the oldest ``since`` first, then by name),
+                `name`, `next_run_at`, `last_run_at`, `success_rate` or `p95_ms`; nulls come last, ties are sorted by
+                number.
             order_desc: reverse the order.
             state: one state or several.
             job_type: exactly this type.
@@ -267,11 +268,11 @@ class Queries(ABC):
         buckets count only executions inside the window.
 
         Args:
-            job_id: the job's name or number; all jobs without it.
+            job_id: the job's name or number. Default: all jobs.
             search: as in `list_job_executions`, or with ``job_id`` as in `get_job_executions`.
             status: one status or several.
-            before: latest effective start, inclusive.
-            after: earliest effective start, inclusive.
+            before: the latest effective start, inclusive.
+            after: the earliest effective start, inclusive.
             bucket: `1h`, `1d`, or `auto`: hours if 400 buckets are enough, else days.
             timezone: the IANA name of the zone whose midnights and whole hours begin the buckets.
 
@@ -289,7 +290,7 @@ class Queries(ABC):
 
 
 def find_state(store: Queries, job: JobDocument, lang: str = "en") -> JobStateDocument | None:
-    """The state of a job, found by its whole name; None where the job was removed a moment ago."""
+    """The state of a job, found by its exact name; None if the job has just been removed."""
     offset, has_next = 0, True
     while has_next:
         page = store.list_job_states(
@@ -305,7 +306,7 @@ def find_state(store: Queries, job: JobDocument, lang: str = "en") -> JobStateDo
 
 
 _STATES_AT_ONCE = 50
-"""The name, type and category of a job fit few others."""
+"""One page usually suffices: few other jobs match the name, type and category."""
 
 
 list_jobs = Queries.list_jobs

@@ -1,7 +1,7 @@
-"""Stores and documents for tests: fields that a test leaves out are filled in, and time stands still.
+"""Stores and documents for tests: omitted fields are filled in, and time stands still.
 
-`document` completes jobs and executions, `build` makes a store of them, `FrozenClock` is their clock. The pytest
-fixtures of `jobstore.pytest_plugin` are made of these.
+`document` completes jobs and executions, `build` makes a store from them, `FrozenClock` is their clock. The pytest
+fixtures in `jobstore.pytest_plugin` use these.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 NOW: Final = datetime(2026, 1, 15, 9, 0, tzinfo=UTC)
 """The default time of a frozen clock: the time of the job API's examples."""
 APART: Final = timedelta(minutes=1)
-"""Between two executions whose times are not given; the last one listed is the newest."""
+"""The time between two executions whose times are not given; the last one listed is the newest."""
 DURATION_MS: Final = 1500
-"""Of a finished execution, unless given."""
+"""The default duration of a finished execution."""
 
 _DEFAULT_JOB: Final = {"job_type": KNOWN_JOB_TYPES[0], "job_category": KNOWN_JOB_CATEGORIES[1]}
 _DEFAULT_SCHEDULE: Final = "0 * * * *"
@@ -51,7 +51,7 @@ class FrozenClock:
         self._now = _moment(now)
 
     def __call__(self) -> datetime:
-        """The moment, as `now`."""
+        """The clock's time, as in `now`."""
         return self._now
 
     @property
@@ -60,7 +60,7 @@ class FrozenClock:
         return self._now
 
     def advance(self, by: timedelta | None = None, **duration: float) -> None:
-        """Move the clock by a `timedelta`, or by ``hours=``, ``seconds=`` and so on; back, if that is negative."""
+        """Move the clock by a `timedelta`, or by ``hours=``, ``seconds=`` and so on; a negative one moves it back."""
         self._now += (by or timedelta()) + timedelta(**duration)
 
     def set(self, now: datetime | str) -> None:
@@ -85,15 +85,15 @@ def document(
     now: datetime | str = NOW,
     timezone: str = "UTC",
 ) -> dict[str, Any]:
-    """The document for `jobstore.load`, with everything that was left out filled in.
+    """The document for `jobstore.load`, with omitted fields filled in.
 
-    A job may be a name, a document with whatever fields matter, or ``{}``: it is of type ``kline`` and
+    A job may be a name, a document with the fields that matter, or ``{}``. By default it has the type ``kline`` and the
     category ``sync``, runs every hour and is two weeks old. Its last run is the latest of its executions.
 
-    An execution needs ``job_name`` and ``status`` (``job_name`` alone is a SUCCESS, and where there is one
-    job, ``status`` alone is enough). One whose times are not given started a minute after the one before
-    it, the last a minute ago, and took 1500 ms if it has ended. A job that executions name is made where
-    it is not given; to have the history of a job that is gone, give a ``job_id``, too.
+    An execution needs ``job_name`` and ``status``. Without ``status`` it is a SUCCESS; without ``job_name`` it belongs
+    to the only job. One without times started a minute after the one before it, the last one a minute ago, and took
+    1500 ms if it has ended. A job that only executions name is added; for the history of a removed job, give a
+    ``job_id``, too.
 
     Examples:
         >>> made = document(executions=[{"job_name": "sync_klines_1h", "status": "FAILURE"}])
@@ -117,9 +117,9 @@ def document(
 
 
 def build(path: Where, contents: Mapping[str, Any], clock: FrozenClock) -> JobStore:
-    """The store that `load` makes of `contents` at `path` (a file, or a database), opened with this clock."""
+    """Load `contents` into a new store at `path` (a file or a database) and open it with this clock."""
     from jobstore.store import open as open_store
-    from jobstore.transfer.dump import load  # writers are heavy
+    from jobstore.transfer.dump import load  # imports the modules that write, which are slow to import
 
     load(path, contents)
     return open_store(path, clock=clock)
@@ -138,7 +138,7 @@ def _job_given(job: Mapping[str, Any] | str, position: int) -> dict[str, Any]:
 
 
 def _job(given: dict[str, Any], executions: list[dict[str, Any]], now: datetime) -> dict[str, Any]:
-    """A job with its last run taken from its history, and no schedule of ours beside one of its own."""
+    """A job with its last run taken from its history, and the default schedule unless it has its own."""
     job = {**_DEFAULT_JOB, **given}
     if not given.keys() & {"schedule", "interval_seconds", "schedule_type", "anchor_at"}:
         job["schedule"] = _DEFAULT_SCHEDULE
@@ -152,7 +152,7 @@ def _job(given: dict[str, Any], executions: list[dict[str, Any]], now: datetime)
 
 
 def _execution(given: dict[str, Any], jobs: list[dict[str, Any]], begins: datetime) -> dict[str, Any]:
-    """An execution with the times that its status calls for."""
+    """An execution with the times that its status requires."""
     made = {**given, "status": str(given.get("status", Status.SUCCESS)), "job_name": _job_name(given, jobs)}
     status = made["status"]
     made.setdefault("created_at", given.get("started_at") or instant_text(instant_us(begins)))
@@ -171,7 +171,7 @@ def _job_name(given: Mapping[str, Any], jobs: list[dict[str, Any]]) -> str:
 
 
 def _end(made: dict[str, Any]) -> None:
-    """Completion from duration or duration from completion; neither where it never started."""
+    """Compute the completion from the duration, or the reverse; an execution that never started has no duration."""
     if made["started_at"] is None:
         made.setdefault("completed_at", made["created_at"])
         return

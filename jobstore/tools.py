@@ -1,11 +1,11 @@
-"""The queries as tools for language models: their definitions, and one call.
+"""The queries as tools for language models: `definitions`, and `call`.
 
-The job API gives each query a tool name and shows its envelope ("AI Tool 调用示例")::
+The job API names a tool for each query and shows the envelope of a call ("AI Tool 调用示例")::
 
     {"tool": "datahub_list_jobs", "parameters": {"search": "kline", "limit": 20}}
 
-Definitions are made from the parameter tables, in the shapes that the common model APIs take. Calls are checked
-against the same tables, so a model reads exactly the rules that hold.
+Definitions are built from the parameter tables, in the shapes that the common model APIs accept. Calls are checked
+against the same tables, so a model reads exactly the rules that apply.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["STYLES", "TOOLS", "Tool", "call", "definitions"]
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One tool: the job API's name for a query, and what a model should know before it calls."""
+    """One tool: the job API's name for a query, and advice for the model that calls it."""
 
     name: str
     title: str
@@ -36,11 +36,11 @@ class Tool:
 
     @property
     def description(self) -> str:
-        """What the model reads: the query's summary, then how to use it well."""
+        """The text for the model: the query's summary, then the advice."""
         return f"{self.operation.summary} {self.advice}"
 
 
-# What a model gets wrong unless told, each said once.
+# Advice on what models get wrong otherwise, each written once.
 _PAGES = (
     'Returns {"data": [...], "pagination": {"page", "page_size", "total", "total_pages", "has_next", "has_prev"}}. '
     "Ask for small pages (limit=20, say). While pagination.has_next is true, the next page is the same call "
@@ -117,20 +117,19 @@ _TABLE: Final = (
 )
 
 TOOLS: Final[Mapping[str, Tool]] = MappingProxyType({tool.name: tool for tool in _TABLE})
-"""The tools by name, in the order in which they are listed."""
+"""The tools by name, in the order of their listing."""
 
 
 def call(store: Queries, envelope: Mapping[str, object]) -> dict[str, Any]:
-    """The document that a tool call asks for, the same as from the method of the store.
+    """Answer a tool call with a document, the same as the store's method returns.
 
-    The envelope has `tool` and, where there are any, `parameters`: an object of JSON values. Types are
-    strict: an integer is no text, no flag and no float. Null stands for a parameter left out where leaving it
-    out means no filter.
+    The envelope has `tool` and, if there are any, `parameters`: an object of JSON values. Types are strict: text, a
+    boolean or a float is not accepted as an integer. Null is accepted for a parameter whose default is no filter.
 
     Raises:
         InvalidParameter: the envelope is malformed, the tool unknown, or a parameter breaks its rule.
         NotFound: there is no such job.
-        StoreError: the file cannot be used.
+        StoreError: the store cannot be read.
     """
     tool, values = _opened(envelope)
     document: dict[str, Any] = store.answer(tool.operation.from_json(values))
@@ -163,14 +162,14 @@ def _meant(word: object, known: tuple[str, ...]) -> str:
     return f"{meant} Allowed: {', '.join(known)}"
 
 
-# Definitions. JSON Schema as it stands is for validators; a model's API gets what a model can use.
+# Definitions. Validators get the full JSON Schema; a model's API gets the part that a model can use.
 
 
 def definitions(style: str = "jsonschema") -> list[dict[str, Any]]:
-    """The tools as a list of definitions, each a fresh object that the caller may change.
+    """The definitions of the tools, each a new object that the caller may change.
 
-    Styles: `jsonschema` (name, description, parameters with every rule), `anthropic` (Messages API),
-    `openai` (Chat Completions, and the many servers that take its shape), `openai-responses` and `mcp`.
+    Styles: `jsonschema` (name, description, parameters with every rule), `anthropic` (Messages API), `openai` (Chat
+    Completions, and the many servers that accept its shape), `openai-responses` and `mcp`.
 
     Examples:
         >>> [tool["name"] for tool in definitions()][:2]
@@ -179,7 +178,7 @@ def definitions(style: str = "jsonschema") -> list[dict[str, Any]]:
         ['job_id']
 
     Raises:
-        InvalidParameter: there is no such style.
+        InvalidParameter: the style is not one of these.
     """
     shape = _SHAPES.get(style) if isinstance(style, str) else None
     if shape is None:
@@ -219,7 +218,7 @@ def _openai(tool: Tool) -> Schema:
 
 
 def _responses(tool: Tool) -> Schema:
-    # Left out, `strict` would make that API rewrite the schema so that every parameter must be given.
+    # Without `strict`, that API would rewrite the schema to require every parameter.
     return {"type": "function", **_function(tool), "strict": False}
 
 
@@ -228,7 +227,7 @@ def _function(tool: Tool) -> Schema:
 
 
 def _brief(tool: Tool) -> Schema:
-    """The schema without its regular expressions: they cost a model tokens and tell it nothing."""
+    """The schema without regular expressions, which cost a model tokens and do not help it."""
     schema: Schema = _without_patterns(tool.operation.json_schema())
     if not schema["required"]:
         del schema["required"]
@@ -249,4 +248,4 @@ _SHAPES: Final[Mapping[str, Callable[[Tool], Schema]]] = {
     "mcp": _mcp,
 }
 STYLES: Final = tuple(_SHAPES)
-"""The words that `definitions` takes."""
+"""The styles that `definitions` accepts."""

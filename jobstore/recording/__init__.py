@@ -1,1 +1,1 @@
-"""What writes history."""
+"""Writing jobs and executions."""

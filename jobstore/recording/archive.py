@@ -1,12 +1,12 @@
-"""The file to which executions are appended before they are deleted: JSON lines of documents, each execution once.
+"""The archive: a file of JSON lines to which executions are appended before they are deleted, each exactly once.
 
-While a prune writes to an archive, the store remembers how long the archive was at the last commit: its mark. After a
-crash a batch may stand beyond that which was archived and not deleted. The next prune with an archive looks each of
-those lines up and deletes what is the same in the store, so that nothing is lost and nothing is archived twice.
+While a prune writes to an archive, the store holds a mark: the archive's length at the last commit. After a crash the
+archive may hold a batch beyond its mark that was archived but not deleted. The next prune with an archive looks up each
+of those lines and deletes the executions that are identical in the store: nothing is lost or archived twice.
 
-A mark may be stale: a backup that was made then brings it back when it is restored. So a mark has a random id, which
-stands in a small file beside the archive as well, for as long as that prune is not done. What has another id deletes
-nothing; and nothing is ever deleted that the rules of today's prune do not name.
+A mark may be stale: restoring a backup that was made during a prune brings it back. So each mark has a random id, which
+is also in a small file beside the archive until that prune is done; a mark with another id deletes nothing. And only
+executions that the rules of the current prune name are ever deleted.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Archive:
-    """An archive that one prune writes to; a context manager that deletes its mark when all went well."""
+    """The archive that one prune writes to; a context manager that deletes its mark if the block succeeds."""
 
     def __init__(self, path: str | os.PathLike[str], writer: Transactions) -> None:
-        """Take the path of the archive; the ``with`` statement opens it.
+        """Check the path of the archive; the ``with`` statement opens it.
 
         Raises:
-            InvalidParameter: the path is that of the store or of a file beside it, or is no path.
+            InvalidParameter: the path is not valid, or is the store or a file beside it.
         """
         refuse_address(path, "archive")
         self._writer = writer
@@ -66,12 +66,12 @@ class Archive:
             raise InvalidParameter("archive must be the path of a file, without NUL characters") from None
         if is_beside(self._path) or (isinstance(writer, Writer) and belongs_to(self._path, writer.file)):
             raise InvalidParameter(f"archive must not be the store or a file beside it; received '{self._path}'")
-        # Each host that prunes a store on a server has archives of its own, perhaps of the same name.
+        # Each host that prunes a store on a server has its own archives, perhaps under the same path.
         self._prefix = "archive:" if isinstance(writer, Writer) else f"archive@{socket.gethostname()}:"
         self._descriptor = -1
 
     def __enter__(self) -> Self:
-        """Open the file, and keep other prunes away from it.
+        """Open the file and lock it against other prunes.
 
         Raises:
             Conflict: another prune writes to it.
@@ -98,14 +98,14 @@ class Archive:
             os.close(self._descriptor)
 
     def recover(self, is_named: IsNamed) -> int:
-        """Finish what earlier prunes began, then mark this archive; how many executions were deleted."""
+        """Finish what interrupted prunes began, then mark this archive; returns how many executions were deleted."""
         deleted = self._writer.write(
             lambda connection: sum(
                 self._recover(connection, mark, is_named) for mark in _marks_found(connection, self._prefix)
             )
         )
         with _errors(self._path):
-            # Half a line that a copy or another program left would swallow the first one of ours.
+            # An unfinished line, left by a copy or another program, would swallow our first one.
             if self.length and os.pread(self._descriptor, 1, self.length - 1) != b"\n":
                 _write(self._descriptor, b"\n")
             _write_id(self._path, self._id)
@@ -114,17 +114,16 @@ class Archive:
 
     @property
     def length(self) -> int:
-        """How long the archive is, in bytes."""
         return os.fstat(self._descriptor).st_size
 
     def cut(self, length: int) -> None:
-        """Take back what a transaction wrote that was given up."""
+        """Remove what an abandoned transaction wrote beyond this length, in bytes."""
         if self.length > length:
             with _errors(self._path):
                 os.ftruncate(self._descriptor, length)
 
     def take(self, connection: sqlite3.Connection, ids: Sequence[int]) -> None:
-        """Write executions to the archive and the archive to the disk; the caller deletes them and commits.
+        """Append executions and sync the archive to the disk; the caller then deletes them and commits.
 
         Raises:
             StoreFull: the disk of the archive is full.
@@ -143,7 +142,7 @@ class Archive:
                 with suppress(OSError):
                     os.ftruncate(self._descriptor, length)
                 raise
-        # A rotation of logs, say: what was written to a file that has no name any more would be lost.
+        # Log rotation, for example: what was written to a file without a name would be lost.
         if not self._has_its_name():
             raise StoreUnreadable(f"{self._path} was removed or replaced while a prune wrote to it; prune again")
         self._mark(connection)
@@ -165,7 +164,7 @@ class Archive:
         return self._prefix + quote_from_bytes(os.fsencode(path))
 
     def _recover(self, connection: sqlite3.Connection, mark: _Mark, is_named: IsNamed) -> int:
-        """Finish what a prune into that archive began, and delete its mark."""
+        """Finish what the prune of this mark began, and delete the mark."""
         deleted = 0
         if mark.path == self._path:
             deleted = _finish_batch(connection, self._descriptor, mark, is_named)
@@ -186,7 +185,7 @@ class Archive:
 
 
 class _Mark(NamedTuple):
-    """A setting that says how long an archive was at the last commit, after the id of its prune."""
+    """A setting of the store: the id of a prune and the length of its archive at the last commit."""
 
     path: Path
     id: str
@@ -202,7 +201,11 @@ def _marks_found(connection: sqlite3.Connection, prefix: str) -> list[_Mark]:
 
 
 def _finish_batch(connection: sqlite3.Connection, descriptor: int, mark: _Mark, is_named: IsNamed) -> int:
-    """Delete from the store what stands beyond a mark, if it is of that very prune; how many executions."""
+    """Delete executions that were archived beyond a mark, if the mark's id is that of the archive; returns how many.
+
+    Example: the mark says 1,000 bytes, and a crash before the commit left the lines of executions 7 and 8 after that.
+    Each is deleted if the store still has exactly that document and the rules name it.
+    """
     if mark.id != _read_id(mark.path):
         return 0
     if os.fstat(descriptor).st_size < mark.length:
@@ -210,7 +213,7 @@ def _finish_batch(connection: sqlite3.Connection, descriptor: int, mark: _Mark, 
         return 0
     with _errors(mark.path):
         _mend_end(descriptor, mark.length)
-        os.fsync(descriptor)  # a process that was killed may have left the lines in memory
+        os.fsync(descriptor)  # the killed process may not have synced these lines
         same = [number for document in _documents(descriptor, mark.length) if (number := _same(connection, document))]
     deleted = [number for number in dict.fromkeys(same) if is_named(connection, number)]
     note_pruned(connection, deleted)
@@ -219,7 +222,7 @@ def _finish_batch(connection: sqlite3.Connection, descriptor: int, mark: _Mark, 
 
 
 def _mend_end(descriptor: int, length: int) -> None:
-    """Cut off a line that a crash left incomplete, or end one that lacks but its line feed."""
+    """Cut off an incomplete last line, or end one that lacks only its line feed."""
     rest = _read(descriptor, length)
     *_, last = rest.rsplit(b"\n", 1)
     if not last:
@@ -233,7 +236,7 @@ def _mend_end(descriptor: int, length: int) -> None:
 
 
 def _documents(descriptor: int, length: int) -> Iterator[dict[str, Any]]:
-    """The execution documents beyond a length; lines that are none were written by someone else."""
+    """The documents beyond a length; lines that are not JSON objects come from another program."""
     for line in _read(descriptor, length).splitlines():
         with suppress(orjson.JSONDecodeError):
             value = orjson.loads(line)
@@ -242,11 +245,11 @@ def _documents(descriptor: int, length: int) -> Iterator[dict[str, Any]]:
 
 
 def _same(connection: sqlite3.Connection, document: dict[str, Any]) -> int | None:
-    """The id of the execution in the store that the document describes, if there is one."""
+    """The id of the execution if the store has exactly this document, else None."""
     try:
         number = execution_number(document["id"])
     except (JobStoreError, KeyError):
-        return None  # a line of someone else
+        return None  # another program's line
     row = fetch_execution(connection, number)
     return number if row is not None and execution_document(row) == document else None
 
@@ -263,14 +266,14 @@ def _read_id(path: Path) -> str | None:
 
 
 def _write_id(path: Path, mark_id: str) -> None:
-    """On the disk when it returns."""
+    """Write the id file and sync it to the disk."""
     _id_file(path).write_text(mark_id, encoding="ascii")
     sync_path(_id_file(path))
     sync_path(path.parent)
 
 
 def _open(path: Path, flags: int) -> int:
-    """Open an archive to append, read and cut, locked against other prunes."""
+    """Open an archive for appending, reading and truncating, locked against other prunes."""
     with _errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, 0o666)
         try:
@@ -284,7 +287,7 @@ def _open(path: Path, flags: int) -> int:
 def _lock(descriptor: int, path: Path) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise InvalidParameter(f"archive must be a regular file; received '{path}'")
-    # Of what is appended to a packed file or to another store, nothing can be read later.
+    # What is appended to a compressed file or to another store could never be read again.
     if os.pread(descriptor, len(DATABASE), 0) == DATABASE or not os.pread(descriptor, 4, 0).isascii():
         raise InvalidParameter(f"archive must be a file of JSON lines, not packed, nor a database; received '{path}'")
     try:
@@ -295,7 +298,7 @@ def _lock(descriptor: int, path: Path) -> None:
 
 @contextmanager
 def _errors(path: Path) -> Iterator[None]:
-    """What the system raises about an archive leaves as a `StoreError` that names it."""
+    """Turn an `OSError` into a `StoreError` that names the archive."""
     try:
         yield
     except OSError as error:

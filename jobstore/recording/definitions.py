@@ -1,6 +1,6 @@
 """Jobs, names and settings: the statements behind `Recorder.save_job`, `rename_job` and `remove_job`.
 
-Each runs inside the transaction that its caller has begun.
+Each function runs inside its caller's transaction.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def check_settings(connection: sqlite3.Connection, path: object, timezone: str | None) -> None:
-    """The zone must be the file's; texts folded with another Unicode version are folded again."""
+    """Refuse a time zone other than the file's; fold names again if the Unicode version has changed."""
     settings = dict(connection.execute("SELECT key, value FROM setting"))
     if timezone is not None and settings.get("timezone") != timezone:
         raise Conflict(
@@ -33,11 +33,11 @@ def check_settings(connection: sqlite3.Connection, path: object, timezone: str |
 
 def set_timezone(connection: sqlite3.Connection, zone: str) -> None:
     connection.execute("UPDATE setting SET value = ? WHERE key = 'timezone'", (zone,))
-    connection.execute("INSERT INTO change DEFAULT VALUES")  # readers forget what they remember
+    connection.execute("INSERT INTO change DEFAULT VALUES")  # makes readers drop what they cached
 
 
 def fold_again(connection: sqlite3.Connection) -> None:
-    """Fold every name with this process's Unicode version, so that terms and texts are folded alike."""
+    """Fold every name with this process's Unicode version, the one search terms are folded with."""
     jobs = connection.execute("SELECT name, job_type, job_category, number FROM job").fetchall()
     connection.executemany(
         "UPDATE job SET folded = ? WHERE number = ? AND folded <> ?",
@@ -65,10 +65,7 @@ def save_job(
     now_us: int,
     defaults: Mapping[str, Any] | None = None,
 ) -> None:
-    """Add a job under the next number, or write what has changed of the one of that name.
-
-    Only a new job takes what `defaults` give.
-    """
+    """Add a job under the next number, or update the job with this name. `defaults` apply only to a new job."""
     row = connection.execute(f"{JOB_SELECT}WHERE name = ?", (name,)).fetchone()
     if row is None:
         connection.execute(_INSERT_JOB, new_job(name, {**(defaults or {}), **definition}, now_us))
@@ -77,7 +74,7 @@ def save_job(
     old = Job(folded=folded_job(found.name, found.job_type, found.job_category), **_columns_of(found))
     new = changed_job(old, definition, now_us)
     if new is not old:
-        # Only here: every recorder that notes a start would have to wait for what this writes.
+        # Only if something changed: recorders that note a start have to wait for this write.
         if is_server(connection):
             absorb_starts(connection, found.number)
         connection.execute(_UPDATE_JOB, (*new, found.number))
@@ -90,7 +87,7 @@ def _columns_of(row: JobRow) -> dict[str, Any]:
 
 
 def rename_job(connection: sqlite3.Connection, old: str, new: str, now_us: int) -> None:
-    """Give a job another name; what was recorded under the old one keeps it."""
+    """Rename a job; past executions keep the name they were recorded under."""
     number = job_number_of(connection, old)
     if old == new:
         return
@@ -115,9 +112,9 @@ def remove_job(connection: sqlite3.Connection, name: str) -> None:
 
 
 def forget_names(connection: sqlite3.Connection, job_numbers: Iterable[int]) -> None:
-    """Delete the names of these jobs that no execution has and no job bears any more.
+    """Delete old names of these jobs that no execution has any more.
 
-    Not on a server, where another host may be recording under one of them: see `leftovers.forget_unused`.
+    Does nothing on a server, where another host may be recording under such a name: see `leftovers.forget_unused`.
     """
     if is_server(connection):
         return
@@ -136,13 +133,13 @@ def forget_names(connection: sqlite3.Connection, job_numbers: Iterable[int]) -> 
     if not unused:
         return
     connection.executemany("DELETE FROM job_name WHERE name_id = ?", [(key,) for key in unused])
-    # A change without a count tells readers to read their names anew: they may have counted under one of these, and
-    # its key may be given again.
+    # A change without a count makes readers reload their names: they may have counted under a deleted one, and its key
+    # may be reused.
     connection.execute("INSERT INTO change (name_id) VALUES (?)", (unused[0],))
 
 
 def job_number_of(connection: sqlite3.Connection, name: object) -> int:
-    """The number of the job of that name.
+    """The number of the job with this name.
 
     Raises:
         NotFound: there is none.
@@ -154,7 +151,7 @@ def job_number_of(connection: sqlite3.Connection, name: object) -> int:
 
 
 def asked_name(name: object) -> str:
-    """A name to look for: what could be no job's name is simply not there."""
+    """Validate a name to look up: for text that cannot be a job's name, raise `NotFound`."""
     try:
         return checked_name(name)
     except InvalidRecord:
@@ -164,6 +161,5 @@ def asked_name(name: object) -> str:
 
 
 def no_job(name: object) -> NotFound:
-    """The error for a name that no job has."""
     text = str(name).encode("utf-8", "backslashreplace").decode()
     return NotFound(f"Job not found: {text if len(text) <= NAME_CHARACTERS else shown(name)}")

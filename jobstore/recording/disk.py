@@ -1,4 +1,4 @@
-"""Room on the disk: a file made smaller after a prune, and a prune on a disk that is full."""
+"""Disk space: shrink a file after a prune, and prune on a full disk."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 EMERGENCY_BATCH: Final = 20
 COMPACTED_PAGES: Final = 50
-"""That one step of `compact` moves."""
+"""Pages that one step of `compact` moves."""
 
 
 def file_writer(writer: Transactions, task: str, instead: str) -> Writer:
     """The writer of a file.
 
     Raises:
-        InvalidParameter: the store is on a server, where `task` is done by other means.
+        InvalidParameter: the store is on a server; the message says what to do `instead`.
     """
     if not isinstance(writer, Writer):
         raise InvalidParameter(f"{task} works only on a file, but this store is on a PostgreSQL server; {instead}")
@@ -33,12 +33,12 @@ def file_writer(writer: Transactions, task: str, instead: str) -> Writer:
 
 
 def compact(writer: Writer, progress: Progress | None) -> int:
-    """Give free pages back to the disk, some at a time; how many bytes the file shrank."""
+    """Return free pages to the disk, a few at a time; returns how many bytes the file shrank."""
     with writer.held() as connection:
         (kind,) = connection.execute("PRAGMA auto_vacuum").fetchone()
         (page_size,) = connection.execute("PRAGMA page_size").fetchone()
         begin = _pages(connection)
-        if kind != INCREMENTAL:  # a file of the first format: once as a whole, while others wait
+        if kind != INCREMENTAL:  # a file of the first format: rewrite it once, while others wait
             connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
             connection.execute("VACUUM")
     pages, left = begin, True
@@ -61,12 +61,12 @@ def _pages(connection: sqlite3.Connection) -> int:
 
 
 def prune_emergency(writer: Writer, bounds: Rules | None, progress: Progress | None) -> int:
-    """Prune on a full disk, in the room of the reserve; without bounds the room alone is given up.
+    """Prune on a full disk, in the space of the reserve; without bounds, only free the reserve.
 
-    The log is written back after each small batch, so that it never needs more room than one.
+    The log is checkpointed after each small batch, so it never needs more space than one batch.
 
     Raises:
-        StoreFull: there is no room left even for one execution.
+        StoreFull: there is not even enough space to delete one execution.
     """
     give_up_reserve(writer.file)
     _write_back(writer)
@@ -81,7 +81,7 @@ def prune_emergency(writer: Writer, bounds: Rules | None, progress: Progress | N
         except StoreFull:
             if batch == 1:
                 raise
-            batch, chooser = batch // 2, None  # what it chose is still there
+            batch, chooser = batch // 2, None  # what it chose was not deleted: choose again
             continue
         _write_back(writer)
         gone += len(ones)
@@ -92,6 +92,6 @@ def prune_emergency(writer: Writer, bounds: Rules | None, progress: Progress | N
 
 
 def _write_back(writer: Writer) -> None:
-    """Move the log into the file and give its room back."""
+    """Checkpoint the log and free its space."""
     with writer.held() as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

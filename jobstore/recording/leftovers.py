@@ -1,4 +1,4 @@
-"""What a prune leaves behind: words that no execution has any more, and segments of the bitmap index that are due."""
+"""Work after a prune: delete texts that no execution uses any more, and write due segments of the bitmap index."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _DICTIONARIES = ("parameter_set", "worker")
 
 
 def forget_unused(writer: Transactions) -> None:
-    """Delete the parameters and worker ids that no execution has any more.
+    """Delete the parameters and worker ids that no execution uses any more.
 
-    One pass over the executions finds them, in a snapshot and without the lock; under the lock only executions that
-    have changed since are looked at. Where the log does not tell which, a later prune tries again.
+    One pass over a snapshot finds them, without the lock. Under the lock only executions that have changed since are
+    checked; if the change log cannot tell which, nothing is deleted and a later prune tries again.
     """
     if not isinstance(writer, Writer):
         writer.forget_unused()
@@ -37,7 +37,7 @@ def forget_unused(writer: Transactions) -> None:
     if not any(unused):
         return
     with writer.held() as connection:
-        connection.execute("PRAGMA foreign_keys = OFF")  # each deleted key would be looked for in every execution
+        connection.execute("PRAGMA foreign_keys = OFF")  # else each deleted key is looked up in every execution
         try:
             connection.execute("BEGIN IMMEDIATE")
             _delete_unused(connection, unused, changed_since(connection, point, writer.identity))
@@ -45,7 +45,7 @@ def forget_unused(writer: Transactions) -> None:
             connection.execute("PRAGMA foreign_keys = ON")
         except BaseException:
             writer.roll_back()
-            writer.disconnect()  # the next one checks foreign keys again
+            writer.disconnect()  # the next connection checks foreign keys again
             raise
 
 
@@ -67,7 +67,7 @@ def _delete_unused(connection: sqlite3.Connection, unused: list[set[int]], chang
 
 
 class Point(NamedTuple):
-    """A moment in the life of a file: which file, the version of its schema, and where its change log was."""
+    """A moment in the life of a file: the file, its schema version, and the end of its change log."""
 
     identity: Identity
     schema: int
@@ -75,7 +75,6 @@ class Point(NamedTuple):
 
 
 def point_of(reading: Reading) -> Point:
-    """That of a snapshot."""
     (seq,) = reading.connection.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()
     return Point(reading.identity, schema_version(reading.connection), seq)
 
@@ -84,8 +83,8 @@ def changed_since(connection: sqlite3.Connection, point: Point, identity: Identi
     """The executions of a file that were added, changed or deleted since a point.
 
     Returns:
-        None where the log does not tell: it is cut off there, or another file's. One that was restored has a log of its
-        own, which may well reach beyond the point.
+        None if the log cannot tell: it no longer reaches back to the point, or belongs to another file. A restored file
+        has its own log, which may even extend past the point.
     """
     oldest, newest = connection.execute("SELECT coalesce(min(seq), 1), coalesce(max(seq), 0) FROM change").fetchone()
     if (identity, schema_version(connection)) != point[:2] or not oldest - 1 <= point.seq <= newest:
@@ -95,10 +94,10 @@ def changed_since(connection: sqlite3.Connection, point: Point, identity: Identi
 
 
 def flush_segments(writer: Transactions, deadline: float | None) -> None:
-    """Write the segments of the bitmap index that are due; none begins after the deadline.
+    """Write the segments of the bitmap index that are due; none is started after the deadline.
 
-    They are made from a snapshot without the lock, since that takes a tenth of a second each, and written at once, if
-    nothing in them has changed since. What fails is logged: nothing is lost, readers use the rows instead.
+    Building one takes a tenth of a second, so it happens in a snapshot without the lock; the segment is then written if
+    nothing in it has changed since. Failures are logged: nothing is lost, readers use the rows instead.
     """
     if not isinstance(writer, Writer):
         return  # a server keeps no bitmaps

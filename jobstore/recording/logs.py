@@ -1,7 +1,7 @@
-"""The log records of one run: what this thread, or this asyncio task, logs while the run goes on.
+"""Capture the log records of one run: what its thread, or its asyncio task, logs during the run.
 
-They are taken where they are made, by the record factory of `logging`, not by a handler: a handler on the root would
-keep ``logging.basicConfig`` and Python's handler of last resort from working, and miss loggers that do not propagate.
+They are captured by the record factory of `logging`, not by a handler: a handler on the root logger would disable
+``logging.basicConfig`` and Python's last-resort handler, and would miss loggers that do not propagate.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _current: ContextVar[Captured | None] = ContextVar("jobstore_captured_logs", def
 
 
 class Captured:
-    """The end of what a run logs, as text; `text` may be read at any time."""
+    """The last lines that a run logs; `text` may be read at any time."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque()
@@ -31,11 +31,11 @@ class Captured:
 
     @property
     def text(self) -> str:
-        """One line for each record, in the order of logging; at most 64 Ki characters, the beginning is cut off."""
+        """The records, oldest first, one per line; only the last 64 Ki characters."""
         return "\n".join(list(self._lines))[-CHARACTERS:]
 
     def add(self, line: str) -> None:
-        """Add a record, and drop the oldest ones that there is no room for."""
+        """Add a line, and drop the oldest ones beyond the limit."""
         line = line[-CHARACTERS:].encode("utf-8", "backslashreplace").decode()
         self._lines.append(line)
         self._size += len(line)
@@ -45,20 +45,20 @@ class Captured:
 
 @contextmanager
 def captured_logs() -> Iterator[Captured]:
-    """Capture what is logged inside, on this thread and in this context alone."""
+    """Capture what the block logs, only on this thread and in this context."""
     captured = Captured()
     _Factory.enter()
     token = _current.set(captured)
     try:
         yield captured
     finally:
-        with suppress(ValueError):  # a generator that is closed in another context
+        with suppress(ValueError):  # the generator was closed in another context
             _current.reset(token)
         _Factory.leave()
 
 
 class _Factory:
-    """A record factory around the one that was there; it captures while it is the newest of its kind."""
+    """A record factory that wraps the previous one; only the newest instance captures."""
 
     newest: _Factory | None = None
     runs = 0
@@ -71,13 +71,13 @@ class _Factory:
         record = self._make(*words, **more)
         captured = _current.get()
         if captured is not None and record.name and _Factory.newest is self:  # makeLogRecord makes nameless ones
-            with suppress(Exception):  # a message that does not fit its arguments; logging itself tells of it
-                captured.add(_FORMAT.format(copy(record)))  # a formatter leaves traces that others would use
+            with suppress(Exception):  # a message that does not fit its arguments; logging itself reports it
+                captured.add(_FORMAT.format(copy(record)))  # formatting caches text in the record
         return record
 
     @classmethod
     def enter(cls) -> None:
-        """One more run; a factory that the program has set meanwhile is wrapped anew."""
+        """Begin a run. If the program has set another factory since, wrap that one."""
         with cls.guard:
             cls.runs += 1
             if logging.getLogRecordFactory() is not cls.newest:
@@ -86,7 +86,7 @@ class _Factory:
 
     @classmethod
     def leave(cls) -> None:
-        """One run less; after the last the program's own factory is in its place again."""
+        """End a run; after the last one, restore the program's own factory."""
         with cls.guard:
             cls.runs -= 1
             if not cls.runs and cls.newest is not None and logging.getLogRecordFactory() is cls.newest:

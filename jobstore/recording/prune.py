@@ -1,7 +1,7 @@
-"""Which executions may be deleted, and deleting them in short batches, so that others record meanwhile.
+"""Which executions may be deleted, and deleting them in short batches, so that others can record in between.
 
-A batch is one transaction: choose the oldest that may go, append them to the archive and bring it to the disk, delete
-them, note how long the archive is now. `jobstore.recording.archive` says what a crash in between leaves.
+A batch is one transaction: choose the oldest executions that may be deleted, append them to the archive and sync it,
+delete them, and note the archive's new length. `jobstore.recording.archive` explains the recovery after a crash.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 FIRST_BATCH: Final = 50
 SMALLEST_BATCH: Final = 20
-"""What a batch costs beside its executions, and a machine that is busy, would make smaller ones slower still."""
+"""Smaller batches would only slow a prune down: each has a fixed cost, and a busy machine makes even them slow."""
 LARGEST_BATCH: Final = 1000
 BATCH_SECONDS: Final = (0.004, 0.012)
-"""A batch that took less than the first is followed by a larger one, more than the second by a smaller one."""
+"""After a batch shorter than the first the next is larger, after one longer than the second smaller."""
 PAUSE_SECONDS: Final = 0.002
-"""Between batches; longer than a waiting writer sleeps before it looks again."""
+"""Between batches; longer than a waiting writer sleeps before it tries the lock again."""
 SCANNED: Final = 5_000
-"""Executions that one batch looks at, at most; most of them may be kept."""
+"""The most executions that one batch looks at; it may keep most of them."""
 LARGEST_KEEP: Final = 10_000_000
 
 _SUCCESS = STATUS_CODES[Status.SUCCESS]
@@ -48,7 +48,7 @@ _BAD = (STATUS_CODES[Status.FAILURE], STATUS_CODES[Status.TIMEOUT])
 
 
 class Candidate(NamedTuple):
-    """A finished execution earlier than the bound of its status, in the order in which they are deleted."""
+    """A finished execution before the bound of its status; candidates sort in the order of deletion."""
 
     effective_us: int
     id: int
@@ -60,8 +60,8 @@ class Rules:
     """What may be deleted, in instants.
 
     Attributes:
-        until_us: by finished status, the effective start before which executions may be deleted.
-        keep_last: how many of the newest of each job stay.
+        until_us: for each finished status, the effective start before which executions may be deleted.
+        keep_last: how many of each job's newest executions stay.
     """
 
     until_us: dict[int, int]
@@ -69,7 +69,7 @@ class Rules:
 
 
 def rules(before: object, keep_last: object, keep_failures_before: object) -> Rules:
-    """The rules, checked.
+    """Validate the rules of a prune.
 
     Raises:
         InvalidParameter: a bound breaks its rule, or there is neither `before` nor `keep_last`.
@@ -89,9 +89,9 @@ def _instant(name: str, value: object) -> int:
 
 
 class Chooser:
-    """Goes through the history once, oldest first, past what stays.
+    """Walks the history once, oldest first, and chooses what may be deleted.
 
-    What is newest in a job is asked when its first candidate comes; what is recorded later only adds to what stays.
+    Which executions of a job `keep_last` keeps is determined at its first candidate; later runs only add to them.
     """
 
     def __init__(self, bounds: Rules) -> None:
@@ -102,23 +102,23 @@ class Chooser:
     def _begin_anew(self, file: object) -> None:
         self._file = file
         self.seen = (-(2**62), 0)
-        """Where it is; put back where a transaction was given up."""
+        """The last key it passed; reset when a transaction is abandoned."""
         self._numbers: dict[int, int] = {}
         self._kept_from: dict[int, tuple[int, int]] = {}
         self.is_done = False
 
     def turn_to(self, identity: object, connection: sqlite3.Connection) -> None:
-        """Begin anew where another file has taken the place of the one it went through, as after a restore."""
+        """Start over if another file has replaced the one it walked, as after a restore."""
         file = None if is_server(connection) else (identity, schema_version(connection))
-        # Of the backup perhaps all is older than what was newest in the other file: nothing of it would be kept.
+        # All of a restored backup may be older than the newest runs of the other file: nothing would be kept.
         if file != self._file:
             self._begin_anew(file)
 
     def next_ones(self, connection: sqlite3.Connection, most: int) -> list[Candidate]:
-        """The next executions to delete; perhaps none, and more to come, until `is_done`."""
+        """The next executions to delete. May be empty although more follow, until `is_done`."""
         chosen: list[Candidate] = []
         looked_at = 0
-        # A server sends all that it is asked for.
+        # A server sends all rows up to the LIMIT, read or not.
         scanned = min(SCANNED, 3 * most) if is_server(connection) else SCANNED
         walks = self._walks(connection, scanned)
         try:
@@ -136,7 +136,7 @@ class Chooser:
         return chosen
 
     def names(self, connection: sqlite3.Connection, number: int) -> bool:
-        """Whether the rules name this execution; never an open one."""
+        """Whether the rules allow deleting this execution; never for an open one."""
         found = connection.execute(
             "SELECT effective_us, id, name_id, status FROM execution WHERE id = ?", (number,)
         ).fetchone()
@@ -148,7 +148,7 @@ class Chooser:
         return until_us is not None and candidate.effective_us < until_us and self._may_go(connection, candidate)
 
     def _walks(self, connection: sqlite3.Connection, most: int) -> list[sqlite3.Cursor]:
-        """Those beyond the last one seen, in order: one index range for each status, read as far as it is needed."""
+        """Executions after the last one seen, in order: one index range per status, read as far as needed."""
         return [
             connection.execute(
                 f"""
@@ -175,7 +175,7 @@ class Chooser:
 
 
 def _kept_from(connection: sqlite3.Connection, number: int, keep_last: int) -> tuple[int, int]:
-    """The oldest of the newest executions of a job, in any state; everything before it may go."""
+    """The key of the job's Nth newest execution, in any state, for ``keep_last=N``; all before it may be deleted."""
     if is_server(connection):
         return _kept_from_there(connection, number, keep_last)
     walks = [
@@ -194,7 +194,7 @@ def _kept_from(connection: sqlite3.Connection, number: int, keep_last: int) -> t
 
 
 def _kept_from_there(connection: sqlite3.Connection, number: int, keep_last: int) -> tuple[int, int]:
-    """The same, found by a server, which would send each of them."""
+    """The same in one statement, or the server would send every row."""
     names = connection.execute("SELECT name_id FROM job_name WHERE job_number = ?", (number,)).fetchall()
     walk = "SELECT effective_us, id FROM execution WHERE name_id = ? AND status = ?"
     walks = [(name_id, status) for (name_id,) in names for status in STATUS_CODES.values()]
@@ -204,7 +204,7 @@ def _kept_from_there(connection: sqlite3.Connection, number: int, keep_last: int
 
 
 def count_prunable(writer: Transactions, bounds: Rules) -> int:
-    """How many would be deleted now, from one snapshot; nothing is changed."""
+    """How many executions would be deleted now, from one snapshot; changes nothing."""
     with writer.reading() as connection:
         chooser, found = Chooser(bounds), 0
         while not chooser.is_done:
@@ -220,14 +220,14 @@ def prune(
     progress: Progress | None = None,
     budget_seconds: float | None = None,
 ) -> tuple[int, bool]:
-    """Delete what may go; how many executions that were, and whether that was all.
+    """Delete what `chooser` chooses; returns how many executions, and whether that was all.
 
     Args:
-        writer: of the store.
-        chooser: of what may go.
-        archive: the file to which they are appended first, as JSON lines.
-        progress: is called with the number deleted, after each batch.
-        budget_seconds: no further batch begins after that time; there is always one.
+        writer: the store.
+        chooser: it may be continued in another call.
+        archive: append the executions to this file first, as JSON lines.
+        progress: called with the number deleted, after each batch.
+        budget_seconds: start no further batch after this time; there is always one.
     """
     if archive is None:
         return _prune(writer, chooser, None, progress, budget_seconds)
@@ -265,11 +265,11 @@ def _prune(
 def _batch(
     writer: Transactions, chooser: Chooser, archive: Archive | None
 ) -> Callable[[sqlite3.Connection], tuple[list[Candidate], float]]:
-    """A step that deletes the next ones and tells when it began; taken again, it begins where the first one did."""
+    """A step that deletes the next batch and returns it with its start time; a repeated call deletes the same batch."""
     seen, length = chooser.seen, 0 if archive is None else archive.length
 
     def delete(connection: sqlite3.Connection) -> tuple[list[Candidate], float]:
-        started = time.monotonic()  # a wait for others says nothing about this machine
+        started = time.monotonic()  # the wait for the lock does not count
         chooser.seen = seen
         chooser.turn_to(writer.identity, connection)
         ones = chooser.next_ones(connection, chooser.batch)
@@ -283,12 +283,12 @@ def _batch(
 
 
 def delete_executions(connection: sqlite3.Connection, ones: Sequence[Candidate]) -> None:
-    """Delete executions, and with the last one of a removed or renamed job the name it was recorded under."""
+    """Delete executions, and the names of removed or renamed jobs that no execution has any more."""
     ids = [one.id for one in ones]
     note_pruned(connection, ids)
     delete_by_id(connection, ids)
     if is_server(connection):
-        return  # where names are deleted by `leftovers.forget_unused`
+        return  # `leftovers.forget_unused` deletes names there
     numbers = {
         number
         for name_id in {one.name_id for one in ones}
@@ -304,7 +304,7 @@ def delete_executions(connection: sqlite3.Connection, ones: Sequence[Candidate])
 
 
 def next_batch(batch: int, seconds: float) -> int:
-    """How many to delete next, so that a batch keeps others waiting for a short time on any machine.
+    """The size of the next batch, so that each keeps others waiting only briefly on any machine.
 
     >>> next_batch(100, 0.001), next_batch(100, 0.01), next_batch(100, 0.5), next_batch(1, 0.5)
     (150, 100, 50, 20)

@@ -1,6 +1,6 @@
-"""The scheduler's side: `Recorder`, the only thing that writes to a store.
+"""`Recorder`, for schedulers: the only class that writes to a store.
 
-A call returns when what it recorded is on the disk. Calls of threads that wait for each other share a transaction.
+A call returns when its record is on the disk. Calls of threads that wait for each other share a transaction.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _T = TypeVar("_T")
 
 
 class _Unset(Generic[_T]):
-    """The default of an argument that an update leaves as it is; a new job gets the value it shows."""
+    """The default of an optional argument: an update keeps the old value, a new job gets the value shown."""
 
     def __init__(self, value: _T) -> None:
         self.value = value
@@ -69,7 +69,7 @@ class _Unset(Generic[_T]):
 
 
 BEGUN_REMEMBERED: Final = 10_000
-"""Runs between `start` and `finish` whose beginning is remembered for their duration."""
+"""The most runs between `start` and `finish` whose start is remembered to measure their duration."""
 
 _NONE: Final[_Unset[None]] = _Unset(None)
 _ONE: Final = _Unset(1)
@@ -81,8 +81,8 @@ class Run:
 
     Attributes:
         execution_id: the number of the execution, as text.
-        result: what the run gave; set it before the block ends. Any value: what is no JSON is kept as
-            `jobstore.language.results` says.
+        result: what the run returned; set it before the block ends. Any value: `jobstore.language.results` says how
+            values that are not JSON are stored.
     """
 
     def __init__(self, execution_id: str) -> None:
@@ -94,10 +94,11 @@ class Run:
 
 
 class Recorder:
-    """Writes jobs and their runs into the store at `path`, a file or a ``postgresql://`` address; creates it if needed.
+    """Writes jobs and their runs to the store at `path`, a file or a ``postgresql://`` address; creates it if needed.
 
     One recorder may be used from several threads: calls that wait for each other are written in one transaction, each
-    with its own error. Several processes may each have a recorder on the same file. A context manager.
+    with its own error. Several processes may each have a recorder on the same store. As a context manager it closes
+    itself at the end of the block.
     """
 
     def __init__(
@@ -110,23 +111,23 @@ class Recorder:
         retention: Retention | None = None,
         on_finish: OnFinish | None = None,
     ) -> None:
-        """Open the store, or creates it.
+        """Open the store, or create it.
 
         Args:
             path: the file, or the address of a database.
             timezone: the IANA name of the zone in which cron expressions are read. Default: ``UTC`` for a new store,
                 its own for an existing one.
-            clock: returns an aware datetime; every "now" comes from it. With a clock, durations come from it as well;
-                without one they are measured, so that a clock that is set does not change them.
-            timeout_seconds: how long a call waits for other writers, or for a server that is away, before it raises.
-            retention: what to prune now and then after a `finish`. Default: nothing.
-            on_finish: is called with the execution's document after an end is on the disk, on the thread that
-                recorded it, also for what `close_interrupted` ends. What it raises is logged.
+            clock: returns an aware datetime, for every "now" and for durations. Default: the system clock, with
+                durations measured, so that setting the system clock does not change them.
+            timeout_seconds: how long a call waits for other writers, or for an unreachable server, before it raises.
+            retention: what to prune from time to time after a `finish`. Default: nothing.
+            on_finish: called with the execution's document after an end is on the disk, on the thread that recorded
+                it, also for executions that `close_interrupted` ends. Exceptions that it raises are logged.
 
         Raises:
-            Conflict: the file has another time zone.
+            Conflict: the store has another time zone.
             InvalidRecord: `timezone` is not a known zone.
-            StoreError: the file is not a store, is of a newer version, or cannot be written; it is left as it was.
+            StoreError: the file is not a store, has a newer format, or cannot be written; it is left unchanged.
         """
         self._clock = clock or _system_clock
         self._is_measured = clock is None
@@ -149,7 +150,7 @@ class Recorder:
 
     @property
     def path(self) -> Location:
-        """The file, as it was given; on a server, its address, which hides its password."""
+        """The path as given; for a store on a server, the address, which does not show its password."""
         return self._writer.path
 
     def __repr__(self) -> str:
@@ -183,11 +184,11 @@ class Recorder:
         anchor_at: datetime | str | _Unset[None] | None = _NONE,
         next_run_at: datetime | str | _Unset[None] | None = _NONE,
     ) -> None:
-        """Add the job, or update it by name: an argument that is left out keeps its value, None clears it.
+        """Add the job, or update the one with this name: an omitted argument keeps its value, None clears it.
 
         Args:
             name: 1 to 200 characters; ``docs/integrations.md`` has the rule for names.
-            job_type: any word; the job API knows ``kline``, ``symbol``, ``balance`` and some more.
+            job_type: any word; the job API knows ``kline``, ``symbol``, ``balance`` and others.
             job_category: any word; the job API knows ``backfill``, ``sync``, ``monitor`` and ``cleanup``.
             schedule: a cron expression. It replaces an interval.
             interval_seconds: seconds between two runs. It replaces a cron expression. A job with neither has an
@@ -202,7 +203,7 @@ class Recorder:
 
         Raises:
             InvalidRecord: a value breaks its rule.
-            InvalidSchedule: the schedule could never be computed, or there are two.
+            InvalidSchedule: the schedule can never be computed, or both kinds are given.
         """
         name = checked_name(name)
         given = {
@@ -234,7 +235,7 @@ class Recorder:
             timezone: an IANA name, such as ``Europe/Berlin``.
 
         Raises:
-            InvalidRecord: no such zone is known.
+            InvalidRecord: `timezone` is not a known zone.
         """
         zone = _checked_zone(timezone)
         self._write(lambda connection: definitions.set_timezone(connection, zone))
@@ -263,12 +264,12 @@ class Recorder:
 
         Args:
             name: the job.
-            trace_id: 1 to 512 characters; the id of the current OpenTelemetry span's trace unless given.
+            trace_id: 1 to 512 characters. Default: the trace id of the current OpenTelemetry span.
             worker_id: 1 to 512 characters.
-            parameters: the snapshot; the job's own parameters unless given.
-            at: when it was created; now unless given.
-            outlives_process: the run waits in a queue that does not end with this process, so `close_interrupted`
-                leaves it alone while it waits.
+            parameters: the snapshot. Default: the job's own parameters.
+            at: when it was created. Default: now.
+            outlives_process: the run waits in a queue that outlives this process, so `close_interrupted` leaves it
+                alone while it waits.
 
         Raises:
             NotFound: there is no such job.
@@ -291,18 +292,18 @@ class Recorder:
     ) -> str:
         """Save a job and record that a run of it has started (RUNNING), in one transaction; returns the execution's id.
 
-        For programs that live as long as one run. `finish` ends it.
+        For programs that exit after one run. `finish` ends it.
 
         Args:
             name: the job; it is created if it does not exist.
-            definition: arguments of `save_job`; what is not given stays as it is.
-            defaults: what a new job has beside them.
+            definition: arguments of `save_job`; omitted ones keep their values.
+            defaults: further values for a new job.
             worker_id: 1 to 512 characters.
-            at: when the run started; now unless given.
+            at: when the run started. Default: now.
 
         Raises:
             InvalidRecord: a value breaks its rule.
-            InvalidSchedule: the schedule could never be computed, or there are two.
+            InvalidSchedule: the schedule can never be computed, or both kinds are given.
         """
         name = checked_name(name)
         entry = self._entry(trace_id=None, worker_id=worker_id, parameters=None, at=at)
@@ -325,13 +326,13 @@ class Recorder:
     ) -> None:
         """Record that a waiting run has started (RUNNING), in this process.
 
-        Also where `close_interrupted` had ended it while it waited.
+        This also works if `close_interrupted` had ended it while it waited.
 
         Args:
             execution_id: from `enqueue`.
             worker_id: replaces the one given before.
             trace_id: replaces the one given before.
-            at: when it started; now unless given.
+            at: when it started. Default: now.
 
         Raises:
             NotFound: there is no such execution.
@@ -357,19 +358,19 @@ class Recorder:
     ) -> None:
         """Record how a run ended.
 
-        Also where `close_interrupted` had ended it: the true end replaces the guess. A call that raises has changed
-        nothing and may be repeated; where a server is lost at the wrong moment and the message says that the outcome
-        is not known, the repeated call raises `Conflict` if the end was recorded.
+        This also works if `close_interrupted` had ended it: the true end replaces the guess. A call that raises has
+        changed nothing and may be repeated. The exception is a lost connection to a server, if the message says that
+        the outcome is not known: then the repeated call raises `Conflict` if the end was recorded.
 
         Args:
             execution_id: from `enqueue` or `run`.
             status: SUCCESS, FAILURE or TIMEOUT.
             result: a JSON value of up to 64 KiB.
-            error: what went wrong; beyond 64 KiB it is cut, with a mark.
-            at: when it ended; now unless given.
-            duration_ms: how long the work itself took. Default: the time from the end of `start` to this call, where
-                both were called without `at` on this recorder, else from the start to the end (0 where the clock was
-                set back in between); null for a run that never started.
+            error: what went wrong; over 64 KiB it is cut and marked.
+            at: when it ended. Default: now.
+            duration_ms: how long the work itself took. Default: the time from the end of `start` to this call, if both
+                were called without `at` on this recorder, else from the start to the end (0 if the clock was set back
+                in between); null for a run that never started.
 
         Raises:
             NotFound: there is no such execution.
@@ -396,19 +397,19 @@ class Recorder:
     ) -> AbstractContextManager[Run]:
         """Record the block as a run of the job: RUNNING, then SUCCESS with `Run.result`.
 
-        Any exception, `KeyboardInterrupt` and `SystemExit` included, records FAILURE with its type and
-        message and is raised again, also when the store cannot be written then. ``duration_ms`` is the time of the
-        block alone, without the waits for the store. Where another process has ended the execution meanwhile, that end
-        stays (unless `close_interrupted` guessed it), and a warning is logged: the work itself has succeeded.
+        Any exception, `KeyboardInterrupt` and `SystemExit` included, records FAILURE with its type and message and is
+        raised again, even if the store cannot be written. ``duration_ms`` is the time of the block alone, without waits
+        for the store. If another process has ended the execution meanwhile, that end stays (unless it is a guess of
+        `close_interrupted`), and a warning is logged: the work itself has succeeded.
 
         Args:
             name: the job.
             worker_id: 1 to 512 characters.
-            trace_id: 1 to 512 characters; the id of the current OpenTelemetry span's trace unless given.
-            parameters: the snapshot; the job's own parameters unless given.
+            trace_id: 1 to 512 characters. Default: the trace id of the current OpenTelemetry span.
+            parameters: the snapshot. Default: the job's own parameters.
             capture_logs: keep the end of what the block logs (on its own thread, or in its own asyncio task) in
-                ``result["output"]``, at most 64 KiB, whether it succeeds or fails. A result that is no object becomes
-                ``{"value": result, "output": ...}``.
+                ``result["output"]``, at most 64 KiB, whether it succeeds or fails. A result that is not an object
+                becomes ``{"value": result, "output": ...}``.
 
         Raises:
             NotFound: there is no such job.
@@ -432,7 +433,7 @@ class Recorder:
                 finally:
                     stopwatch.stop()
         except BaseException as error:
-            if begun:  # also where an interrupt came while the start was being written
+            if begun:  # also if an interrupt came while the start was being written
                 try:
                     self._finish_failed(begun[0], error, stopwatch, logs)
                 except BaseException:  # an interrupt while the end was being written: no one else will report it
@@ -465,9 +466,9 @@ class Recorder:
     ) -> int:
         """Delete finished executions and return how many; PENDING and RUNNING ones stay.
 
-        It works in short batches, oldest first, so that recording goes on. Names, worker ids and parameters that no
-        execution has any more are deleted as well. The file keeps its size; its free pages are used again, and
-        `compact` gives them back to the disk.
+        It works in short batches, oldest first, so that others can record in between. Names, worker ids and parameters
+        that no execution uses any more are deleted as well. The file keeps its size: free pages are reused, and
+        `compact` returns them to the disk.
 
         Args:
             before: delete executions that started before this time. Default: no age limit.
@@ -476,8 +477,8 @@ class Recorder:
             archive: append the documents to this file first, as JSON lines. After a crash nothing is lost, and the
                 next prune with an archive finishes what this one began.
             dry_run: count what would be deleted and change nothing.
-            emergency: the disk is full: free the reserve beside the store and work in its room, without an
-                archive. With neither `before` nor `keep_last`, free the reserve only.
+            emergency: the disk is full: free the reserve beside the store and work in its space, without an archive.
+                With neither `before` nor `keep_last`, free the reserve only.
             progress: called with the number of executions deleted, after each batch.
 
         Raises:
@@ -500,9 +501,9 @@ class Recorder:
         return gone
 
     def compact(self, *, progress: Callable[[int], None] | None = None) -> int:
-        """Return free pages to the disk, after a large prune; return how many bytes smaller the file is.
+        """Return free pages to the disk after a large prune; returns how many bytes smaller the file is.
 
-        Others may record and read meanwhile, because it moves a few pages at a time.
+        It moves a few pages at a time, so others may record and read meanwhile.
 
         Args:
             progress: called with the number of bytes, after each step.
@@ -522,16 +523,16 @@ class Recorder:
     ) -> int:
         """Close executions whose process is gone; return how many.
 
-        RUNNING and PENDING ones whose process is gone become FAILURE, RUNNING ones past their job's timeout and the
-        grace TIMEOUT; the reason is in ``error``. A process on another host or in another PID namespace (a
-        container) is never taken for gone: name its worker or host where you know that it is. A process that can be
-        seen to run is never taken for gone. Each end is a guess: where the run's own recorder reports a start or an
-        end later, that replaces it.
+        RUNNING and PENDING ones whose process is gone become FAILURE; RUNNING ones past their job's timeout and the
+        grace become TIMEOUT; ``error`` holds the reason. A process on another host or in another PID namespace (a
+        container) is not assumed to be gone: name its worker or host if you know that it is. A process that is seen
+        running is never assumed to be gone. Each end is a guess: a start or an end that the run's own recorder reports
+        later replaces it.
 
         Args:
             grace_seconds: how much longer than its timeout a run may take.
-            worker_id: one or several worker ids whose processes are gone: a container of that name is made anew.
-            hosts: one or several host names that are gone.
+            worker_id: one or several worker ids whose processes are gone, as when a container is recreated.
+            hosts: one or several names of hosts that are gone.
 
         Raises:
             InvalidRecord: `grace_seconds` is not an integer from 0 to a hundred years, or a name is not text.
@@ -574,7 +575,7 @@ class Recorder:
                 _log.exception("on_finish failed for execution %s", document["id"])
 
     def _note_begin(self, number: int) -> None:
-        """Remember when the work began; of the newest alone, since some never end."""
+        """Remember when the work began. Only the newest are kept, because some runs never end."""
         self._begun[number] = time.monotonic_ns()
         if len(self._begun) > BEGUN_REMEMBERED:
             with suppress(StopIteration, RuntimeError):
@@ -585,7 +586,7 @@ class Recorder:
         self._finish(number, End(STATUS_CODES[Status.SUCCESS], *stopwatch.end(), result, None))
 
     def _finish_failed(self, number: int, error: BaseException, stopwatch: _Stopwatch, logs: Captured | None) -> None:
-        """Record the failure if it can; the exception of the job matters more than ours."""
+        """Try to record the failure; the job's exception matters more than ours."""
         result = _with_output(None, logs)
         try:
             end = End(STATUS_CODES[Status.FAILURE], *stopwatch.end(), result, bounded_error(_described(error)))
@@ -615,7 +616,7 @@ def _steady_us() -> int:
 
 
 class _Stopwatch:
-    """The time of a block: measured, or by a clock that the caller gave."""
+    """Times a block, by a monotonic clock or by the caller's clock."""
 
     def __init__(self, now_us: Callable[[], int], *, is_measured: bool) -> None:
         self._now_us = now_us
@@ -631,14 +632,14 @@ class _Stopwatch:
         self._completed_us = self._now_us()
 
     def end(self) -> tuple[int, int]:
-        """When it ended and how many milliseconds it took; a block that never began took none."""
+        """When the block ended, and how many milliseconds it took: 0 if it never began."""
         if self._begun_us is None:
             return self._now_us(), 0
         return self._completed_us, max(0, self._ended_us - self._begun_us) // 1000
 
 
 def _with_output(result: str | None, logs: Captured | None) -> str | None:
-    """The result with what the run logged, cut at its beginning until both have room."""
+    """The result with the run's log output, whose beginning is cut until both fit into 64 KiB."""
     if logs is None:
         return result
     value = None if result is None else orjson.loads(result)
@@ -649,12 +650,11 @@ def _with_output(result: str | None, logs: Captured | None) -> str | None:
         if len(text) <= TEXT_BYTES:
             return text.decode()
         if not output:
-            return result  # it takes all the room
+            return result  # it takes all the space
         output = output[max(1, len(text) - TEXT_BYTES) // 6 + 1 :]  # a character has at most six bytes as JSON
 
 
 def _names(value: object, field: str) -> frozenset[str]:
-    """One name or several."""
     if value is None:
         return frozenset()
     given = [value] if isinstance(value, str) else value
@@ -664,7 +664,7 @@ def _names(value: object, field: str) -> frozenset[str]:
 
 
 def _described(error: BaseException) -> str:
-    """The type and message of an exception, on as many lines as the message has."""
+    """The type and message of an exception; may have several lines."""
     if isinstance(error, GeneratorExit):
         return "Interrupted: the `with` block ended without recording an outcome"
     try:

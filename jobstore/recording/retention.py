@@ -1,4 +1,4 @@
-"""Pruning by itself: a recorder that keeps its history within bounds, and stops where the clock cannot be trusted."""
+"""Automatic pruning: a recorder keeps its history within bounds, and stops if the clock cannot be trusted."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ _log = logging.getLogger("jobstore")
 
 CLOCK_TOLERANCE_US: Final = DAY_US
 LONGEST_GAP_US: Final = 366 * DAY_US
-"""Where the history is silent for longer than that, it cannot be told from a wrong clock."""
+"""A longer gap in the history looks the same as a wrong clock."""
 LARGEST_DAYS: Final = 3_650_000
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How a recorder prunes by itself: now and then after a finish, for a short time.
+    """How a recorder prunes automatically: from time to time after a `finish`, for a short time.
 
-    It stops, with a warning in the log, while the clock cannot be trusted: where it was set by more than a day, where
-    the newest execution lies more than a day in the future, and, with `days`, where nothing was recorded for more than
-    a year and then something was. `Recorder.prune` works all the same.
+    It stops, with a warning in the log, while the clock cannot be trusted: if it was set by more than a day, if the
+    newest execution lies more than a day in the future, or, with `days`, if the history has a gap of more than a year.
+    `Recorder.prune` still works then.
 
     Attributes:
-        days: delete executions that started longer ago; a length that reaches beyond the year 1 deletes none.
+        days: delete executions that started longer ago; a period that reaches back beyond the year 1 deletes none.
         keep_last: always keep each job's newest N executions.
         failure_days: delete failures and timeouts only if they started longer ago than this.
         archive: append the documents to this file first, as JSON lines.
         every_seconds: the pause between two passes over the history.
-        budget_seconds: a pass pauses after this time, for ten times as long.
+        budget_seconds: a pass pauses after this time for ten times as long.
     """
 
     days: float | None = None
@@ -57,10 +57,10 @@ class Retention:
     budget_seconds: float = 0.01
 
     def rules(self, now: datetime) -> Rules:
-        """The rules as of a moment.
+        """The rules of a prune at this moment.
 
         Raises:
-            InvalidParameter: a number breaks its rule, or there is neither `days` nor `keep_last`.
+            InvalidParameter: a number breaks its rule, or neither `days` nor `keep_last` is given.
         """
         return rules(
             _days_before(now, self.days, "days"), self.keep_last, _days_before(now, self.failure_days, "failure_days")
@@ -77,13 +77,13 @@ def _days_before(now: datetime, days: object, name: str) -> datetime | None:
 
 
 class Keeper:
-    """Prunes for a recorder when it is time, and never lets that be felt but by a short wait."""
+    """Prunes for a recorder when it is due; callers notice only a short wait."""
 
     def __init__(
         self, retention: Retention, writer: Transactions, clock: Callable[[], datetime], *, is_system: bool
     ) -> None:
         refuse_address(retention.archive, "archive")
-        if isinstance(retention.archive, str | os.PathLike):  # in the folder of now, wherever the process goes later
+        if isinstance(retention.archive, str | os.PathLike):  # resolved now: the process may change its folder
             retention = replace(retention, archive=Path(retention.archive).absolute())
         self._retention = retention
         self._writer = writer
@@ -95,10 +95,10 @@ class Keeper:
         retention.rules(clock())
 
     def prune_if_due(self) -> None:
-        """Continue the interrupted pass, or begin one; failures go to the log."""
+        """If it is due, continue the interrupted pass or begin one; failures are logged."""
         if time.monotonic() < self._due:
             return
-        self._due = float("inf")  # other threads go on meanwhile
+        self._due = float("inf")  # other threads must not prune meanwhile
         pause = self._retention.every_seconds
         try:
             if not self._prune():
@@ -110,7 +110,7 @@ class Keeper:
             self._due = time.monotonic() + pause
 
     def _prune(self) -> bool:
-        """Whether the pass came to its end."""
+        """Prune for the budgeted time; whether the pass is complete."""
         if self._chooser is None:
             now = self._clock()
             doubt = self._doubt(instant_us(now))
@@ -130,7 +130,7 @@ class Keeper:
         return is_all
 
     def _doubt(self, now_us: int) -> str | None:
-        """Why the clock cannot be trusted, if it cannot."""
+        """Why the clock cannot be trusted; None if it can."""
         if self._drift_us is not None and abs(self._drift_us() - self._first_drift_us) > CLOCK_TOLERANCE_US:
             return "the clock was changed by more than a day while this process ran"
         oldest_kept = _days_before(instant_datetime(now_us), self._retention.days, "days")
@@ -149,13 +149,13 @@ class Keeper:
 
 
 def _drift_us() -> int:
-    """How far the system's clock is from one that cannot be set, and that runs on while the machine sleeps."""
+    """The difference between the system clock and a clock that cannot be set and keeps running in sleep mode."""
     steady = time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
     return (time.time_ns() - steady) // 1000
 
 
 def _long_gap(connection: sqlite3.Connection, now_us: int) -> tuple[int, int] | None:
-    """The newest stretch of more than a year in which nothing was recorded."""
+    """The begin and end of the newest gap of more than a year in the history; None if there is none."""
     later = now_us
     while (older := _nearest(connection, later - LONGEST_GAP_US)) is not None:
         following = _nearest(connection, older + 1, later=True) or now_us
@@ -166,7 +166,7 @@ def _long_gap(connection: sqlite3.Connection, now_us: int) -> tuple[int, int] | 
 
 
 def _nearest(connection: sqlite3.Connection, bound_us: int, *, later: bool = False) -> int | None:
-    """The effective start nearest before a moment, or at or after it."""
+    """The latest effective start before a moment; with `later`, the earliest at or after it."""
     compared, order = (">=", "ASC") if later else ("<", "DESC")
     found = [
         effective_us

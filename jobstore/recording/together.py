@@ -1,12 +1,12 @@
-"""Calls of threads that wait for each other are written together: one transaction, one write to the disk for all.
+"""Group commit: calls of threads that wait for each other share one transaction and one write to the disk.
 
-Every call joins the waiting ones; then one thread leads and writes all that wait, while the others sleep. Each call
-has its own savepoint and its own error, and none returns before the commit that holds it is on the disk.
+Each call joins the queue; then one thread leads and writes all queued calls while the others sleep. Each call has its
+own savepoint and its own error, and returns only when the commit that holds it is on the disk.
 
-An exception may come at any moment (Ctrl-C, a signal handler that raises). It belongs to the thread it comes in: a
-call of that thread that is not yet being written is withdrawn, and those of others are written by the next that leads.
-So both locks know their thread, and a call that ends by an exception gives back what it may still hold; who leads is
-noted as a hint, and a thread that misses one looks again after a short time.
+An exception may come at any moment (Ctrl-C, a signal handler that raises). It belongs to the thread it comes in: that
+thread's call is withdrawn unless it is being written already, and the next leader writes the calls of the others. So
+both locks are reentrant, and a call that ends by an exception releases whatever it may still hold. `_leader` is only a
+hint: a thread that misses its wake-up looks again after a short time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 MOST_TOGETHER: Final = 64
-"""Calls in one transaction, so that other processes get their turn."""
+"""The most calls in one transaction, so that other processes get their turn."""
 LOOK_AGAIN_SECONDS: Final = 0.05
 
 
@@ -54,13 +54,14 @@ class Together:
         self._flying: list[_Call] = []
 
     def write(self, step: Callable[[sqlite3.Connection], _T], written: list[_T] | None = None) -> _T:
-        """What `step` returns, once all that it wrote is on the disk; what it raises, with nothing of it written.
+        """Run `step` in a transaction; return its result once all that it wrote is on the disk.
 
-        A step must not do anything but with the connection: it is called again where a transaction had to be given up.
+        If it raises, nothing of it is written. A step may use only the connection: it is called again if a transaction
+        has to be abandoned.
 
         Args:
             step: writes inside the transaction that it is given.
-            written: gets what `step` returned, also where it is on the disk and an interrupt is raised instead.
+            written: receives what `step` returned if that is on the disk, even if an interrupt is raised instead.
 
         Raises:
             StoreBusy: others have been writing for longer than the timeout.
@@ -79,7 +80,7 @@ class Together:
             self._withdraw(call)
             raise
         finally:
-            # Without a call no exception can come between these looks.
+            # Nothing is called here, so no exception can come between these checks.
             if written is not None and call.error is None and call.outcome is not None and call.outcome.is_committed:
                 written[:] = [call.value]
         if call.error is not None:
@@ -99,20 +100,20 @@ class Together:
                     self._pass_on()
 
     def _step_down(self) -> None:
-        """Give back what this thread may still hold after an exception."""
+        """Release what this thread may still hold after an exception."""
         if self._leader == threading.get_ident():
             self._leader = 0
         give_back(self._guard)
         give_back(self._leading)
 
     def _lead(self, own: _Call) -> None:
-        """Write what waits, `own` among it; then its error is its own, whatever became of the others."""
+        """Write the queued calls with `own` first. If that fails, write `own` alone, so that its error is its own."""
         most = MOST_TOGETHER
         while not self._write(own, most) and not own.is_over:
             most = 1
 
     def _write(self, own: _Call, most: int) -> bool:
-        """Whether up to `most` calls, `own` first, are written; an error that is no other's is noted as its own."""
+        """Write up to `most` calls, `own` first; whether they are committed. An error that must be `own`'s is noted."""
         outcome = Outcome()
         try:
             with self._writer.transaction(outcome, own.deadline - time.monotonic()) as connection:
@@ -121,7 +122,7 @@ class Together:
                     call.attempt(connection, is_alone=len(calls) == 1)
         except OutcomeUnknown as error:
             for call in self._flying:
-                call.failed(error)  # alone it might be written twice
+                call.failed(error)  # a repeated call might be written twice
         except Exception as error:  # noqa: BLE001 - raised again by its own thread
             may_repeat = getattr(error, "may_repeat", False) and time.monotonic() < own.deadline
             if not outcome.is_committed and len(self._flying) <= 1 and not may_repeat:
@@ -132,7 +133,7 @@ class Together:
         return outcome.is_committed
 
     def _take(self, own: _Call, most: int, outcome: Outcome) -> list[_Call]:
-        """The calls for this transaction, in the order of asking but for `own`, which comes first."""
+        """The calls for this transaction: `own`, then the others in the order of their arrival."""
         with self._guard:
             waiting = [call for call in list(self._waiting) if call is not own and not call.is_settled]
             self._flying = [own, *waiting[: most - 1]]
@@ -147,16 +148,16 @@ class Together:
                 call.wake()
 
     def _pass_on(self) -> None:
-        """Tell one that still waits to lead next."""
+        """Wake a waiting call, whose thread then leads."""
         for call in list(self._waiting):
             if call.is_settled:
-                self._waiting.pop(call, None)  # left here where its thread was interrupted twice
+                self._waiting.pop(call, None)  # still here if its thread was interrupted twice
             else:
                 call.wake()
                 return
 
     def _withdraw(self, call: _Call) -> None:
-        """Return when the call is written or certainly will not be."""
+        """Take a call off the queue; return when it is written or certainly will not be."""
         with self._guard:
             is_flying = call in self._flying
         while is_flying and not call.is_over and self._leader:
@@ -171,12 +172,11 @@ class Together:
         """Nothing."""
 
     def after_fork_in_child(self) -> None:
-        """The threads that waited are not here."""
-        self._begin_anew()
+        self._begin_anew()  # the child does not have the threads that waited
 
 
 class _Call:
-    """One step on its way into the file."""
+    """One call of `write`: its step, its result or error, and the lock that its thread sleeps on."""
 
     __slots__ = ("deadline", "error", "is_over_alone", "is_withdrawn", "outcome", "step", "turn", "value")
 
@@ -198,11 +198,11 @@ class _Call:
 
     @property
     def is_settled(self) -> bool:
-        """Whether it does not have to be written any more."""
+        """Whether it need not be written any more."""
         return self.is_over or self.is_withdrawn
 
     def attempt(self, connection: sqlite3.Connection, *, is_alone: bool) -> None:
-        """Take the step; among others, what it raises undoes its own changes alone."""
+        """Run the step. Together with other calls, an error undoes only its own changes."""
         self.error = None
         if is_alone:
             self.value = self.step(connection)
@@ -210,7 +210,7 @@ class _Call:
         connection.execute("SAVEPOINT call")
         try:
             self.value = self.step(connection)
-        except JobStoreError as error:  # any other breaks the transaction off; alone it becomes one of ours
+        except JobStoreError as error:  # any other aborts the transaction; when run alone it becomes one of ours
             self.error = error
             connection.execute("ROLLBACK TO call")
         connection.execute("RELEASE call")
@@ -220,6 +220,6 @@ class _Call:
         self.is_over_alone = True
 
     def wake(self) -> None:
-        """Let its thread look again; once is enough."""
+        """Wake its thread; a second wake-up does nothing."""
         with suppress(RuntimeError):
             self.turn.release()

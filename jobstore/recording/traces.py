@@ -1,4 +1,4 @@
-"""The trace that the program is in."""
+"""The current OpenTelemetry trace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _log = logging.getLogger("jobstore")
 def current_trace_id() -> str | None:
     """The trace id of the current OpenTelemetry span, 32 hexadecimal digits; None without one.
 
-    OpenTelemetry is never imported for it: a program that has spans has loaded it.
+    OpenTelemetry is not imported for this: a program with spans has already imported it.
     """
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:

@@ -1,8 +1,8 @@
-"""The state machine of an execution: what may follow what, and the statements that record it.
+"""The state machine of an execution: the allowed transitions, and the statements that record them.
 
-PENDING becomes RUNNING or an end; RUNNING becomes an end; an end stays. With one exception: what `close_interrupted`
-ended is a guess, so the start or the end that its own recorder reports later takes the place of the guess.
-Each statement runs inside the transaction that its caller has begun.
+PENDING becomes RUNNING or an end; RUNNING becomes an end; an end is final. The one exception: an end recorded by
+`close_interrupted` is a guess, so a start or an end that the run's own recorder reports later replaces it. Each
+function runs inside its caller's transaction.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ RUNNING: Final = STATUS_CODES[Status.RUNNING]
 GUESSED: Final = 0
 """In ``enqueued_by``: the end is a guess of `close_interrupted`."""
 FORGOTTEN_EVERY: Final = 64
-"""Processes that are met between two looks for those without an open execution."""
+"""New processes between two deletions of those without an open execution."""
 _LAST_ID: Final = 2**63 - 1
 _LONGEST_ID: Final = len(str(_LAST_ID))
 
 
-# --- what may follow what -------------------------------------------------------------------------
+# --- allowed transitions --------------------------------------------------------------------------
 
 
 class Closing(NamedTuple):
-    """Which open executions `close_interrupted` ends, beyond those of processes that are known to be gone.
+    """Which open executions `close_interrupted` ends, besides those whose process is seen to be gone.
 
     Attributes:
-        now_us: the present.
+        now_us: the current time.
         grace_seconds: how much longer than its job's timeout a run may take.
         workers: worker ids of processes that the caller knows to be gone.
         hosts: host names of processes that the caller knows to be gone.
@@ -64,7 +64,7 @@ class Open(NamedTuple):
 
 
 def interruption(found: Open, closing: Closing) -> tuple[Status, str] | None:
-    """The end of an open execution that no process will finish, and why; None where one may."""
+    """The end of an open execution that no process will finish, and the reason; None if a process may finish it."""
     owner, did = found.owner, "ran" if found.status == RUNNING else "enqueued"
     if owner is not None and is_gone(owner):
         return Status.FAILURE, f"Interrupted: process {owner.pid} on {owner.host}, which {did} it, is gone"
@@ -82,7 +82,6 @@ def interruption(found: Open, closing: Closing) -> tuple[Status, str] | None:
 
 
 def _conflict(number: int, now: int, wanted: int) -> Conflict:
-    """The error for a state that cannot follow."""
     return Conflict(f"Execution {number} is already {STATUS_OF_CODE[now]}; it cannot become {STATUS_OF_CODE[wanted]}")
 
 
@@ -90,7 +89,7 @@ def _conflict(number: int, now: int, wanted: int) -> Conflict:
 
 
 class Entry(NamedTuple):
-    """A new execution, before its names are looked up."""
+    """A new execution, before its texts are replaced by keys."""
 
     at_us: int
     worker_id: str | None
@@ -106,16 +105,16 @@ SELECT number, parameters, (SELECT process_id FROM process WHERE {_IS_THIS_PROCE
     (SELECT parameter_set_id FROM parameter_set WHERE parameter_set.parameters = coalesce(?, job.parameters))
 FROM job WHERE name = ?
 """
-"""A job, this process, and what the dictionaries have for the job's next execution, in one look."""
+"""Looks up a job, this process, and the dictionary keys of the job's next execution, in one query."""
 
 
 def enqueue(connection: sqlite3.Connection, name: str, entry: Entry, *, outlives_process: bool = False) -> int:
-    """Add a PENDING execution of the job; its number."""
+    """Add a PENDING execution of the job; returns its number."""
     return _insert(connection, name, entry, PENDING, outlives_process=outlives_process)
 
 
 def begin(connection: sqlite3.Connection, name: str, entry: Entry) -> int:
-    """Add a RUNNING execution of the job; its number."""
+    """Add a RUNNING execution of the job; returns its number."""
     number = _insert(connection, name, entry, RUNNING)
     _note_start(connection, number, entry.at_us)
     return number
@@ -124,7 +123,7 @@ def begin(connection: sqlite3.Connection, name: str, entry: Entry) -> int:
 def _insert(
     connection: sqlite3.Connection, name: str, entry: Entry, status: int, *, outlives_process: bool = False
 ) -> int:
-    """Add an execution, with the job's parameters unless it brings its own."""
+    """Add an execution, with the job's parameters unless it has its own."""
     own = this_process()
     found = connection.execute(_KEYS, (*own, entry.worker_id, entry.parameters, asked_name(name))).fetchone()
     if found is None:
@@ -153,9 +152,10 @@ def _insert(
 def _parameters_key(
     connection: sqlite3.Connection, own: str | None, given: str | None, *, is_first: bool
 ) -> tuple[int | None, str | None]:
-    """Where a snapshot is kept that is not in the dictionary: the job's own there, another in the execution.
+    """Where to store parameters that are not in the dictionary: the job's own there, others in the execution.
 
-    The first execution of a job keeps even its own: a job that runs once would leave them in the dictionary for good.
+    A job's first execution stores even the job's own: a job that runs only once would leave them in the dictionary for
+    good.
     """
     text = own if given is None else given
     if text is None or text != own or is_first:
@@ -165,19 +165,18 @@ def _parameters_key(
 
 
 def _name_key(connection: sqlite3.Connection, job_number: int, name: str) -> int:
-    """The key of a name under which the job was not recorded before."""
+    """Add a name under which the job was not recorded before; returns its key."""
     sql = "INSERT INTO job_name (job_number, name, folded) VALUES (?, ?, ?) RETURNING name_id"
     return _added(connection, sql, (job_number, name, fold(name)))
 
 
 def _added(connection: sqlite3.Connection, insertion: str, values: Sequence[int | str | None]) -> int:
-    """The key of the row that a statement adds and returns."""
     (key,) = connection.execute(insertion, values).fetchone()
     return int(key)
 
 
 def worker_key(connection: sqlite3.Connection, worker: str | None) -> int | None:
-    """The key of a worker's name, which is added if it is new."""
+    """The key of a worker's name; a new name is added."""
     if worker is None:
         return None
     found = connection.execute("SELECT worker_id FROM worker WHERE name = ?", (worker,)).fetchone()
@@ -187,7 +186,7 @@ def worker_key(connection: sqlite3.Connection, worker: str | None) -> int | None
 
 
 def process_key(connection: sqlite3.Connection) -> int:
-    """The key of this process, which is added if it is new."""
+    """The key of this process; a new process is added."""
     owner = this_process()
     found = connection.execute(_PROCESS, owner).fetchone()
     return _add_process(connection, owner) if found is None else int(found[0])
@@ -208,12 +207,12 @@ INSERT INTO process SELECT coalesce(max(process_id), 1) + 1, ?, ?, ?, ?, ? FROM 
 _ADD_PROCESS_THERE = f"""
 INSERT INTO process ({", ".join(Owner._fields)}) VALUES (?, ?, ?, ?, ?) RETURNING process_id
 """
-"""On a server, where two that are new at once must not both take the next number."""
+"""On a server, where two new processes at once must not take the same number."""
 _PROCESS = f"SELECT process_id FROM process WHERE {_IS_THIS_PROCESS}"
 
 
 def _forget_processes(connection: sqlite3.Connection, but: int) -> None:
-    """Delete processes without an open execution; where each run has its own, there would be as many as runs."""
+    """Delete processes without an open execution; if each run has its own process, there would be one per run."""
     connection.execute(
         f"""
         DELETE FROM process WHERE process_id <> ?
@@ -227,11 +226,11 @@ def _forget_processes(connection: sqlite3.Connection, but: int) -> None:
     )
 
 
-# --- its next state -------------------------------------------------------------------------------
+# --- transitions ----------------------------------------------------------------------------------
 
 
 def execution_number(execution_id: str | int) -> int:
-    """The number in an id; text that is none names no execution."""
+    """The number in an id; for text that is not a number, raise `NotFound`."""
     if type(execution_id) is int:
         number = execution_id
     elif isinstance(execution_id, str):
@@ -256,11 +255,11 @@ def _standing_of(connection: sqlite3.Connection, number: int) -> tuple[int, bool
 
 
 def start(connection: sqlite3.Connection, number: int, at_us: int, worker_id: str | None, trace_id: str | None) -> None:
-    """Make a waiting execution a running one of this process; labels that are given take the place of earlier ones.
+    """Make a waiting execution RUNNING in this process; given labels replace earlier ones.
 
     Raises:
         NotFound: there is no such execution.
-        Conflict: it has started or ended.
+        Conflict: it has already started or ended.
     """
     status, may_start = _standing_of(connection, number)
     if not may_start:
@@ -278,7 +277,7 @@ def start(connection: sqlite3.Connection, number: int, at_us: int, worker_id: st
 
 
 def _note_start(connection: sqlite3.Connection, number: int, at_us: int) -> None:
-    """Move the job's last run and update; a server notes starts by itself."""
+    """Advance the job's last run and update; on a server, readers take both from the change log."""
     if is_server(connection):
         return
     connection.execute(
@@ -293,7 +292,7 @@ def _note_start(connection: sqlite3.Connection, number: int, at_us: int) -> None
 class End(NamedTuple):
     """How a run ended.
 
-    Without a duration it is the time from start to end: 0 where the clock was set back, null where it never started.
+    If `duration_ms` is None, it is computed from start to end: 0 if the clock was set back, null if it never started.
     """
 
     code: int
@@ -304,11 +303,11 @@ class End(NamedTuple):
 
 
 def finish(connection: sqlite3.Connection, number: int, end: End) -> None:
-    """Give an open execution its end.
+    """Record the end of an open execution.
 
     Raises:
         NotFound: there is no such execution.
-        Conflict: it has ended, and that end is no guess.
+        Conflict: it has ended, and that end is not a guess.
     """
     if not _end(connection, number, end, None):
         status, _ = _standing_of(connection, number)
@@ -327,7 +326,7 @@ WHERE id = ? AND (status IN ({PENDING}, {RUNNING}) OR enqueued_by = {GUESSED})
 
 
 def _end(connection: sqlite3.Connection, number: int, end: End, enqueued_by: int | None) -> bool:
-    """Whether there is such an execution and an end may follow."""
+    """Record an end; False if there is no such execution or it may not end."""
     code, at_us, duration_ms, result, error = end
     longest_us = at_us - LARGEST_DURATION_MS * 1000
     values = (code, at_us, duration_ms, at_us, longest_us, at_us, result, error, enqueued_by, number)
@@ -335,9 +334,9 @@ def _end(connection: sqlite3.Connection, number: int, end: End, enqueued_by: int
 
 
 def close_interrupted(connection: sqlite3.Connection, closing: Closing) -> list[int]:
-    """End the open executions that no process will finish; their numbers.
+    """End the open executions that no process will finish; returns their numbers.
 
-    Of an execution that was loaded no process is known; only its worker and its timeout count.
+    The process of a loaded execution is not known, so only its worker and its timeout count.
     """
     closed = []
     for found in _open_executions(connection):

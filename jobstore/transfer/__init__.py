@@ -1,1 +1,1 @@
-"""Whole stores in and out."""
+"""Whole stores: load, dump, export, check, back up and restore."""

@@ -1,4 +1,4 @@
-"""Looking after a file: `check` finds what is wrong with it, `backup` copies it, `restore` puts a copy in its place."""
+"""`check` finds what is wrong with a store, `backup` copies its file, `restore` replaces the file with a copy."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ PG_RESTORE: Final = "use pg_restore, or 'jobstore load' for a dump"
 def check(path: Where, *, progress: Progress | None = None) -> list[str]:
     """The problems of the store at `path`, one sentence each; empty if there are none.
 
-    Looked at are the file's structure and constraints, tables and triggers of others, references, every counter
-    against a recount, JSON, schedules, folded names and who runs what. It works on one snapshot while others record,
-    and reads everything: about a minute for ten million executions. Of a store on a server, the server's own tools
-    check the files.
+    It checks the file's structure and constraints, tables and triggers of other programs, references, every counter
+    against a recount, JSON, schedules, folded names and the processes of running executions. It reads everything, in
+    one snapshot while others record: about a minute for ten million executions. To check the files of a server, use the
+    server's own tools.
 
     Args:
         path: the file, or the address.
@@ -66,9 +66,9 @@ def check(path: Where, *, progress: Progress | None = None) -> list[str]:
 
 @contextmanager
 def _writable(reading: Reading) -> Iterator[sqlite3.Connection]:
-    """A connection that could write and does not; for a user who may not write, the one that reads.
+    """A connection that could write but does not; for a user who may not write, the reading connection.
 
-    Closing it may write the log back, and so goes under the lock of those that write.
+    Closing it may checkpoint the log, so that happens under the writers' lock.
     """
     if reading.is_guest:
         yield reading.connection
@@ -83,14 +83,14 @@ def _writable(reading: Reading) -> Iterator[sqlite3.Connection]:
 
 
 def _kept_text(raw: bytes) -> str:
-    """Text, also where it is not UTF-8; the checks know it by its surrogates."""
+    """Decode text that may not be UTF-8; the checks recognize such text by its surrogates."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def backup(path: Where, target: str | os.PathLike[str], *, progress: Progress | None = None) -> None:
-    """Copy the store at `path` to `target`, as of this moment, while others go on recording.
+    """Copy the store at `path` to `target`, as of this moment, while others record.
 
-    The copy is whole and on the disk when it has its name; until then there is nothing at `target`.
+    `target` appears only when the copy is complete and on the disk.
 
     Args:
         path: the file.
@@ -122,25 +122,25 @@ def backup(path: Where, target: str | os.PathLike[str], *, progress: Progress | 
 
 
 def _copy(file: Path, making: Path, progress: Progress | None) -> None:
-    """Copy page by page inside one read transaction: a writer in between would make it begin anew."""
+    """Copy page by page inside one read transaction: otherwise each write by others would restart the copy."""
     with Reading(file) as reading, driver_errors(making):
         reading.connection.execute("SELECT count(*) FROM setting").fetchone()
-        # As closed as its source from the first byte on; SQLite would let everybody read it.
+        # The source's permissions from the first byte on; SQLite would let everyone read the copy.
         os.close(os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY, reading.file.stat().st_mode & 0o666))
         with closing(open_file(making, "mode=rwc")) as into:
-            into.execute("PRAGMA synchronous = OFF")  # it is brought to the disk when it is whole
+            into.execute("PRAGMA synchronous = OFF")  # it is synced once it is complete
             reading.connection.backup(into, pages=PAGES_AT_ONCE, progress=None if progress is None else _told(progress))
 
 
 def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> None:
     """Replace the store at `path` with a copy of a backup, even while others read or record.
 
-    The backup is checked first, and stays. Owner, group and mode are those of the store that is replaced; what that
-    store holds is lost. Readers and recorders go on with the new one at their next call.
+    The backup is checked first, and not changed. The copy gets the owner, group and mode of the replaced store, whose
+    contents are lost. Readers and recorders use the new store from their next call on.
 
     Args:
         backup: a store, usually one that `backup` made.
-        path: the store to replace, damaged or not; there may be none.
+        path: the store to replace, damaged or not; it need not exist.
         progress: called with the number of further executions of the backup checked.
 
     Raises:
@@ -173,10 +173,10 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
 
 
 def _end_log(file: Path) -> None:
-    """Leave the store that is replaced without a log: SQLite would play that into the file that comes.
+    """Remove the log of the store to be replaced: SQLite would apply it to the new file.
 
-    What is in the log is brought into the store first, so that it is whole if the power goes right now; in a damaged
-    one there is nothing to keep.
+    The log is checkpointed first, so that the old store is complete if the power fails now; a damaged store has nothing
+    to keep.
     """
     with suppress(StoreCorrupt, NotAStore), driver_errors(file):
         if file.exists() and size_of(beside(file, "-wal")):
@@ -201,7 +201,7 @@ def _told(progress: Progress) -> Callable[[int, int, int], None]:
 
 
 def _give_name(making: Path, copy: Path) -> None:
-    """Never over another file, not even one that came a moment ago."""
+    """Give the copy its name, never over another file, not even one that appeared a moment ago."""
     try:
         os.link(making, copy)
         making.unlink()

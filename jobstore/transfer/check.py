@@ -1,7 +1,6 @@
-"""What can be wrong inside a store: each rule of the format, looked up row by row.
+"""The checks of a store: each rule of the format, row by row.
 
-Reads on the connection it is given, inside the transaction that is open there, and keeps in memory no more
-than one hour of names at a time.
+They read inside the transaction that is open on the given connection, and hold at most one hour of names in memory.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int], None]
 
 MOST_OF_A_KIND: Final = 20
-"""A damaged file would have a sentence for every row."""
+"""A limit, or a damaged file would give a sentence for every row."""
 TOLD_EVERY: Final = 10_000
 _RUNNING: Final = STATUS_CODES[Status.RUNNING]
 
@@ -50,10 +49,10 @@ _RUNNING: Final = STATUS_CODES[Status.RUNNING]
 def problems_of(
     connection: sqlite3.Connection, writable: sqlite3.Connection, progress: Progress | None
 ) -> Iterator[str]:
-    """All that is wrong, most basic things first.
+    """All problems of a file, the most basic first.
 
-    The structure is looked at on a connection that could write: SQLite does not even read the CHECK
-    constraints of a file that is opened read-only.
+    The structure is checked on a connection that could write: SQLite does not read the CHECK constraints of a file that
+    is opened read-only.
     """
     kinds = (
         _structure(writable),
@@ -78,7 +77,7 @@ def problems_of_server(
     own: Iterable[Iterator[str]],
     progress: Progress | None,
 ) -> Iterator[str]:
-    """The same of a store on a server, where `own` has what only a server has."""
+    """All problems of a store on a server; `own` are the checks that only a server needs."""
     kinds = (
         *own,
         _settings(connection),
@@ -105,7 +104,7 @@ def _structure(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _triggers(connection: sqlite3.Connection) -> Iterator[str]:
-    """Triggers and tables of others that can make recording fail, and triggers of ours that are gone."""
+    """Triggers and tables of other programs that can make recording fail; missing triggers and indexes of ours."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
         create_tables(made)
         finish_tables(made, counted=False)
@@ -127,7 +126,7 @@ def _triggers(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _names_of(connection: sqlite3.Connection, kind: str) -> dict[str, str]:
-    """What the file has of a kind, and the table that each belongs to."""
+    """The names of one kind of object in the file, each with its table."""
     return dict(connection.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = ?", (kind,)))
 
 
@@ -199,7 +198,7 @@ FROM execution
 def _executions(
     connection: sqlite3.Connection, rows: Iterable[tuple[Any, ...]], progress: Progress | None
 ) -> Iterator[str]:
-    """One pass over the rows: their texts, and the counters that depend on durations and bounds."""
+    """One pass over the rows: their texts and processes, and the counters by period and by name."""
     hours: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     names: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
     processes = {key for (key,) in connection.execute("SELECT process_id FROM process")}
@@ -244,7 +243,7 @@ def _texts(number: int, parameters: str | None, result: str | None, *plain: str 
 
 
 def _period_counters(connection: sqlite3.Connection, hours: dict[tuple[int, int], list[int]]) -> Iterator[str]:
-    """The three spans are sums of the hours."""
+    """The counters by hour, by day and in total: each is a sum of the hours counted."""
     expected: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for (hour, status), counts in hours.items():
         for span, period in ((SPAN_HOUR, hour), (SPAN_DAY, hour // 24), (SPAN_ALL, 0)):
@@ -258,7 +257,7 @@ def _period_counters(connection: sqlite3.Connection, hours: dict[tuple[int, int]
 def _compared(
     table: str, rows: Iterable[tuple[int, ...]], expected: dict[Any, list[int]], *, keys: int
 ) -> Iterator[str]:
-    """The counters that are not what was counted, that are missing, or that count nothing."""
+    """The counters that differ from the count, are missing, or count rows that do not exist."""
     rest = dict(expected)
     for row in rows:
         key, said = row[:keys], list(row[keys:])
@@ -270,7 +269,7 @@ def _compared(
 
 
 def _name_counters(connection: sqlite3.Connection) -> Iterator[str]:
-    """Names by hour and by day, an hour at a time along the index that has them in order."""
+    """The counters of names by hour and by day, one hour at a time in the order of an index."""
     walk = connection.execute(
         f"SELECT (effective_us - {MIN_US}) / {HOUR_US}, name_id, status FROM execution ORDER BY effective_us"
     )
@@ -295,7 +294,7 @@ def _name_counters(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _segments(connection: sqlite3.Connection) -> Iterator[str]:
-    """Each blob of the bitmap index against the rows it stands for."""
+    """Each blob of the bitmap index, compared with its rows."""
     kinds = {kind.number: kind for kind in KINDS.values()}
     for (key,) in connection.execute("SELECT key FROM segment ORDER BY key"):
         segment, number = divmod(key, SEGMENT_KINDS)
@@ -313,7 +312,7 @@ def _segments(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _sequences(connection: sqlite3.Connection) -> Iterator[str]:
-    """A number that was given must never be given again."""
+    """A number must never be reused."""
     said = dict(connection.execute("SELECT name, seq FROM sqlite_sequence"))
     highest = {
         "job": """

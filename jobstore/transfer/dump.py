@@ -1,7 +1,7 @@
-"""Whole stores from documents and back: `load` and `dump`, in one document or as lines that stream.
+"""`load` and `dump`: whole stores from documents and back, as one document or as lines that stream.
 
-A store is built beside its path without indexes, counters or a journal, finished once, and only then
-given its name: there is the whole store or none.
+A store is built in a file beside its path, without indexes, counters or a journal. It is finished once and only then
+given its name, so there is the complete store or none.
 """
 
 from __future__ import annotations
@@ -45,11 +45,10 @@ LINE_KEYS: Final = dict.fromkeys(("store", "job", "execution")).keys()
 def load(path: Where, document: Mapping[str, Any], *, progress: Progress | None = None) -> None:
     """Build a store at `path` from ``{"jobs": [...], "executions": [...]}`` in the job API's shape.
 
-    Either list may be any iterable and is read once, so a large history streams. Jobs without a
-    ``number`` are numbered in order from 1, past the numbers that others bring. An execution without an
-    ``id`` gets the one after the highest so far; one with only a ``job_name`` belongs to the loaded job
-    of that name, or else to a removed job. ``timezone``, ``next_number`` and ``next_execution_id`` are
-    taken as `dump` writes them. It is all or nothing.
+    Either list may be any iterable and is read once, so a large history streams. Jobs without a ``number`` are numbered
+    in order from 1, skipping the numbers that other jobs have. An execution without an ``id`` gets the one after the
+    highest so far; one with only a ``job_name`` belongs to the loaded job of that name, or else to a removed job.
+    ``timezone``, ``next_number`` and ``next_execution_id`` are as `dump` writes them. After an error there is no store.
 
     Args:
         path: a file that does not exist yet, or the address of a database (or a schema in it) without a store.
@@ -59,7 +58,7 @@ def load(path: Where, document: Mapping[str, Any], *, progress: Progress | None 
     Raises:
         Conflict: a file or a store already exists at `path`.
         InvalidRecord: a document breaks a rule; the message says which one.
-        InvalidSchedule: a job's schedule could never be computed.
+        InvalidSchedule: a job's schedule can never be computed.
         StoreError: the file cannot be written.
     """
     given = checked_keys(document, DOCUMENT_KEYS)
@@ -70,19 +69,19 @@ def load(path: Where, document: Mapping[str, Any], *, progress: Progress | None 
 
 
 def load_file(path: Where, source: str | os.PathLike[str] | IO[bytes], *, progress: Progress | None = None) -> None:
-    """Build a store at `path` from a file of `dump`'s document, or of JSON lines, which stream.
+    """Build a store at `path` from a file with `dump`'s document, or with JSON lines, which stream.
 
     Lines are ``{"store": {...}}``, ``{"job": {...}}`` and ``{"execution": {...}}``, or documents as `export` and an
-    archive have them; a job comes before the executions that name it by name alone.
+    archive write them. A job must come before executions that have only its name.
 
     Args:
-        path: a file that does not exist yet.
+        path: a file that does not exist yet, or the address of a database (or a schema in it) without a store.
         source: the path of the file, or the file opened for bytes.
         progress: called with the number of further documents loaded.
 
     Raises:
         InvalidRecord: the source is not JSON, or a document breaks a rule; the message says which one.
-        Conflict: a file already exists at `path`.
+        Conflict: a file or a store already exists at `path`.
         StoreError: the file cannot be written.
     """
     if isinstance(source, str | os.PathLike):
@@ -93,7 +92,7 @@ def load_file(path: Where, source: str | os.PathLike[str] | IO[bytes], *, progre
 
 
 def dump(path: Where) -> dict[str, Any]:
-    """The document that `load` builds the same store from: all jobs and executions, and what else the file knows.
+    """The document from which `load` builds the same store: its settings, all jobs and all executions.
 
     Raises:
         StoreError: the file cannot be read.
@@ -109,7 +108,7 @@ def dump(path: Where) -> dict[str, Any]:
 
 
 def dump_lines(path: Where) -> Iterator[dict[str, Any]]:
-    """The same as lines, from one snapshot of the file: the store, its jobs by number, its executions by id.
+    """The contents of `dump` as lines, from one snapshot: the store, its jobs by number, its executions by id.
 
     Raises:
         StoreError: the file cannot be read.
@@ -142,7 +141,7 @@ def _next(connection: sqlite3.Connection, table: str) -> int:
 
 
 def job_line(row: JobRow) -> dict[str, Any]:
-    """A job as a dump has it."""
+    """A job as a dump writes it."""
     document = job_document(row, row.next_run_us)
     return {**document, "number": row.number, "anchor_at": instant_text(row.anchor_us)}
 
@@ -168,7 +167,7 @@ def _opened(source: Path) -> Iterator[IO[bytes]]:
 
 
 def _load_lines(path: Where, source: IO[bytes], progress: Progress | None) -> None:
-    """Take lines, unless the first one is no line of ours: then the whole is one document."""
+    """Load lines; if the first one is not a line of a dump, load the whole source as one document."""
     first = next((line for line in source if line.strip()), b"")
     if not _is_line(first):
         load(path, _json(first + source.read(), "the document"), progress=progress)
@@ -181,7 +180,7 @@ def _load_lines(path: Where, source: IO[bytes], progress: Progress | None) -> No
 
 
 def _is_line(text: bytes) -> bool:
-    """Whether it is one line of several, by its kind."""
+    """Whether a text is a line of a dump or an export, and not the whole document."""
     try:
         value = _json(text, "the line")
     except InvalidRecord:
@@ -193,9 +192,9 @@ _MANY_DIGITS: Final = re.compile(rb"[0-9]{19}")
 
 
 def _json(text: bytes, where: str) -> Any:
-    """The value; integers of any size stay integers, so that those the file cannot hold are refused."""
+    """Parse JSON; integers of any size stay integers, so that too large ones are refused later."""
     try:
-        # orjson makes a float of an integer beyond 64 bits.
+        # orjson turns an integer beyond 64 bits into a float.
         return json.loads(text, parse_constant=_no_constant) if _MANY_DIGITS.search(text) else orjson.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidRecord(f"{where} is not valid JSON: {error}") from None
@@ -206,7 +205,7 @@ def _no_constant(word: str) -> Any:
 
 
 def _line(value: Any, number: int) -> tuple[str, Any]:
-    """The kind of a line and what it holds: a line of a dump, or a document as it was exported or archived."""
+    """The kind and the document of a line of a dump, or of a document as exported or archived."""
     if isinstance(value, dict):
         if len(value) == 1 and value.keys() <= LINE_KEYS:
             ((kind, document),) = value.items()
@@ -221,7 +220,7 @@ def _line(value: Any, number: int) -> tuple[str, Any]:
 
 
 _DOCUMENTS: Final = (("execution", {"job_name", "status"}), ("job", {"name", "job_type"}))
-"""What tells a document of one kind from one of the other."""
+"""The fields by which a document of a kind is recognized."""
 
 
 # --- building -------------------------------------------------------------------------------------
@@ -229,7 +228,7 @@ _DOCUMENTS: Final = (("execution", {"job_name", "status"}), ("job", {"name", "jo
 
 @contextmanager
 def _new_store(path: Where) -> Iterator[Loader]:
-    """A store in the making, which is there at the end of the block, and gone after an error."""
+    """Load a new store, which exists at the end of the block, and not after an error."""
     location = location_of(path)
     if isinstance(location, Address):
         from jobstore.transfer.server import new_store  # its driver comes with an extra
@@ -263,7 +262,7 @@ def _new_file(file: Path) -> Iterator[Loader]:
 
 
 def _publish(making: Path, file: Path) -> None:
-    """Give the finished store its name, unless another file has taken it meanwhile."""
+    """Give the finished store its name, unless another file has it by now."""
     with lock_of(file).acquired(TIMEOUT_SECONDS):
         _refuse_taken(file)
         move_into_place(making, file)

@@ -1,7 +1,4 @@
-"""Taking the history out of a store: `export` and `iter_executions`, oldest first, with the filters of the lists.
-
-What is pruned and how is in `jobstore.recording.prune`; `Recorder.prune` is the way to it.
-"""
+"""`export` and `iter_executions`: the history of a store, oldest first, with the filters of the lists."""
 
 from __future__ import annotations
 
@@ -40,13 +37,13 @@ if TYPE_CHECKING:
     Key = tuple[int, int]
     """Effective start and id: the order of an export."""
     Window = tuple[int, int, int]
-    """What follows a key, up to an effective start."""
+    """The executions after a key, up to an effective start."""
 
 CHUNK: Final = 500
 LOOKED_AT: Final = 2_000
-"""Executions of a batch where each has to be looked at; most of them may not match."""
+"""Executions per batch if each has to be looked at; most of them may not match."""
 MOST_WALKS: Final = 250
-"""Index ranges that are merged; beyond, one walk over all executions in order is quicker."""
+"""The most index ranges to merge; beyond that, one scan of all executions in order is faster."""
 JSON_FIELDS: Final = frozenset({"result", "parameters_snapshot"})
 FORMS: Final = ("jsonl", "csv", "excel")
 
@@ -62,11 +59,11 @@ def export(
     """Write executions to `out`, oldest first, and return how many.
 
     Args:
-        store: where from; see `iter_executions` for what others may record meanwhile.
-        out: an open text file; in CSV give it ``newline=""``.
-        form: ``jsonl``, a document a line, or ``csv``, a header and the thirteen fields, ``result`` and
-            ``parameters_snapshot`` as JSON and null as nothing; ``excel`` is CSV that Excel knows for UTF-8, with
-            an apostrophe before text that a spreadsheet would run as a formula.
+        store: the store; `iter_executions` says how changes during the export count.
+        out: an open text file; for CSV, open it with ``newline=""``.
+        form: ``jsonl``: one document per line. ``csv``: a header and the thirteen fields, with ``result`` and
+            ``parameters_snapshot`` as JSON and null as an empty cell. ``excel``: CSV that Excel recognizes as UTF-8,
+            with an apostrophe before text that a spreadsheet would run as a formula.
         progress: called with the number of further executions written.
         filters: ``job_id``, ``search``, ``after``, ``before``, ``status``, ``trace_id``, as in the lists.
 
@@ -97,10 +94,10 @@ def write_executions(
 
 
 def refuse_own_file(out: str | None, store: Location) -> None:
-    """Raise where what is taken out of a store would be written over a store, this or another; None is stdout.
+    """Refuse to write an export over this store or another; None is stdout.
 
     Raises:
-        InvalidParameter: the path is that of the store, of a file beside one, or of a database.
+        InvalidParameter: the path is the store, a file beside one, or a database.
     """
     path = Path(os.path.realpath("/dev/stdout" if out in {None, "-"} else str(out)))
     if is_beside(path) or (isinstance(store, Path) and belongs_to(path, store)):
@@ -110,7 +107,7 @@ def refuse_own_file(out: str | None, store: Location) -> None:
 
 
 def _is_database(path: Path) -> bool:
-    with suppress(OSError):  # what cannot be read is for the one who writes to it
+    with suppress(OSError):  # if it cannot be read, writing it will report that
         if path.is_file():
             with path.open("rb") as file:
                 return file.read(len(DATABASE)) == DATABASE
@@ -127,12 +124,12 @@ def iter_executions(
     status: object = None,
     trace_id: str | None = None,
 ) -> Iterator[ExecutionDocument]:
-    """The documents of all executions that the filters of the lists admit, by effective start and id, oldest first.
+    """The documents of all executions that match the filters of the lists, by effective start and id, oldest first.
 
-    They are read in batches, each from one snapshot, and between two batches nothing of the store is held: others
-    record and prune, and the iterator may be left at any point. What matched all the while comes exactly once; what was
-    recorded after the call does not come; what changes or is deleted meanwhile comes at most once, as its batch found
-    it. The filters are checked at once, not when the first document is asked for.
+    They are read in batches, each from one snapshot. Between batches no lock or snapshot is held: others may record and
+    prune, and the iterator may be abandoned at any point. An execution that matches throughout comes exactly once; one
+    recorded after the call does not come; one that changes or is deleted meanwhile comes at most once, as its batch
+    found it. The filters are checked at the call, not with the first document.
 
     Raises:
         InvalidParameter: a filter breaks its rule.
@@ -146,13 +143,13 @@ def iter_executions(
 
 
 def iter_query(store: JobStore, query: ExecutionsQuery) -> Iterator[ExecutionDocument]:
-    """The same for a query value; its page and its order are left alone."""
+    """`iter_executions` for a query value; its page and order are ignored."""
     last_id = store.read(partial(_last_id, query))
     return _documents(store, query, last_id)
 
 
 def _last_id(query: ExecutionsQuery, connection: sqlite3.Connection, memory: Memory) -> int:
-    """The newest execution there is; raises if there is no such job."""
+    """The highest id of all executions; raises if there is no such job."""
     _selection(query, connection, memory)
     (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM execution").fetchone()
     return int(last_id)
@@ -165,7 +162,7 @@ def _documents(store: JobStore, query: ExecutionsQuery, last_id: int) -> Iterato
         documents, seen = store.read(partial(_batch, query, seen, last_id))
         for document in documents:
             if document["id"] in waiting:
-                continue  # it has started since, which moved it here
+                continue  # it came while it waited, then its start moved it here
             if document["status"] == Status.PENDING:
                 waiting.add(document["id"])
             yield document
@@ -174,7 +171,7 @@ def _documents(store: JobStore, query: ExecutionsQuery, last_id: int) -> Iterato
 def _batch(
     query: ExecutionsQuery, seen: Key, last_id: int, connection: sqlite3.Connection, memory: Memory
 ) -> tuple[list[ExecutionDocument], Key | None]:
-    """The documents that follow a key, and the key to go on from; None at the end."""
+    """The documents after a key, and the key to continue from (None at the end)."""
     keys, reached = _keys(connection, _selection(query, connection, memory), query, seen)
     rows = fetch_executions(connection, [number for _, number in keys if number <= last_id])
     return list(map(execution_document, rows)), reached
@@ -189,7 +186,7 @@ def _selection(query: ExecutionsQuery, connection: sqlite3.Connection, memory: M
 def _keys(
     connection: sqlite3.Connection, selection: Selection, query: ExecutionsQuery, seen: Key
 ) -> tuple[list[Key], Key | None]:
-    """The next keys of what is selected, in order: of few names or statuses by their ranges, else by one walk."""
+    """The next selected keys, in order: merged from a few index ranges, else filtered from a scan of all."""
     window = (*seen, MAX_US if query.before_us is None else query.before_us)
     if query.trace_id is not None:
         return _of_trace(connection, selection, query.trace_id, window), None
@@ -199,12 +196,12 @@ def _keys(
     cursors = [_of_range(connection, name_id, status, window) for name_id, status in ranges]
     keys: list[Key] = list(islice(merge(*cursors), CHUNK))
     for cursor in cursors:
-        cursor.close()  # or it would hold the snapshot
+        cursor.close()  # an open one would hold the snapshot
     return keys, keys[-1] if len(keys) == CHUNK else None
 
 
 def _of_range(connection: sqlite3.Connection, name_id: int | None, status: int, window: Window) -> sqlite3.Cursor:
-    """One range of an index that is in the order of the export."""
+    """One index range, in the order of the export."""
     source, values = status_source(status), tuple[int, ...](window)
     if name_id is not None:
         source, values = f"execution_name_started WHERE name_id = ? AND status = {status}", (name_id, *window)
@@ -218,7 +215,7 @@ def _of_range(connection: sqlite3.Connection, name_id: int | None, status: int, 
 
 
 def _of_all(connection: sqlite3.Connection, selection: Selection, window: Window) -> tuple[list[Key], Key | None]:
-    """All executions in order, through the filter; a batch looks at a bounded number of them."""
+    """Scan all executions in order and filter them; a batch looks at a bounded number."""
     walk = connection.execute(
         """
         SELECT effective_us, id, name_id, status FROM execution
@@ -232,7 +229,7 @@ def _of_all(connection: sqlite3.Connection, selection: Selection, window: Window
 
 
 def _of_trace(connection: sqlite3.Connection, selection: Selection, trace_id: str, window: Window) -> list[Key]:
-    """A trace has few executions: they are fetched and sorted."""
+    """Fetch and sort: a trace has few executions."""
     rows = connection.execute(
         """
         SELECT effective_us, id, name_id, status FROM execution

@@ -1,6 +1,6 @@
-"""Filling a new store in bulk: bare tables first, then indexes, counters and triggers once at the end.
+"""Bulk load of a new store: bare tables first, then indexes, counters and triggers once at the end.
 
-`Loader` makes rows of documents; what writes them into a file is here, into a server in `jobstore.transfer.server`.
+`Loader` turns documents into rows. `FileLoader` here writes them to a file, `jobstore.transfer.server` to a server.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int], None]
     Placed = Iterable[tuple[int, Any]]
-    """Documents with their place in the source, for messages."""
+    """Documents with their place in the source, for error messages."""
 
 CHUNK: Final = 4096
-"""Executions that are read before they are written together."""
+"""Executions that are written together."""
 TOGETHER: Final = 64
-"""Rows in a statement, so that their values are fewer than the 999 that every build of SQLite takes."""
+"""Rows per statement: their values must not exceed the 999 that every build of SQLite accepts."""
 SHARED_PARAMETERS: Final = 100_000
-"""Distinct parameters that are kept once each; those that come later stand in their execution."""
+"""The most distinct parameters that are stored once each; later ones are stored in their executions."""
 SHARED_CHARACTERS: Final = 4096
 CACHE_KIB: Final = 128 * 1024
 STORE_KEYS: Final = dict.fromkeys(("timezone", "next_number", "next_execution_id")).keys()
@@ -49,7 +49,7 @@ _INSERT_TOGETHER: Final = _INSERT_EXECUTION + f", ({'?, ' * 13}?)" * (TOGETHER -
 
 
 class Loader(ABC):
-    """Makes the rows of a store that nobody else sees; what its dictionaries hold is written at the end."""
+    """Makes the rows of a store that nobody sees yet; the dictionaries are kept in memory and written at the end."""
 
     def __init__(self) -> None:
         self._store: Mapping[str, Any] | None = None
@@ -65,23 +65,23 @@ class Loader(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End the connection; what was not finished is gone."""
+        """Close the connection; an unfinished store is lost."""
 
     @abstractmethod
     def errors(self) -> AbstractContextManager[None]:
-        """Turn what the driver raises inside into errors of ours."""
+        """Turn the driver's errors into ours."""
 
     @abstractmethod
     def insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Write rows of a table that is small."""
+        """Write the rows of a small table."""
 
     @abstractmethod
     def insert_executions(self, rows: list[tuple[Any, ...]], *, is_new: bool) -> int | None:
-        """Write executions; the place of the first whose id is there already, which cannot be if they are new."""
+        """Write executions; the index of the first whose id exists already, else None. With `is_new` none exists."""
 
     @abstractmethod
     def complete(self, timezone: str, last_number: int, last_id: int) -> None:
-        """Make settings, counters, indexes and triggers, note the last numbers that were given, and commit."""
+        """Add settings, counters, indexes and triggers, set the last numbers given, and commit."""
 
     def add(self, kind: str, documents: Placed, where: str, progress: Progress | None) -> None:
         """Add consecutive documents of one kind: ``store``, ``job`` or ``execution``."""
@@ -94,14 +94,14 @@ class Loader(ABC):
                 self.set_store(document, where, place)
 
     def set_store(self, document: object, where: str = "the document", place: int = 0) -> None:
-        """Take what the file knows beside its two lists."""
+        """Take the description of the store: everything beside its two lists."""
         with _Place(where, place):
             if self._store is not None:
                 raise InvalidRecord("the store is described already")
             self._store = _checked_store(document)
 
     def add_jobs(self, documents: Placed, where: str, progress: Progress | None) -> None:
-        """Add jobs; those without a number get one once the numbers of all others are known."""
+        """Add jobs; those without a number get one when the numbers of all others are known."""
         now_us = instant_us(datetime.now(UTC))
         numbers, jobs = [], []
         place = _Place(where)
@@ -172,7 +172,6 @@ class Loader(ABC):
             raise InvalidRecord(f"{where.format(place)}: there is an execution {rows[failed][0]} already")
 
     def _rows(self, chunk: dict[int, Any], where: str) -> list[tuple[Any, ...]]:
-        """The rows of documents; the error of the first that breaks a rule."""
         place = _Place(where)
         rows = []
         for place.number, document in chunk.items():
@@ -194,7 +193,7 @@ class Loader(ABC):
         )  # fmt: skip
 
     def _name_key(self, reference: tuple[int | str | None, object]) -> int:
-        """The key of a job and its name at the time, which an execution gives both or one of."""
+        """The key of a job and its name at the time; an execution gives both or one of them."""
         job_id, job_name = reference
         job_number = None if job_id is None else checked_number(job_id, "job_id")
         if job_name is None and job_number is None:
@@ -220,7 +219,7 @@ class Loader(ABC):
         return key
 
     def _numbered_names(self, last_number: int) -> tuple[list[tuple[int, int, str, str]], int]:
-        """The dictionary of names; removed jobs known by name alone get numbers beyond all others."""
+        """The rows of job_name; removed jobs known only by name get numbers beyond all others."""
         rows = []
         for (given, name), key in self._keys_by_name.items():
             number = given
@@ -235,12 +234,7 @@ class FileLoader(Loader):
     """Fills a file."""
 
     def __init__(self, making: Path, file: Path) -> None:
-        """Begin with bare tables.
-
-        Args:
-            making: where it is filled.
-            file: what errors call it.
-        """
+        """Create bare tables in `making`; error messages name `file`."""
         super().__init__()
         self._file = file
         self._connection = open_file(making, "mode=rwc")
@@ -257,7 +251,7 @@ class FileLoader(Loader):
         self._connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
 
     def insert_executions(self, rows: list[tuple[Any, ...]], *, is_new: bool) -> int | None:
-        """Write many rows in a statement where no id can be there already, the others one by one."""
+        """Write many rows per statement if no id can exist already, else one by one to find the one that does."""
         whole = len(rows) // TOGETHER * TOGETHER if is_new else 0
         for begin in range(0, whole, TOGETHER):
             values = chain.from_iterable(rows[begin : begin + TOGETHER])
@@ -265,12 +259,12 @@ class FileLoader(Loader):
         before = self._connection.total_changes - whole
         try:
             self._connection.executemany(_INSERT_EXECUTION, rows[whole:])
-        except sqlite3.IntegrityError:  # the one way in which rows that were checked can break a rule
+        except sqlite3.IntegrityError:  # an id twice: the only rule that checked rows can break
             return self._connection.total_changes - before
         return None
 
     def complete(self, timezone: str, last_number: int, last_id: int) -> None:
-        """Finish the file, which gets a log from here on."""
+        """Finish the file, and switch it to WAL mode."""
         for table, last in (("job", last_number), ("execution", last_id)):
             self._connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
             self._connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, last))
@@ -283,12 +277,12 @@ class FileLoader(Loader):
 
 
 def _chunk(stream: Iterator[tuple[int, Any]]) -> dict[int, Any]:
-    """The next documents by their place: no pair stays, or Python would look for garbage among all documents."""
+    """The next documents by place. A dict, because a list of pairs would make garbage collection walk all documents."""
     return dict(islice(stream, CHUNK))
 
 
 class _Keys(dict[Any, Any]):
-    """The keys of words in the file; that of a new word is asked for once."""
+    """A cache of dictionary keys: `ask` gives the key of a new text."""
 
     def __init__(self, ask: Callable[[Any], int], known: Mapping[Any, Any] | None = None) -> None:
         super().__init__(known or {})
@@ -300,7 +294,7 @@ class _Keys(dict[Any, Any]):
 
 
 class _Place:
-    """Says in an error where the document stands."""
+    """Prefixes an error with the place of the document."""
 
     def __init__(self, where: str, number: int = 0) -> None:
         self._where = where
@@ -323,7 +317,7 @@ def _checked_store(document: object) -> dict[str, Any]:
 
 
 def _make_bare_tables(connection: sqlite3.Connection) -> None:
-    """The schema without its indexes and triggers, which cost most while rows stream in."""
+    """Create the tables without indexes and triggers, which would slow the load most."""
     connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
     for pragma in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE", f"cache_size = -{CACHE_KIB}"):
         connection.execute(f"PRAGMA {pragma}")

@@ -1,4 +1,4 @@
-"""Whole stores into a PostgreSQL server and out of it: what `load`, `dump` and `check` do at an address."""
+"""`load`, `dump` and `check` for a store on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TAKEN: Final = re.compile(r"\(id\)=\(([0-9]+)\)")
 
 
 class ServerLoader(Loader):
-    """Fills the tables in one transaction, by COPY: nobody sees them before they are complete."""
+    """Fills the tables by COPY, in one transaction: nobody sees them before they are complete."""
 
     def __init__(self, address: Address) -> None:
         super().__init__()
@@ -52,26 +52,24 @@ class ServerLoader(Loader):
                 f"There is already a job store at {address}; name another database, or another schema with "
                 "options=-csearch_path%3DNAME, or drop the schema first"
             )
-        self._connection.execute("SET LOCAL maintenance_work_mem = '256MB'")  # indexes are made at the end
+        self._connection.execute("SET LOCAL maintenance_work_mem = '256MB'")  # for the indexes, built at the end
         create_tables(self._connection)
 
     def close(self) -> None:
-        """End the connection, and with it a transaction that was not committed."""
         self._connection.close()
 
     def errors(self) -> AbstractContextManager[None]:
-        """Name the database in errors."""
         return server_errors(self._place)
 
     def insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Copy rows. FREEZE: the table is as new as they are, and its pages need no second look later."""
+        """Copy rows. The table is new in this transaction, so FREEZE is allowed and spares a later VACUUM."""
         copy = f"COPY {table} ({', '.join(columns)}) FROM STDIN WITH (FREEZE)"
         with self._connection.raw.cursor().copy(copy) as stream:
             for row in rows:
                 stream.write_row(row)
 
     def insert_executions(self, rows: list[tuple[Any, ...]], *, is_new: bool) -> int | None:  # noqa: ARG002 - all go by COPY
-        """Copy executions; where an id comes twice, the server names it."""
+        """Copy executions; if an id occurs twice, the server's error names it."""
         try:
             self.insert("execution", EXECUTION_COLUMNS, rows)
         except errors.UniqueViolation as error:
@@ -82,7 +80,6 @@ class ServerLoader(Loader):
         return None
 
     def complete(self, timezone: str, last_number: int, last_id: int) -> None:
-        """Finish the tables and show them."""
         settings = [("timezone", timezone), ("unicode_version", UNICODE_VERSION)]
         self._connection.executemany("INSERT INTO setting (key, value) VALUES (?, ?)", settings)
         finish_tables(self._connection, counted=True)
@@ -95,7 +92,7 @@ class ServerLoader(Loader):
 
 @contextmanager
 def new_store(address: Address) -> Iterator[Loader]:
-    """A store in the making on a server, which is there at the end of the block; after an error nothing is."""
+    """Load a new store on a server, which exists at the end of the block, and not after an error."""
     loader = ServerLoader(address)
     try:
         yield loader
@@ -106,8 +103,8 @@ def new_store(address: Address) -> Iterator[Loader]:
 
 
 def dump_lines(address: Address) -> Iterator[dict[str, Any]]:
-    """The lines of a dump, from one snapshot, streamed by a cursor of the server."""
-    from jobstore.transfer.dump import job_line  # it knows this module
+    """The lines of a dump, from one snapshot, streamed by a server-side cursor."""
+    from jobstore.transfer.dump import job_line  # it imports this module
 
     with reading(address) as connection:
         yield {"store": _store_line(connection)}
@@ -119,7 +116,7 @@ def dump_lines(address: Address) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def reading(address: Address) -> Iterator[Connection]:
-    """A connection in one snapshot of the store."""
+    """A connection with one snapshot of the store."""
     place = Place(address.secret)
     connection = Connection(place, is_reader=True)
     try:
@@ -132,15 +129,15 @@ def reading(address: Address) -> Iterator[Connection]:
 
 
 def check(address: Address, progress: Progress | None) -> list[str]:
-    """What is wrong with the store, a sentence each."""
+    """The problems of the store, one sentence each."""
     with reading(address) as connection:
-        taken = cast("sqlite3.Connection", connection)  # the checks ask nothing of it that ours has not
+        taken = cast("sqlite3.Connection", connection)  # the checks use only what ours has
         own = (_unfit(connection), _name_days(connection), _numbers(connection), _references(connection))
         return list(problems_of_server(taken, rows_of(connection, EXECUTIONS), own, progress))
 
 
 def _unfit(connection: Connection) -> Iterator[str]:
-    """Triggers that are gone, switched off or somebody else's, and indexes that serve nothing."""
+    """Triggers that are missing, disabled or not ours, and indexes that are not valid."""
     ours = set(re.findall(r"CREATE TRIGGER (\w+)", TRIGGERS))
     found = dict(connection.execute(_TRIGGERS_THERE, (connection.place.quoted,)).fetchall())
     for name in sorted(ours - {name for name, enabled in found.items() if enabled != "D"}):
@@ -175,7 +172,7 @@ def _name_days(connection: Connection) -> Iterator[str]:
 
 
 def _numbers(connection: Connection) -> Iterator[str]:
-    """A number that was given must never be given again."""
+    """A number must never be reused."""
     for table, column in (("job", "number"), ("execution", "id")):
         given, highest = _given(connection, table, column)
         if given is not None and given < highest:
@@ -183,7 +180,7 @@ def _numbers(connection: Connection) -> Iterator[str]:
 
 
 def _references(connection: Connection) -> Iterator[str]:
-    """Keys of executions that name no row: the tables have no foreign keys, for which recorders would wait."""
+    """Keys of executions without a row. The tables have no foreign keys: recorders would have to wait for them."""
     for table, key in (("job_name", "name_id"), ("worker", "worker_id"), ("parameter_set", "parameter_set_id")):
         lost = connection.execute(
             f"""
@@ -216,7 +213,7 @@ SELECT pg_is_in_recovery(), EXISTS (SELECT FROM pg_stat_wal_receiver WHERE pid I
 
 
 def rows_of(connection: Connection, sql: str) -> Iterator[tuple[Any, ...]]:
-    """The rows of a statement, of which a few thousand at a time are here."""
+    """The rows of a statement, fetched a few thousand at a time."""
     with connection.raw.cursor(name="jobstore_rows") as cursor:
         cursor.itersize = ROWS_AT_ONCE
         cursor.execute(translated(sql))
@@ -237,9 +234,9 @@ def _next(connection: Connection, table: str, column: str) -> int:
 
 
 def _given(connection: Connection, table: str, column: str) -> tuple[int | None, int]:
-    """The last number that was given, if the role may know it, and the highest in the rows."""
+    """The last number given (None if the role may not read the sequence), and the highest in the rows."""
     sequence = f"pg_get_serial_sequence('{table}', '{column}')"
-    # The names of a job that was removed tell its number, too.
+    # The names of a removed job still have its number.
     named = "(SELECT max(job_number) FROM job_name)" if table == "job" else "0"
     found: tuple[int | None, int] | None = connection.execute(
         f"""
