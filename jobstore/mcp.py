@@ -236,7 +236,6 @@ class _Relay:
     async def answers(
         self, from_server: MemoryObjectReceiveStream[SessionMessage], outgoing: WriteStream[SessionMessage]
     ) -> None:
-        """Pass on the server's messages."""
         async with outgoing:
             async for item in from_server:
                 await outgoing.send(item)

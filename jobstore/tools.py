@@ -140,7 +140,6 @@ _ENVELOPE = ("tool", "parameters")
 
 
 def _opened(envelope: object) -> tuple[Tool, object]:
-    """The tool that an envelope names, and its parameters."""
     if not isinstance(envelope, Mapping):
         raise InvalidParameter(f"A tool call must be an object with tool and parameters; received {shown(envelope)}")
     for key in envelope:

@@ -102,7 +102,7 @@ class Times(NamedTuple):
         while day.year < end:
             day += timedelta(days=1)
             if day.month not in self.months:
-                day = day.replace(day=1) + timedelta(days=31)  # on to the next month
+                day = day.replace(day=1) + timedelta(days=31)  # skip to the day before the next month
                 day = day.replace(day=1) - timedelta(days=1)
             elif self._is_day(day):
                 return day

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 NAME_CHARACTERS: Final = 200
 LABEL_CHARACTERS: Final = 512
-"""The length of a trace id or worker id."""
+"""The longest trace id or worker id."""
 TEXT_BYTES: Final = 64 * 1024
-"""The size of a description, an error, or a JSON value as text."""
+"""The largest description, error, or JSON value as text."""
 DEEPEST: Final = 64
-"""The levels of nesting in a JSON value."""
+"""The deepest nesting of a JSON value, in levels."""
 LARGEST_ID: Final = 2**62
 """The largest job number or execution id; it leaves the file room for the ids that follow."""
 LARGEST_SECONDS: Final = 3_155_760_000

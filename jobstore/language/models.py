@@ -24,7 +24,7 @@ STATUSES: tuple[Status, ...] = tuple(Status)
 STATUS_OF_CODE: tuple[Status, ...] = (
     Status.FAILURE, Status.SUCCESS, Status.RUNNING, Status.PENDING, Status.TIMEOUT,
 )  # fmt: skip
-"""The index is the code that the file stores. SQLite stores 0 and 1 in no space, so frequent statuses have these codes.
+"""The index is the code that the file stores. 0 and 1 take no space in SQLite, so frequent statuses have these codes.
 
 A run that succeeds moves from RUNNING to SUCCESS: neighbours, so both index entries are usually on the same page.
 """

@@ -26,7 +26,7 @@ import orjson
 from jobstore.language.fields import DEEPEST, TEXT_BYTES, json_text
 
 TEXT_CHARACTERS: Final = 1_000
-"""The length of a value that has no JSON form, and of the beginning of one that is too large."""
+"""The longest text of a value without a JSON form, or of the beginning of one that is too large."""
 MOST_VALUES: Final = 50_000
 """A value with more parts exceeds 64 KiB anyway; without a limit, one that contains itself often would not end."""
 _SMALLEST: Final = -(2**63)
@@ -129,7 +129,6 @@ def _key(key: Any) -> str:
 
 
 def _text(value: str | bytes | bytearray) -> str:
-    """Text that UTF-8 can encode."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     return bytes(value).decode("utf-8", "backslashreplace")

@@ -35,7 +35,7 @@ _MOST_LISTED = 12
 _MOST_TIMES = 6
 """Up to this many times of the day are listed; more are described as a range of hours if they form one."""
 _RUN_LENGTH = 3
-"""Fewer consecutive values are a list."""
+"""Fewer consecutive values are described as a list."""
 _NTH = re.compile(r"([0-6])#([1-5])|l([0-6])")
 _WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 _MONTHS = (
@@ -140,8 +140,7 @@ def _shape(fields: tuple[CronField, ...]) -> _Shape | None:
 def _is_unclear(shape: _Shape) -> bool:
     """Whether its sentence would be ambiguous.
 
-    "On day 1 or on Monday, only in January": which of the two is in January? "From 22:00 to 06:59 on Monday": which
-    nights?
+    "On day 1 or on Monday, only in January": are both in January? "From 22:00 to 06:59 on Monday": which nights?
     """
     dates = [told for told in (shape.days, shape.weekdays, shape.months) if told != _ALL]
     is_overnight = shape.hours.kind == "range" and shape.hours.values[0] > shape.hours.values[1]
@@ -149,7 +148,7 @@ def _is_unclear(shape: _Shape) -> bool:
 
 
 def _told(field: CronField, size: int, *, low: int = 0, wraps: bool = True) -> _Told:
-    """A field as all, a range or a list."""
+    """A field as all, a range or a list; the weekdays ``fri-mon`` are the range (5, 1)."""
     values = field.values
     if values is None:
         return _NOT_TOLD

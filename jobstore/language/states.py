@@ -41,9 +41,7 @@ class Facts(NamedTuple):
     """What a job's state depends on, besides the time and how its runs ended. A tuple, because each job has one.
 
     Attributes:
-        is_enabled: whether the job is switched on.
-        created_us: when the job was created.
-        changed_us: when it was last changed or started.
+        changed_us: when the job was last changed or started.
         last_run_us: the start of its latest started execution.
         late_from_us: the first moment at which it is late; None if never, as while an execution is RUNNING or PENDING.
         lost_from_us: the first moment at which its oldest run has exceeded timeout and grace; None if never.
@@ -99,7 +97,7 @@ def state_of(facts: Facts, now_us: int, gone_us: int | None = None) -> tuple[Sta
     ========  ===================================================================  ==================================
     disabled  the job is switched off                                              its last change (or start)
     lost      a RUNNING execution's process is gone, or it exceeded its timeout    that execution's start
-    late      its time passed more than 300 s ago, nothing has started, runs or    the time that passed
+    late      it was due more than 300 s ago, and nothing has started, runs or     the time it was due
               waits since
     running   an execution is RUNNING                                              the oldest one's start
     waiting   an execution is PENDING                                              the oldest one's creation

@@ -136,7 +136,7 @@ class Recorder:
         self._writer = open_writer(path, timezone=_checked_zone(timezone), timeout_seconds=timeout_seconds)
         self._write = Together(self._writer, timeout_seconds).write
         try:
-            self._check_settings(timezone)  # in a frame of its own: what it holds is free once that has ended
+            self._check_settings(timezone)  # in its own frame, which releases what it refers to
             self._keeper = (
                 None if retention is None else Keeper(retention, self._writer, self._clock, is_system=clock is None)
             )
@@ -664,7 +664,6 @@ def _names(value: object, field: str) -> frozenset[str]:
 
 
 def _described(error: BaseException) -> str:
-    """The type and message of an exception; may have several lines."""
     if isinstance(error, GeneratorExit):
         return "Interrupted: the `with` block ended without recording an outcome"
     try:

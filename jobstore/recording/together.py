@@ -67,8 +67,8 @@ class Together:
             StoreBusy: others have been writing for longer than the timeout.
             StoreError: the file cannot be written.
         """
-        if self._leader == threading.get_ident():  # a signal handler that records inside a call of its own thread
-            with self._writer.transaction() as connection:  # which this refuses
+        if self._leader == threading.get_ident():  # a signal handler records during its thread's own call
+            with self._writer.transaction() as connection:  # this refuses it
                 return step(connection)
         call = _Call(step, time.monotonic() + self._timeout_seconds)
         try:
@@ -113,7 +113,12 @@ class Together:
             most = 1
 
     def _write(self, own: _Call, most: int) -> bool:
-        """Write up to `most` calls, `own` first; whether they are committed. An error that must be `own`'s is noted."""
+        """Write up to `most` calls, `own` first, in one transaction; whether it is committed.
+
+        Example: A (`own`), B and C share it, and C breaks it. Nothing is committed and no error is noted, as it may be
+        anyone's. Then `_lead` writes A alone; B and C are written when their threads lead. Only the error of a lone
+        call, or an unknown outcome, is noted.
+        """
         outcome = Outcome()
         try:
             with self._writer.transaction(outcome, own.deadline - time.monotonic()) as connection:

@@ -40,7 +40,6 @@ class Closing(NamedTuple):
     """Which open executions `close_interrupted` ends, besides those whose process is seen to be gone.
 
     Attributes:
-        now_us: the current time.
         grace_seconds: how much longer than its job's timeout a run may take.
         workers: worker ids of processes that the caller knows to be gone.
         hosts: host names of processes that the caller knows to be gone.
@@ -154,8 +153,7 @@ def _parameters_key(
 ) -> tuple[int | None, str | None]:
     """Where to store parameters that are not in the dictionary: the job's own there, others in the execution.
 
-    A job's first execution stores even the job's own: a job that runs only once would leave them in the dictionary for
-    good.
+    A job's first execution stores even the job's own: a job that runs once would leave them in the dictionary forever.
     """
     text = own if given is None else given
     if text is None or text != own or is_first:

@@ -175,8 +175,7 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
 def _end_log(file: Path) -> None:
     """Remove the log of the store to be replaced: SQLite would apply it to the new file.
 
-    The log is checkpointed first, so that the old store is complete if the power fails now; a damaged store has nothing
-    to keep.
+    It is checkpointed first, so that the old store is complete if the power fails now; a damaged one needs no care.
     """
     with suppress(StoreCorrupt, NotAStore), driver_errors(file):
         if file.exists() and size_of(beside(file, "-wal")):

@@ -51,8 +51,7 @@ def problems_of(
 ) -> Iterator[str]:
     """All problems of a file, the most basic first.
 
-    The structure is checked on a connection that could write: SQLite does not read the CHECK constraints of a file that
-    is opened read-only.
+    The structure needs a connection that could write: SQLite does not read the CHECK constraints of a read-only file.
     """
     kinds = (
         _structure(writable),

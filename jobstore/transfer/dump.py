@@ -141,7 +141,6 @@ def _next(connection: sqlite3.Connection, table: str) -> int:
 
 
 def job_line(row: JobRow) -> dict[str, Any]:
-    """A job as a dump writes it."""
     document = job_document(row, row.next_run_us)
     return {**document, "number": row.number, "anchor_at": instant_text(row.anchor_us)}
 

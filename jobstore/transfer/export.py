@@ -80,7 +80,6 @@ def export(
 def write_executions(
     documents: Iterator[ExecutionDocument], out: TextIO, form: str, progress: Callable[[int], None] | None
 ) -> int:
-    """Write the documents in a form, and return how many."""
     written = 0
     write = _write_lines if form == "jsonl" else partial(_write_rows, for_spreadsheet=form == "excel")
     if form != "jsonl":
@@ -162,7 +161,7 @@ def _documents(store: JobStore, query: ExecutionsQuery, last_id: int) -> Iterato
         documents, seen = store.read(partial(_batch, query, seen, last_id))
         for document in documents:
             if document["id"] in waiting:
-                continue  # it came while it waited, then its start moved it here
+                continue  # it came already, in the place of its creation; its start moved it here
             if document["status"] == Status.PENDING:
                 waiting.add(document["id"])
             yield document
@@ -201,7 +200,6 @@ def _keys(
 
 
 def _of_range(connection: sqlite3.Connection, name_id: int | None, status: int, window: Window) -> sqlite3.Cursor:
-    """One index range, in the order of the export."""
     source, values = status_source(status), tuple[int, ...](window)
     if name_id is not None:
         source, values = f"execution_name_started WHERE name_id = ? AND status = {status}", (name_id, *window)

@@ -118,7 +118,6 @@ class Loader(ABC):
             progress(len(jobs))
 
     def add_executions(self, documents: Placed, where: str, progress: Progress | None) -> None:
-        """Add executions while reading them from a stream."""
         stream = iter(documents)
         while chunk := _chunk(stream):
             self._insert_executions(chunk, where)
@@ -126,7 +125,7 @@ class Loader(ABC):
                 progress(len(chunk))
 
     def finish(self) -> None:
-        """Write the dictionaries, the counters, the indexes and the triggers."""
+        """Write the dictionaries and complete the store."""
         store = self._store or {"timezone": "UTC"}
         names, last_number = self._numbered_names(max(store.get("next_number", 1) - 1, self._last_number))
         self.insert("job_name", ("name_id", "job_number", "name", "folded"), names)

@@ -129,7 +129,6 @@ def reading(address: Address) -> Iterator[Connection]:
 
 
 def check(address: Address, progress: Progress | None) -> list[str]:
-    """The problems of the store, one sentence each."""
     with reading(address) as connection:
         taken = cast("sqlite3.Connection", connection)  # the checks use only what ours has
         own = (_unfit(connection), _name_days(connection), _numbers(connection), _references(connection))
