@@ -76,7 +76,7 @@ def become(command: list[str]) -> NoReturn:
     for each in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these; the command must not
         signal.signal(each, signal.SIG_DFL)
     try:
-        os.execvp(command[0], command)  # noqa: S606 - to run what one is given is the task
+        os.execvp(command[0], command)  # noqa: S606 - running the given command is the purpose
     except FileNotFoundError:
         sys.exit(127)
     except OSError:

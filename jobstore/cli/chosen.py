@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 
 def fields_in(text: str | None, known: Sequence[str]) -> tuple[str, ...] | None:
-    """Parse ``--columns``: return its fields in order, or None if it was not given.
-
-    Raises:
-        InvalidParameter: a field is unknown, or named twice.
-    """
+    """Parse ``--columns``, None if not given; raise `InvalidParameter` for an unknown or repeated field."""
     if text is None:
         return None
     names = tuple(name.strip() for name in text.split(","))

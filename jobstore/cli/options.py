@@ -157,11 +157,7 @@ def _job_names(path: str, begun: str) -> list[CompletionItem]:
 
 
 def store_path(file: str | None) -> Location:
-    """Return FILE, or `JOBSTORE_DB` if FILE is left out.
-
-    Raises:
-        UsageError: neither is given.
-    """
+    """Return FILE, or `JOBSTORE_DB` if FILE is left out; raise `UsageError` if neither is given."""
     return two_places(file, None, "")[0]
 
 
@@ -217,11 +213,7 @@ def needs(extra: str, *modules: str) -> None:
 def file_and_words(
     file: str | None, words: tuple[str, ...], is_word: Callable[[str], bool]
 ) -> tuple[Location, list[str]]:
-    """Return FILE and the words after it. With `JOBSTORE_DB` set, the first argument may be a word, too.
-
-    Raises:
-        UsageError: FILE is missing.
-    """
+    """Return FILE and the words after it. With `JOBSTORE_DB` set, the first argument may be a word, too."""
     if os.environ.get(STORE_VARIABLE) and file is not None and not is_address(file) and is_word(file):
         return store_path(None), [file, *words]
     return store_path(file), list(words)
@@ -244,11 +236,7 @@ def _context() -> click.Context | None:
 
 
 def ascii_integer(text: str | None, name: str, least: int, most: int = LARGEST) -> int | None:
-    """Parse an integer option that is not a query parameter, by the rule for query parameters.
-
-    Raises:
-        InvalidParameter: it is not an integer in ASCII digits, or out of range.
-    """
+    """Parse an integer option that is not a query parameter; raise `InvalidParameter` by the rule for those."""
     return (
         None
         if text is None

@@ -33,8 +33,6 @@ class Tally:
 
 
 class _Shown(Tally):
-    """A tally that also moves a progress bar."""
-
     def __init__(self, bar: Progress, total: int | None, label: str) -> None:
         super().__init__()
         self._bar = bar

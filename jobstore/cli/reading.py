@@ -62,11 +62,7 @@ LISTED: dict[type[Query], tuple[str, tuple[str, ...]]] = {
 
 
 def query_of(operation: Operation[Any], given: Mapping[str, Any], job: str | None = None) -> Any:
-    """Build a query from the command line's arguments, by the rules common to all interfaces.
-
-    Raises:
-        InvalidParameter: an argument is not valid.
-    """
+    """Build a query from the arguments; raise `InvalidParameter` by the rules common to all interfaces."""
     return operation.from_text(pairs(operation, given) + ([("job_id", job)] if job is not None else []))
 
 

@@ -58,11 +58,7 @@ def _open_page(path: Path) -> None:
 
 
 def build(file: str | None, seed: int | None, now_us: int) -> Path:
-    """Create the store at the given path, or at the first free name, and return its path.
-
-    Raises:
-        Conflict: the given path exists, or no name is free.
-    """
+    """Create the store and return its path: the given one, or the first free name; raise `Conflict` if it is taken."""
     from jobstore.cli import demo as data
     from jobstore.cli.progress import progress
     from jobstore.transfer.dump import load

@@ -29,11 +29,7 @@ TERMINATED = 143
 
 
 def watch_seconds(text: str | None) -> float | None:
-    """Parse the interval between drawings, in seconds; None if the option was not given.
-
-    Raises:
-        InvalidParameter: it is not a number from 0.1 to 86400.
-    """
+    """Parse the seconds between drawings, None if not given; raise `InvalidParameter` outside 0.1 to 86400."""
     if text is None:
         return None
     seconds = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?", text) else 0.0

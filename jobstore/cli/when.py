@@ -78,11 +78,7 @@ def _in_utc(moment: datetime, zone: tzinfo | None, fraction: str = "") -> str:
 
 
 def length_option(text: str | None, option: str, least: int = 1) -> int | None:
-    """Parse a duration option into seconds.
-
-    Raises:
-        InvalidParameter: it is not a duration, or less than `least` seconds.
-    """
+    """Parse a duration option into seconds; raise `InvalidParameter` for other text, or less than `least` seconds."""
     if text is None:
         return None
     seconds = seconds_in(text)

@@ -141,7 +141,6 @@ class RemoteJobStore(Queries):
             raise StoreUnreadable(_no_answer(self.url, error)) from None
 
     def _begin_anew(self) -> None:
-        """Open a client that belongs to this process."""
         self._process = os.getpid()
         parts = urlsplit(self.url)
         try:
@@ -150,7 +149,7 @@ class RemoteJobStore(Queries):
                 timeout=self._timeout,
                 transport=self._transport,
                 limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
-                trust_env=parts.scheme == "https" or not is_loopback(parts.hostname or ""),  # no proxy leads back here
+                trust_env=parts.scheme == "https" or not is_loopback(parts.hostname or ""),  # a proxy cannot reach it
             )
         except (ImportError, ValueError, httpx.InvalidURL) as error:
             raise InvalidParameter(f"The proxy that the environment names cannot be used: {error}") from None
@@ -221,7 +220,6 @@ def _target(query: Query) -> str:
 
 
 def _piece(parameter: str, name: str) -> str:
-    """Return a job's name or an execution's id as one path segment."""
     if "/" in name or name in _NO_NAMES:
         raise NotFound(f"{'Job' if parameter == 'job_id' else 'Execution'} not found: {name}")
     return quote(name, safe="")

@@ -70,11 +70,7 @@ def challenge(error: Unauthorized | Forbidden, environ: Environ) -> str:
 
 
 def authenticator(tokens: object, authenticate: Authenticate | None, open_access: object) -> Authenticate | None:
-    """Return the authenticator for the arguments of `create_app`; ``None`` for open access.
-
-    Raises:
-        InvalidParameter: not exactly one of the three is given, or it could never work.
-    """
+    """Return the authenticator for the arguments of `create_app`, ``None`` for open access; check the arguments."""
     if not isinstance(open_access, bool):
         raise InvalidParameter("open_access must be True or False")
     if [tokens is not None, authenticate is not None, open_access].count(True) != 1:

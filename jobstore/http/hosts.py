@@ -32,11 +32,7 @@ class Hosts:
     """The accepted host names, beside IP addresses and ``localhost``."""
 
     def __init__(self, names: Collection[str] | None) -> None:
-        """``*`` accepts every name, None only names that nobody can register.
-
-        Raises:
-            InvalidParameter: one of `names` is not a host name.
-        """
+        """Check the names. ``*`` accepts every name, None only names that nobody can register."""
         self._takes_ownerless = names is None
         names = () if names is None else names
         if isinstance(names, str):
@@ -50,11 +46,7 @@ class Hosts:
         self._names = frozenset({"localhost", *lowered})
 
     def check(self, environ: dict[str, Any]) -> None:
-        """Return if the request is for this server. One without ``Host`` is accepted: no browser sends that.
-
-        Raises:
-            WrongHost: the ``Host`` is another.
-        """
+        """Raise `WrongHost` for a foreign ``Host``. A request without ``Host`` is accepted: no browser sends that."""
         header: str | None = environ.get("HTTP_HOST")
         if header is None or ANY in self._names:
             return

@@ -274,7 +274,6 @@ def _header(name: str) -> Json:
 
 
 def _faults() -> Iterable[tuple[str, Json]]:
-    """Yield one response for each class of error."""
     told = (
         (
             InvalidParameter,

@@ -58,11 +58,7 @@ class Sessions:
         self._throttle = Throttle()
 
     def admits(self, environ: Mapping[str, Any]) -> bool:
-        """Whether the request has a valid cookie.
-
-        Raises:
-            Forbidden: the cookie's token lacks the permission.
-        """
+        """Whether the request has a valid cookie; raise `Forbidden` if the cookie's token lacks the permission."""
         value = cookies(environ).get(COOKIE) if self._tokens else None
         permissions = self._tokens.of_cookie(value) if value and self._tokens else None
         if permissions is not None and READ_JOBS not in permissions:
@@ -124,7 +120,7 @@ def form(environ: Mapping[str, Any]) -> dict[str, str]:
 
 
 class Throttle:
-    """Slows down guessing: after five wrong tokens from an address, each further one doubles the waiting time."""
+    """Slows down guessing: after its fifth wrong token an address must wait 1 s, after the sixth 2 s, up to 60 s."""
 
     def __init__(self, clock: Any = time.monotonic) -> None:
         self._clock = clock

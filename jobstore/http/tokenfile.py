@@ -88,11 +88,7 @@ def write(path: str | os.PathLike[str], entries: Sequence[object]) -> None:
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold the lock that serializes changes between processes. It is on the folder, since the file gets replaced.
-
-    Raises:
-        StoreUnreadable: the folder cannot be opened.
-    """
+    """Hold the lock that serializes changes between processes. It is on the folder, since the file gets replaced."""
     folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120 - realpath follows links as `write` does
     try:
         descriptor = os.open(folder, os.O_RDONLY)

@@ -111,7 +111,6 @@ def run(path: Where, job: str, command: Sequence[str], **options: Unpack[Options
 
 
 def _job_fields(options: Options) -> dict[str, Any]:
-    """Return the job's fields that the options set."""
     timeout_seconds = options.get("timeout_seconds")
     fields = {
         "schedule": options.get("schedule"),

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
 UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Etc/GMT", "Etc/UCT", "Etc/Universal", "Etc/Zulu", "GMT", "UCT", "Zulu"})
-"""Names of the same clock."""
 
 _DAY_MINUTES = 24 * 60
 _CHANGES_FORESEEN = timedelta(days=3653)

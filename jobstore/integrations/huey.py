@@ -314,7 +314,7 @@ class Mirror:
     def _write_waiting(
         self, task_class: type, task_id: str, parameters: object, at: datetime, recorder: Recorder
     ) -> None:
-        """Record one waiting execution for each attempt, unless the attempt is over because the store was busy."""
+        """Record that an attempt waits, unless that is recorded, or the attempt is over since the store was busy."""
         latest = self._latest(task_id)
         if latest is not None:
             is_over = datetime.fromisoformat(latest["created_at"]) >= at

@@ -128,7 +128,7 @@ def unseen(what: str) -> Iterator[None]:
     """Log a bug in the mirror instead of raising it into the scheduler."""
     try:
         yield
-    except Exception:  # noqa: BLE001 - that is the task
+    except Exception:  # noqa: BLE001 - that is the purpose
         _log.exception("%s was not recorded because of a bug in the mirror", what)
 
 
@@ -146,7 +146,7 @@ _journals: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for journal in _journals:
-        journal._begin_anew()  # the other half of this class
+        journal._begin_anew()
 
 
 @atexit.register

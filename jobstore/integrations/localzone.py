@@ -73,7 +73,7 @@ def _after_zoneinfo(text: str) -> str:
 
 
 def _all_names() -> list[str]:
-    """Return all zones: first those whose file equals /etc/localtime, then cities, ``Etc/GMT+9``, and ``Japan``."""
+    """Return all zones: first those whose file equals /etc/localtime; cities before ``Etc/GMT+9`` before ``Japan``."""
     from zoneinfo import TZPATH, available_timezones  # reads folders, and is rarely needed
 
     try:

@@ -197,7 +197,7 @@ class RunRecord:
 
     def _open(self) -> Recorder:
         """Open the recorder; a store that is created gets this machine's time zone."""
-        from jobstore.recording.recorder import Recorder  # slow, and the command must run even if it fails
+        from jobstore.recording.recorder import Recorder  # slow, and if it fails, the command must still run
 
         if self._timezone is not None:
             try:

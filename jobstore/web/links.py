@@ -56,11 +56,7 @@ class Links:
         return (self.one(name) or "").lower() in {"true", "1"}
 
     def page(self) -> int:
-        """Return the page number of a list, from 1.
-
-        Raises:
-            InvalidParameter: ``page`` is not a whole number from 1.
-        """
+        """Return the page number of a list, from 1; raise `InvalidParameter` for any other text."""
         text = self.one("page") or "1"
         if not (text.isascii() and text.isdigit() and 1 <= int(text[:20]) <= LAST_PAGE):
             raise InvalidParameter(f"page must be a whole number from 1; received {shown(text)}")
