@@ -36,7 +36,7 @@ def seconds_in(text: str) -> int | None:
 
 
 _LONGEST: Final = 18
-"""Numbers with this many digits or more are not parsed: they could exceed the largest integer."""
+"""Only numbers with fewer digits are parsed: the common rules can compare those."""
 
 
 def instant_text(text: str, zone: tzinfo | None, now: datetime) -> str:

@@ -51,8 +51,8 @@ def create_app(
     Give exactly one of `tokens`, `authenticate` and `open_access`.
 
     Args:
-        store: a `JobStore`, or the path or address of one. A path is opened at the first request, so a server may
-            load the application before it forks.
+        store: a `JobStore`, or the path or address of one, which is opened at the first request, so a server may load
+            the application before it forks.
         tokens: each token with its permissions, as in ``{"s3cret": {"read:jobs"}}``. Only digests are kept.
         authenticate: a function of the WSGI environ that returns the caller's permissions, or ``None``;
             `jobstore.tokens.load` makes one of a token file.

@@ -6,7 +6,7 @@ To move a script from a file to a server, change one line::
     datahub = jobstore.connect("http://127.0.0.1:8000", token=...)
 
 The client checks parameters first, with the server's own tables. So a mistake costs no round trip, and a value of
-the wrong Python type (1.0 or True for an integer) is refused as a local store refuses it; as text, it could pass.
+the wrong Python type (1.0 or True for an integer) gets the same error as from a local store: text would not show it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def connect(
 ) -> RemoteJobStore:
     """Connect to a job API: the result has the methods, documents and errors of a `JobStore`.
 
-    Nothing is sent before the first query. Connections stay open between queries until you call `close`.
+    Nothing is sent before the first query. Connections are reused if queries follow within 30 s; `close` closes them.
 
     >>> connect("https://jobs.example.com/prefix/", token="s3cret")
     RemoteJobStore('https://jobs.example.com/prefix')

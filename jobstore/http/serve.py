@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from jobstore.language.address import Where
 
 MAX_CONNECTIONS: Final = 400
-"""Well below the usual limit of 1024 open files, since buffers and the store need some, too."""
+"""Well below 1024, the limit of `select` and the usual one of open files: buffers and the store need some, too."""
 REQUEST_SECONDS: Final = 10
 IDLE_SECONDS: Final = 30
 STALLED_SECONDS: Final = 20
