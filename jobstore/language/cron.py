@@ -124,8 +124,8 @@ class Cron(NamedTuple):
     def after(self, wall: datetime) -> datetime | None:
         """The first matching wall time after this one; None if it is past the year 9999.
 
-        The search shifts to the years 2000 to 2399, away from the ends of datetime and from times before 1970, which
-        croniter does not handle.
+        The search runs in the years 2000 to 2399 (the calendar repeats every 400 years), because croniter handles
+        neither the ends of datetime nor times before 1970.
         """
         shift = (wall.year - _HOME.year) // 400 * _CALENDAR_CYCLE
         found = [after for each in self.readings if (after := _reading_after(each, wall - shift)) is not None]

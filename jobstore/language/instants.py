@@ -1,7 +1,7 @@
 """Instants: integers in microseconds since 1970 UTC inside, RFC 3339 text outside.
 
-An instant lies in the years 1 to 9999. Its text ends in ``Z`` and has seconds; six digits of fraction follow
-only if the fraction is not zero (the job API writes ``2026-01-15T08:00:00Z``).
+An instant lies in the years 1 to 9999. Its text ends in ``Z`` and has seconds; six digits of fraction follow only if
+the fraction is not zero (the job API writes ``2026-01-15T08:00:00Z``).
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ class ExecutionPage(TypedDict):
 
 
 class DurationStats(TypedDict):
-    """Milliseconds over finished runs; null where there are none."""
+    """Milliseconds over finished runs; null if there are none."""
 
     average: float | None
     p50: int | None

@@ -276,7 +276,7 @@ def _document_kind(given: Mapping[str, Any]) -> ScheduleType:
 def execution_from_document(document: Any) -> Execution:
     """The row of an execution document. Written for speed: a history has millions.
 
-    It needs ``status``, ``started_at`` or ``created_at``, and ``job_name`` or ``job_id`` (the writer checks these two).
+    It needs ``status``, ``started_at`` or ``created_at``, and ``job_name`` or ``job_id`` (the loader checks these two).
     """
     get = _known_keys(document, EXECUTION_KEYS).get
     status = get("status")

@@ -143,7 +143,7 @@ def suggestion(word: str, known: tuple[str, ...]) -> str | None:
 
 
 _NEAR_CHARACTERS: Final = 60
-"""A longer word is no typing error, and comparing a hostile one would take time."""
+"""A longer word is not a typing error, and comparing a hostile one would take time."""
 
 
 # Parsing: from text to values.

@@ -21,7 +21,7 @@ from jobstore.language.instants import EPOCH, MAX_US, MICROSECONDS
 from jobstore.language.zones import TICK, WALL_EPOCH, change_us, utcoffset_us, zone_of
 
 _GAPS_IN_A_ROW = 50
-"""A schedule with this many times in a row inside gaps has all of its times in gaps."""
+"""If this many times in a row lie in gaps, all times of the schedule do, and it never fires."""
 
 
 def check_interval(seconds: object) -> int:

@@ -110,7 +110,7 @@ class Chooser:
     def turn_to(self, identity: object, connection: sqlite3.Connection) -> None:
         """Start over if another file has replaced the one it walked, as after a restore."""
         file = None if is_server(connection) else (identity, schema_version(connection))
-        # All of a restored backup may be older than the newest runs of the other file: nothing would be kept.
+        # Otherwise a restored backup, if all older than the newest runs of the other file, would keep nothing.
         if file != self._file:
             self._begin_anew(file)
 
@@ -194,7 +194,7 @@ def _kept_from(connection: sqlite3.Connection, number: int, keep_last: int) -> t
 
 
 def _kept_from_there(connection: sqlite3.Connection, number: int, keep_last: int) -> tuple[int, int]:
-    """The same in one statement, or the server would send every row."""
+    """`_kept_from` in one statement; otherwise the server would send every row."""
     names = connection.execute("SELECT name_id FROM job_name WHERE job_number = ?", (number,)).fetchall()
     walk = "SELECT effective_us, id FROM execution WHERE name_id = ? AND status = ?"
     walks = [(name_id, status) for (name_id,) in names for status in STATUS_CODES.values()]
@@ -224,7 +224,7 @@ def prune(
 
     Args:
         writer: the store.
-        chooser: it may be continued in another call.
+        chooser: what to delete; another call may continue it.
         archive: append the executions to this file first, as JSON lines.
         progress: called with the number deleted, after each batch.
         budget_seconds: start no further batch after this time; there is always one.
@@ -265,7 +265,7 @@ def _prune(
 def _batch(
     writer: Transactions, chooser: Chooser, archive: Archive | None
 ) -> Callable[[sqlite3.Connection], tuple[list[Candidate], float]]:
-    """A step that deletes the next batch and returns it with its start time; a repeated call deletes the same batch."""
+    """A step that deletes the next batch and returns it and its start time; a repetition starts at the same place."""
     seen, length = chooser.seen, 0 if archive is None else archive.length
 
     def delete(connection: sqlite3.Connection) -> tuple[list[Candidate], float]:

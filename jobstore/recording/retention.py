@@ -37,8 +37,8 @@ class Retention:
     """How a recorder prunes automatically: from time to time after a `finish`, for a short time.
 
     It stops, with a warning in the log, while the clock cannot be trusted: if it was set by more than a day, if the
-    newest execution lies more than a day in the future, or, with `days`, if the history has a gap of more than a year.
-    `Recorder.prune` still works then.
+    newest execution lies more than a day in the future, or, with `days`, if a gap of more than a year follows
+    executions that would be deleted. `Recorder.prune` still works then.
 
     Attributes:
         days: delete executions that started longer ago; a period that reaches back beyond the year 1 deletes none.
@@ -155,7 +155,7 @@ def _drift_us() -> int:
 
 
 def _long_gap(connection: sqlite3.Connection, now_us: int) -> tuple[int, int] | None:
-    """The begin and end of the newest gap of more than a year in the history; None if there is none."""
+    """The start and end of the newest gap of more than a year in the history; None if there is none."""
     later = now_us
     while (older := _nearest(connection, later - LONGEST_GAP_US)) is not None:
         following = _nearest(connection, older + 1, later=True) or now_us

@@ -161,7 +161,7 @@ def _documents(store: JobStore, query: ExecutionsQuery, last_id: int) -> Iterato
         documents, seen = store.read(partial(_batch, query, seen, last_id))
         for document in documents:
             if document["id"] in waiting:
-                continue  # it came already, in the place of its creation; its start moved it here
+                continue  # it came already, while it waited; its start moved it here
             if document["status"] == Status.PENDING:
                 waiting.add(document["id"])
             yield document
