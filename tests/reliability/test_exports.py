@@ -142,7 +142,7 @@ def test_a_child_that_is_forked_in_the_middle_of_an_export_loses_nothing(quick_f
         check=False,
         cwd=ROOT,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert said.returncode == 0, said.stderr
     acknowledged = said.stdout.split()
@@ -187,7 +187,7 @@ def test_a_child_is_refused_a_file_that_a_thread_of_its_parent_was_copying(quick
     path = made(quick_folder / "jobs.db", 10)
     said = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", BUSY, str(path)],
-        capture_output=True, check=False, cwd=ROOT, text=True, timeout=60,
+        capture_output=True, check=False, cwd=ROOT, text=True, timeout=120,
     )  # fmt: skip
     assert said.returncode == 0, said.stderr
     assert "spawn instead of fork" in said.stdout

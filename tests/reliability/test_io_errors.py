@@ -43,7 +43,7 @@ def run(library: Path, *words: str) -> str:
     environment = {**os.environ, "LD_PRELOAD": str(library), "FAULTY_NAME": "jobs.db"}
     said = subprocess.run(
         [sys.executable, "-m", "tests.reliability.faulty", *words],
-        capture_output=True, check=False, cwd=ROOT, env=environment, text=True, timeout=280,
+        capture_output=True, check=False, cwd=ROOT, env=environment, text=True, timeout=800,
     )  # fmt: skip
     assert said.returncode == 0, said.stderr[-2_000:]
     return said.stdout

@@ -33,7 +33,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_process_forks_two_hundred_times_beside_sixteen_reading_threads(path: Path) -> None:
     said = subprocess.run(
         [sys.executable, "-m", "tests.reliability.readers", str(path), "16", str(FORKS)],
-        capture_output=True, check=True, cwd=ROOT, text=True, timeout=240 * max(1, SOAK),
+        capture_output=True, check=True, cwd=ROOT, text=True, timeout=800 * max(1, SOAK),
     )  # fmt: skip
     found = json.loads(said.stdout)
     assert found["exits"] == [0] * FORKS
