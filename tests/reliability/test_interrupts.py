@@ -25,6 +25,7 @@ import jobstore
 from jobstore.storage.lock import _RANGE, _SET_LOCK
 from jobstore.transfer.export import iter_executions
 from tests.reliability.scale import SOAK
+from tests.waiting import LONG_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -262,11 +263,12 @@ def test_a_call_inside_a_transaction_of_the_same_thread_is_refused_and_harms_not
 def test_threads_that_wait_while_one_is_interrupted_all_have_their_turn(world: World) -> None:
     stop = threading.Event()
     failed: list[BaseException] = []
+    other = jobstore.Recorder(world.path, timeout_seconds=LONG_SECONDS)
 
     def record() -> None:
         try:
             while not stop.is_set():
-                world.other.enqueue("a")
+                other.enqueue("a")
         except BaseException as error:
             failed.append(error)
 
@@ -279,4 +281,5 @@ def test_threads_that_wait_while_one_is_interrupted_all_have_their_turn(world: W
         stop.set()
         for thread in threads:
             thread.join()
+        other.close()
     assert not failed
