@@ -286,7 +286,7 @@ FAULTS = (
     Fault(
         "a recovery from lines that are in memory alone",
         "recording/archive.py",
-        "        os.fsync(descriptor)  # a process that was killed may have left the lines in memory\n",
+        "        os.fsync(descriptor)  # the killed process may not have synced these lines\n",
         "",
         f"{PRUNE}::test_what_is_recovered_is_on_the_disk_before_it_is_deleted",
     ),
