@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobstore.wsgi import create_app
+from tests.waiting import until
 from tests.web.conftest import served
 from tests.web.site import Site
 
@@ -71,7 +72,7 @@ def check(visitor: Any, url: str) -> None:
     page.locator("#settings > summary").click()
     page.locator("select[name=lang]").select_option("zh")
     page.locator("#settings button").first.click()
-    assert page.locator("h1").inner_text() == "任务"
+    until(lambda: page.locator("h1").inner_text() == "任务")
     assert {each["path"] for each in context.cookies()} == {"/ops/jobs"}
     page.locator("#settings > summary").click()
     page.locator("form[action$=logout] button").click()
