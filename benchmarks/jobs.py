@@ -53,7 +53,7 @@ def _stats(store: JobStore, job_id: str | None, _: int) -> bytes:
 
 
 def _lists(path: Path, count: int, settings: Settings) -> Iterator[Line]:
-    """``list_jobs`` and ``get_job`` of a store with so many jobs."""
+    """``list_jobs`` and ``get_job`` of a store with `count` jobs."""
     terms, name = iter(_terms(fleet(count), settings.rounds + 10)), fleet(count)[77].name
     with (
         closing(Reader(path)) as reader,

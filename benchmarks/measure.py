@@ -17,7 +17,7 @@ Ask = Callable[[int], Any]
 
 FLOOR, OURS = "floor", "jobstore"
 VARIANTS = 8
-"""Rounds ask the same after so many."""
+"""After this many rounds, the same questions are asked again."""
 SLOW_SECONDS, VERY_SLOW_SECONDS = 0.02, 5.0
 """A slow candidate is called less often, in its own rounds: it empties the caches. A very slow one is called once."""
 

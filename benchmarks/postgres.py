@@ -22,7 +22,7 @@ PART = "PostgreSQL"
 SIZE = "1M"
 """The goals are set for this size; another one is measured with ``--only postgres`` alone."""
 PROCESSES, RUNS, ROUNDS, CONNECTED_SECONDS = 8, 150, 3, 120
-"""So many processes record so many runs each, so many times."""
+"""`PROCESSES` processes record `RUNS` runs each; this is repeated `ROUNDS` times."""
 FILTERS: dict[str, dict[str, Any]] = {
     "all": {},
     "FAILURE": {"status": "FAILURE"},

@@ -1,7 +1,7 @@
 """The rest of the promise: every order over every filter, at the first page and deep, in a few lines.
 
 No combination may fall off a cliff. Where a tenth of the rows or more match, a page may cost ten floors;
-where fewer do, SQLite may take so many steps as 25,000 entries of an index need. A deep page takes 15 ms at most.
+where fewer do, SQLite may take the steps that 25,000 index entries need. A deep page takes 15 ms at most.
 """
 
 import random

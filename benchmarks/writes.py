@@ -29,7 +29,7 @@ from jobstore.storage.rows import fetch_executions
 PART = "Writing"
 LOADED = 100_000
 THREADS, RUNS_AT_ONCE, CROWDS = 8, 4, 30
-"""So many threads record so many runs each, so many times."""
+"""`THREADS` threads record `RUNS_AT_ONCE` runs each; this is repeated `CROWDS` times."""
 PAUSES, MOST_PAUSE_MS = 3_000, 20
 RUNS_LOGGED = 10
 RESULT = {"processed": 500, "inserted": 450, "updated": 50}

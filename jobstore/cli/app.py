@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FOUND, NOT_FOUND, REFUSED, STORE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 130, 141
-COMPLETE_VARIABLE = "_JOBSTORE_COMPLETE"
+_COMPLETE_VARIABLE = "_JOBSTORE_COMPLETE"
 
 SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
@@ -131,11 +131,11 @@ def _be_lenient() -> None:
 
 def _dispatch(arguments: list[str]) -> int:
     group = commands()
-    instruction = os.environ.get(COMPLETE_VARIABLE)
+    instruction = os.environ.get(_COMPLETE_VARIABLE)
     if instruction:
         from jobstore.cli.completion import complete
 
-        return complete(group, instruction)
+        return complete(group, _COMPLETE_VARIABLE, instruction)
     try:
         with group.make_context("jobstore", arguments) as ctx:
             try:

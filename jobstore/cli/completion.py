@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import click
     from click.shell_completion import CompletionItem
 
-COMPLETE_VARIABLE: Final = "_JOBSTORE_COMPLETE"
 _UNSAFE: Final = re.compile(r"[^\w@%+,./=:-]")
 _SCRIPT: Final = """\
 %(complete_func)s() {
@@ -86,7 +85,7 @@ def quoted(value: str, quote: str) -> str:
     return unsafe.sub(lambda found: f"\\{found[0]}", value)
 
 
-def complete(group: click.Command, instruction: str) -> int:
-    """Carry out a shell's instruction from `COMPLETE_VARIABLE`, print the answer and return the exit code."""
+def complete(group: click.Command, variable: str, instruction: str) -> int:
+    """Carry out a shell's instruction from the environment variable, print the answer and return the exit code."""
     add_completion_class(BashCompletion)
-    return complete_words(group, {}, "jobstore", COMPLETE_VARIABLE, instruction)
+    return complete_words(group, {}, "jobstore", variable, instruction)

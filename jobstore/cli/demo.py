@@ -48,8 +48,8 @@ class Plan:
         failing: the share of runs that fail.
         timing_out: the share of runs that time out.
         errors: the error messages of failed runs.
-        failing_hours: every run of the last so many hours failed, with the first of `errors`.
-        silent_days: no run started in the last so many days.
+        failing_hours: every run of the last N hours failed, with the first of `errors`.
+        silent_days: no run started in the last N days.
         runs_now: the latest run is still running.
         never_ran: the job is new and has no runs.
         stuck: the unfinished status of the latest run: ``RUNNING`` if its process was lost, or ``PENDING``.

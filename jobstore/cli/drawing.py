@@ -178,7 +178,6 @@ def _histogram_table(_store: JobStore, histogram: HistogramDocument, screen: Scr
 
 
 def _start_text(start_at: str, timezone: str, screen: Screen) -> str:
-
     if not screen.is_terminal:
         return start_at
     return f"{datetime.fromisoformat(start_at).astimezone(ZoneInfo(timezone)):%Y-%m-%d %H:%M}"

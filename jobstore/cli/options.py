@@ -204,7 +204,6 @@ def needs(extra: str, *modules: str) -> None:
     from importlib.util import find_spec
 
     if not all(find_spec(module) for module in modules):
-        from jobstore.language.errors import InvalidParameter
         from jobstore.language.extras import install_command
 
         raise InvalidParameter(f"This needs the extra '{extra}'; install it: {install_command(extra)}")
