@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from jobstore import __version__
-from jobstore.cli.command import Entry, LazyGroup
+from jobstore.cli.command import COMPLETE_VARIABLE, Entry, LazyGroup
 from jobstore.cli.options import MEANT, STORE_VARIABLE, TAKEN_FOR
 from jobstore.cli.screen import say, write_json, write_json_line
 from jobstore.language.errors import JobStoreError, NotFound, StoreError
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FOUND, NOT_FOUND, REFUSED, STORE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 130, 141
-_COMPLETE_VARIABLE = "_JOBSTORE_COMPLETE"
 
 SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
@@ -131,11 +130,11 @@ def _be_lenient() -> None:
 
 def _dispatch(arguments: list[str]) -> int:
     group = commands()
-    instruction = os.environ.get(_COMPLETE_VARIABLE)
+    instruction = os.environ.get(COMPLETE_VARIABLE)
     if instruction:
         from jobstore.cli.completion import complete
 
-        return complete(group, _COMPLETE_VARIABLE, instruction)
+        return complete(group, instruction)
     try:
         with group.make_context("jobstore", arguments) as ctx:
             try:

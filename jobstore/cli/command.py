@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 WATCH = "--watch"
+COMPLETE_VARIABLE = "_JOBSTORE_COMPLETE"
+"""Set by a shell's completion script: what to complete."""
 EXAMPLE_CELLS = 78
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from click.shell_completion import ShellComplete, add_completion_class
 from click.shell_completion import shell_complete as complete_words
 
+from jobstore.cli.command import COMPLETE_VARIABLE
+
 if TYPE_CHECKING:
     import click
     from click.shell_completion import CompletionItem
@@ -85,7 +87,7 @@ def quoted(value: str, quote: str) -> str:
     return unsafe.sub(lambda found: f"\\{found[0]}", value)
 
 
-def complete(group: click.Command, variable: str, instruction: str) -> int:
-    """Carry out a shell's instruction from the environment variable, print the answer and return the exit code."""
+def complete(group: click.Command, instruction: str) -> int:
+    """Carry out a shell's instruction from `COMPLETE_VARIABLE`, print the answer and return the exit code."""
     add_completion_class(BashCompletion)
-    return complete_words(group, {}, "jobstore", variable, instruction)
+    return complete_words(group, {}, "jobstore", COMPLETE_VARIABLE, instruction)

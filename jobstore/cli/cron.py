@@ -46,7 +46,7 @@ def _import(file: str | None, user: str | None, store: str | None, system: bool,
     elif file is None:
         _install_for_user(user, text, made.text)
     else:
-        _install_file(Path(file), made.text)
+        _install_file(Path(file), text, made.text)
 
 
 def _of_user(user: str | None) -> str:
@@ -109,10 +109,13 @@ def _install_for_user(user: str | None, old: str, new: str) -> None:
     say(f"jobstore: installed; the old crontab is in {kept}. To undo: {undo}")
 
 
-def _install_file(file: Path, new: str) -> None:
-    """Overwrite the file in place, to keep its owner and mode; the copy beside it has a name that cron ignores."""
-    kept = file.absolute().with_name(f"{file.name}.{_MARK}")
-    _keep(kept, file.read_bytes())
+def _install_file(file: Path, old: str, new: str) -> None:
+    """Overwrite the file in place, to keep its owner and mode; the copy beside it has a name that cron ignores.
+
+    Debian's cron ignores every name with a dot, cronie one that begins with it.
+    """
+    kept = file.absolute().with_name(f".{file.name}.{_MARK}")
+    _keep(kept, old.encode("utf-8", "surrogateescape"))
     file.write_bytes(f"{new}\n".encode("utf-8", "surrogateescape"))
     undo = f"{shlex.join(['cp', str(kept), str(file.absolute())])} && {shlex.join(['rm', str(kept)])}"
     say(f"jobstore: changed {file}; the old one is {kept}. To undo: {undo}")
@@ -125,6 +128,9 @@ def _keep(kept: Path, old: bytes) -> None:
             stream.write(old)
     except FileExistsError:
         raise InvalidParameter(f"{kept} already exists; move it away first") from None
+    except OSError:
+        kept.unlink(missing_ok=True)  # half a copy is none
+        raise
 
 
 _import_command = Command(
@@ -133,8 +139,8 @@ _import_command = Command(
     help="""Print a crontab with each command run by 'jobstore exec'.
 
     It reads your crontab, another user's, or a FILE (- for stdin). Each job is named after the command it runs and gets
-    the schedule of its line. Comments, variables and lines that cron would refuse or read otherwise than jobstore stay
-    as they are. Nothing is changed unless you pass --install, which also prints how to undo it.""",
+    the schedule of its line. Comments, variables and lines that cron would refuse, or read differently
+    from jobstore, stay as they are. Nothing is changed unless you pass --install, which also prints how to undo it.""",
     params=[
         optional("file", "[FILE]", is_path=True),
         once("--user", "USER", "This user's crontab instead of yours."),

@@ -96,7 +96,7 @@ def _notify(file: str | None, urls: tuple[str, ...]) -> None:
     with open_store(path) as store:
         failed = tell(store, receivers)
     if failed:
-        say(f"jobstore: could not tell {', '.join(failed)}; the next call tries again")
+        say(f"jobstore: could not notify {', '.join(failed)}; the next call tries again")
         raise click.exceptions.Exit(UNHEALTHY)
 
 

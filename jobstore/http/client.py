@@ -80,7 +80,8 @@ def connect(
         transport: how requests are sent, for tests and for special networks (`httpx.WSGITransport`, ...).
 
     Raises:
-        InvalidParameter: the address, the token or the timeout is not valid.
+        InvalidParameter: the address, the token or the timeout is not valid; or the proxy or the certificates that
+            the environment names cannot be used.
     """
     return RemoteJobStore(url, token=token, timeout_seconds=timeout_seconds, transport=transport)
 
@@ -142,17 +143,19 @@ class RemoteJobStore(Queries):
 
     def _begin_anew(self) -> None:
         self._process = os.getpid()
-        parts = urlsplit(self.url)
         try:
             self._client = httpx.Client(
                 headers=self._headers,
                 timeout=self._timeout,
                 transport=self._transport,
                 limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
-                trust_env=parts.scheme == "https" or not is_loopback(parts.hostname or ""),  # a proxy cannot reach it
+                trust_env=not is_loopback(urlsplit(self.url).hostname or ""),  # a proxy cannot reach this machine
+                verify=httpx.create_ssl_context(),  # by SSL_CERT_FILE, also where no proxy is asked for
             )
-        except (ImportError, ValueError, httpx.InvalidURL) as error:
-            raise InvalidParameter(f"The proxy that the environment names cannot be used: {error}") from None
+        except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
+            raise InvalidParameter(
+                f"The proxy or the certificates that the environment names cannot be used: {error}"
+            ) from None
 
 
 _left_behind: list[httpx.Client] = []

@@ -11,7 +11,7 @@ import orjson
 from jobstore.http.gate import challenge
 from jobstore.http.hosts import WrongHost
 from jobstore.http.journal import log, write_defect
-from jobstore.http.routes import ALLOW, ROUTES
+from jobstore.http.routes import ROUTES
 from jobstore.language.errors import (
     Forbidden,
     InternalError,
@@ -73,10 +73,14 @@ def _wrong_host(_request: ApiRequest, response: falcon.Response, error: WrongHos
     _envelope(response, Forbidden(), message)
 
 
-def _method(request: ApiRequest, response: falcon.Response, _error: object, _params: object) -> None:
+def _method(
+    request: ApiRequest, response: falcon.Response, error: falcon.HTTPMethodNotAllowed, _params: object
+) -> None:
     verb = request.verb if _VERB.fullmatch(request.verb) else "This method"
-    response.set_header("Allow", ALLOW)
-    _envelope(response, MethodNotAllowed(), f"{verb} is not allowed here; this API is read-only")
+    allowed = dict(error.headers or ())["Allow"]  # of the page's forms, which take POST, another one
+    why = f"use {allowed}" if "POST" in allowed else "this API is read-only"
+    response.set_header("Allow", allowed)
+    _envelope(response, MethodNotAllowed(), f"{verb} is not allowed here; {why}")
 
 
 def _defect(request: ApiRequest, response: falcon.Response, error: Exception, _params: Any) -> None:

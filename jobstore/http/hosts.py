@@ -41,7 +41,8 @@ class Hosts:
         for name, given in zip(lowered, names, strict=True):
             if name != ANY and not is_host_name(name):
                 raise InvalidParameter(
-                    f"host_names: {shown(given)} is no name such as jobs.example.com, without scheme and port"
+                    f"host_names: {shown(given)} is not a host name; give one without scheme and port, such as "
+                    "jobs.example.com"
                 )
         self._names = frozenset({"localhost", *lowered})
 

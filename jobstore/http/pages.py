@@ -12,9 +12,9 @@ import falcon
 from jobstore.http import session
 from jobstore.http.reply import send
 from jobstore.http.request import Resource, path_is_text, query_pairs
-from jobstore.http.routes import METRICS, OPEN_PATHS, READING
+from jobstore.http.routes import ALLOW, METRICS, OPEN_PATHS
 from jobstore.language.errors import InvalidParameter, JobStoreError, NotFound, Unauthorized
-from jobstore.web.links import safe_place
+from jobstore.web.links import check_names, safe_place
 from jobstore.web.page import HEADERS, Ask, Page, Reply, assets
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _OPEN: Final = frozenset({"/login", "/logout", "/settings"})
 """Open to all: they reveal nothing about jobs."""
+_NOT_PAGES: Final = frozenset({*OPEN_PATHS, METRICS})
 VIEWS: Final = ("/", "/jobs/{name}", "/executions", "/executions/{number}", "/timeline", "/settings")
 _VARY: Final = "Accept, Accept-Encoding, Accept-Language, Authorization, Cookie"
 
@@ -59,11 +60,11 @@ class Site:
         request.context.signed_in = self._sessions.admits(request.env)
         return bool(request.context.signed_in)
 
-    def ask(self, request: ApiRequest) -> Ask:
+    def ask(self, request: ApiRequest, store: Any) -> Ask:
         """Turn a request into what `jobstore.web` takes."""
         if not path_is_text(request.env):
             raise InvalidParameter("The address must be percent-encoded UTF-8")
-        store, ask = self._store(), self._plain_ask(request, list(query_pairs(request.env)))
+        ask = self._plain_ask(request, list(query_pairs(request.env)))
         signed_in = getattr(request.context, "signed_in", False)
         return replace(ask, signed_in=signed_in, now=store.now(), timezone=store.timezone)
 
@@ -74,9 +75,12 @@ class Site:
             # Relative links need the trailing slash, and the redirect itself is relative to the mount point.
             _give(request, response, Reply(303, headers={"location": f"{environ['SCRIPT_NAME'].rpartition('/')[2]}/"}))
             return
-        reply = self._page.answer(self._store(), self.ask(request))
-        request.has_good_query = environ["PATH_INFO"] != "/settings"  # it accepts any parameter, even a token
-        _give(request, response, reply)
+        store = self._store()
+        ask = self.ask(request, store)
+        if ask.path != "/settings":  # it accepts any parameter, even a token
+            check_names(ask.pairs)
+            request.has_good_query = True
+        _give(request, response, self._page.answer(store, ask))
 
     def sign_in(self, request: ApiRequest, response: falcon.Response) -> None:
         """Check the token from the form; set a cookie, or show the form again."""
@@ -126,7 +130,7 @@ class Site:
 
 def is_page(path: str) -> bool:
     """Whether a path is outside the API."""
-    return path not in {*OPEN_PATHS, METRICS} and not path.startswith("/api/")
+    return path not in _NOT_PAGES and not path.startswith("/api/")
 
 
 def _give(request: ApiRequest, response: falcon.Response, reply: Reply) -> None:
@@ -159,6 +163,8 @@ class _Asset(Resource):
 
 
 class _Login(Resource):
+    allow = f"{ALLOW}, POST"
+
     def __init__(self, site: Site) -> None:
         self._site = site
 
@@ -170,7 +176,7 @@ class _Login(Resource):
 
     def on_post(self, request: ApiRequest, response: falcon.Response) -> None:
         if request.verb != "POST":
-            raise falcon.HTTPMethodNotAllowed(sorted(READING))
+            raise falcon.HTTPMethodNotAllowed([self.allow])
         self._site.sign_in(request, response)
 
 

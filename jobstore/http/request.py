@@ -53,7 +53,13 @@ class ApiRequest(falcon.Request):
 
 
 class Resource(ABC):
-    """A resource that answers GET; it derives HEAD and OPTIONS from that."""
+    """A resource that answers GET; it derives HEAD and OPTIONS from that.
+
+    Attributes:
+        allow: the methods, as the header ``Allow`` lists them.
+    """
+
+    allow = ALLOW
 
     @abstractmethod
     def on_get(self, request: ApiRequest, response: falcon.Response, **path: str) -> None:
@@ -66,7 +72,7 @@ class Resource(ABC):
     def on_options(self, _request: ApiRequest, response: falcon.Response, **_path: str) -> None:
         """Answer 204 with the allowed methods."""
         response.status = falcon.HTTP_204
-        response.set_header("Allow", ALLOW)
+        response.set_header("Allow", self.allow)
 
 
 def path_is_text(environ: dict[str, Any]) -> bool:

@@ -242,7 +242,10 @@ def create(
     sha256, of_cookie = digest(token).hex(), digest(cookie_value(token)).hex()
     record = TokenRecord(sha256[:8], label, _checked_permissions(permissions), moment, expires_at, sha256, of_cookie)
     with tokenfile.locked(path):
-        records = list_(path) if tokenfile.signature(path) else []
+        try:
+            records = list_(path)
+        except NotFound:
+            records = []
         if any(known.label == label for known in records):
             raise Conflict(f"A token with the label {shown(label)} already exists; revoke it or choose another label")
         tokenfile.write(path, [known.as_json() for known in [*records, record]])

@@ -17,9 +17,10 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _SCHEMES: Final = frozenset({"postgresql", "postgres"})
 _WORD: Final = r"(?:dbname|host|hostaddr|password|port|service|sslmode|user)\s*="
 _ALMOST: Final = re.compile(
-    rf"\s*(?:(?:jdbc:)?postgres(?:ql)?:|{_WORD}[^/]*$|{_WORD}.*\s{_WORD})", re.IGNORECASE | re.DOTALL
+    rf"\s*(?:(?:jdbc:)?postgres(?:ql)?:|{_WORD}[^/]*$|\w+\s*=(?=.*\s\w+\s*=).*(?<!\w){_WORD}|(?={_WORD})\w+\s*=.*\s\w+\s*=)",
+    re.IGNORECASE | re.DOTALL,
 )
-"""An address that went through `Path` or a libpq keyword string; as a path, messages would show its password."""
+"""An address that went through `Path`, or libpq's NAME=VALUE pairs; as a path, messages would show its password."""
 _HOST: Final = re.compile(r"(?:\[[^\[\]@]*\]|[^:\[\]@]*)(?::[0-9]*)?")
 _PAIR: Final = re.compile(r"([a-z_]+)=.*", re.DOTALL)
 _SECRET: Final = re.compile(r"password|secret|scram")
@@ -84,7 +85,7 @@ def location_of(given: Where) -> Location:
         if _ALMOST.match(text):
             raise InvalidParameter(
                 "Write the address of a PostgreSQL store as postgresql://USER@HOST:PORT/DATABASE?NAME=VALUE, "
-                "and give it as text: a Path changes it"
+                "and give it as text: a Path changes it. For a file of that name, give its whole path"
             )
     return Path(text)
 

@@ -251,14 +251,14 @@ GET_JOB: Final = Operation("get_job", "Get one job by its name or number.", (_JO
 _AFTER = Parameter(
     "after",
     Kind.INSTANT,
-    "Only executions that started at this time or later (a waiting one: was created). "
+    "Only executions that started at this time or later (if waiting: that were created). "
     "RFC 3339, or a date, which means its 00:00 UTC.",
     example="2026-01-01T00:00:00Z",
 )
 _BEFORE = Parameter(
     "before",
     Kind.INSTANT,
-    "Only executions that started at this time or earlier (a waiting one: was created). "
+    "Only executions that started at this time or earlier (if waiting: that were created). "
     "RFC 3339, or a date, which means its 00:00 UTC, so before=2026-01-15 excludes that day.",
     example="2026-01-15T00:00:00Z",
 )
@@ -350,8 +350,8 @@ LIST_JOB_STATES: Final = Operation(
         Parameter(
             "order_by",
             Kind.CHOICE,
-            "The field to sort by. attention puts the most urgent state first, then the oldest in it; otherwise "
-            "ties are sorted by the job's number, and nulls come last.",
+            "The field to sort by. attention puts the most urgent state first, and within a state the oldest; "
+            "otherwise ties are sorted by the job's number, and nulls come last.",
             default="attention",
             choices=STATE_ORDERS,
             example="name",

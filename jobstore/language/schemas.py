@@ -204,7 +204,7 @@ class JobState(_Answer):
     last: Execution | None = Field(description="The newest execution.")
     recent: list[RecentRun] = Field(description="The newest 20 executions, oldest first.")
     success_rate: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        description="The success rate of those of the newest 100 finished executions that started."
+        description="Successes divided by started executions, among the newest 100 finished ones; null if none started."
     )
     p50_ms: int | None = Field(description="The smallest duration that at least half of them do not exceed.")
     p95_ms: int | None = Field(description="The smallest duration that at least 95 % of them do not exceed.")

@@ -41,7 +41,7 @@ def zone_of(name: str) -> tzinfo | None:
 def _did_you_mean(name: object) -> str:
     from difflib import get_close_matches  # only a refusal needs it
 
-    places = [known for known in available_timezones() if not known.startswith(_NOT_PLACES)]
+    places = [known for known in sorted(available_timezones()) if not known.startswith(_NOT_PLACES)]
     # People often give the city alone, such as Berlin.
     names = {known.rpartition("/")[2].casefold(): known for known in places}
     names |= {known.casefold(): known for known in places}

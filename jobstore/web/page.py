@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jobstore.language.errors import InvalidParameter, JobStoreError, NotFound
 from jobstore.language.zones import check_timezone
 from jobstore.web import charts, one_job, timeline, views
-from jobstore.web.links import Links, check_names, links, safe_place
+from jobstore.web.links import Links, links, safe_place
 from jobstore.web.phrases import LANGUAGES, Phrases, first_line, language, marked, visible
 
 if TYPE_CHECKING:
@@ -112,7 +112,6 @@ class Page:
         """
         if ask.path == "/settings":
             return _settings(ask)
-        check_names(ask.pairs)
         phrases, there = self._phrases(ask), links(ask.path, ask.here, ask.pairs)
         look = views.Look(store, there, phrases, ask.timezone)
         kind, _, rest = ask.path.removeprefix("/").partition("/")

@@ -22,7 +22,7 @@ _HIDDEN = re.compile(
     "\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f]|(?<![^\x00-\x7f\u200b-\u200d])[\u200c\u200d]"
 )
 """Control characters, direction marks and invisible characters. They are shown as escapes, so that a reader notices
-them and two different names never look the same. Joiners stay in emoji and in scripts that need them.
+them. Joiners stay in emoji and in scripts that need them.
 """
 
 

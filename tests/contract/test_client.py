@@ -339,10 +339,17 @@ def test_an_answer_of_another_api_is_no_document(query, arguments):
 def test_a_proxy_that_cannot_be_used_is_told_and_none_leads_back_to_this_machine(monkeypatch, proxy):
     for name in ("ALL_PROXY", "HTTP_PROXY"):
         monkeypatch.setenv(name, proxy)
-    with pytest.raises(jobstore.InvalidParameter, match="The proxy that the environment names"):
+    with pytest.raises(jobstore.InvalidParameter, match="The proxy or the certificates that the environment names"):
         jobstore.connect("http://jobs.test")
     for here in ("http://127.0.0.1:8000", "http://localhost", "http://[::1]:8000/prefix"):
         jobstore.connect(here).close()
+
+
+def test_certificates_that_cannot_be_read_are_told(monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
+    for url in ("https://jobs.test", "https://127.0.0.1"):
+        with pytest.raises(jobstore.InvalidParameter, match="certificates that the environment names"):
+            jobstore.connect(url)
 
 
 def test_a_redirect_is_not_followed_so_the_token_stays():

@@ -272,10 +272,10 @@ def test_a_file_is_changed_in_its_place_and_the_undo_works(tmp_path):
     changed = jobstore("cron", "import", str(file), "--store", "/j.db", "--install", cwd=tmp_path)
     assert file.read_text().endswith("-- /bin/sh -c /srv/a.sh\n")
     assert file.stat().st_mode & 0o777 == 0o640
-    assert (tmp_path / "tab.before-jobstore").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / ".tab.before-jobstore").stat().st_mode & 0o777 == 0o600
     subprocess.run(changed.stderr.strip().rpartition("To undo: ")[2], shell=True, check=True, cwd="/")
     assert (file.read_text(), file.stat().st_mode & 0o777) == ("@daily root /srv/a.sh", 0o640)
-    assert not (tmp_path / "tab.before-jobstore").exists()
+    assert not (tmp_path / ".tab.before-jobstore").exists()
 
 
 def test_a_users_crontab_has_no_users_and_the_group_alone_shows_its_help(tmp_path, programs):

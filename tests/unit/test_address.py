@@ -25,7 +25,8 @@ REFUSED = (
     "postgresql+psycopg://u:s3cret@h/db", "POSTGRES://u:s3cret@h/db", "mysql://u:s3cret@h/db", "http://u:s3cret@h/",
     "postgresql:/u:s3cret@h/db", "postgresql:u:s3cret@h/db", " postgresql://u:s3cret@h/db",
     "jdbc:postgresql://h/db?password=s3cret", "host=/tmp dbname=x password=s3cret", " user = u password = 's3 x' host=h",
-    "password=s3cret", "service=s3", "DBNAME=s3",
+    "password=s3cret", "service=s3", "DBNAME=s3", "connect_timeout=3 host=db password=s3cret dbname=x", "passfile=/s3 host=db",
+    "host=/s3/x application_name=a",
 )  # fmt: skip
 
 
@@ -55,6 +56,8 @@ def test_what_has_no_scheme_is_a_path(tmp_path: Path) -> None:
         "postgresql",
         "service=billing/jobs.db",
         "a/user=5",
+        "/data/host=a user=b/jobs.db",
+        "limit=5 order=name.db",
     ):
         assert location_of(given) == Path(given)
         assert file_of(given, "", "") == Path(given)

@@ -424,3 +424,12 @@ def test_croniter_alone_fires_a_fixed_time_twice_in_autumn_and_goes_wrong_in_spr
 def test_importing_the_module_does_not_import_croniter():
     script = "import sys, jobstore.language.schedule; sys.exit('croniter' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=120).returncode == 0
+
+
+def test_a_city_of_several_names_gives_the_same_suggestion_in_every_process():
+    # The set of known zones has another order in each process.
+    for city, zone in (("Indianapolis", "America/Indianapolis"), ("Buenos_Aires", "America/Buenos_Aires")):
+        with pytest.raises(InvalidRecord, match=f"did you mean '{zone}'"):
+            check_timezone(city)
+    with pytest.raises(InvalidRecord, match="did you mean 'US/Eastern'"):
+        check_timezone("Eastern")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobstore.http import tokens
+from jobstore.http import tokenfile, tokens
 from jobstore.language.errors import Conflict, InvalidParameter, JobStoreError, NotFound, StoreUnreadable
 
 NOW = datetime(2026, 1, 15, 9, tzinfo=UTC)
@@ -183,6 +183,13 @@ def test_a_created_token_works_and_its_text_is_not_in_the_file(path):
     assert len(token) >= 40
     assert token not in path.read_text()
     assert tokens.load(path)(asks(token)) == READ
+
+
+def test_a_file_that_cannot_be_looked_at_for_a_moment_keeps_its_tokens(path, monkeypatch):
+    tokens.create(path, label="one", now=NOW)
+    monkeypatch.setattr(tokenfile, "signature", lambda _path: None)  # as after any error of `stat`
+    tokens.create(path, label="two", now=NOW)
+    assert [record.label for record in tokens.list_(path)] == ["one", "two"]
 
 
 def test_the_file_is_its_owners_alone(path):

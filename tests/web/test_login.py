@@ -220,8 +220,12 @@ def test_a_form_that_is_none_is_a_wrong_token(kept, body):
 
 
 def test_other_methods_are_refused(kept):
-    assert kept.ask("PUT", "/login").status == 405
-    assert kept.ask("DELETE", "/logout").status == 405
+    assert "POST" in kept.ask("OPTIONS", "/login").headers["allow"]
+    for method, path in (("PUT", "/login"), ("DELETE", "/logout"), ("GET", "/logout")):
+        answer = kept.ask(method, path)
+        assert answer.status == 405
+        assert "POST" in answer.headers["allow"]
+        assert "read-only" not in answer.text
     assert kept.get("/login", follow=False).status == 303
 
 
@@ -243,6 +247,13 @@ def test_another_host_is_refused_with_a_page(path):
     assert 400 <= answer.status < 500
     assert "sync_balances" not in answer.text
     assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_the_log_has_the_query_of_a_page_that_failed(path, caplog):
+    site = Site(create_app(path, open_access=True, page=True))
+    with caplog.at_level(logging.INFO, "jobstore.http"):
+        assert site.get("/jobs/nope?tz=UTC").status == 404
+    assert "/jobs/nope?tz=UTC" in caplog.text
 
 
 def test_no_token_is_in_a_log_or_on_a_page(kept, caplog):
