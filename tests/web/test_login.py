@@ -281,7 +281,8 @@ def test_in_a_browser(chromium, path, host):
         page = context.new_page()
         page.set_default_timeout(LONG_SECONDS * 1000)
         page.goto(f"{url}/executions?range=all")
-        page.keyboard.type(GOOD)  # the field has the focus
+        page.locator("#token:focus").wait_for()  # the field has the focus
+        page.keyboard.type(GOOD)
         page.keyboard.press("Enter")
         page.wait_for_selector("table.runs")
         assert page.url == f"{url}/executions?range=all"
