@@ -41,6 +41,7 @@ def timeline(look: Look) -> dict[str, Any]:
         "ticks": _ticks(look, begin, end, edges),
         "now_x": charts.across(now.timestamp(), *edges) if begin <= now <= end else None,
         "span": span,
+        "is_filtered": look.has_job_filter,
         "ranges": TIMELINE_RANGES,
         "total": states["pagination"]["total"],
         "bounds": local_bounds(look, {"after": begin, "before": end}),

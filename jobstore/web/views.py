@@ -58,6 +58,11 @@ class Look:
         """The name of the page's time zone."""
         return str(self.phrases.zone)
 
+    @property
+    def has_job_filter(self) -> bool:
+        """Whether the address selects some of the jobs."""
+        return any(self.links.one(name) for name in ("search", "state", "job_type", "job_category"))
+
 
 # Jobs ----------------------------------------------------------------------------------------------
 
@@ -84,7 +89,7 @@ def jobs(look: Look) -> dict[str, Any]:
         "order": order,
         "types": sorted({*KNOWN_JOB_TYPES, *(each["job_type"] for each in rows)}),
         "categories": sorted({*KNOWN_JOB_CATEGORIES, *(each["job_category"] for each in rows)}),
-        "is_filtered": any(ask.one(name) for name in ("search", "state", "job_type", "job_category")),
+        "is_filtered": look.has_job_filter,
         "pages": _pages(look, answer["pagination"]),
     }
 
