@@ -238,6 +238,7 @@ class Group:
         while is_left and time.monotonic() < deadline:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_POLL_SECONDS)
+            self._family = [each for each in self._family if not _is_gone(each)]  # the system may use its number again
             if process.returncode is not None:
                 with suppress(ChildProcessError):  # as a container's first process, we inherit orphans
                     os.waitpid(-process.pid, os.WNOHANG)
@@ -321,6 +322,14 @@ def _is_sent(kill: Callable[[int, int], None], whom: int, signum: int) -> bool:
     except PermissionError:  # the process runs as another user now
         pass
     return True
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether a descendant has ended; collects it if it was left to us, as to a container's first process."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return not _is_sent(os.kill, pid, 0)
 
 
 def _descendants(pid: int) -> list[int]:

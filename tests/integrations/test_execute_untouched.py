@@ -382,14 +382,20 @@ def test_a_parent_that_ignores_its_children_costs_no_exit_code(path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives orphans to another process")
-def test_after_a_timeout_children_that_were_left_to_exec_hold_it_up_no_longer(path):
+@pytest.mark.parametrize("is_at_terminal", [False, True])
+def test_after_a_timeout_children_that_were_left_to_exec_hold_it_up_no_longer(path, is_at_terminal):
     """As the first process of a container gets them: ended, they stay until somebody asks."""
-    code = (
+    leader, follower = pty.openpty()
+    taken = "import fcntl, os, termios\nos.setsid()\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\n" if is_at_terminal else ""
+    code = taken + (
         "import ctypes, sys\nfrom jobstore.integrations.command import run\nctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\n"
         "command = ['sh', '-c', 'sleep 1000 & sleep 1000; :']\n"
         f"sys.exit(run({str(path)!r}, 'job', command, timeout_seconds=0.5, grace_seconds=10_000))"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=LONG_SECONDS).returncode == 124
+    done = subprocess.run([sys.executable, "-c", code], stdin=follower, check=False, timeout=LONG_SECONDS)
+    os.close(leader)
+    os.close(follower)
+    assert done.returncode == 124
 
 
 def test_the_command_has_default_signals_and_the_environment_it_was_given(path):
@@ -669,7 +675,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch, error: Callable[[], BaseException]) 
     return faults
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:.*unclosed database:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     "error",
     [
