@@ -10,12 +10,13 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import orjson
 import pytest
 
-from benchmarks import guard, history, measure, peers, report
+from benchmarks import guard, history, jobs, measure, peers, report
 from benchmarks.measure import Disagreement, Figure, Line, Settings, check_equal, rivals
 from benchmarks.pages import CASES, Bench, page_key
 from benchmarks.sweep import steps
@@ -118,12 +119,21 @@ def test_a_walk_in_order_of_id_is_no_scan(stores):
 
 
 def test_steps_are_counted_for_one_connection_while_something_is_called(stores):
-    connection = sqlite3.connect(stores[0].path("jobstore"))
-    statement = "SELECT max(duration_ms + 1) FROM execution"
-    counted = steps(connection, lambda: connection.execute(statement).fetchall())
-    assert counted >= 2 * guard.SMALL
-    assert steps(connection, lambda: None) == 0
-    connection.close()
+    one, other = (sqlite3.connect(stores[0].path("jobstore")) for _ in range(2))
+
+    def walk(connection: sqlite3.Connection) -> None:
+        connection.execute("SELECT max(duration_ms + 1) FROM execution").fetchall()
+
+    assert steps(one, lambda: walk(one)) >= 2 * guard.SMALL
+    assert steps(one, lambda: walk(other)) == 0
+    counted = []
+    handlers = SimpleNamespace(set_progress_handler=lambda handler, _: counted.append(handler))
+    with pytest.raises(ZeroDivisionError):
+        steps(cast("sqlite3.Connection", handlers), lambda: 1 / 0)
+    assert counted[0] is not None
+    assert counted[1:] == [None], "it is taken away, also after an error"
+    one.close()
+    other.close()
 
 
 def test_hand_written_queries_give_the_same_pages(tmp_path, stores):
@@ -153,6 +163,24 @@ def test_a_rival_with_another_answer_breaks_a_line_off():
         line(2)
 
 
+def test_statistics_that_a_count_does_not_confirm_break_the_run_off(stores, tmp_path):
+    dataset = mutilated(stores[0], tmp_path)
+    peers.build(dataset.path("careful"), history.job_documents(), history.documents(guard.SMALL))
+    assert len(list(jobs.statistics(dataset))) == 2
+    with closing(sqlite3.connect(dataset.path("careful"), isolation_level=None)) as connection:
+        connection.execute("UPDATE executions SET status = 'FAILURE' WHERE id = 1")
+    with pytest.raises(Disagreement, match="job_stats of"):
+        list(jobs.statistics(dataset))
+
+
+def test_a_search_for_jobs_that_a_plain_statement_does_not_confirm_breaks_the_run_off(stores, tmp_path):
+    settings = Settings(rounds=1)
+    assert len(list(jobs.lists(stores[0].path("jobstore"), 10_000, settings))) == 4
+    lost = mutilated(stores[0], tmp_path, "UPDATE job SET folded = 'x' WHERE number < 100")
+    with pytest.raises(Disagreement, match="list_jobs, kline"):
+        list(jobs.lists(lost.path("jobstore"), 10_000, settings))
+
+
 def test_the_printed_tables_show_growth_and_missed_goals_with_their_reasons_and_are_written_again(tmp_path):
     lines = [
         Line("Executions", "order by job_name", size, [Figure(value, "F", 1.3)], {"grows": True})
@@ -174,15 +202,22 @@ def test_the_printed_tables_show_growth_and_missed_goals_with_their_reasons_and_
     assert "old" not in text
 
 
+def test_the_99th_percentile_stands_behind_the_ratio_not_behind_the_milliseconds(tmp_path):
+    figures = [Figure(0.4, "ms", 1), Figure(1.2, "F")]
+    line = Line("Jobs", "list_jobs by next_run_at", "10k jobs", figures, {"p99": 1.5})
+    report.write_json(tmp_path / "figures.json", [line], {"commit": "5e1b0d7", "seconds": 1, "parts": {}})
+    assert "| 0.4 ms; 1.2 F (p99 1.5) |" in report.blocks(tmp_path / "figures.json")[1]
+
+
 def test_the_fleet_has_the_shares_it_promises():
-    jobs = history.fleet()
-    documents = [job.document for job in jobs]
-    assert Counter(job.period for job in jobs) == {1: 50, 10: 200, 60: 300, 1440: 9450}
+    fleet = history.fleet()
+    documents = [job.document for job in fleet]
+    assert Counter(job.period for job in fleet) == {1: 50, 10: 200, 60: 300, 1440: 9450}
     assert len({job["schedule"] for job in documents} - {None}) == 431
     assert sum(job["schedule"] is None for job in documents) == pytest.approx(2000, abs=50)
-    assert sum(history.DENSE in job.name for job in jobs) == pytest.approx(3000, abs=10)
-    assert sum(history.SPARSE in job.name for job in jobs) == 3
-    assert sum(history.FAILED in job.name.casefold() for job in jobs) == 5
+    assert sum(history.DENSE in job.name for job in fleet) == pytest.approx(3000, abs=10)
+    assert sum(history.SPARSE in job.name for job in fleet) == 3
+    assert sum(history.FAILED in job.name.casefold() for job in fleet) == 5
 
 
 def test_the_history_has_the_shares_it_promises(sample):
