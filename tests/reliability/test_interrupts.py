@@ -25,14 +25,14 @@ import jobstore
 from jobstore.storage.lock import _RANGE, _SET_LOCK
 from jobstore.transfer.export import iter_executions
 from tests.reliability.scale import SOAK
-from tests.waiting import LONG_SECONDS
+from tests.waiting import LONG_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
 # What is opened at the very moment of an exception is closed by its finalizer, which Python 3.13 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+interrupting = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
 
 PACKAGE = str(Path(jobstore.__file__).parent)
 JOB = {"name": "a", "job_type": "kline", "job_category": "sync"}
@@ -197,6 +197,7 @@ CALLS: dict[str, Callable[[World], object]] = {
 }
 
 
+@interrupting
 @pytest.mark.parametrize("name", CALLS)
 def test_an_exception_at_any_line_of_a_call_breaks_nothing(world: World, name: str) -> None:
     moments = Moments(LINES, step=1 if SOAK > 1 else STEPS.get(name, 1))
@@ -204,6 +205,7 @@ def test_an_exception_at_any_line_of_a_call_breaks_nothing(world: World, name: s
     assert moments.raised > 10
 
 
+@interrupting
 @pytest.mark.parametrize("name", ["list", "record", "transaction", "lock"])
 def test_an_exception_at_any_instruction_of_a_call_breaks_nothing(world: World, name: str) -> None:
     moments = Moments(OPCODES, step=1 if SOAK > 1 else 31)
@@ -211,6 +213,7 @@ def test_an_exception_at_any_instruction_of_a_call_breaks_nothing(world: World, 
     assert moments.raised > 10
 
 
+@interrupting
 @pytest.mark.parametrize("name", ["list", "run", "export"])
 def test_a_timer_that_raises_at_random_moments_breaks_nothing(world: World, name: str) -> None:
     def ring(*_: object) -> None:
@@ -260,23 +263,26 @@ def test_a_call_inside_a_transaction_of_the_same_thread_is_refused_and_harms_not
     assert world.store.get_job("a")["description"] == "outer"
 
 
+@interrupting
 def test_threads_that_wait_while_one_is_interrupted_all_have_their_turn(world: World) -> None:
     stop = threading.Event()
     failed: list[BaseException] = []
+    recorded = [0] * 3
     other = jobstore.Recorder(world.path, timeout_seconds=LONG_SECONDS)
 
-    def record() -> None:
+    def record(number: int) -> None:
         try:
             while not stop.is_set():
                 other.enqueue("a")
+                recorded[number] += 1
         except BaseException as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=record) for _ in range(3)]
+    threads = [threading.Thread(target=record, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
     try:
-        Moments(LINES, step=5)(lambda: transact(world), lambda **_: None)
+        until(lambda: Moments(LINES, step=5)(lambda: transact(world), lambda **_: None) and all(recorded))
     finally:
         stop.set()
         for thread in threads:
