@@ -263,7 +263,7 @@ def test_a_view_in_chinese_has_no_english_left(site, view, failed):
     words = site.get(view.format(failed=failed) + "?lang=zh").words
     chinese = json.loads((FOLDER / "zh.json").read_text(encoding="utf-8"))
     for english in chinese:
-        if len(english) > 4 and not {"{", "|"} & set(english) and chinese[english] != english:
+        if len(english) > 4 and not {"{", "|"} & set(english):
             assert not re.search(rf"(?<![\w']){re.escape(english)}(?![\w'])", words), english
 
 
