@@ -165,7 +165,8 @@ class _Writer:
         if len(made.encode("utf-8", "surrogateescape")) > _LONGEST_COMMAND:
             raise _NotRewritten(f"its command would have over {_LONGEST_COMMAND} bytes, which cron refuses")
         self.jobs.append(name)
-        self.unscheduled += [name] * (kept != schedule)
+        if kept != schedule:
+            self.unscheduled.append(name)
         return made
 
     def _name(self, command: str) -> str:
