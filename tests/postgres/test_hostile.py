@@ -192,6 +192,30 @@ def test_a_defect_of_ours_is_not_blamed_on_a_sound_store(url):
         assert store.list_jobs()["pagination"]["total"] == 1
 
 
+def test_a_check_that_fails_hides_no_defect_and_is_not_repeated(url, monkeypatch):
+    checks = []
+
+    def too_long(connection):
+        checks.append(1)
+        connection.execute("SET LOCAL statement_timeout = 1")
+        connection.execute("SELECT pg_sleep(60)")
+
+    use(url)
+    monkeypatch.setattr("jobstore.postgres.is_server_sound", too_long)
+    with jobstore.open(url) as store:
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                store.read(lambda *_: 1 // 0)
+        assert store.list_jobs()["pagination"]["total"] == 1
+    assert checks == [1]
+
+
+def test_a_value_that_the_server_cannot_take_is_a_defect_of_ours(url):
+    use(url)
+    with jobstore.open(url) as store, pytest.raises(psycopg.DataError):
+        store.read(lambda connection, _: connection.execute("SELECT 1 / 0"))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -207,7 +231,9 @@ def test_what_others_put_in_the_way_of_recording_is_an_error_of_ours(server, dat
         recorder.save_job("a", job_type="t", job_category="c")
         with server.connect(database) as connection:
             connection.execute(change)
-        with pytest.raises(jobstore.StoreUnreadable, match=r"refused a statement .*jobstore check"):
+        with pytest.raises(
+            jobstore.StoreUnreadable, match=r"refused a statement .* may be the cause: see .*jobstore check"
+        ):
             recorder.enqueue("a")
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
     from types import TracebackType
 
+DRIVER_ERROR: Final = psycopg.Error
 # The schema of the tables, unless the address names a search_path.
 SCHEMA: Final = "jobstore"
 # The format, stored in the table of settings under ``schema_version``; a higher one is refused.
@@ -469,13 +470,15 @@ def store_error(error: psycopg.Error, place: Place) -> StoreError | None:
     # An error without a class of its own concerns the connection; only libpq's words describe it.
     if isinstance(error, psycopg.OperationalError | psycopg.InternalError):
         return StoreUnreadable(_why_away(error, place))
-    # A statement that the server cannot parse is a defect of ours; one that it parsed and refused is not.
-    if error.sqlstate and not error.sqlstate.startswith("42"):
-        return StoreUnreadable(
-            f"{place} refused a statement ({_said(error, place)}); a trigger, rule or row of another program stands in "
-            "its way: see 'jobstore check'"
-        )
-    return None
+    # A statement that the server cannot parse, or a value that it cannot take, is a defect of ours. A value inside a
+    # function (then there is a context) may be another program's.
+    is_ours = error.sqlstate is None or error.sqlstate[:2] == "42"
+    if is_ours or (isinstance(error, psycopg.DataError) and not error.diag.context):
+        return None
+    return StoreUnreadable(
+        f"{place} refused a statement ({_said(error, place)}); a trigger, rule or row of another program may be the "
+        "cause: see 'jobstore check'"
+    )
 
 
 def _said(error: psycopg.Error, place: Place) -> str:
