@@ -13,7 +13,7 @@ from jobstore.language.instants import MIN_US
 from jobstore.language.search import UNICODE_VERSION
 from jobstore.storage.documents import execution_document
 from jobstore.storage.postgres.connection import Connection, Place, check_is_store, format_of, server_errors, translated
-from jobstore.storage.postgres.schema import TRIGGERS, create_tables, finish_tables, lock_schema
+from jobstore.storage.postgres.schema import INDEXES, TABLES, TRIGGERS, create_tables, finish_tables, lock_schema
 from jobstore.storage.rows import EXECUTION_SELECT, JOB_SELECT, JobRow
 from jobstore.storage.schema import DAY_US
 from jobstore.transfer.check import EXECUTIONS, problems_of_server
@@ -136,14 +136,17 @@ def check(address: Address, progress: Progress | None) -> list[str]:
 
 
 def _unfit(connection: Connection) -> Iterator[str]:
-    """Triggers that are missing, disabled or not ours, and indexes that are not valid."""
+    """Triggers that are missing, disabled or not ours, and indexes that are missing or not valid."""
     ours = set(re.findall(r"CREATE TRIGGER (\w+)", TRIGGERS))
     found = dict(connection.execute(_TRIGGERS_THERE, (connection.place.quoted,)).fetchall())
     for name in sorted(ours - {name for name, enabled in found.items() if enabled != "D"}):
         yield f"The trigger {name} is missing or disabled; without it, counters and the change log are not updated"
     for name in sorted(found.keys() - ours):
         yield f"The trigger {shown(name)} is not part of jobstore and can make recording fail"
-    for (name,) in connection.execute(_INVALID_INDEXES, (connection.place.quoted,)):
+    indexes = dict(connection.execute(_INDEXES_THERE, (connection.place.quoted,)).fetchall())
+    for name in sorted(set(re.findall(r"CREATE (?:UNIQUE )?INDEX (\w+)", TABLES + INDEXES)) - indexes.keys()):
+        yield f"The index {name} is missing; queries and recording need it"
+    for name in sorted(name for name, is_valid in indexes.items() if not is_valid):
         yield f"The index {name} is not valid; run REINDEX INDEX on it"
 
 
@@ -151,9 +154,9 @@ _TRIGGERS_THERE: Final = """
 SELECT tgname, tgenabled::text FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
 WHERE relnamespace = ?::regnamespace AND NOT tgisinternal
 """
-_INVALID_INDEXES: Final = """
-SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-WHERE relnamespace = ?::regnamespace AND NOT indisvalid
+_INDEXES_THERE: Final = """
+SELECT relname, indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+WHERE relnamespace = ?::regnamespace
 """
 _NAME_DAYS: Final = f"""
 SELECT name_id, day, status, coalesce(said, 0), coalesce(counted, 0) FROM (

@@ -30,6 +30,7 @@ DAMAGE = {
     "UPDATE period_sum SET timed = timed + 1 WHERE span = 1": "period_tally",
     "ALTER TABLE execution DISABLE TRIGGER execution_counted_in": "trigger execution_counted_in is missing",
     "DROP TRIGGER job_told ON job": "trigger job_told is missing",
+    "DROP INDEX execution_trace": "The index execution_trace is missing",
     "CREATE TRIGGER mine AFTER INSERT ON job FOR EACH ROW EXECUTE FUNCTION job_told()": "'mine' is not part of jobstore",
     "SELECT setval(pg_get_serial_sequence('execution', 'id'), 5)": "is already used",
 }
