@@ -49,7 +49,7 @@ class Snapshots(Queries):
     _memory: Memory
 
     def __init__(self, path: Any, errors: AbstractContextManager[None], clock: Clock | None) -> None:
-        self.path = path
+        self.path = self._at = path
         self._errors = errors
         self._clock = clock or _system_clock
         self._is_closed = False
@@ -105,7 +105,7 @@ class Snapshots(Queries):
         frame = frame_above(0)
         # In a signal handler during a query of the same thread: its connection and memory are in use.
         if is_running(self._frame, frame):
-            with type(self)(self.path, clock=self._clock) as other:  # type: ignore[call-arg]  # a child takes these
+            with type(self)(self._at, clock=self._clock) as other:  # type: ignore[call-arg]  # a child takes these
                 return other.read(query)
         try:
             with self._lock, self._errors:

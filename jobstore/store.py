@@ -69,7 +69,6 @@ class JobStore(Snapshots):
     def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
         file = file_of(path, "JobStore(...)", "use jobstore.open(...)")
         super().__init__(file, driver_errors(file), clock)
-        self._at = file
         self._reader: Reader | None = None
         self._is_held_for_fork = False
         with self._errors:

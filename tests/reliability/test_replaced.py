@@ -192,6 +192,14 @@ def test_a_reader_whose_process_goes_to_another_folder_reads_on(path: Path, monk
         assert total(store) == 4
 
 
+def test_a_signal_handler_reads_on_in_another_folder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path.parent / "sub").mkdir()
+    monkeypatch.chdir(path.parent)
+    with jobstore.open(path.name) as store:
+        monkeypatch.chdir(path.parent / "sub")
+        assert store.read(lambda *_: total(store)) == 3  # a call inside a call, as a handler makes it
+
+
 def backed_up(path: Path) -> Path:
     copy = path.with_name("copy.db")
     backup(path, copy)
