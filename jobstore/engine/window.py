@@ -12,6 +12,7 @@ from jobstore.engine.counters import FARTHEST_US, FEW_NAMES, HOURS_A_DAY, hour_b
 from jobstore.engine.selection import ALL_STATUSES
 from jobstore.storage.rows import status_source
 from jobstore.storage.schema import HOUR_US
+from jobstore.storage.soundness import Inconsistent
 
 if TYPE_CHECKING:
     import sqlite3
@@ -140,7 +141,11 @@ def extreme_start(
     WHERE effective_us BETWEEN ? AND ? AND {condition}
     """
     last_us = min(before_us, hour_begins_us(hour + 1) - 1)
-    return _one_number(connection, sql, (hour_begins_us(hour), last_us, *values))
+    (found,) = connection.execute(sql, (hour_begins_us(hour), last_us, *values)).fetchone()
+    if found is None:
+        raise Inconsistent(f"the counters say that executions start in hour {hour}, and there are none")
+    us: int = found
+    return us
 
 
 def _find_hour(connection: sqlite3.Connection, selection: Selection, position: int) -> int:

@@ -200,6 +200,14 @@ def test_a_signal_handler_reads_on_in_another_folder(path: Path, monkeypatch: py
         assert store.read(lambda *_: total(store)) == 3  # a call inside a call, as a handler makes it
 
 
+def test_counters_that_name_an_hour_without_executions_are_damage(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE period_tally SET period = period + 1 WHERE span = 2")
+        connection.commit()
+    with jobstore.open(path) as store, pytest.raises(jobstore.StoreCorrupt, match="its counters or indexes disagree"):
+        store.execution_histogram(bucket="1h")
+
+
 def backed_up(path: Path) -> Path:
     copy = path.with_name("copy.db")
     backup(path, copy)
