@@ -32,7 +32,7 @@ from jobstore.replacing import sync_path
 from jobstore.storage.documents import execution_document
 from jobstore.storage.pruned import note_pruned, settings_under
 from jobstore.storage.rows import delete_by_id, fetch_execution, fetch_executions
-from jobstore.storage.sidefiles import DATABASE, belongs_to, identity_of, is_beside
+from jobstore.storage.sidefiles import DATABASE, base_of, belongs_to, identity_of
 from jobstore.storage.writer import Writer
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Archive:
             self._path = Path(os.path.realpath(path))
         except (TypeError, ValueError):
             raise InvalidParameter("archive must be the path of a file, without NUL characters") from None
-        if is_beside(self._path) or (isinstance(writer, Writer) and belongs_to(self._path, writer.file)):
+        if base_of(self._path) or (isinstance(writer, Writer) and belongs_to(self._path, writer.file)):
             raise InvalidParameter(f"archive must not be the store or a file beside it; received '{self._path}'")
         # Each host that prunes a store on a server has its own archives, perhaps under the same path.
         self._prefix = "archive:" if isinstance(writer, Writer) else f"archive@{socket.gethostname()}:"

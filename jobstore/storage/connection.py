@@ -5,6 +5,7 @@ A connection is opened with ``mode=ro`` and cannot attach another file, so SQLit
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -396,6 +397,11 @@ def _in_the_way(path: Path) -> str | None:
 
 
 def _cannot_open(path: Path) -> str:
+    try:
+        beside(path, "-journal").lstat()  # the longest name that SQLite needs
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return f"{path} cannot be used: {error.strerror}; give it a shorter name"
     if not os.access(path, os.R_OK):
         return f"{path} is not readable by this user; check its permissions"
     found = _in_the_way(path) if may_write(path) else None

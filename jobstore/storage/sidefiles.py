@@ -43,9 +43,10 @@ def reserve_path(file: Path) -> Path:
     return beside(file, ".reserve")
 
 
-def is_beside(path: Path) -> bool:
-    """Whether a real path is named like a side file of an existing file."""
-    return any(path.name.endswith(suffix) and Path(f"{path}"[: -len(suffix)]).is_file() for suffix in SIDE_FILES)
+def base_of(path: Path) -> Path | None:
+    """The existing file of which a real path has the name of a side file; None if there is none."""
+    bases = (Path(f"{path}"[: -len(suffix)]) for suffix in SIDE_FILES if path.name.endswith(suffix))
+    return next((base for base in bases if base.is_file()), None)
 
 
 def belongs_to(path: Path, store: Path) -> bool:

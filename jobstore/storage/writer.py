@@ -34,9 +34,9 @@ from jobstore.storage.reserve import keep_reserve
 from jobstore.storage.schema import APPLICATION_ID, apply_migrations
 from jobstore.storage.sidefiles import (
     BY_SQLITE,
+    base_of,
     beside,
     identity_of,
-    is_beside,
     is_open_here,
     look_at,
     may_write,
@@ -294,14 +294,14 @@ def real_path(path: Path) -> Path:
 
 
 def refuse_side_name(file: Path) -> None:
-    """Raise `StoreUnreadable` if a store would have the name of another store's side file."""
-    if is_beside(file):
-        raise StoreUnreadable(f"{file} has the name of a file that belongs to another store; choose another name")
+    """Raise `StoreUnreadable` if a new store would be named like a side file of an existing file."""
+    base = base_of(file)
+    if base is not None:
+        raise StoreUnreadable(f"{file} is named like a side file of {base}; choose another name")
 
 
 def refuse_left_over(file: Path) -> None:
-    """Raise `StoreUnreadable` for a side file's name, and where SQLite would apply an old log to a new file."""
-    refuse_side_name(file)
+    """Raise `StoreUnreadable` where SQLite would apply an old log to a new file."""
     for log in (beside(file, "-wal"), beside(file, "-journal")):
         if size_of(log):
             raise StoreUnreadable(
@@ -311,10 +311,11 @@ def refuse_left_over(file: Path) -> None:
 
 def create_store(file: Path, timezone: str) -> None:
     """Create an empty store at `file`, completely or not at all; the caller holds the lock and saw no file there."""
+    refuse_side_name(file)
     refuse_left_over(file)
     # In the same folder, so that the rename is atomic within one file system.
     making = file.with_name(f".{file.name}.new")
-    remove_store(making)  # left by a process that died here
+    make_room(making)  # a process may have died here
     connection = open_file(making, "mode=rwc")
     try:
         connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
@@ -354,6 +355,16 @@ def move_into_place(made: Path, file: Path) -> None:
     sync_path(made)
     made.rename(file)
     sync_path(file.parent)
+
+
+def make_room(making: Path) -> None:
+    """Remove what has the name of a file to be made, and those of SQLite's files beside it.
+
+    Raises:
+        OSError: one cannot be removed, or such a name would be too long.
+    """
+    for suffix in ("", *BY_SQLITE):
+        beside(making, suffix).unlink(missing_ok=True)
 
 
 def remove_store(file: Path) -> None:

@@ -106,6 +106,7 @@ def backup(path: Where, target: str | os.PathLike[str], *, progress: Progress | 
     copy = real_path(Path(target))
     if os.path.lexists(copy):
         raise _taken(copy)
+    refuse_side_name(copy)
     refuse_left_over(copy)
     if not copy.parent.is_dir():
         raise StoreUnreadable(f"The folder {copy.parent} does not exist; create it first")

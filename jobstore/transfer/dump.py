@@ -29,7 +29,14 @@ from jobstore.storage.folders import check_folder
 from jobstore.storage.limits import TIMEOUT_SECONDS
 from jobstore.storage.lock import lock_of
 from jobstore.storage.rows import EXECUTION_SELECT, JOB_SELECT, JobRow, fetch_timezone
-from jobstore.storage.writer import move_into_place, real_path, refuse_left_over, remove_store
+from jobstore.storage.writer import (
+    make_room,
+    move_into_place,
+    real_path,
+    refuse_left_over,
+    refuse_side_name,
+    remove_store,
+)
 from jobstore.transfer.load import STORE_KEYS, FileLoader
 
 if TYPE_CHECKING:
@@ -246,6 +253,7 @@ def _new_file(file: Path) -> Iterator[Loader]:
     making = file.with_name(f".{file.name}.{secrets.token_hex(4)}.loading")
     try:
         with driver_errors(file):
+            make_room(making)
             loader = FileLoader(making, file)
         try:
             yield loader
@@ -270,4 +278,5 @@ def _publish(making: Path, file: Path) -> None:
 def _refuse_taken(file: Path) -> None:
     if os.path.lexists(file):
         raise Conflict(f"{file} already exists; choose another path, or remove the file first")
+    refuse_side_name(file)
     refuse_left_over(file)

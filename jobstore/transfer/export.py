@@ -21,7 +21,7 @@ from jobstore.language.parameters import GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS
 from jobstore.language.query import JobExecutionsQuery
 from jobstore.storage.documents import execution_document
 from jobstore.storage.rows import fetch_executions, status_source
-from jobstore.storage.sidefiles import DATABASE, belongs_to, is_beside
+from jobstore.storage.sidefiles import DATABASE, base_of, belongs_to
 
 if TYPE_CHECKING:
     import sqlite3
@@ -99,7 +99,7 @@ def refuse_own_file(out: str | None, store: Location) -> None:
         InvalidParameter: the path is the store, a file beside one, or a database.
     """
     path = Path(os.path.realpath("/dev/stdout" if out in {None, "-"} else str(out)))
-    if is_beside(path) or (isinstance(store, Path) and belongs_to(path, store)):
+    if base_of(path) or (isinstance(store, Path) and belongs_to(path, store)):
         raise InvalidParameter(f"-o must not be the store or a file beside it; received {shown(out or str(path))}")
     if _is_database(path):
         raise InvalidParameter(f"-o must not be a database; received {shown(out or str(path))}. Remove that file first")

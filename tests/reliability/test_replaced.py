@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -369,7 +369,7 @@ def test_no_store_takes_the_name_of_a_file_beside_another(path: Path, end: str) 
     target.unlink(missing_ok=True)
     for make in (jobstore.Recorder, lambda to: backup(copy, to), lambda to: restore(copy, to),
                  lambda to: jobstore.load(to, {})):  # fmt: skip
-        with pytest.raises(jobstore.StoreUnreadable, match="has the name of a file that belongs to another store"):
+        with pytest.raises(jobstore.StoreUnreadable, match=f"is named like a side file of {path};"):
             make(target)
         assert not target.exists()
     assert check(path) == []
@@ -381,11 +381,30 @@ def test_a_name_that_is_too_long_is_refused_by_an_error_of_ours(path: Path, name
     target = path.with_name(name)
     for make in (jobstore.Recorder, lambda to: backup(copy, to), lambda to: restore(copy, to),
                  lambda to: jobstore.load(to, {})):  # fmt: skip
-        with suppress(jobstore.StoreUnreadable):
+        with pytest.raises(jobstore.StoreUnreadable, match="too long"):
             make(target)
         assert list(path.parent.glob(".*")) == []
         for made in path.parent.glob("n*"):
             made.unlink()
+
+
+def test_a_folder_where_a_store_is_to_be_made_is_named_as_the_cause(path: Path) -> None:
+    target = path.with_name("new.db")
+    path.with_name(".new.db.new").mkdir()
+    with pytest.raises(jobstore.StoreUnreadable, match="directory"):
+        jobstore.Recorder(target)
+
+
+def test_an_existing_store_may_have_any_name(path: Path) -> None:
+    other = path.rename(path.with_name("other.db-wal"))
+    path.with_name("other.db").write_text("no store")
+    with jobstore.Recorder(other) as recorder:
+        recorder.enqueue("a")
+        backup(other, path)
+        path.rename(other)
+        for log in ("-wal", "-shm"):
+            Path(f"{other}{log}").unlink()
+        recorder.enqueue("a")
 
 
 def test_the_root_folder_is_no_store() -> None:
