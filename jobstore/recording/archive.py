@@ -32,7 +32,7 @@ from jobstore.replacing import sync_path
 from jobstore.storage.documents import execution_document
 from jobstore.storage.pruned import note_pruned, settings_under
 from jobstore.storage.rows import delete_by_id, fetch_execution, fetch_executions
-from jobstore.storage.sidefiles import DATABASE, base_of, belongs_to, identity_of
+from jobstore.storage.sidefiles import base_of, belongs_to, identity_of, is_database_here
 from jobstore.storage.writer import Writer
 
 if TYPE_CHECKING:
@@ -274,6 +274,8 @@ def _write_id(path: Path, mark_id: str) -> None:
 
 def _open(path: Path, flags: int) -> int:
     """Open an archive for appending, reading and truncating, locked against other prunes."""
+    if is_database_here(identity_of(path)):
+        raise _no_lines(path)
     with _errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, 0o666)
         try:
@@ -288,12 +290,16 @@ def _lock(descriptor: int, path: Path) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise InvalidParameter(f"archive must be a regular file; received '{path}'")
     # What is appended to a compressed file or to another store could never be read again.
-    if os.pread(descriptor, len(DATABASE), 0) == DATABASE or not os.pread(descriptor, 4, 0).isascii():
-        raise InvalidParameter(f"archive must be a file of JSON lines, not packed, nor a database; received '{path}'")
+    if os.pread(descriptor, 4096, 0).lstrip()[:1] not in {b"", b"{"}:
+        raise _no_lines(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise Conflict(f"Another prune is writing to {path}; wait for it, or choose another archive") from None
+
+
+def _no_lines(path: Path) -> InvalidParameter:
+    return InvalidParameter(f"archive must be a file of JSON lines, not packed, nor a database; received '{path}'")
 
 
 @contextmanager

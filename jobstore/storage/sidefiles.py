@@ -22,7 +22,7 @@ _ACL_USER, _ACL_GROUP = 2, 8
 _ACL_OWNER, _ACL_OWN_GROUP = (1, 2**32 - 1), (4, 2**32 - 1)
 
 DATABASE: Final = b"SQLite format 3\0"
-"""The first bytes of an SQLite file. Never read them from one that may be open here: closing drops SQLite's locks."""
+"""The first bytes of an SQLite file. Of one that may be open here, only `is_database_here` may read them."""
 
 Identity = tuple[int, int]
 
@@ -174,8 +174,25 @@ def owner_of(path: Path) -> str:
 def is_open_here(identity: Identity) -> bool:
     """Whether this process has a file open, by any means; True where the system does not say."""
     try:
-        # The driver does not reveal its descriptor, so look at all of them.
-        descriptors = os.listdir("/dev/fd")  # noqa: PTH208 - names are all that is wanted
+        return bool(_descriptors_of(identity))
     except OSError:
         return True
-    return any(identity_of(f"/dev/fd/{descriptor}") == identity for descriptor in descriptors)
+
+
+def is_database_here(identity: Identity | None) -> bool:
+    """Whether a file is an SQLite file that this process has open.
+
+    Closing a further descriptor of it would drop SQLite's locks, so its header is read through those that are open.
+    """
+    with suppress(OSError):
+        for descriptor in _descriptors_of(identity):
+            with suppress(OSError):  # one that cannot be read, or was closed meanwhile
+                if os.pread(descriptor, len(DATABASE), 0) == DATABASE:
+                    return True
+    return False
+
+
+def _descriptors_of(identity: Identity | None) -> list[int]:
+    # The driver does not reveal its descriptor, so look at all of them.
+    names = os.listdir("/dev/fd")  # noqa: PTH208 - names are all that is wanted
+    return [int(name) for name in names if identity is not None and identity_of(f"/dev/fd/{name}") == identity]

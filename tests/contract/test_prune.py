@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import json
 import os
 import sqlite3
 import subprocess
 import sys
 import time
+import zipfile
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -145,15 +148,37 @@ def test_half_a_line_that_stood_in_the_archive_swallows_none(path, tmp_path, lef
 
 
 def test_nothing_is_archived_into_a_database_or_a_packed_file(path, tmp_path):
-    packed, other = tmp_path / "old.jsonl.gz", tmp_path / "other.db"
-    packed.write_bytes(gzip.compress(b"{}\n"))
-    other.write_bytes(path.read_bytes())
-    for archive in (packed, other):
+    archive, zipped = tmp_path / "old.jsonl", io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as files:
+        files.writestr("old.jsonl", "{}")
+    lz4 = b"\x04\x22\x4d\x18"
+    for content in (gzip.compress(b"{}\n"), bz2.compress(b"{}\n"), zipped.getvalue(), lz4, path.read_bytes()):
+        archive.write_bytes(content)
         before = archive.read_bytes()
         with Recorder(path) as recorder, pytest.raises(jobstore.InvalidParameter, match="a file of JSON lines"):
             recorder.prune(before=LATER, archive=archive)
         assert archive.read_bytes() == before
     assert len(documents(path)) == 100
+
+
+def test_a_store_that_is_open_here_keeps_its_locks_when_it_is_refused_as_an_archive(path, tmp_path):
+    other = tmp_path / "other.db"
+    program = f"import sqlite3; sqlite3.connect({str(other)!r}, timeout=0).execute('BEGIN EXCLUSIVE')"
+    with closing(sqlite3.connect(other, isolation_level=None)) as held, Recorder(path) as recorder:
+        held.execute("CREATE TABLE t (x)")
+        held.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(jobstore.InvalidParameter, match="nor a database"):
+            recorder.prune(before=LATER, archive=other)
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, text=True)
+        assert "database is locked" in done.stderr
+
+
+def test_an_archive_that_is_being_read_here_is_written(path, tmp_path):
+    archive = tmp_path / "old.jsonl"
+    archive.write_text("{}\n")
+    with archive.open() as reading, Recorder(path) as recorder:
+        assert recorder.prune(before=LATER, archive=archive) == 100
+        assert len(reading.readlines()) == 101
 
 
 @pytest.mark.parametrize("number", ["99999999999999999999", "9223372036854775808", 7, None, "x"])
