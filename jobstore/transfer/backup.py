@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -127,10 +128,14 @@ def _copy(file: Path, making: Path, progress: Progress | None) -> None:
     with Reading(file) as reading, driver_errors(making):
         reading.connection.execute("SELECT count(*) FROM setting").fetchone()
         # The source's permissions from the first byte on; SQLite would let everyone read the copy.
-        os.close(os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY, reading.file.stat().st_mode & 0o666))
+        mode = reading.file.stat().st_mode & 0o666
+        # SQLite opens a file that its owner may not write read-only, and could not fill it.
+        os.close(os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode | stat.S_IWUSR))
         with closing(open_file(making, "mode=rwc")) as into:
             into.execute("PRAGMA synchronous = OFF")  # it is synced once it is complete
             reading.connection.backup(into, pages=PAGES_AT_ONCE, progress=None if progress is None else _told(progress))
+        if not mode & stat.S_IWUSR:
+            making.chmod(stat.S_IMODE(making.stat().st_mode) & ~stat.S_IWUSR)
 
 
 def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> None:

@@ -179,6 +179,16 @@ def test_a_token_file_that_root_makes_is_the_stores_owners(path: Path, asked: Us
     assert asked("C", "count_tokens", path)["code"] == "STORE_UNREADABLE"
 
 
+@pytest.mark.parametrize("mode", [0o444, 0o400])
+def test_a_store_that_its_owner_may_only_read_is_copied_and_restored(path: Path, asked: Users, mode: int) -> None:
+    path.chmod(mode)
+    assert asked("A", "copy_beside", path) == {"said": None}
+    copy = path.with_name("copy.db")
+    assert stat.S_IMODE(copy.stat().st_mode) == mode
+    assert asked("A", "look", copy) == {"said": 1}
+    assert asked("A", "restore_beside", path) == {"said": mode}
+
+
 def test_a_folder_that_may_not_be_written_is_named_by_a_backup(path: Path, asked: Users) -> None:
     said = asked("C", "copy_beside", path)
     assert said["message"] == f"The folder {path.parent} is not writable by this user; choose another folder"

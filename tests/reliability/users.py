@@ -10,6 +10,7 @@ import fcntl
 import io
 import json
 import os
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -19,7 +20,7 @@ import jobstore
 import jobstore.recording.recorder
 import jobstore.store  # all of it, before the user changes to one who may not read the interpreter's folders
 from jobstore.http import tokens
-from jobstore.transfer.backup import backup, check
+from jobstore.transfer.backup import backup, check, restore
 from jobstore.transfer.dump import dump
 from jobstore.transfer.export import export
 
@@ -51,6 +52,12 @@ def copy(path: Path) -> int:
 
 def copy_beside(path: Path) -> None:
     backup(path, path.with_name("copy.db"))
+
+
+def restore_beside(path: Path) -> int:
+    new = path.with_name("new.db")
+    restore(path, new)
+    return stat.S_IMODE(new.stat().st_mode)
 
 
 def make_token(path: Path) -> str:
@@ -88,6 +95,7 @@ CALLS: dict[str, Callable[[Path], object]] = {
     "check": check,
     "backup": copy,
     "copy_beside": copy_beside,
+    "restore_beside": restore_beside,
     "make_token": make_token,
     "count_tokens": count_tokens,
     "export": take_out,
