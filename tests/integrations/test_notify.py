@@ -217,7 +217,7 @@ def test_no_secret_is_in_any_message_or_file(world: World, listener: Listener) -
     listener.status = 500
     failed = command(path, listener.url)
     assert (failed.returncode, failed.stdout) == (1, "")
-    assert failed.stderr == "jobstore: could not tell receiver 1 (json); the next call tries again\n"
+    assert failed.stderr == "jobstore: could not notify receiver 1 (json); the next call tries again\n"
     bad = command(path, f"nonsense://{SECRET}@host")
     assert bad.returncode == 2
     assert "receiver 1 is not an address that Apprise accepts ('nonsense')" in bad.stderr
