@@ -32,7 +32,7 @@ from jobstore.replacing import sync_path
 from jobstore.storage.documents import execution_document
 from jobstore.storage.pruned import note_pruned, settings_under
 from jobstore.storage.rows import delete_by_id, fetch_execution, fetch_executions
-from jobstore.storage.sidefiles import base_of, belongs_to, identity_of, is_database_here
+from jobstore.storage.sidefiles import base_of, belongs_to, identity_of, is_database_here, look_at
 from jobstore.storage.writer import Writer
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Archive:
             Conflict: another prune writes to it.
             StoreError: it cannot be written.
         """
-        self._descriptor = _open(self._path, os.O_CREAT)
+        self._descriptor = _open(self._path, os.O_CREAT, self._mode())
         try:
             with _errors(self._path):
                 sync_path(self._path.parent)
@@ -96,6 +96,11 @@ class Archive:
                     _id_file(self._path).unlink()
         finally:
             os.close(self._descriptor)
+
+    def _mode(self) -> int:
+        """The permissions of a new archive: who may not read the store may not read what was in it."""
+        store = look_at(self._writer.file) if isinstance(self._writer, Writer) else None
+        return 0o666 if store is None else store.st_mode & 0o666 | stat.S_IRUSR | stat.S_IWUSR
 
     def recover(self, is_named: IsNamed) -> int:
         """Finish what interrupted prunes began, then mark this archive; returns how many executions were deleted."""
@@ -272,12 +277,12 @@ def _write_id(path: Path, mark_id: str) -> None:
     sync_path(path.parent)
 
 
-def _open(path: Path, flags: int) -> int:
-    """Open an archive for appending, reading and truncating, locked against other prunes."""
+def _open(path: Path, flags: int, mode: int = 0o666) -> int:
+    """Open an archive for appending, reading and truncating, locked against other prunes; `mode` is for a new one."""
     if is_database_here(identity_of(path)):
         raise _no_lines(path)
     with _errors(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, mode)
         try:
             _lock(descriptor, path)
         except BaseException:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jobstore.language.errors import Conflict, NotFound, shown
+from jobstore.language.errors import Conflict, NotFound, StoreUnreadable, shown
 from jobstore.language.fields import LARGEST_DURATION_MS, refuse
 from jobstore.language.instants import MICROSECONDS
 from jobstore.language.models import STATUS_CODES, STATUS_OF_CODE, Status
@@ -169,8 +169,12 @@ def _name_key(connection: sqlite3.Connection, job_number: int, name: str) -> int
 
 
 def _added(connection: sqlite3.Connection, insertion: str, values: Sequence[int | str | None]) -> int:
-    (key,) = connection.execute(insertion, values).fetchone()
-    return int(key)
+    row = connection.execute(insertion, values).fetchone()
+    if row is None:
+        raise StoreUnreadable(
+            "The store discards new rows; a trigger of another program may be the cause: see 'jobstore check'"
+        )
+    return int(row[0])
 
 
 def worker_key(connection: sqlite3.Connection, worker: str | None) -> int | None:

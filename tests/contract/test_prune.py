@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -171,6 +172,18 @@ def test_a_store_that_is_open_here_keeps_its_locks_when_it_is_refused_as_an_arch
             recorder.prune(before=LATER, archive=other)
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, text=True)
         assert "database is locked" in done.stderr
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_a_new_archive_is_read_by_none_but_those_who_may_read_the_store(path, tmp_path, mode):
+    path.chmod(mode)
+    previous = os.umask(0o022)
+    try:
+        with Recorder(path) as recorder:
+            recorder.prune(before=LATER, archive=tmp_path / "old.jsonl")
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE((tmp_path / "old.jsonl").stat().st_mode) == mode
 
 
 def test_an_archive_that_is_being_read_here_is_written(path, tmp_path):

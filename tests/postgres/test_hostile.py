@@ -237,6 +237,19 @@ def test_what_others_put_in_the_way_of_recording_is_an_error_of_ours(server, dat
             recorder.enqueue("a")
 
 
+def test_a_trigger_that_discards_rows_is_an_error_of_ours(server, database, url):
+    with jobstore.Recorder(url) as recorder:
+        recorder.save_job("a", job_type="t", job_category="c")
+        with server.connect(database) as connection:
+            connection.execute(
+                """CREATE FUNCTION jobstore.no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+                CREATE TRIGGER no BEFORE INSERT ON jobstore.execution FOR EACH ROW EXECUTE FUNCTION jobstore.no()"""
+            )
+        with pytest.raises(jobstore.StoreUnreadable, match=r"discards new rows; .* see 'jobstore check'"):
+            recorder.enqueue("a")
+        assert any("The trigger 'no' is not part of jobstore" in problem for problem in jobstore.check(url))
+
+
 def test_a_pooler_of_transactions_is_told(url):
     use(url)
     with jobstore.Recorder(url) as recorder:

@@ -164,6 +164,13 @@ def test_a_trigger_of_others_is_no_damage_and_check_names_it(path: Path) -> None
     assert any("The trigger execution_counted_in is missing" in problem for problem in check(path))
 
 
+def test_a_trigger_that_discards_rows_is_an_error_of_ours(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TRIGGER no BEFORE INSERT ON execution BEGIN SELECT RAISE(IGNORE); END")
+    with jobstore.Recorder(path) as recorder, pytest.raises(jobstore.StoreUnreadable, match="discards new rows"):
+        recorder.enqueue("a")
+
+
 @pytest.mark.parametrize("kind", [KeyError, TypeError, IndexError, ZeroDivisionError, ValueError])
 def test_a_defect_of_ours_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]) -> None:
     def broken(*_: object) -> None:
