@@ -675,7 +675,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch, error: Callable[[], BaseException]) 
     return faults
 
 
-@pytest.mark.filterwarnings("ignore:.*unclosed database:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
 @pytest.mark.parametrize(
     "error",
     [
