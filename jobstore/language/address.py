@@ -15,12 +15,11 @@ from jobstore.language.errors import InvalidParameter, shown
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _SCHEMES: Final = frozenset({"postgresql", "postgres"})
-_WORD: Final = r"(?:dbname|host|hostaddr|password|port|service|sslmode|user)\s*="
-_ALMOST: Final = re.compile(
-    rf"\s*(?:(?:jdbc:)?postgres(?:ql)?:|{_WORD}[^/]*$|\w+\s*=(?=.*\s\w+\s*=).*(?<!\w){_WORD}|(?={_WORD})\w+\s*=.*\s\w+\s*=)",
-    re.IGNORECASE | re.DOTALL,
-)
-"""An address that went through `Path`, or libpq's NAME=VALUE pairs; as a path, messages would show its password."""
+_CHANGED: Final = re.compile(r"\s*(?:jdbc:)?postgres(?:ql)?:", re.IGNORECASE)
+"""An address that went through `Path`, or that Java uses."""
+_NAME: Final = re.compile(r"(?:^|[\s'])(\w+)\s*=")
+"""A name of libpq's ``NAME=VALUE`` pairs, after spaces or a quoted value."""
+_NAMES: Final = frozenset({"dbname", "host", "hostaddr", "password", "port", "service", "sslmode", "user"})
 _HOST: Final = re.compile(r"(?:\[[^\[\]@]*\]|[^:\[\]@]*)(?::[0-9]*)?")
 _PAIR: Final = re.compile(r"([a-z_]+)=.*", re.DOTALL)
 _SECRET: Final = re.compile(r"password|secret|scram")
@@ -82,12 +81,19 @@ def location_of(given: Where) -> Location:
         scheme = _SCHEME.match(text)
         if scheme is not None:
             return Address(text) if is_address(text) else _refuse(scheme[1])
-        if _ALMOST.match(text):
+        if _CHANGED.match(text) or _has_pairs(text):
             raise InvalidParameter(
                 "Write the address of a PostgreSQL store as postgresql://USER@HOST:PORT/DATABASE?NAME=VALUE, "
                 "and give it as text: a Path changes it. For a file of that name, give its whole path"
             )
     return Path(text)
+
+
+def _has_pairs(text: str) -> bool:
+    """Whether a text begins with ``NAME=`` as libpq's pairs do; as a path, messages would show its password."""
+    names = [name.lower() for name in _NAME.findall(text)]
+    begins = _NAME.match(text.lstrip()) is not None
+    return begins and not _NAMES.isdisjoint(names) and (len(names) > 1 or "/" not in text)
 
 
 def is_address(text: str | None) -> bool:

@@ -26,6 +26,7 @@ REFUSED = (
     "postgresql:/u:s3cret@h/db", "postgresql:u:s3cret@h/db", " postgresql://u:s3cret@h/db",
     "jdbc:postgresql://h/db?password=s3cret", "host=/tmp dbname=x password=s3cret", " user = u password = 's3 x' host=h",
     "password=s3cret", "service=s3", "DBNAME=s3", "connect_timeout=3 host=db password=s3cret dbname=x", "passfile=/s3 host=db",
+    "user='u'password=s3",
     "host=/s3/x application_name=a",
 )  # fmt: skip
 
