@@ -20,11 +20,22 @@ if TYPE_CHECKING:
 
 REFRESH = "() => dispatchEvent(new Event('jobstore:refresh'))"
 
+# The page's own `onloadend` was set first, so it has run when this one does: a response's head, which
+# playwright reports, comes before the page has read and shown the rest of it.
+REFRESHED = """() => new Promise(done => {
+    const send = XMLHttpRequest.prototype.send;
+    XMLHttpRequest.prototype.send = function (...given) {
+        XMLHttpRequest.prototype.send = send;
+        this.addEventListener('loadend', done);
+        send.apply(this, given);
+    };
+    dispatchEvent(new Event('jobstore:refresh'));
+})"""
+
 
 def refresh(page: Any) -> None:
-    """Let the page refresh now, and wait until it did."""
-    with page.expect_response(lambda response: response.request.resource_type == "xhr"):
-        page.evaluate(REFRESH)
+    """Let the page refresh now, and wait until it shows what came."""
+    page.evaluate(REFRESHED)
     page.evaluate("() => new Promise(requestAnimationFrame)")
     page.evaluate("() => new Promise(requestAnimationFrame)")
 
