@@ -35,11 +35,11 @@ def replacing(path: Path, like: Path | None = None, *, mode: int = 0o666, withhe
     like = like or path
     # A random name, not the process id: in two containers that may be the same.
     part = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
-    with _naming(path):
-        # Private until it has the permissions of `like`: what is written may be secret.
-        first = 0o600 if like.is_file() else mode
-        out = open(part, "x", encoding="utf-8", newline="", opener=lambda name, flags: os.open(name, flags, first))  # noqa: SIM115 - Path.open takes no opener
+    # Private until it has the permissions of `like`: what is written may be secret.
+    first = 0o600 if like.is_file() else mode
     try:
+        with _naming(path):
+            out = open(part, "x", encoding="utf-8", newline="", opener=lambda name, flags: os.open(name, flags, first))  # noqa: SIM115 - Path.open takes no opener
         with out:
             if like.is_file():
                 take_over(out.fileno(), like, withheld)

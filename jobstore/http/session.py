@@ -6,6 +6,7 @@ one from the token file, any worker process can check one, and it is refused as 
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from jobstore.language.errors import Forbidden
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-COOKIE: Final = "jobstore_session"
+_COOKIE: Final = "jobstore_session"
 MAX_AGE_SECONDS: Final = 30 * 86_400
 LONGEST_FORM: Final = 16 * 1024
 _FREE_TRIES: Final = 5
@@ -59,7 +60,7 @@ class Sessions:
 
     def admits(self, environ: Mapping[str, Any]) -> bool:
         """Whether the request has a valid cookie; raise `Forbidden` if the cookie's token lacks the permission."""
-        value = cookies(environ).get(COOKIE) if self._tokens else None
+        value = cookies(environ).get(_cookie_name(environ)) if self._tokens else None
         permissions = self._tokens.of_cookie(value) if value and self._tokens else None
         if permissions is not None and READ_JOBS not in permissions:
             raise Forbidden(f"The token lacks the permission {READ_JOBS}")
@@ -88,10 +89,19 @@ class Sessions:
         return _cookie(environ, "", 0)
 
 
+def _cookie_name(environ: Mapping[str, Any]) -> str:
+    """The cookie's name; it ends in the port that the reader's address names, if any.
+
+    Browsers send a host's cookies to all of its ports, so of two servers each would sign the other's reader out.
+    """
+    port = environ.get("HTTP_HOST", "").rpartition(":")[2]
+    return f"{_COOKIE}_{port}" if re.fullmatch("[0-9]{1,5}", port) else _COOKIE
+
+
 def _cookie(environ: Mapping[str, Any], value: str, max_age: int) -> str:
     # Without a Path attribute, browsers use the folder of the current address, which is the page under any prefix.
     secure = "; Secure" if is_tls(environ) else ""
-    return f"{COOKIE}={value}; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}"
+    return f"{_cookie_name(environ)}={value}; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}"
 
 
 def is_tls(environ: Mapping[str, Any]) -> bool:

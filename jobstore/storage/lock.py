@@ -88,7 +88,7 @@ class ThreadLock:
             raise StoreBusy(f"This thread is already writing to {self._name}; finish that call first")
         came_at = time.monotonic_ns()
         try:
-            self._queue(time.monotonic() + timeout_seconds, timeout_seconds)
+            self._queue(time.monotonic() + timeout_seconds)
             self._key, self._frame = key, frame
             give_back(self._next)
             # Threads first, processes second: only one thread of each process joins the line of processes.
@@ -108,12 +108,10 @@ class ThreadLock:
             self._key = self._frame = None
             give_back(self._turn)
 
-    def _queue(self, deadline: float, timeout_seconds: float) -> None:
+    def _queue(self, deadline: float) -> None:
         for lock in (self._next, self._turn):
             if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                raise StoreBusy(
-                    f"Other threads have held {self._name} for longer than {timeout_seconds:g} s; try again"
-                )
+                raise StoreBusy(f"Other threads have held {self._name} for longer than the timeout; try again")
 
     def _lock(self, came_at: int, timeout_seconds: float) -> None:
         """Take what a child class locks beside the turn; `came_at` is when the thread arrived, in ns."""
@@ -222,9 +220,7 @@ class FileLock(ThreadLock):
             if is_free and (not before or is_last_look or (found == first and now > since + LINE_STUCK_SECONDS)):
                 return
             if is_last_look:
-                raise StoreBusy(
-                    f"Another process has held {self._path} for longer than {timeout_seconds:g} s; try again"
-                )
+                raise StoreBusy(f"Another process has held {self._path} for longer than the timeout; try again")
             if is_free:
                 self._unlock()
             # A new first, or a lock in use, shows that the line moves: the time for a suspended one begins again.

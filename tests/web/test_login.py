@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import jobstore.tokens
-from jobstore.http.session import Throttle, form
+from jobstore.http.session import Sessions, Throttle, form
 from jobstore.wsgi import create_app
 from tests.waiting import LONG_SECONDS
 from tests.web.conftest import served
@@ -92,6 +92,22 @@ def test_cookies_of_other_programs_on_this_host_do_not_hide_ours(kept):
         f"{ours}; jobstore_session=elsewhere",
     ):
         assert kept.get("/", Cookie=header).status == 200, header
+
+
+def test_servers_on_two_ports_of_a_host_do_not_sign_each_other_out(path):
+    first, second = (Site(create_app(path, tokens={token: {"read:jobs"}}, page=True)) for token in (GOOD, "other"))
+    second.jar = first.jar  # as in a browser, where a host's cookies go to all of its ports
+    for site, token, port in ((first, GOOD, 8080), (second, "other", 9090)):
+        sign_in(site, token, Host=f"127.0.0.1:{port}")
+    assert first.get("/", Host="127.0.0.1:8080").status == second.get("/", Host="127.0.0.1:9090").status == 200
+    first.post("/logout", {}, Host="127.0.0.1:8080")
+    assert first.get("/", Host="127.0.0.1:8080").status == 401
+    assert second.get("/", Host="127.0.0.1:9090").status == 200
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1", "[::1]", "127.0.0.1:", "127.0.0.1:８０", "127.0.0.1:1;x=2"])
+def test_a_host_without_a_sensible_port_adds_nothing_to_the_name(host):
+    assert Sessions.sign_out({"HTTP_HOST": host, "wsgi.url_scheme": "http"}).startswith("jobstore_session=;")
 
 
 def test_the_form_comes_though_the_address_names_no_zone(kept):
