@@ -110,13 +110,17 @@ class Site:
         response.set_headers(dict(reply.headers))
 
     def _error(self, request: ApiRequest, error: JobStoreError, message: str) -> Reply:
+        try:
+            ask = self._plain_ask(request, list(query_pairs(request.env)))
+        except InvalidParameter:
+            ask = self._plain_ask(request)
         if not isinstance(error, Unauthorized) or not self._sessions.can_sign_in:
-            return self._page.failed(self._plain_ask(request), error, message)
+            return self._page.failed(ask, error, message)
         again = request.env.get("HTTP_SEC_FETCH_SITE") == "cross-site"
         try:
-            return self._page.login(self._plain_ask(request, list(query_pairs(request.env))), again=again)
-        except InvalidParameter:
-            return self._page.login(self._plain_ask(request), again=again)
+            return self._page.login(ask, again=again)
+        except InvalidParameter:  # the time zone
+            return self._page.login(replace(ask, pairs=[]), again=again)
 
     def _plain_ask(self, request: ApiRequest, pairs: list[tuple[str, str]] | None = None) -> Ask:
         """Build an `Ask` without the store, which may be the cause of the error to be shown."""

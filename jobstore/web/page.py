@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jobstore.language.errors import InvalidParameter, JobStoreError, NotFound
 from jobstore.language.zones import check_timezone
 from jobstore.web import charts, one_job, timeline, views
-from jobstore.web.links import Links, links, safe_place
+from jobstore.web.links import KEPT, Links, links, safe_place
 from jobstore.web.phrases import LANGUAGES, Phrases, first_line, language, marked, visible
 
 if TYPE_CHECKING:
@@ -152,11 +152,13 @@ class Page:
 
     def failed(self, ask: Ask, error: JobStoreError, message: str) -> Reply:
         """Render an error as a page with links to go on."""
+        kept = [pair for pair in ask.pairs if pair[0] in KEPT]
         try:
-            phrases = self._phrases(ask)
+            phrases = self._phrases(replace(ask, pairs=kept))
         except InvalidParameter:  # the time zone may be what is not valid
-            phrases = Phrases("en", ZoneInfo("UTC"), ask.now)
-        there = links(ask.path, ask.here, ())
+            kept = [pair for pair in kept if pair[0] != "tz"]
+            phrases = self._phrases(replace(ask, pairs=kept))
+        there = links(ask.path, ask.here, kept)
         context = {"title": phrases.say(_TITLES.get(error.http_status, "Something went wrong")), "message": message,
                    "code": error.code, "status": error.http_status,
                    "name": ask.path.removeprefix("/jobs/") if ask.path.startswith("/jobs/") else None}  # fmt: skip

@@ -275,6 +275,20 @@ def test_the_language_is_the_address_s_then_the_cookie_s_then_the_browser_s(site
     assert "lang=zh" in site.get("/?lang=zh").text.split('aria-label="视图"')[1].split("</nav>")[0]
 
 
+@pytest.mark.parametrize("target", ["/jobs/nothing?", "/executions?page=0&", "/nothing?", "/?tz=Mars/Olympus&"])
+def test_an_error_page_is_in_the_language_of_its_address_and_leads_on_in_it(site, target):
+    answer = site.get(f"{target}lang=zh")
+    assert '<html lang="zh-CN"' in answer.text
+    assert "lang=zh" in answer.text.split('aria-label="视图"')[1].split("</nav>")[0]
+    assert "Mars" not in answer.text.split('aria-label="视图"')[1].split("</nav>")[0]
+    site.get("/settings?lang=zh")
+    assert '<html lang="zh-CN"' in site.get(target).text  # the cookie's language, whatever the address says
+
+
+def test_an_error_page_keeps_the_zone_of_its_address(site):
+    assert "Times in Asia/Tokyo" in site.get("/jobs/nothing?tz=Asia/Tokyo").words
+
+
 def test_times_are_in_the_zone_that_is_named(site):
     assert "since 03-10 15:30:00" in site.get("/jobs/sync_balances").words
     answer = site.get("/jobs/sync_balances?tz=Asia/Shanghai")
