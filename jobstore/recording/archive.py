@@ -229,6 +229,12 @@ def _finish_batch(connection: sqlite3.Connection, descriptor: int, mark: _Mark, 
 def _mend_end(descriptor: int, length: int) -> None:
     """Cut off an incomplete last line, or end one that lacks only its line feed."""
     rest = _read(descriptor, length)
+    # A power cut may leave zeros where a batch was not on the disk yet. What stood there is still in the store, and so
+    # is the rest of the batch.
+    hole = rest.find(b"\0")
+    if hole >= 0:
+        rest = rest[: rest.rfind(b"\n", 0, hole) + 1]
+        os.ftruncate(descriptor, length + len(rest))
     *_, last = rest.rsplit(b"\n", 1)
     if not last:
         return
@@ -294,8 +300,8 @@ def _open(path: Path, flags: int, mode: int = 0o666) -> int:
 def _lock(descriptor: int, path: Path) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise InvalidParameter(f"archive must be a regular file; received '{path}'")
-    # What is appended to a compressed file or to another store could never be read again.
-    if os.pread(descriptor, 4096, 0).lstrip()[:1] not in {b"", b"{"}:
+    # What is appended to a compressed file or to another store could never be read again. Zeros come from a power cut.
+    if os.pread(descriptor, 4096, 0).lstrip()[:1] not in {b"", b"{", b"\0"}:
         raise _no_lines(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -148,6 +148,33 @@ def test_half_a_line_that_stood_in_the_archive_swallows_none(path, tmp_path, lef
     assert len({json.loads(line)["id"] for line in rest}) == 100
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 512), (512, 1024), (700, 3000), (1500, None)])
+def test_zeros_that_a_power_cut_left_in_the_archive_are_replaced_by_what_the_store_still_has(
+    path, tmp_path, first, last
+):
+    archive = tmp_path / "old.jsonl"
+    interrupted(path, archive)
+    done = archive.read_bytes()
+    begin = sum(len(line) for line in done.splitlines(keepends=True)[:10])  # of the batch that was not committed
+    hole = slice(begin + first, None if last is None else begin + last)
+    archive.write_bytes(done[: hole.start] + bytes(len(done[hole])) + (b"" if last is None else done[hole.stop :]))
+    with Recorder(path) as recorder:
+        assert recorder.prune(before=LATER, archive=archive) == 90
+    assert sorted(lines(archive), key=int) == [str(number) for number in range(1, 101)]
+
+
+def test_an_archive_that_begins_with_the_zeros_of_a_power_cut_is_mended(path, tmp_path):
+    archive = tmp_path / "old.jsonl"
+    interrupted(path, archive)
+    mark = "UPDATE setting SET value = substr(value, 1, instr(value, ' ')) || '0' WHERE key LIKE 'archive:%'"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        assert connection.execute(mark).rowcount == 1
+    archive.write_bytes(bytes(512) + archive.read_bytes()[512:])
+    with Recorder(path) as recorder:
+        assert recorder.prune(before=LATER, archive=archive) == 90
+    assert len(lines(archive)) == 90
+
+
 def test_nothing_is_archived_into_a_database_or_a_packed_file(path, tmp_path):
     archive, zipped = tmp_path / "old.jsonl", io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as files:

@@ -263,6 +263,13 @@ FAULTS = (
         f"{PRUNE}::test_a_mark_whose_archive_belongs_to_another_prune_deletes_nothing",
     ),
     Fault(
+        "a recovery that keeps the zeros of a power cut",
+        "recording/archive.py",
+        "    if hole >= 0:\n",
+        "    if False:\n",
+        f"{PRUNE}::test_zeros_that_a_power_cut_left_in_the_archive_are_replaced_by_what_the_store_still_has",
+    ),
+    Fault(
         "a recovery that does not compare the line with the row",
         "recording/archive.py",
         "row is not None and execution_document(row) == document else",

@@ -304,6 +304,7 @@ class Pruning(Workload):
         with jobstore.Recorder(path) as recorder:
             recorder.prune(before="2026-01-22", archive=archive)
         archived = archived_ids(archive)
+        assert archived.total() == archive.read_bytes().count(b"\n"), "a line of the archive is damaged"
         assert max(archived.values()) == 1, "archived twice"
         assert archived.keys() | ids(path) == everything, "lost"
         assert not archived.keys() & ids(path), "archived and kept"
