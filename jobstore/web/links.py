@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from jobstore.language.errors import InvalidParameter, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
 KEPT: Final = ("lang", "tz")
 """Parameters that every link keeps once they are in the address."""
@@ -115,16 +115,18 @@ def check_names(pairs: Iterable[tuple[str, str]]) -> None:
         raise InvalidParameter(f"Unknown parameter {shown(unknown)}; allowed: {', '.join(sorted(KNOWN))}")
 
 
-def safe_place(text: str | None) -> str:
-    """Return the address of a view as a link, without language and time zone; ``./`` for any other text.
+def safe_place(text: str | None, without: Container[str] = ()) -> str:
+    """Return the address of a view as a link, without some parameters; ``./`` for any other text.
 
     >>> safe_place("executions?status=FAILURE&lang=zh"), safe_place("//evil.example"), safe_place("javascript:1")
-    ('./executions?status=FAILURE', './', './')
+    ('./executions?status=FAILURE&lang=zh', './', './')
+    >>> safe_place("executions?status=FAILURE&lang=zh", without=KEPT)
+    './executions?status=FAILURE'
     """
     if not text or len(text) > 4_000 or not _PLACE.fullmatch(text):  # noqa: PLR2004 - far longer than any view's address
         return "./"
     path, _, query = text.partition("?")
-    kept = [(name, value) for name, value in parse_qsl(query) if name not in KEPT]
+    kept = [(name, value) for name, value in parse_qsl(query) if name not in without]
     return "./" + path + (f"?{urlencode(kept, quote_via=quote)}" if kept else "")
 
 

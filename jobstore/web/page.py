@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -145,8 +146,12 @@ class Page:
         `again` is for a reader who follows a link from another site: the browser then withholds the cookie
         (``SameSite=Strict``), and sends it when the page is loaded again from here.
         """
+        place = links(ask.path, ask.here, ask.pairs).place
+        if ask.path == "/login":  # the form was sent; the address of the view that it leads to names the language
+            place = dict(ask.pairs).get("next", "")
+            query = parse_qsl(place.partition("?")[2])
+            ask = replace(ask, pairs=[(name, value) for name, value in query if name == "lang"])
         phrases, there = self._phrases(ask), links(ask.path, ask.here, ask.pairs)
-        place = dict(ask.pairs).get("next", "") if ask.path == "/login" else there.place
         context = {"title": phrases.say("Sign in"), "problem": problem, "place": place, "again": again}
         return self._render("login.html", ask, phrases, there, context, status=status)
 
@@ -210,7 +215,7 @@ def _settings(ask: Ask) -> Reply:
         f"{COOKIE}{name}={value}; Max-Age={_YEAR_SECONDS if value else 0}; HttpOnly; SameSite=Lax"
         for name, value in kept.items()
     ]
-    return Reply(303, headers={"location": safe_place(given.get("next"))}, cookies=cookies)
+    return Reply(303, headers={"location": safe_place(given.get("next"), without=KEPT)}, cookies=cookies)
 
 
 # Assets --------------------------------------------------------------------------------------------

@@ -53,6 +53,15 @@ def test_a_good_token_leads_to_where_one_wanted_to_go(kept):
     assert "Sign out" in kept.get("/").words
 
 
+def test_the_form_and_what_it_leads_to_keep_the_language_of_the_address(kept):
+    chinese = '<html lang="zh-CN"'
+    assert chinese in kept.get("/executions?lang=zh").text
+    place = {"next": "executions?lang=zh"}
+    assert chinese in kept.post("/login", {"token": "wrong", **place}).text
+    answer = kept.post("/login", {"token": GOOD, **place})
+    assert answer.headers["location"] == "./executions?lang=zh"
+
+
 def test_the_cookie_has_its_flags_and_is_neither_the_token_nor_of_use_to_the_api(kept):
     (cookie,) = sign_in(kept, f"  {GOOD}\n").cookies
     value, *flags = cookie.split("; ")
