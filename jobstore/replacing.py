@@ -51,7 +51,8 @@ def replacing(path: Path, like: Path | None = None, *, mode: int = 0o666, withhe
         with suppress(PermissionError):  # a folder that may be written but not read
             sync_path(path.parent)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # after the rename there is none, and an error above says why another cannot be removed
+            part.unlink()
 
 
 @contextmanager

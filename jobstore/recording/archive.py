@@ -28,11 +28,11 @@ import orjson
 from jobstore.language.address import refuse_address
 from jobstore.language.errors import Conflict, InvalidParameter, JobStoreError, StoreError, StoreFull, StoreUnreadable
 from jobstore.recording.transitions import execution_number
-from jobstore.replacing import sync_path
+from jobstore.replacing import sync_path, take_over
 from jobstore.storage.documents import execution_document
 from jobstore.storage.pruned import note_pruned, settings_under
 from jobstore.storage.rows import delete_by_id, fetch_execution, fetch_executions
-from jobstore.storage.sidefiles import base_of, belongs_to, identity_of, is_database_here, look_at
+from jobstore.storage.sidefiles import base_of, belongs_to, identity_of, is_database_here
 from jobstore.storage.writer import Writer
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class Archive:
             Conflict: another prune writes to it.
             StoreError: it cannot be written.
         """
-        self._descriptor = _open(self._path, os.O_CREAT, self._mode())
+        self._create()
+        self._descriptor = _open(self._path)
         try:
             with _errors(self._path):
                 sync_path(self._path.parent)
@@ -97,10 +98,18 @@ class Archive:
         finally:
             os.close(self._descriptor)
 
-    def _mode(self) -> int:
-        """The permissions of a new archive: who may not read the store may not read what was in it."""
-        store = look_at(self._writer.file) if isinstance(self._writer, Writer) else None
-        return 0o666 if store is None else store.st_mode & 0o666 | stat.S_IRUSR | stat.S_IWUSR
+    def _create(self) -> None:
+        """Make the archive if there is none. Who may not read the store may not read what was in it."""
+        store = self._writer.file if isinstance(self._writer, Writer) else None
+        flags, mode = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666 if store is None else 0o600
+        with _errors(self._path), suppress(FileExistsError):
+            descriptor = os.open(self._path, flags, mode)
+            try:
+                if store is not None:
+                    take_over(descriptor, store)
+                    os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | stat.S_IRUSR | stat.S_IWUSR)
+            finally:
+                os.close(descriptor)
 
     def recover(self, is_named: IsNamed) -> int:
         """Finish what interrupted prunes began, then mark this archive; returns how many executions were deleted."""
@@ -175,7 +184,7 @@ class Archive:
             deleted = _finish_batch(connection, self._descriptor, mark, is_named)
         else:
             try:
-                descriptor = _open(mark.path, 0)
+                descriptor = _open(mark.path)
             except Conflict:
                 return 0  # the prune that left the mark still runs
             except (StoreError, InvalidParameter) as error:
@@ -283,12 +292,12 @@ def _write_id(path: Path, mark_id: str) -> None:
     sync_path(path.parent)
 
 
-def _open(path: Path, flags: int, mode: int = 0o666) -> int:
-    """Open an archive for appending, reading and truncating, locked against other prunes; `mode` is for a new one."""
+def _open(path: Path) -> int:
+    """Open an archive for appending, reading and truncating, locked against other prunes."""
     if is_database_here(identity_of(path)):
         raise _no_lines(path)
     with _errors(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, mode)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         try:
             _lock(descriptor, path)
         except BaseException:

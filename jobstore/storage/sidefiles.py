@@ -87,8 +87,9 @@ def share_with_writers(descriptor: int, file: Path) -> None:
     with suppress(OSError):
         store = file.stat()
         _give(descriptor, store)
-        # Read bits follow the store's write bits: a recorder needs both, a mere reader gets neither.
-        written = store.st_mode & 0o222
+        # Read bits follow the store's write bits: a recorder needs both, a mere reader gets neither. The owner keeps
+        # both, to record again after making a read-only store writable.
+        written = store.st_mode & 0o222 | stat.S_IWUSR
         if stat.S_IMODE(os.fstat(descriptor).st_mode) != written | written << 1:
             os.fchmod(descriptor, written | written << 1)
         _share_acl(descriptor, file, store, written_only=True)
@@ -139,7 +140,7 @@ def _share_acl(target: int | Path, file: Path, store: os.stat_result, *, written
         found = _look_at_link(target)
         rights = {(tag, who): bits for tag, bits, who in struct.iter_unpack(_ACL_ENTRY, wanted[_ACL_BEGIN:])}
         if written_only:
-            rights = {key: 6 if bits & 2 else 0 for key, bits in rights.items()}
+            rights = {key: 6 if bits & 2 or key == _ACL_OWNER else 0 for key, bits in rights.items()}
         if found.st_uid != store.st_uid:
             rights.setdefault((_ACL_USER, store.st_uid), rights[_ACL_OWNER])
         if found.st_gid != store.st_gid:

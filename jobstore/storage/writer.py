@@ -361,10 +361,17 @@ def make_room(making: Path) -> None:
     """Remove what has the name of a file to be made, and those of SQLite's files beside it.
 
     Raises:
-        OSError: one cannot be removed, or such a name would be too long.
+        StoreUnreadable: one cannot be removed.
+        OSError: such a name would be too long.
     """
     for suffix in ("", *BY_SQLITE):
-        beside(making, suffix).unlink(missing_ok=True)
+        found = beside(making, suffix)
+        try:
+            found.unlink(missing_ok=True)
+        except OSError as error:
+            if os.path.lexists(found):
+                raise StoreUnreadable(f"{found} is in the way: {error.strerror}; remove it first") from error
+            raise
 
 
 def remove_store(file: Path) -> None:

@@ -117,6 +117,8 @@ def backup(path: Where, target: str | os.PathLike[str], *, progress: Progress | 
     try:
         _copy(file, making, progress)
         with driver_errors(copy):
+            if not file.stat().st_mode & stat.S_IWUSR:
+                making.chmod(stat.S_IMODE(making.stat().st_mode) & ~stat.S_IWUSR)
             sync_path(making)
             _give_name(making, copy)
     finally:
@@ -127,22 +129,21 @@ def _copy(file: Path, making: Path, progress: Progress | None) -> None:
     """Copy page by page inside one read transaction: otherwise each write by others would restart the copy."""
     with Reading(file) as reading, driver_errors(making):
         reading.connection.execute("SELECT count(*) FROM setting").fetchone()
-        # The source's permissions from the first byte on; SQLite would let everyone read the copy.
-        mode = reading.file.stat().st_mode & 0o666
+        # The source's permissions from the first byte on; SQLite would let everyone read the copy. Writable, because
         # SQLite opens a file that its owner may not write read-only, and could not fill it.
-        os.close(os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode | stat.S_IWUSR))
+        mode = reading.file.stat().st_mode & 0o666 | stat.S_IWUSR
+        os.close(os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
         with closing(open_file(making, "mode=rwc")) as into:
             into.execute("PRAGMA synchronous = OFF")  # it is synced once it is complete
             reading.connection.backup(into, pages=PAGES_AT_ONCE, progress=None if progress is None else _told(progress))
-        if not mode & stat.S_IWUSR:
-            making.chmod(stat.S_IMODE(making.stat().st_mode) & ~stat.S_IWUSR)
 
 
 def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> None:
     """Replace the store at `path` with a copy of a backup, even while others read or record.
 
     The backup is checked first, and not changed. The copy gets the owner, group and mode of the replaced store, whose
-    contents are lost. Readers and recorders use the new store from their next call on.
+    contents are lost; without one, the mode of the backup, and its owner may write it. Readers and recorders use the
+    new store from their next call on.
 
     Args:
         backup: a store, usually one that `backup` made.

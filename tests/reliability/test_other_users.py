@@ -179,6 +179,23 @@ def test_a_token_file_that_root_makes_is_the_stores_owners(path: Path, asked: Us
     assert asked("C", "count_tokens", path)["code"] == "STORE_UNREADABLE"
 
 
+@pytest.mark.parametrize("who", ["root", "A"])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_a_new_archive_is_for_those_whom_the_store_is_for(path: Path, asked: Users, who: str, mode: int) -> None:
+    path.chmod(mode)
+    archive = path.with_name("old.jsonl")
+    assert asked(who, "prune", path) == {"said": 1}
+    kept = archive.stat()
+    assert (kept.st_uid, kept.st_gid, stat.S_IMODE(kept.st_mode)) == (USERS["A"][0], OPS, mode)
+    archive.unlink()
+    try:
+        replacing.set_acl(path, acl(0, {USERS["C"][0]: 4}))
+    except OSError:
+        return  # a file system without ACLs
+    assert asked(who, "prune", path) == {"said": 1}
+    assert replacing.acl_of(archive) == replacing.acl_of(path)
+
+
 @pytest.mark.parametrize("mode", [0o444, 0o400])
 def test_a_store_that_its_owner_may_only_read_is_copied_and_restored(path: Path, asked: Users, mode: int) -> None:
     path.chmod(mode)
@@ -186,7 +203,9 @@ def test_a_store_that_its_owner_may_only_read_is_copied_and_restored(path: Path,
     copy = path.with_name("copy.db")
     assert stat.S_IMODE(copy.stat().st_mode) == mode
     assert asked("A", "look", copy) == {"said": 1}
-    assert asked("A", "restore_beside", path) == {"said": mode}
+    assert asked("A", "restore_beside", path) == {"said": mode | stat.S_IWUSR}
+    assert asked("A", "record_beside", path) == {"said": 2}
+    assert asked("A", "record_after_making_writable", path) == {"said": 2}
 
 
 def test_a_folder_that_may_not_be_written_is_named_by_a_backup(path: Path, asked: Users) -> None:

@@ -398,7 +398,7 @@ def test_a_name_that_is_too_long_is_refused_by_an_error_of_ours(path: Path, name
 def test_a_folder_where_a_store_is_to_be_made_is_named_as_the_cause(path: Path) -> None:
     target = path.with_name("new.db")
     path.with_name(".new.db.new").mkdir()
-    with pytest.raises(jobstore.StoreUnreadable, match="directory"):
+    with pytest.raises(jobstore.StoreUnreadable, match=r"\.new\.db\.new is in the way: .*directory; remove"):
         jobstore.Recorder(target)
 
 

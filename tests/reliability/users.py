@@ -13,6 +13,7 @@ import os
 import stat
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,29 @@ def restore_beside(path: Path) -> int:
     return stat.S_IMODE(new.stat().st_mode)
 
 
+def record_beside(path: Path) -> int:
+    """Records into what `restore_beside` made."""
+    with jobstore.Recorder(path.with_name("new.db")) as recorder:
+        recorder.enqueue("sync")
+    return look(path.with_name("new.db"))
+
+
+def record_after_making_writable(path: Path) -> int:
+    """Records into a read-only store of this user: refused, and again after the remedy that the message names."""
+    with suppress(jobstore.StoreUnreadable), jobstore.Recorder(path):
+        pass
+    path.chmod(0o644)
+    with jobstore.Recorder(path) as recorder:
+        recorder.enqueue("sync")
+    return look(path)
+
+
+def prune(path: Path) -> int:
+    with jobstore.Recorder(path) as recorder:
+        recorder.finish(recorder.enqueue("sync"), "SUCCESS")
+        return recorder.prune(before="2100-01-01", archive=path.with_name("old.jsonl"))
+
+
 def make_token(path: Path) -> str:
     return tokens.create(f"{path}.tokens", label=f"of {os.getuid()}")
 
@@ -96,6 +120,9 @@ CALLS: dict[str, Callable[[Path], object]] = {
     "backup": copy,
     "copy_beside": copy_beside,
     "restore_beside": restore_beside,
+    "record_beside": record_beside,
+    "record_after_making_writable": record_after_making_writable,
+    "prune": prune,
     "make_token": make_token,
     "count_tokens": count_tokens,
     "export": take_out,

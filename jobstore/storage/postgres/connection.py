@@ -475,6 +475,11 @@ def store_error(error: psycopg.Error, place: Place) -> StoreError | None:
     is_ours = error.sqlstate is None or error.sqlstate[:2] == "42"
     if is_ours or (isinstance(error, psycopg.DataError) and not error.diag.context):
         return None
+    return refused(error, place)
+
+
+def refused(error: psycopg.Error, place: Place) -> StoreUnreadable:
+    """The error for a statement that something in the database refuses."""
     return StoreUnreadable(
         f"{place} refused a statement ({_said(error, place)}); a trigger, rule or row of another program may be the "
         "cause: see 'jobstore check'"

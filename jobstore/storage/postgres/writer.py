@@ -25,7 +25,7 @@ from jobstore.language.errors import Conflict, StoreBusy, StoreError, StoreUnrea
 from jobstore.language.search import UNICODE_VERSION
 from jobstore.storage.forking import keep_for_good, tell_of_forks
 from jobstore.storage.lock import ThreadLock
-from jobstore.storage.postgres.connection import Connection, Place, ServerErrors, check_is_store
+from jobstore.storage.postgres.connection import Connection, Place, ServerErrors, check_is_store, refused
 from jobstore.storage.postgres.schema import fold, migrate, settle_restored
 from jobstore.storage.postgres.unused import delete_unused, find_unused, forget_processes
 from jobstore.storage.transactions import OutcomeUnknown, Transactions
@@ -310,6 +310,9 @@ class _Errors(ServerErrors):
             may_repeat = True
         else:
             ours = super().error_for(error)
+            # The values that are recorded have been checked: another program's column or constraint refuses one.
+            if ours is None and isinstance(error, psycopg.DataError) and error.sqlstate is not None:
+                ours = refused(error, self.place)
             may_repeat = _is_loss(error)
         if ours is not None:
             ours.may_repeat = may_repeat
