@@ -7,7 +7,6 @@ import re
 import select
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import jobstore
 from tests.documents import ROOT
+from tests.ports import free_port
 from tests.waiting import LONG_SECONDS, until
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Desk:
 
     def __init__(self, folder: Path, programs: Path) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = str(free_port())
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "JOBSTORE"))}
         self.environment = {
             **inherited,
@@ -90,13 +90,6 @@ def programs_in(folder: Path) -> Path:
         (folder / name).write_text(f'#!/bin/sh\nexec {python}{module} "$@"\n')
         (folder / name).chmod(0o755)
     return folder
-
-
-def free_port() -> str:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 def wait_for_line(process: subprocess.Popen[str], wanted: str) -> None:

@@ -143,6 +143,7 @@ class RemoteJobStore(Queries):
 
     def _begin_anew(self) -> None:
         self._process = os.getpid()
+        is_tls = urlsplit(self.url).scheme == "https" and self._transport is None
         try:
             self._client = httpx.Client(
                 headers=self._headers,
@@ -150,7 +151,8 @@ class RemoteJobStore(Queries):
                 transport=self._transport,
                 limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
                 trust_env=not is_loopback(urlsplit(self.url).hostname or ""),  # a proxy cannot reach this machine
-                verify=httpx.create_ssl_context(),  # by SSL_CERT_FILE, also where no proxy is asked for
+                # With TLS, by SSL_CERT_FILE, also where no proxy is asked for.
+                verify=httpx.create_ssl_context() if is_tls else True,
             )
         except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
             raise InvalidParameter(

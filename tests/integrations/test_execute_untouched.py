@@ -283,7 +283,7 @@ def test_in_the_background_of_a_terminal_a_command_takes_nobodys_lines_and_goes_
 def test_at_a_terminal_too_a_timeout_ends_all_that_the_command_started(path):
     script = "sleep 1000 & echo $! >one; (sleep 1000 & echo $! >two; wait); :"
     with Terminal(path.parent) as terminal:
-        terminal.type(f"{shlex.join(words(path, script, '--timeout', '1'))}; echo code $?")
+        terminal.type(f"{shlex.join(words(path, script, '--timeout', '3'))}; echo code $?")
         terminal.read_until(b"code 124")
         pids = [int((path.parent / name).read_text()) for name in ("one", "two")]
         until(lambda: not any(map(is_alive, pids)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,8 @@ from aiosmtpd.controller import Controller
 
 import jobstore
 from jobstore.integrations.notify import notify
+from tests.ports import free_port
+from tests.waiting import LONG_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,10 +189,8 @@ def test_mail_arrives_by_smtp(world: World) -> None:
             return "250 OK"
 
     inbox = Inbox()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    controller = Controller(inbox, hostname="127.0.0.1", port=port)
+    port = free_port()
+    controller = Controller(inbox, hostname="127.0.0.1", port=port, ready_timeout=LONG_SECONDS)
     controller.start()
     try:
         world.run("hourly", error="x")

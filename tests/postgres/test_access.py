@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
-import socket
 import subprocess
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -16,6 +13,7 @@ import pytest
 import jobstore
 from jobstore.wsgi import create_app
 from tests.contract.cli.conftest import WORLD
+from tests.ports import free_port
 from tests.postgres.servers import LONG, Server, installation, running, user
 from tests.postgres.test_doors import command
 from tests.wsgi import ask
@@ -37,20 +35,12 @@ class Guarded(NamedTuple):
     certificate: Path
 
 
-def _free_port() -> int:
-    """A port below those that the system gives to whoever asks for any: no one takes it before the server does."""
-    while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-
-
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Guarded]:
     programs = installation("debian")
     if programs is None or shutil.which("openssl") is None:
         pytest.skip("no PostgreSQL server with TLS here (apt-get install postgresql openssl)")
-    port = _free_port()
+    port = free_port()
     server = Server(programs, more=("listen_addresses=127.0.0.1",), port=port)
     try:
         key, certificate = server.folder / "server.key", server.folder / "server.crt"

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobstore.wsgi import create_app
-from tests.waiting import until
+from tests.ports import free_port
+from tests.waiting import LONG_SECONDS, until
 from tests.web.conftest import served
 from tests.web.site import Site
 
@@ -48,6 +49,7 @@ def check(visitor: Any, url: str) -> None:
     context = visitor.browser.new_context()
     wrong: list[str] = []
     page = context.new_page()
+    page.set_default_timeout(LONG_SECONDS * 1000)
 
     def note(response: Any) -> None:
         if response.status >= 400:
@@ -109,8 +111,7 @@ def nginx(location: str, folder: Path) -> Iterator[str]:
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if program is None:
         pytest.skip("there is no nginx: apt-get install nginx-light")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     temporary = "".join(f"{name}_temp_path {folder};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     (folder / "nginx.conf").write_text(
         f"daemon off; pid {folder}/pid; error_log stderr; events {{}}\n"

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from jobstore.wsgi import create_app
+from tests.ports import free_port
 from tests.waiting import LONG_SECONDS
 
 APPLICATION = """
@@ -28,12 +29,6 @@ from jobstore.wsgi import create_app
 application = create_app({store}, tokens={{"s3cret": {{"read:jobs"}}}})
 """
 GOOD = {"Authorization": "Bearer s3cret"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
