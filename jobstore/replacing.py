@@ -40,16 +40,19 @@ def replacing(path: Path, like: Path | None = None, *, mode: int = 0o666, withhe
     try:
         with _naming(path):
             out = open(part, "x", encoding="utf-8", newline="", opener=lambda name, flags: os.open(name, flags, first))  # noqa: SIM115 - Path.open takes no opener
-        with out:
-            if like.is_file():
-                take_over(out.fileno(), like, withheld)
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        with _naming(path):
+            try:
+                if like.is_file():
+                    take_over(out.fileno(), like, withheld)
+                yield out
+                out.flush()
+                os.fsync(out.fileno())
+            except BaseException:
+                with suppress(OSError):  # what is left to write may fail, too, and would hide this error
+                    out.close()
+                raise
+            out.close()
             part.replace(path)
-        with suppress(PermissionError):  # a folder that may be written but not read
-            sync_path(path.parent)
+        sync_folder(path.parent)
     finally:
         with suppress(OSError):  # after the rename there is none, and an error above says why another cannot be removed
             part.unlink()
@@ -57,11 +60,12 @@ def replacing(path: Path, like: Path | None = None, *, mode: int = 0o666, withhe
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Make errors name the file that the caller gave, not the temporary one."""
+    """Make errors name the file that the caller gave, not the temporary one, and not none, as a write does."""
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
+        if error.filename is None or str(error.filename).endswith(".part"):
+            error.filename, error.filename2 = str(path), None
         raise
 
 
@@ -73,8 +77,9 @@ def take_over(target: int | Path, like: Path, withheld: int = 0) -> None:
         os.chown(target, before.st_uid if os.geteuid() == 0 else -1, before.st_gid)
         set_acl(target, acl_of(like))
     except OSError:
-        # Another group must not get these permissions. Beside an ACL, the bits also limit what it grants.
-        mode &= ~stat.S_IRWXG
+        # Another group must not get these permissions, but those of all others. Beside an ACL, the bits also limit what
+        # it grants.
+        mode = mode & ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
     with suppress(OSError):  # a file system without modes
         os.chmod(target, mode)  # noqa: PTH101 - perhaps a descriptor
 
@@ -97,6 +102,12 @@ def set_acl(target: int | Path, acl: bytes | None) -> None:
         except OSError as error:
             if error.errno not in _NO_ACL:
                 raise
+
+
+def sync_folder(path: Path) -> None:
+    """Sync the names in a folder to the disk, unless this user may write but not read it."""
+    with suppress(PermissionError):
+        sync_path(path)
 
 
 def sync_path(path: Path) -> None:

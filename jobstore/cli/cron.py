@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from jobstore.cli.options import STORE_VARIABLE, flag, once, optional
 from jobstore.cli.phrases import count
 from jobstore.cli.screen import say
 from jobstore.language.address import Address, location_of
-from jobstore.language.errors import InvalidParameter, NotFound
+from jobstore.language.errors import InvalidParameter, NotFound, StoreUnreadable
+from jobstore.replacing import replacing
 
 _CRONTAB = "crontab"
 _SYSTEM_FILES = "/etc/crontab", "/etc/cron.d/"
@@ -110,13 +112,23 @@ def _install_for_user(user: str | None, old: str, new: str) -> None:
 
 
 def _install_file(file: Path, old: str, new: str) -> None:
-    """Overwrite the file in place, to keep its owner and mode; the copy beside it has a name that cron ignores.
+    """Replace the file with its owner and mode; the copy beside it has a name that cron ignores.
 
     Debian's cron ignores every name with a dot, cronie one that begins with it.
     """
+    if not os.access(file, os.W_OK):
+        raise StoreUnreadable(f"{file} is not writable by this user; check its permissions")
     kept = file.absolute().with_name(f".{file.name}.{_MARK}")
     _keep(kept, old.encode("utf-8", "surrogateescape"))
-    file.write_bytes(f"{new}\n".encode("utf-8", "surrogateescape"))
+    try:
+        with replacing(Path(os.path.realpath(file))) as out:
+            out.buffer.write(f"{new}\n".encode("utf-8", "surrogateescape"))
+    except BaseException as error:
+        with suppress(OSError):
+            kept.unlink()
+        if isinstance(error, OSError):
+            raise StoreUnreadable(f"{file} cannot be replaced: {error.strerror}; it is as it was") from error
+        raise
     undo = f"{shlex.join(['cp', str(kept), str(file.absolute())])} && {shlex.join(['rm', str(kept)])}"
     say(f"jobstore: changed {file}; the old one is {kept}. To undo: {undo}")
 
@@ -126,11 +138,16 @@ def _keep(kept: Path, old: bytes) -> None:
     try:
         with open(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:  # noqa: PTH123
             stream.write(old)
+            stream.flush()
+            os.fsync(stream.fileno())
     except FileExistsError:
         raise InvalidParameter(f"{kept} already exists; move it away first") from None
-    except OSError:
-        kept.unlink(missing_ok=True)  # half a copy is none
-        raise
+    except OSError as error:
+        with suppress(OSError):
+            kept.unlink()  # half a copy is none
+        raise StoreUnreadable(
+            f"The old crontab cannot be kept in {kept}: {error.strerror}; nothing was changed"
+        ) from error
 
 
 _import_command = Command(

@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from jobstore.cli.endings import ending_cleanly
 from jobstore.language.errors import escaped
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class _Shown(Tally):
 
 @contextmanager
 def progress(label: str, total: int | None = None, *, quiet: bool = False) -> Iterator[Tally]:
-    """Return a tally that shows a progress bar on stderr if that is a terminal.
+    """Return a tally that shows a progress bar on stderr if that is a terminal; signals end the block cleanly.
 
     Args:
         label: the text beside the bar.
@@ -53,9 +54,10 @@ def progress(label: str, total: int | None = None, *, quiet: bool = False) -> It
         quiet: show no bar, since the data goes to the same terminal.
     """
     if quiet or not sys.stderr.isatty():
-        yield Tally()
+        with ending_cleanly():
+            yield Tally()
         return
-    with _bar(total) as bar:
+    with ending_cleanly(), _bar(total) as bar:
         yield _Shown(bar, total, escaped(label))
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-import signal
 import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import click
-
+from jobstore.cli.endings import ending_cleanly
 from jobstore.cli.screen import current_screen, rendered
 from jobstore.language.errors import InvalidParameter, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
     from rich.text import Text
 
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 LEAST_SECONDS, MOST_SECONDS = 0.1, 86_400.0
 OTHER_SCREEN, OWN_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 HOME, END_OF_LINE, END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
-TERMINATED = 143
 
 
 def watch_seconds(text: str | None) -> float | None:
@@ -70,15 +66,10 @@ def frame(lines: list[Text], screen: Screen, seconds: float) -> str:
 @contextmanager
 def _other_screen() -> Iterator[None]:
     """Use the terminal's alternate screen, and restore the previous contents however the watch ends."""
-    before = signal.signal(signal.SIGTERM, _terminated)
-    sys.stdout.write(OTHER_SCREEN)
-    try:
-        yield
-    finally:
-        sys.stdout.write(OWN_SCREEN)
-        sys.stdout.flush()
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminated(_number: int, _frame: FrameType | None) -> None:
-    raise click.exceptions.Exit(TERMINATED)
+    with ending_cleanly():
+        sys.stdout.write(OTHER_SCREEN)
+        try:
+            yield
+        finally:
+            sys.stdout.write(OWN_SCREEN)
+            sys.stdout.flush()

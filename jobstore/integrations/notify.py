@@ -60,6 +60,7 @@ def notify(store: JobStore, urls: Sequence[str], memory: Path | None = None) -> 
         InvalidRecord: the file with the states last sent is damaged.
         ImportError: Apprise is not installed.
         StoreError: the store cannot be read.
+        OSError: the file with the states last sent cannot be read or written; nothing was sent.
     """
     memory = memory or _memory_of(store.path)
     receivers = _receivers(urls)
@@ -70,6 +71,8 @@ def notify(store: JobStore, urls: Sequence[str], memory: Path | None = None) -> 
         key = _key(url)
         before = told.get(key, {})
         changes = list(_changes(store, jobs, before))
+        if changes:
+            _write(memory, told, store.path)  # what cannot be remembered would be sent again and again
         if changes and not _send(receiver, changes):
             failed.append(f"receiver {place} ({url.partition(':')[0]})")
             continue

@@ -28,7 +28,7 @@ import orjson
 from jobstore.language.address import refuse_address
 from jobstore.language.errors import Conflict, InvalidParameter, JobStoreError, StoreError, StoreFull, StoreUnreadable
 from jobstore.recording.transitions import execution_number
-from jobstore.replacing import sync_path, take_over
+from jobstore.replacing import replacing, sync_folder, take_over
 from jobstore.storage.documents import execution_document
 from jobstore.storage.pruned import note_pruned, settings_under
 from jobstore.storage.rows import delete_by_id, fetch_execution, fetch_executions
@@ -81,7 +81,7 @@ class Archive:
         self._descriptor = _open(self._path)
         try:
             with _errors(self._path):
-                sync_path(self._path.parent)
+                sync_folder(self._path.parent)
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -220,7 +220,10 @@ def _finish_batch(connection: sqlite3.Connection, descriptor: int, mark: _Mark, 
     Example: the mark says 1,000 bytes, and a crash before the commit left the lines of executions 7 and 8 after that.
     Each is deleted if the store still has exactly that document and the rules name it.
     """
-    if mark.id != _read_id(mark.path):
+    found = _read_id(mark.path)
+    if mark.id != found:
+        if found is None and _id_file(mark.path).exists():
+            _warn(mark.path, "the file beside it is damaged")
         return 0
     if os.fstat(descriptor).st_size < mark.length:
         _warn(mark.path, "it has become shorter")
@@ -279,17 +282,22 @@ def _id_file(path: Path) -> Path:
 
 
 def _read_id(path: Path) -> str | None:
+    file = _id_file(path)
     try:
-        return _id_file(path).read_text(encoding="ascii")
-    except (OSError, ValueError):
+        return file.read_text(encoding="ascii")
+    except (FileNotFoundError, ValueError):
         return None
+    except OSError as error:
+        raise StoreUnreadable(
+            f"{file} cannot be read: {error.strerror}; make it readable, so that nothing is archived twice"
+        ) from error
 
 
 def _write_id(path: Path, mark_id: str) -> None:
-    """Write the id file and sync it to the disk."""
-    _id_file(path).write_text(mark_id, encoding="ascii")
-    sync_path(_id_file(path))
-    sync_path(path.parent)
+    """Write the id file, for the users of the archive, and sync it to the disk."""
+    # Replaced, because a prune of another user may have left one, and a link in a shared folder may lead anywhere.
+    with replacing(_id_file(path), like=path) as out:
+        out.write(mark_id)
 
 
 def _open(path: Path) -> int:

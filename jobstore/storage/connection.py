@@ -361,7 +361,8 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
         return StoreBusy(f"{path} has been locked by another process for longer than the timeout; try again")
     if primary in _DAMAGED:
         return StoreCorrupt(f"{path} is damaged. Run 'jobstore check', then restore a backup")
-    if primary == sqlite3.SQLITE_FULL:
+    # A full disk has no room for the index of the log either.
+    if primary == sqlite3.SQLITE_FULL or error.sqlite_errorcode == sqlite3.SQLITE_IOERR_SHMSIZE:
         return StoreFull(f"The disk that holds {path} is full; free space, or run 'jobstore prune --emergency'")
     if primary == sqlite3.SQLITE_NOTADB:
         return NotAStore(f"{path} is not a SQLite database; give the path of a job store")

@@ -19,11 +19,12 @@ def keep_reserve(file: Path) -> None:
     with suppress(OSError):
         if (
             # Cheapest checks first: every recorder does this when it opens.
-            reserve.exists()
+            size_of(reserve) >= RESERVE_BYTES
             or size_of(file) + size_of(beside(file, "-wal")) < RESERVED_FROM_BYTES
             or _free_bytes(file) < RESERVE_BYTES * RESERVE_SHARE
         ):
             return
+        reserve.unlink(missing_ok=True)  # a killed process may have left half of one
         # O_EXCL: of two recorders that open at once, one creates the file; the other fails, which is as good.
         descriptor = os.open(reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -33,9 +34,8 @@ def keep_reserve(file: Path) -> None:
                 os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
             else:  # macOS has no such call
                 os.write(descriptor, bytes(RESERVE_BYTES))
-        except OSError:
-            # The next check would take half a reserve for a whole one.
-            reserve.unlink()
+        except BaseException:
+            reserve.unlink()  # half a reserve only takes space
             raise
         finally:
             os.close(descriptor)

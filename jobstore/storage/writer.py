@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from jobstore.language.address import location_of
 from jobstore.language.errors import Conflict, NotAStore, SchemaTooOld, StoreNotFound, StoreUnreadable
 from jobstore.language.search import UNICODE_VERSION
-from jobstore.replacing import sync_path
+from jobstore.replacing import sync_folder, sync_path
 from jobstore.storage.connection import Reading, check_is_file, check_is_store, driver_errors, open_file
 from jobstore.storage.folders import check_folder, check_not_mounted
 from jobstore.storage.forking import check_not_crossed, holders, keep_for_good
@@ -354,7 +354,7 @@ def move_into_place(made: Path, file: Path) -> None:
     # Contents before the name, folder after it: otherwise a power cut could leave the name with half a file.
     sync_path(made)
     made.rename(file)
-    sync_path(file.parent)
+    sync_folder(file.parent)
 
 
 def make_room(making: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobstore.language.address import Address, file_of, location_of, refuse_address
 from jobstore.language.errors import Conflict, NotAStore, StoreBusy, StoreCorrupt, StoreUnreadable
-from jobstore.replacing import sync_path, take_over
+from jobstore.replacing import sync_folder, sync_path, take_over
 from jobstore.storage.connection import Reading, driver_errors, open_file
 from jobstore.storage.folders import check_folder
 from jobstore.storage.limits import TIMEOUT_SECONDS
@@ -115,7 +115,7 @@ def backup(path: Where, target: str | os.PathLike[str], *, progress: Progress | 
         raise StoreUnreadable(f"The folder {copy.parent} is not writable by this user; choose another folder")
     making = beside(copy, f".{secrets.token_hex(4)}.backup")
     try:
-        _copy(file, making, progress)
+        _copy(file, making, copy, progress=progress)
         with driver_errors(copy):
             if not file.stat().st_mode & stat.S_IWUSR:
                 making.chmod(stat.S_IMODE(making.stat().st_mode) & ~stat.S_IWUSR)
@@ -125,17 +125,34 @@ def backup(path: Where, target: str | os.PathLike[str], *, progress: Progress | 
         remove_store(making)
 
 
-def _copy(file: Path, making: Path, progress: Progress | None) -> None:
-    """Copy page by page inside one read transaction: otherwise each write by others would restart the copy."""
-    with Reading(file) as reading, driver_errors(making):
+def _copy(file: Path, making: Path, copy: Path, *, like: Path | None = None, progress: Progress | None = None) -> None:
+    """Copy page by page inside one read transaction: otherwise each write by others would restart the copy.
+
+    Args:
+        file: the store.
+        making: the file to make; errors do not name it.
+        copy: what the file will be called.
+        like: the file whose users may use the copy. Default: the store.
+        progress: called with the number of further pages copied.
+    """
+    with Reading(file) as reading:
         reading.connection.execute("SELECT count(*) FROM setting").fetchone()
-        # The source's permissions from the first byte on; SQLite would let everyone read the copy. Writable, because
-        # SQLite opens a file that its owner may not write read-only, and could not fill it.
-        mode = reading.file.stat().st_mode & 0o666 | stat.S_IWUSR
-        os.close(os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
-        with closing(open_file(making, "mode=rwc")) as into:
+        _create(making, like or reading.file, copy)
+        with driver_errors(copy), closing(open_file(making, "mode=rwc")) as into:
             into.execute("PRAGMA synchronous = OFF")  # it is synced once it is complete
             reading.connection.backup(into, pages=PAGES_AT_ONCE, progress=None if progress is None else _told(progress))
+
+
+def _create(making: Path, like: Path, copy: Path) -> None:
+    """Create an empty file for the users of another, before anything is in it; SQLite would let everyone read it."""
+    with driver_errors(copy):
+        descriptor = os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            take_over(descriptor, like)
+            # SQLite opens a file that its owner may not write read-only, and could not fill it.
+            os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | stat.S_IRUSR | stat.S_IWUSR)
+        finally:
+            os.close(descriptor)
 
 
 def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> None:
@@ -168,13 +185,14 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
     check_folder(file.parent)
     making = beside(file, f".{secrets.token_hex(4)}.restore")
     try:
-        _copy(source, making, None)
+        _copy(source, making, file, like=file if file.exists() else None)
         with driver_errors(file):
             if file.exists():
                 take_over(making, file)
             with lock_of(file).acquired(TIMEOUT_SECONDS):
                 _end_log(file)
                 move_into_place(making, file)
+                lock_of(file).share()
     finally:
         remove_store(making)
 
@@ -192,7 +210,7 @@ def _end_log(file: Path) -> None:
                 raise StoreBusy(f"A reader has held {file} for longer than the timeout; try again")
     for suffix in BY_SQLITE:
         beside(file, suffix).unlink(missing_ok=True)
-    sync_path(file.parent)
+    sync_folder(file.parent)
 
 
 def _told(progress: Progress) -> Callable[[int, int, int], None]:
@@ -217,7 +235,7 @@ def _give_name(making: Path, copy: Path) -> None:
         if os.path.lexists(copy):
             raise _taken(copy) from None
         making.rename(copy)
-    sync_path(copy.parent)
+    sync_folder(copy.parent)
 
 
 def _taken(copy: Path) -> Conflict:

@@ -273,6 +273,7 @@ def _publish(making: Path, file: Path) -> None:
     with lock_of(file).acquired(TIMEOUT_SECONDS):
         _refuse_taken(file)
         move_into_place(making, file)
+        lock_of(file).share()
 
 
 def _refuse_taken(file: Path) -> None:

@@ -309,7 +309,7 @@ def test_what_is_recovered_is_on_the_disk_before_it_is_deleted(path, tmp_path, m
 
     with Recorder(path) as recorder:
         monkeypatch.setattr(os, "fsync", noted)
-        monkeypatch.setattr(archiving, "sync_path", lambda _path: None)
+        monkeypatch.setattr(archiving, "sync_folder", lambda _path: None)
         monkeypatch.setattr(archiving, "_same", looked_up)
         recorder.prune(before=LATER, archive=archive)
 
@@ -660,7 +660,7 @@ def test_an_archive_that_could_not_be_opened_is_free_again(path, tmp_path, monke
 
     with Recorder(path) as recorder:
         with monkeypatch.context() as patched:
-            patched.setattr(archiving, "sync_path", refused)
+            patched.setattr(archiving, "sync_folder", refused)
             with pytest.raises(jobstore.StoreUnreadable):
                 recorder.prune(before=LATER, archive=tmp_path / "old.jsonl")
         assert recorder.prune(before=LATER, archive=tmp_path / "old.jsonl") == 100

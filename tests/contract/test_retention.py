@@ -359,6 +359,7 @@ def test_a_store_worth_pruning_has_a_reserve(tmp_path):
     runs = [run(number % 60, id=number + 1, result={"x": "y" * 2000}) for number in range(800)]
     jobstore.load(path, {"jobs": JOBS, "executions": runs})
     assert path.stat().st_size > 1024 * 1024
+    reserve_path(path).write_bytes(b"half")  # of a process that was killed while it made one
     Recorder(path).close()
     assert reserve_path(path).stat().st_size == 4 * 1024 * 1024
 

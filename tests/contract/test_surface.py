@@ -215,7 +215,7 @@ KINDS = {
     "SQLITE_CORRUPT": errors.StoreCorrupt, "SQLITE_NOTADB": errors.NotAStore, "SQLITE_FULL": errors.StoreFull,
     "SQLITE_READONLY": errors.StoreUnreadable, "SQLITE_CANTOPEN": errors.StoreUnreadable,
     "SQLITE_IOERR": errors.StoreUnreadable, "SQLITE_PERM": errors.StoreUnreadable, "SQLITE_AUTH": errors.StoreUnreadable,
-    "SQLITE_NOMEM": errors.StoreUnreadable,
+    "SQLITE_NOMEM": errors.StoreUnreadable, "SQLITE_IOERR_SHMSIZE": errors.StoreFull,
 }  # fmt: skip
 
 
@@ -230,7 +230,7 @@ def test_every_code_of_the_driver_leaves_as_a_store_error_that_names_the_file(na
     path = tmp_path / "jobs.db"
     error = store_error(raised({**PRIMARY, **EXTENDED}[name]), path)
     primary = "_".join(name.split("_")[:2])
-    assert isinstance(error, KINDS.get(primary, errors.StoreError))
+    assert isinstance(error, KINDS.get(name, KINDS.get(primary, errors.StoreError)))
     assert str(path) in str(error)
     assert "what the driver says" not in str(error)
 

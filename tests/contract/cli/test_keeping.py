@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 import jobstore
 from jobstore.transfer.dump import dump
+from tests.waiting import LONG_SECONDS, until
 
 PROGRESS = re.compile(r"\x1b\[")
 
@@ -298,7 +300,23 @@ def test_who_may_not_give_the_group_gives_its_rights_to_no_other_one(cli, store,
     out.chmod(0o664)
     monkeypatch.setattr(os, "chown", refused)
     assert cli("dump", store, "-o", out).code == 0
-    assert stat.S_IMODE(out.stat().st_mode) == 0o604
+    assert stat.S_IMODE(out.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_it_leaves_nothing_half_made(store, tmp_path, number):
+    first, *_ = dump(store)["jobs"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "jobstore", "load", str(tmp_path / "new.db"), "-"], stdin=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509 - no threads here; under nohup, it is ignored
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        process.stdin.write(f"{json.dumps({'job': first})}\n".encode())
+        process.stdin.flush()
+        until(lambda: list(tmp_path.glob(".new.db.*.loading")))
+        process.send_signal(number)
+        assert process.wait(LONG_SECONDS) == 128 + number
+    assert [each.name for each in tmp_path.iterdir() if "new.db" in each.name] == []
 
 
 @pytest.mark.parametrize("command", ["dump", "export"])
