@@ -160,7 +160,7 @@ def test_tokens_are_made_listed_and_revoked_as_printed(desk: Desk) -> None:
 @pytest.mark.parametrize("server", ["gunicorn", "granian"])
 def test_a_server_runs_the_application_as_printed(desk: Desk, server: str) -> None:
     desk.write(block("^# app.py"))
-    asking = f"curl -sS --retry 40 --retry-delay 1 --retry-connrefused -H 'Authorization: Bearer s3cret' {api(desk)}/api/v1/jobs"
+    asking = f"curl -sS --retry 100 --retry-delay 1 --retry-connrefused -H 'Authorization: Bearer s3cret' {api(desk)}/api/v1/jobs"
     with desk.running(desk.text(block(f"^{server} "))):
         assert '"name":"sync_klines"' in desk.shell(asking)
 
@@ -173,7 +173,7 @@ def api(desk: Desk) -> str:
 def test_the_mounted_application_answers_under_its_prefix(desk: Desk) -> None:
     desk.write(block("^# app.py"))
     desk.write(block("^# mounted.py"))
-    asking = f"curl -sS --retry 40 --retry-delay 1 --retry-connrefused -H 'Authorization: Bearer s3cret' {api(desk)}"
+    asking = f"curl -sS --retry 100 --retry-delay 1 --retry-connrefused -H 'Authorization: Bearer s3cret' {api(desk)}"
     with desk.running(desk.text(block("^gunicorn ")).replace("app:", "mounted:")):
         assert '"name":"sync_klines"' in desk.shell(f"{asking}/ops/jobs/api/v1/jobs")
         assert desk.shell(f"{asking}/elsewhere") == "the rest of your application\n"

@@ -42,7 +42,7 @@ def in_session(store: Any, ask: Callable[[Client], Awaitable[None]]) -> None:
     """Ask in a session with a server of the store in this process, or of the file in another."""
 
     async def session() -> None:
-        with anyio.fail_after(60):
+        with anyio.fail_after(LONG_SECONDS):
             async with Client(store) as client:
                 await ask(client)
 

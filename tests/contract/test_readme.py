@@ -140,7 +140,7 @@ def test_curl_as_printed_sees_runs_arrive_while_a_scheduler_records(desk: Desk) 
     assert [job["name"] for job in jobs["data"]] == ["sync_klines"]
     assert jobs["data"][0]["next_run_at"] >= jobs["data"][0]["last_run_at"]
     assert (nightly["name"], nightly["schedule"], nightly["timeout_seconds"]) == ("nightly", "0 2 * * *", 3600)
-    assert {run["job_name"] for run in failed["data"]} == {"check_feed"}
+    assert {run["job_name"] for run in failed["data"] if run["error"] != INTERRUPTED} == {"check_feed"}
     assert failed["pagination"]["total"] >= first[2]["pagination"]["total"]
     assert [run["status"] for run in runs["data"]] == ["SUCCESS"]
     assert stats["by_status"]["SUCCESS"] == stats["runs"] == 1

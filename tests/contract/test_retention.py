@@ -24,6 +24,7 @@ from jobstore.recording.retention import Retention
 from jobstore.storage.sidefiles import reserve_path
 from jobstore.transfer import backup as upkeep
 from jobstore.transfer.export import export, iter_executions
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -549,19 +550,22 @@ def test_others_may_record_while_a_prune_goes_on(tmp_path):
     jobstore.load(path, {"jobs": JOBS, "executions": [run(0, id=None, created_at=None) for _ in range(1000)]})
     recorded = []
     with Recorder(path) as recorder, Recorder(path) as other:
-        is_pruning = threading.Event()
+        is_over = threading.Event()
 
         def work() -> None:
-            is_pruning.wait(120)
-            while is_pruning.is_set():
+            while not is_over.is_set():
                 recorded.append(other.enqueue("a"))
+
+        def wait(_deleted: int) -> None:
+            until(lambda: bool(recorded))
 
         thread = threading.Thread(target=work)
         thread.start()
-        is_pruning.set()
-        recorder.prune(before="2026-01-02")
-        is_pruning.clear()
-        thread.join()
+        try:
+            recorder.prune(before="2026-01-02", progress=wait)
+        finally:
+            is_over.set()
+            thread.join()
     assert recorded
     assert {int(document["id"]) for document in jobstore.dump(path)["executions"]} == {
         int(number) for number in recorded

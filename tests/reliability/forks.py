@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jobstore
+from jobstore import store as stores
 from jobstore.recording.recorder import Recorder
+from jobstore.storage import connection, lock
 from jobstore.transfer.backup import check
 
 if TYPE_CHECKING:
     from jobstore.store import JobStore
 
-CHILD_SECONDS = 30.0
+CHILD_SECONDS = 120.0
 
 
 def locks_of(pid: int) -> int:
@@ -78,7 +80,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--threads", type=int, default=16)
     options = parser.parse_args(arguments)
     path = options.folder / "forks.db"
-    recorder = Recorder(path)
+    for module in (stores, connection, lock):
+        vars(module)["FORK_TIMEOUT_SECONDS"] = 3600  # a fork goes on without a lock that it cannot have in time
+    recorder = Recorder(path, timeout_seconds=120)
     for name in ("thread", "child"):
         recorder.save_job(name, job_type="t", job_category="c")
     store = jobstore.open(path)

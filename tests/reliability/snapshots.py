@@ -52,7 +52,7 @@ def write(path: Path, seed: int, acknowledged: Any, stop: Any) -> int:
     """Records runs until told to stop; returns how many calls came back."""
     source = random.Random(seed)
     calls = 0
-    with jobstore.Recorder(path) as recorder:
+    with jobstore.Recorder(path, timeout_seconds=120) as recorder:
         while calls < LEAST_CALLS or not stop.is_set():
             name = source.choice(JOBS)
             with suppress(jobstore.NotFound):  # another writer has just renamed it
@@ -78,7 +78,7 @@ def record(source: random.Random, recorder: jobstore.Recorder, name: str, seed: 
 def prune(path: Path, stop: Any) -> int:
     """Keeps the history short, again and again; returns how many executions went."""
     gone = 0
-    with jobstore.Recorder(path) as recorder:
+    with jobstore.Recorder(path, timeout_seconds=120) as recorder:
         while not gone or not stop.is_set():
             gone += recorder.prune(keep_last=5)
             time.sleep(0.05)

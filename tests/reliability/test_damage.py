@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = 2
-LONGEST_SECONDS = 240
+LONGEST_SECONDS = 800
 
 
 @pytest.fixture

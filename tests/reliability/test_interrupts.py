@@ -96,9 +96,9 @@ class World:
     def __init__(self, path: Path) -> None:
         self.path = path
         jobstore.load(path, {"jobs": [JOB], "executions": []})
-        self.recorder = jobstore.Recorder(path, timeout_seconds=2)
+        self.recorder = jobstore.Recorder(path, timeout_seconds=30)
         self.store = jobstore.open(path)
-        self.other = jobstore.Recorder(path, timeout_seconds=2)
+        self.other = jobstore.Recorder(path, timeout_seconds=30)
         self.thread = ThreadPoolExecutor(1)
         self.acknowledged: set[str] = set()
         for _ in range(10):
@@ -119,8 +119,8 @@ class World:
             if _SET_LOCK is not None:
                 # nobody is left in line
                 fcntl.fcntl(lock, _SET_LOCK, struct.pack(_RANGE, fcntl.F_WRLCK, 0, 0, 0, 0))
-        self.acknowledged.add(self.thread.submit(self.other.enqueue, "a").result(10))
-        assert self.thread.submit(self.store.list_jobs).result(10)["pagination"]["total"] == 1
+        self.acknowledged.add(self.thread.submit(self.other.enqueue, "a").result(60))
+        assert self.thread.submit(self.store.list_jobs).result(60)["pagination"]["total"] == 1
 
     def close(self) -> None:
         self.thread.shutdown()
