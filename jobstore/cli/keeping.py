@@ -72,7 +72,7 @@ def _dump(file: str | None, out: str | None, as_jsonl: bool) -> None:
 
     refuse_own_file(out, path)
     total = _records(path)
-    with progress(f"Dumping {path}", total, quiet=_to_this_terminal(out)) as tally, output(out) as stream:
+    with progress(f"Dumping {path}", total, quiet=_to_this_terminal(out)) as tally, output(out, path) as stream:
         if as_jsonl:
             _write_lines(stream, dump_lines(path), tally)
         else:
@@ -139,7 +139,7 @@ def _export(file: str | None, job: str | None, form: str | None, out: str | None
     refuse_own_file(out, path)
     with open_store(path) as store, hinting_at_jobs(store, query):
         total = store.answer(replace(query, limit=1))["pagination"]["total"]
-        with progress(f"Exporting {path}", total, quiet=_to_this_terminal(out)) as tally, output(out) as stream:
+        with progress(f"Exporting {path}", total, quiet=_to_this_terminal(out)) as tally, output(out, path) as stream:
             write_executions(iter_query(store, query), stream, chosen, tally)
     _tell_written(tally.done, "execution", out)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import stat
 import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from rich.text import Text
+
+    from jobstore.language.address import Location
 
 MARKS = "✓✗▶○…"
 STDOUT: Final = frozenset({None, "-", "/dev/stdout"})
@@ -131,10 +134,11 @@ def stdout_in_utf8() -> TextIO:
 
 
 @contextmanager
-def output(target: str | None) -> Iterator[TextIO]:
+def output(target: str | None, source: Location | None = None) -> Iterator[TextIO]:
     """Open the destination for data: stdout, or a file, which appears only when it is complete.
 
-    A file that is replaced keeps its mode and owner.
+    A file that is replaced keeps its mode and owner. A new one is for this user only if not everybody may read
+    `source`, the store that the data comes from.
 
     Raises:
         OSError: the file cannot be written.
@@ -150,8 +154,13 @@ def output(target: str | None) -> Iterator[TextIO]:
             yield opened
         return
     path = Path(os.path.realpath(target))
-    with replacing(path) as out:
+    with replacing(path, mode=_mode(source)) as out:
         yield out
+
+
+def _mode(source: Location | None) -> int:
+    is_secret = isinstance(source, Path) and source.exists() and not source.stat().st_mode & stat.S_IROTH
+    return 0o600 if is_secret else 0o666
 
 
 def say(message: str) -> None:

@@ -28,11 +28,11 @@ import orjson
 from jobstore.language.address import refuse_address
 from jobstore.language.errors import Conflict, InvalidParameter, JobStoreError, StoreError, StoreFull, StoreUnreadable
 from jobstore.recording.transitions import execution_number
-from jobstore.replacing import replacing, sync_folder, take_over
+from jobstore.replacing import replacing, sync_folder
 from jobstore.storage.documents import execution_document
 from jobstore.storage.pruned import note_pruned, settings_under
 from jobstore.storage.rows import delete_by_id, fetch_execution, fetch_executions
-from jobstore.storage.sidefiles import base_of, belongs_to, identity_of, is_database_here
+from jobstore.storage.sidefiles import base_of, belongs_to, create_for_users, identity_of, is_database_here
 from jobstore.storage.writer import Writer
 
 if TYPE_CHECKING:
@@ -100,16 +100,11 @@ class Archive:
 
     def _create(self) -> None:
         """Make the archive if there is none. Who may not read the store may not read what was in it."""
-        store = self._writer.file if isinstance(self._writer, Writer) else None
-        flags, mode = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666 if store is None else 0o600
         with _errors(self._path), suppress(FileExistsError):
-            descriptor = os.open(self._path, flags, mode)
-            try:
-                if store is not None:
-                    take_over(descriptor, store)
-                    os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | stat.S_IRUSR | stat.S_IWUSR)
-            finally:
-                os.close(descriptor)
+            if isinstance(self._writer, Writer):
+                create_for_users(self._path, self._writer.file)
+            else:
+                self._path.touch(exist_ok=False)
 
     def recover(self, is_named: IsNamed) -> int:
         """Finish what interrupted prunes began, then mark this archive; returns how many executions were deleted."""

@@ -95,6 +95,28 @@ def share_with_writers(descriptor: int, file: Path) -> None:
         _share_acl(descriptor, file, store, written_only=True)
 
 
+def create_for_users(path: Path, file: Path) -> None:
+    """Create an empty file with the owner, group, mode and ACL of a store, and writable by its own owner.
+
+    Raises:
+        FileExistsError: the file exists.
+        OSError: it cannot be created.
+    """
+    # Private at first: it must not be more open than the store at any moment.
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        store = file.stat()
+        _give(descriptor, store)
+        mode = store.st_mode & 0o666 | stat.S_IRUSR | stat.S_IWUSR
+        if os.fstat(descriptor).st_gid != store.st_gid:  # another group gets what all others get
+            mode = mode & ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
+        with suppress(OSError):  # a file system without modes or ACLs
+            os.fchmod(descriptor, mode)
+            _share_acl(descriptor, file, store)
+    finally:
+        os.close(descriptor)
+
+
 def share_log(file: Path) -> None:
     """Give SQLite's files the group and the ACL of the store: SQLite copies only the mode, and as root the owner."""
     for suffix in ("-wal", "-shm"):

@@ -17,7 +17,7 @@ from jobstore.storage.folders import check_folder
 from jobstore.storage.limits import TIMEOUT_SECONDS
 from jobstore.storage.lock import lock_of
 from jobstore.storage.reserve import give_up_reserve as give_up_reserve  # noqa: PLC0414 - offered to the command line
-from jobstore.storage.sidefiles import BY_SQLITE, beside, may_write, size_of
+from jobstore.storage.sidefiles import BY_SQLITE, beside, create_for_users, may_write, size_of
 from jobstore.storage.writer import move_into_place, real_path, refuse_left_over, refuse_side_name, remove_store
 from jobstore.transfer.check import problems_of
 
@@ -137,22 +137,13 @@ def _copy(file: Path, making: Path, copy: Path, *, like: Path | None = None, pro
     """
     with Reading(file) as reading:
         reading.connection.execute("SELECT count(*) FROM setting").fetchone()
-        _create(making, like or reading.file, copy)
-        with driver_errors(copy), closing(open_file(making, "mode=rwc")) as into:
-            into.execute("PRAGMA synchronous = OFF")  # it is synced once it is complete
-            reading.connection.backup(into, pages=PAGES_AT_ONCE, progress=None if progress is None else _told(progress))
-
-
-def _create(making: Path, like: Path, copy: Path) -> None:
-    """Create an empty file for the users of another, before anything is in it; SQLite would let everyone read it."""
-    with driver_errors(copy):
-        descriptor = os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        try:
-            take_over(descriptor, like)
-            # SQLite opens a file that its owner may not write read-only, and could not fill it.
-            os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | stat.S_IRUSR | stat.S_IWUSR)
-        finally:
-            os.close(descriptor)
+        with driver_errors(copy):
+            # Otherwise, SQLite would let everyone read the copy, and could not fill one that its owner may not write.
+            create_for_users(making, like or reading.file)
+            with closing(open_file(making, "mode=rwc")) as into:
+                into.execute("PRAGMA synchronous = OFF")  # it is synced once it is complete
+                told = None if progress is None else _told(progress)
+                reading.connection.backup(into, pages=PAGES_AT_ONCE, progress=told)
 
 
 def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> None:

@@ -253,7 +253,9 @@ def test_a_copy_is_for_those_whom_the_store_is_for(path: Path, asked: Users, who
     except OSError:
         return  # a file system without ACLs
     assert asked(who, "copy_beside", path) == {"said": None}
-    assert replacing.acl_of(copy) == replacing.acl_of(path)
+    for reader in ("A", "B"):
+        assert asked(reader, "look", copy) == {"said": 1}
+    assert asked("C", "look", copy)["code"] == "STORE_UNREADABLE"
 
 
 def test_who_may_write_a_restored_store_may_lock_it(path: Path, asked: Users) -> None:
@@ -392,6 +394,17 @@ def test_an_acl_lets_those_record_whom_it_lets_write_and_nobody_else_lock(path: 
     os.setxattr(path, replacing.ACL, acl(5, {}))  # C may write no longer
     assert "said" in asked("A", "record", path)
     assert asked("C", "lock", path) == {"said": "refused"}
+
+
+def test_an_archive_of_one_user_is_written_by_those_whom_an_acl_lets_write_the_store(path: Path, asked: Users) -> None:
+    may_write = acl(5, {USERS["C"][0]: 7})
+    for target in (path.parent, path):
+        os.setxattr(target, replacing.ACL, may_write)
+    assert "said" in asked("A", "record", path)
+    assert asked("C", "prune", path) == {"said": 1}
+    assert asked("A", "prune", path) == {"said": 1}
+    assert asked("C", "copy_beside", path) == {"said": None}
+    assert "said" in asked("A", "look", path.with_name("copy.db"))
 
 
 def test_a_file_that_is_replaced_keeps_its_acl_and_gets_none_that_it_had_not(path: Path, asked: Users) -> None:

@@ -303,6 +303,22 @@ def test_who_may_not_give_the_group_gives_its_rights_to_no_other_one(cli, store,
     assert stat.S_IMODE(out.stat().st_mode) == 0o644
 
 
+@pytest.mark.parametrize("command", ["dump", "export"])
+@pytest.mark.parametrize(("mode", "made"), [(0o600, 0o600), (0o640, 0o600), (0o644, 0o644), (0o664, 0o644)])
+def test_a_new_file_is_no_more_open_than_the_store(cli, own, tmp_path, command, mode, made):
+    own.chmod(mode)
+    out = tmp_path / "out.json"
+    previous = os.umask(0o022)
+    try:
+        assert cli(command, own, "-o", out).code == 0
+        assert stat.S_IMODE(out.stat().st_mode) == made
+        out.chmod(0o640)
+        assert cli(command, own, "-o", out).code == 0
+        assert stat.S_IMODE(out.stat().st_mode) == 0o640  # as its owner made it
+    finally:
+        os.umask(previous)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_ends_it_leaves_nothing_half_made(store, tmp_path, number):
     first, *_ = dump(store)["jobs"]
