@@ -18,7 +18,6 @@ from jobstore.cli.phrases import count
 from jobstore.cli.screen import say
 from jobstore.language.address import Address, location_of
 from jobstore.language.errors import InvalidParameter, NotFound, StoreUnreadable
-from jobstore.replacing import replacing
 
 _CRONTAB = "crontab"
 _SYSTEM_FILES = "/etc/crontab", "/etc/cron.d/"
@@ -112,7 +111,7 @@ def _install_for_user(user: str | None, old: str, new: str) -> None:
 
 
 def _install_file(file: Path, old: str, new: str) -> None:
-    """Replace the file with its owner and mode; the copy beside it has a name that cron ignores.
+    """Overwrite the file in place, to keep its owner, mode and links; the copy beside it has a name that cron ignores.
 
     Debian's cron ignores every name with a dot, cronie one that begins with it.
     """
@@ -121,16 +120,22 @@ def _install_file(file: Path, old: str, new: str) -> None:
     kept = file.absolute().with_name(f".{file.name}.{_MARK}")
     _keep(kept, old.encode("utf-8", "surrogateescape"))
     try:
-        with replacing(Path(os.path.realpath(file))) as out:
-            out.buffer.write(f"{new}\n".encode("utf-8", "surrogateescape"))
-    except BaseException as error:
-        with suppress(OSError):
-            kept.unlink()
-        if isinstance(error, OSError):
-            raise StoreUnreadable(f"{file} cannot be replaced: {error.strerror}; it is as it was") from error
-        raise
+        _overwrite(file, f"{new}\n".encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        _overwrite(file, old.encode("utf-8", "surrogateescape"))  # its space on the disk is still there
+        kept.unlink()
+        raise StoreUnreadable(f"{file} cannot be written: {error.strerror}; it is as it was") from error
     undo = f"{shlex.join(['cp', str(kept), str(file.absolute())])} && {shlex.join(['rm', str(kept)])}"
     say(f"jobstore: changed {file}; the old one is {kept}. To undo: {undo}")
+
+
+def _overwrite(file: Path, content: bytes) -> None:
+    with file.open("r+b", buffering=0) as stream:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[stream.write(rest) :]
+        stream.truncate(len(content))
+        os.fsync(stream.fileno())
 
 
 def _keep(kept: Path, old: bytes) -> None:

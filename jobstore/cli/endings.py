@@ -1,7 +1,8 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does."""
+"""SIGTERM and SIGHUP end a command only after it has removed what it has half made."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from contextlib import contextmanager
@@ -12,19 +13,30 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
+class _Ended(BaseException):
+    """A signal came; it ends the process once the block has been left."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 @contextmanager
 def ending_cleanly() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP end the block with `SystemExit`, so that it removes what it has half made."""
+    """Let SIGTERM and SIGHUP leave the block by an exception, and end the process then."""
     is_main = threading.current_thread() is threading.main_thread()  # no other thread may set handlers
     ours = [each for each in (signal.SIGTERM, signal.SIGHUP) if is_main and signal.getsignal(each) is signal.SIG_DFL]
     for each in ours:
         signal.signal(each, _end)
     try:
         yield
+    except _Ended as ended:
+        # By the signal itself, not by a code: for systemd, that is a clean end.
+        signal.signal(ended.number, signal.SIG_DFL)
+        os.kill(os.getpid(), ended.number)
     finally:
         for each in ours:
             signal.signal(each, signal.SIG_DFL)
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
+    raise _Ended(number)

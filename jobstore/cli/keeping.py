@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from jobstore.cli.command import Command
+from jobstore.cli.endings import ending_cleanly
 from jobstore.cli.options import (
     FileArgument,
     JobArgument,
@@ -48,7 +49,7 @@ def _load(file: str | None, source: str | None) -> None:
     path, given = two_places(file, source, "SOURCE", required=not _is_fed(), is_path=True)
     from jobstore.transfer.dump import load_file
 
-    with progress(f"Loading {path}") as tally:
+    with ending_cleanly(), progress(f"Loading {path}") as tally:
         load_file(path, _source(given or STDIN), progress=tally)
     say(f"jobstore: loaded {count(tally.done, 'document')} into {path} in {tally.seconds:.1f} s")
 

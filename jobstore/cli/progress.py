@@ -7,7 +7,6 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from jobstore.cli.endings import ending_cleanly
 from jobstore.language.errors import escaped
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class _Shown(Tally):
 
 @contextmanager
 def progress(label: str, total: int | None = None, *, quiet: bool = False) -> Iterator[Tally]:
-    """Return a tally that shows a progress bar on stderr if that is a terminal; signals end the block cleanly.
+    """Return a tally that shows a progress bar on stderr if that is a terminal.
 
     Args:
         label: the text beside the bar.
@@ -54,10 +53,9 @@ def progress(label: str, total: int | None = None, *, quiet: bool = False) -> It
         quiet: show no bar, since the data goes to the same terminal.
     """
     if quiet or not sys.stderr.isatty():
-        with ending_cleanly():
-            yield Tally()
+        yield Tally()
         return
-    with ending_cleanly(), _bar(total) as bar:
+    with _bar(total) as bar:
         yield _Shown(bar, total, escaped(label))
 
 

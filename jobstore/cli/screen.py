@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
+from jobstore.cli.endings import ending_cleanly
 from jobstore.language.errors import escaped
 from jobstore.language.instants import instant_us
 from jobstore.replacing import replacing
@@ -154,7 +155,7 @@ def output(target: str | None, source: Location | None = None) -> Iterator[TextI
             yield opened
         return
     path = Path(os.path.realpath(target))
-    with replacing(path, mode=_mode(source)) as out:
+    with ending_cleanly(), replacing(path, mode=_mode(source)) as out:
         yield out
 
 

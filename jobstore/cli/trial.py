@@ -60,10 +60,11 @@ def _open_page(path: Path) -> None:
 def build(file: str | None, seed: int | None, now_us: int) -> Path:
     """Create the store and return its path: the given one, or the first free name; raise `Conflict` if it is taken."""
     from jobstore.cli import demo as data
+    from jobstore.cli.endings import ending_cleanly
     from jobstore.cli.progress import progress
     from jobstore.transfer.dump import load
 
-    with progress("Making four weeks of history") as tally:
+    with ending_cleanly(), progress("Making four weeks of history") as tally:
         document = data.document(now_us, data.SEED if seed is None else seed)
         for path in [file_of(file, "The demo", "give the path of a file")] if file else free_paths():
             try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobstore.cli.command import Command
+from jobstore.cli.endings import ending_cleanly
 from jobstore.cli.options import FileArgument, ascii_integer, flag, once, optional, store_path, two_places, utc_option
 from jobstore.cli.phrases import count, plain
 from jobstore.cli.progress import progress
@@ -129,7 +130,7 @@ def _backup(file: str | None, target: str | None) -> None:
 
     path = file_of(location, "backup", PG_DUMP)
 
-    with progress(f"Copying {path}", _pages(path)) as tally:
+    with ending_cleanly(), progress(f"Copying {path}", _pages(path)) as tally:
         copy(path, to or "", progress=tally)
     say(f"jobstore: copied {path} to {to} in {tally.seconds:.1f} s")
 
@@ -140,7 +141,7 @@ def _restore(source: str | None, file: str | None) -> None:
     path = store_path(file)
     from jobstore.transfer.backup import restore as put_back
 
-    with progress(f"Checking {source}", _known_executions(location_of(source))) as tally:
+    with ending_cleanly(), progress(f"Checking {source}", _known_executions(location_of(source))) as tally:
         put_back(source, path, progress=tally)
     say(f"jobstore: restored {path} from {source} in {tally.seconds:.1f} s")
 

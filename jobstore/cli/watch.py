@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from jobstore.cli.endings import ending_cleanly
@@ -71,5 +71,6 @@ def _other_screen() -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.write(OWN_SCREEN)
-            sys.stdout.flush()
+            with suppress(OSError):  # the terminal may be gone
+                sys.stdout.write(OWN_SCREEN)
+                sys.stdout.flush()

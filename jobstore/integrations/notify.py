@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jobstore.language.errors import InvalidParameter, InvalidRecord, NotFound, escaped, shown
+from jobstore.language.errors import InvalidParameter, InvalidRecord, NotFound, StoreUnreadable, escaped, shown
 from jobstore.language.states import WRONG, State
 from jobstore.replacing import replacing
 
@@ -60,24 +60,30 @@ def notify(store: JobStore, urls: Sequence[str], memory: Path | None = None) -> 
         InvalidRecord: the file with the states last sent is damaged.
         ImportError: Apprise is not installed.
         StoreError: the store cannot be read.
-        OSError: the file with the states last sent cannot be read or written; nothing was sent.
+        StoreUnreadable: the file with the states last sent cannot be written; the receivers have been told.
+        OSError: it cannot be read.
     """
     memory = memory or _memory_of(store.path)
     receivers = _receivers(urls)
     told = _read(memory)
     jobs = {job["job_id"]: job for job in list_in_states(store, UNSETTLED)}
-    failed = []
+    failed, problem = [], None
     for place, (url, receiver) in enumerate(receivers, start=1):
         key = _key(url)
         before = told.get(key, {})
         changes = list(_changes(store, jobs, before))
-        if changes:
-            _write(memory, told, store.path)  # what cannot be remembered would be sent again and again
         if changes and not _send(receiver, changes):
             failed.append(f"receiver {place} ({url.partition(':')[0]})")
             continue
         told[key] = _after(before, changes)
-        _write(memory, told, store.path)  # at once: if the next receiver fails badly, this one gets nothing twice
+        try:
+            _write(memory, told, store.path)  # at once: if the next receiver fails badly, this one gets nothing twice
+        except OSError as error:
+            problem = error  # better twice than never: on a full disk, jobs fail
+    if problem is not None:
+        raise StoreUnreadable(
+            f"{memory} cannot be written: {problem.strerror}; what was sent now will be sent again next time"
+        ) from problem
     return failed
 
 

@@ -187,10 +187,16 @@ class Archive:
             else:
                 try:
                     deleted = _finish_batch(connection, descriptor, mark, is_named)
+                except _Unreadable as error:  # only a prune into that archive has to stop
+                    _warn(mark.path, str(error))
                 finally:
                     os.close(descriptor)
         self._forget(connection, mark.path)
         return deleted
+
+
+class _Unreadable(StoreUnreadable):
+    """The id of a prune cannot be read."""
 
 
 class _Mark(NamedTuple):
@@ -283,16 +289,26 @@ def _read_id(path: Path) -> str | None:
     except (FileNotFoundError, ValueError):
         return None
     except OSError as error:
-        raise StoreUnreadable(
+        raise _Unreadable(
             f"{file} cannot be read: {error.strerror}; make it readable, so that nothing is archived twice"
         ) from error
 
 
 def _write_id(path: Path, mark_id: str) -> None:
     """Write the id file, for the users of the archive, and sync it to the disk."""
+    file = _id_file(path)
     # Replaced, because a prune of another user may have left one, and a link in a shared folder may lead anywhere.
-    with replacing(_id_file(path), like=path) as out:
-        out.write(mark_id)
+    try:
+        with replacing(file, like=path) as out:
+            out.write(mark_id)
+    except PermissionError:  # a folder in which nobody may replace another user's file
+        descriptor = os.open(file, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            _write(descriptor, mark_id.encode())
+            os.ftruncate(descriptor, len(mark_id))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _open(path: Path) -> int:
@@ -327,10 +343,11 @@ def _no_lines(path: Path) -> InvalidParameter:
 
 @contextmanager
 def _errors(path: Path) -> Iterator[None]:
-    """Turn an `OSError` into a `StoreError` that names the archive."""
+    """Turn an `OSError` into a `StoreError` that names the archive, or the file beside it."""
     try:
         yield
     except OSError as error:
+        path = Path(error.filename or path)
         if error.errno in _FULL:
             raise StoreFull(
                 f"The disk that holds {path} is full; only executions that are in the archive were deleted"

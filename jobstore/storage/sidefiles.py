@@ -98,21 +98,24 @@ def share_with_writers(descriptor: int, file: Path) -> None:
 def create_for_users(path: Path, file: Path) -> None:
     """Create an empty file with the owner, group, mode and ACL of a store, and writable by its own owner.
 
+    The umask only forbids what all others may do.
+
     Raises:
         FileExistsError: the file exists.
         OSError: it cannot be created.
     """
-    # Private at first: it must not be more open than the store at any moment.
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    store = file.stat()
+    # Not for the group at first, which may be another one: it must not be more open than the store at any moment.
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    descriptor = os.open(path, flags, stat.S_IRUSR | stat.S_IWUSR | store.st_mode & 0o006)
     try:
-        store = file.stat()
+        others = os.fstat(descriptor).st_mode & 0o006
         _give(descriptor, store)
-        mode = store.st_mode & 0o666 | stat.S_IRUSR | stat.S_IWUSR
-        if os.fstat(descriptor).st_gid != store.st_gid:  # another group gets what all others get
-            mode = mode & ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
+        group = store.st_mode & 0o060 if os.fstat(descriptor).st_gid == store.st_gid else others << 3
         with suppress(OSError):  # a file system without modes or ACLs
-            os.fchmod(descriptor, mode)
+            os.fchmod(descriptor, store.st_mode & 0o600 | stat.S_IRUSR | stat.S_IWUSR | group | others)
             _share_acl(descriptor, file, store)
+            os.fchmod(descriptor, os.fstat(descriptor).st_mode & 0o770 | others)
     finally:
         os.close(descriptor)
 

@@ -150,8 +150,8 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
     """Replace the store at `path` with a copy of a backup, even while others read or record.
 
     The backup is checked first, and not changed. The copy gets the owner, group and mode of the replaced store, whose
-    contents are lost; without one, the mode of the backup, and its owner may write it. Readers and recorders use the
-    new store from their next call on.
+    contents are lost; without one, those of the backup, as far as this user may give them, and the user who owns it may
+    write it. Readers and recorders use the new store from their next call on.
 
     Args:
         backup: a store, usually one that `backup` made.

@@ -134,11 +134,12 @@ def test_late_jobs_are_told_though_nothing_was_recorded(world: World, listener: 
     ]  # fmt: skip
 
 
-def test_nothing_is_sent_that_cannot_be_remembered(world: World, listener: Listener, tmp_path: Path) -> None:
+def test_all_are_told_where_it_cannot_be_remembered(world: World, listener: Listener, tmp_path: Path) -> None:
     world.run("hourly", error="x")
-    with pytest.raises(FileNotFoundError, match=r"nowhere/told'"):
-        notify(world.store, [listener.url], tmp_path / "nowhere" / "told")
-    assert listener.take() == []
+    memory = tmp_path / "nowhere" / "told"
+    with listening() as other, pytest.raises(jobstore.StoreUnreadable, match=f"{memory} cannot be written: .* again"):
+        notify(world.store, [listener.url, other.url], memory)
+    assert len(listener.take()) == len(other.take()) == 1
 
 
 def test_a_job_that_runs_again_has_not_recovered_yet(world: World, listener: Listener) -> None:

@@ -85,6 +85,11 @@ def prune(path: Path) -> int:
         return recorder.prune(before="2100-01-01", archive=path.with_name("old.jsonl"))
 
 
+def prune_elsewhere(path: Path) -> int:
+    with jobstore.Recorder(path) as recorder:
+        return recorder.prune(before="2100-01-01", archive=path.with_name("other.jsonl"))
+
+
 def prune_and_die(path: Path) -> None:
     """A prune that is killed when its batch is in the archive and not yet deleted."""
     child = os.fork()
@@ -152,6 +157,7 @@ CALLS: dict[str, Callable[[Path], object]] = {
     "record_beside": record_beside,
     "record_after_making_writable": record_after_making_writable,
     "prune": prune,
+    "prune_elsewhere": prune_elsewhere,
     "prune_and_die": prune_and_die,
     "in_a_box": in_a_box,
     "make_token": make_token,

@@ -112,7 +112,7 @@ def test_watch_gives_the_screen_back_when_it_is_terminated(terminal, store):
     one = terminal("jobs", store, "--watch")
     one.read_until(lambda text: "Ctrl-C to stop" in text)
     one.send_signal(signal.SIGTERM)
-    assert one.end() == 143
+    assert one.end() == -signal.SIGTERM
     assert one.text.endswith("\x1b[?25h\x1b[?1049l")
 
 
