@@ -301,8 +301,11 @@ def _write_id(path: Path, mark_id: str) -> None:
     try:
         with replacing(file, like=path) as out:
             out.write(mark_id)
-    except PermissionError:  # a folder in which nobody may replace another user's file
-        descriptor = os.open(file, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except PermissionError as refused:  # a folder in which nobody may replace another user's file
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            raise refused from None
         try:
             _write(descriptor, mark_id.encode())
             os.ftruncate(descriptor, len(mark_id))

@@ -219,6 +219,20 @@ def test_a_prune_of_another_user_is_finished_where_nobody_may_replace_the_files_
     assert len(path.with_name("old.jsonl").read_text().splitlines()) == 2
 
 
+def test_a_folder_in_which_a_prune_cannot_note_its_id_is_told_by_the_name_of_that_file(
+    path: Path, asked: Users
+) -> None:
+    closed = path.parent / "closed"
+    closed.mkdir(mode=0o755)
+    (closed / "old.jsonl").touch()
+    (closed / "old.jsonl").chmod(0o666)
+    path.with_name("old.jsonl").symlink_to(closed / "old.jsonl")
+    said = asked("A", "prune", path)
+    assert (said["code"], said["message"].split(";")[0]) == (
+        "STORE_UNREADABLE", f"{closed}/.old.jsonl.prune cannot be written: Permission denied",
+    )  # fmt: skip
+
+
 def test_a_link_where_a_prune_notes_its_id_leads_nowhere(path: Path, asked: Users) -> None:
     victim = path.with_name("victim")
     victim.write_text("mine")
