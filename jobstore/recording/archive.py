@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     IsNamed = Callable[[sqlite3.Connection, int], bool]
 
 _log = logging.getLogger("jobstore")
+_ID_BYTES: Final = 16
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -59,7 +60,7 @@ class Archive:
         """
         refuse_address(path, "archive")
         self._writer = writer
-        self._id = secrets.token_hex(16)
+        self._id = secrets.token_hex(_ID_BYTES)
         try:
             self._path = Path(os.path.realpath(path))
         except (TypeError, ValueError):
@@ -99,7 +100,7 @@ class Archive:
             os.close(self._descriptor)
 
     def _create(self) -> None:
-        """Make the archive if there is none. Who may not read the store may not read what was in it."""
+        """Create the archive if it does not exist, open to no more users than the store."""
         with _errors(self._path), suppress(FileExistsError):
             if isinstance(self._writer, Writer):
                 create_for_users(self._path, self._writer.file)
@@ -283,9 +284,11 @@ def _id_file(path: Path) -> Path:
 
 
 def _read_id(path: Path) -> str | None:
+    """The id beside an archive; None if there is none, or if it is damaged."""
     file = _id_file(path)
     try:
-        return file.read_text(encoding="ascii")
+        found = file.read_text(encoding="ascii")
+        return found if len(bytes.fromhex(found)) == _ID_BYTES else None
     except (FileNotFoundError, ValueError):
         return None
     except OSError as error:

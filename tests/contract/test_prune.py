@@ -232,6 +232,16 @@ def test_a_line_of_someone_else_in_an_archive_is_left_alone(path, tmp_path, numb
     assert len(archive.read_text().splitlines()) == 101
 
 
+@pytest.mark.parametrize("content", [bytes(32), b"", b"\xff" * 32])
+def test_a_damaged_id_beside_an_archive_is_told(path, tmp_path, caplog, content):
+    archive = tmp_path / "old.jsonl"
+    interrupted(path, archive)
+    archiving._id_file(archive).write_bytes(content)
+    with Recorder(path) as recorder:
+        assert recorder.prune(before=LATER, archive=archive) == 90
+    assert "the file beside it is damaged: up to one batch" in caplog.text
+
+
 def test_a_mark_whose_archive_belongs_to_another_prune_deletes_nothing(path, tmp_path):
     """The id beside the archive is of another prune: its lines are not of this mark, however alike."""
     archive, fresh = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
