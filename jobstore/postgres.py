@@ -44,9 +44,9 @@ class PostgresStore(Snapshots):
         self.place = place = Place(path.secret)
         super().__init__(path, server_errors(place), clock)
         self._connection: Connection | None = None
+        tell_of_forks(self)
         with self._errors:
             self._begin_anew()
-        tell_of_forks(self)
 
     def fresh(self) -> tuple[int, int]:
         """A token that differs after another connection changes a job or an execution; two numbers, cheap to read."""

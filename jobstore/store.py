@@ -11,8 +11,9 @@ from jobstore.language.address import Address, file_of, location_of
 from jobstore.language.errors import JobStoreError, StoreBusy, StoreUnreadable
 from jobstore.reading import SURPRISES, Snapshots, serials
 from jobstore.storage.connection import Reader, driver_errors
-from jobstore.storage.forking import tell_of_forks
+from jobstore.storage.forking import refuse_in_this_process, tell_of_forks
 from jobstore.storage.limits import FORK_TIMEOUT_SECONDS
+from jobstore.storage.sidefiles import identity_of
 from jobstore.storage.soundness import is_sound
 from jobstore.storage.turns import give_back
 
@@ -72,8 +73,7 @@ class JobStore(Snapshots):
         self._reader: Reader | None = None
         self._is_held_for_fork = False
         with self._errors:
-            self._begin_anew()
-        tell_of_forks(self)
+            tell_of_forks(self, self._begin_anew)
 
     @property
     def connection(self) -> sqlite3.Connection | None:
@@ -155,28 +155,33 @@ class JobStore(Snapshots):
     def after_fork_in_parent(self) -> None:
         """Let queries continue."""
         if self._is_held_for_fork:
+            self._is_held_for_fork = False
             give_back(self._lock)
 
     def after_fork_in_child(self) -> None:
         """Let queries continue, with a connection of this process."""
+        is_held, self._is_held_for_fork = self._is_held_for_fork, False
         self._begin_locks_anew()
-        if self._reader is not None:
-            self._reader.refuse_in_this_process()
+        if not is_held:  # a thread of the parent was using the connection, or was just opening one
+            reader = self._reader
+            refuse_in_this_process(identity_of(self._at) if reader is None else reader.identity)
 
     def drop_if_cut_off(self, file: Path) -> bool:
         """Close the connection if its log is no longer the one beside the file; return whether it did."""
-        # Checked first without the lock: a long query over another file must not block a recorder that opens this one.
-        reader = self._reader
-        if reader is None or reader.file != file or not self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS):
+        # Looked at first without the lock, which a long query may hold, or a fork that waits for this recorder.
+        if not self._is_cut_off(file) or not self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS):
             return False
         try:
-            reader = self._reader
-            if reader is None or reader.is_alone or reader.file != file or reader.is_current():
+            if not self._is_cut_off(file):
                 return False
             self._disconnect()
             return True
         finally:
             self._lock.release()
+
+    def _is_cut_off(self, file: Path) -> bool:
+        reader = self._reader
+        return reader is not None and reader.file == file and not reader.is_alone and not reader.is_current()
 
 
 def _decoded(text: bytes) -> str:

@@ -8,8 +8,7 @@ error, everywhere.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from jobstore.language.buckets import BUCKETS
@@ -66,6 +65,13 @@ class Operation(Generic[Q]):
     summary: str
     parameters: tuple[Parameter, ...]
     query_class: type[Q]
+    # Made at once: `cached_property` of Python 3.11 holds a lock, which a fork would leave locked in the child.
+    _by_name: dict[str, Parameter] = field(init=False, repr=False, compare=False)
+    _defaults: dict[str, Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {parameter.name: parameter for parameter in self.parameters})
+        object.__setattr__(self, "_defaults", {parameter.field: parameter.filled for parameter in self.parameters})
 
     def query(self, values: Mapping[str, object]) -> Q:
         """Build the query from Python keywords; an omitted keyword has its default.
@@ -130,14 +136,6 @@ class Operation(Generic[Q]):
             "required": [parameter.name for parameter in self.parameters if parameter.required],
             "additionalProperties": False,
         }
-
-    @cached_property
-    def _by_name(self) -> dict[str, Parameter]:
-        return {parameter.name: parameter for parameter in self.parameters}
-
-    @cached_property
-    def _defaults(self) -> dict[str, Any]:
-        return {parameter.field: parameter.filled for parameter in self.parameters}
 
     def _built(self, values: Mapping[str, object], came: Mapping[str, object]) -> Q:
         """Build a query, the one place that does. `came` holds the values as received, for error messages."""

@@ -7,6 +7,7 @@ They are captured by the record factory of `logging`, not by a handler: a handle
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from contextlib import contextmanager, suppress
@@ -62,7 +63,7 @@ class _Factory:
 
     newest: _Factory | None = None
     runs = 0
-    guard = threading.Lock()
+    guard = threading.RLock()
 
     def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
         self._make = make
@@ -92,3 +93,9 @@ class _Factory:
             if not cls.runs and cls.newest is not None and logging.getLogRecordFactory() is cls.newest:
                 logging.setLogRecordFactory(cls.newest._make)
                 cls.newest = None
+
+
+# A child forked while another thread holds it would wait forever.
+os.register_at_fork(
+    before=_Factory.guard.acquire, after_in_parent=_Factory.guard.release, after_in_child=_Factory.guard.release
+)

@@ -111,10 +111,6 @@ class Reader:
         """Close the connection. Safe to call twice."""
         self.connection.close()
 
-    def refuse_in_this_process(self) -> None:
-        """Refuse the file in this child: a thread used the connection during the fork."""
-        refuse_in_this_process(self.identity)
-
 
 _AS_WRITER: Final = "mode=ro"
 _AS_GUEST: Final = "mode=ro&readonly_shm=1"
@@ -190,9 +186,11 @@ class Reading:
         self._path = path
         self._lock = threading.Lock()
         self._is_held_for_fork = False
-        self._reader = Reader(path)
         self._cursor: sqlite3.Cursor | None = None
-        tell_of_forks(self)
+        tell_of_forks(self, self._open)
+
+    def _open(self) -> None:
+        self._reader = Reader(self._path)
 
     def __enter__(self) -> Reading:
         self._lock.acquire()
@@ -248,18 +246,20 @@ class Reading:
 
     def after_fork_in_parent(self) -> None:
         if self._is_held_for_fork:
+            self._is_held_for_fork = False
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
         """Close the connection, which is the parent's."""
         if self._is_held_for_fork:
+            self._is_held_for_fork = False
             self._lock.release()
             if self._cursor is not None:
                 self._cursor.close()  # an unfinished statement would keep the file open
             self._reader.close()
         else:
             # A thread of the parent was inside SQLite: this child can neither close the connection nor open another.
-            self._reader.refuse_in_this_process()
+            refuse_in_this_process(self._reader.identity)
 
 
 def check_is_file(path: Path) -> None:

@@ -11,11 +11,14 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from jobstore.language.errors import StoreUnreadable
+from jobstore.storage.turns import give_back
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from jobstore.storage.sidefiles import Identity
@@ -46,20 +49,32 @@ class Holder(Protocol):
 _known: weakref.WeakSet[Forkable] = weakref.WeakSet()
 # Called before a fork, and so also after it, whatever is dropped or created meanwhile: locks are taken in pairs.
 _told: list[Forkable] = []
-# Two threads that fork at once would release each other's locks. Reentrant: a handler may fork during a fork.
-_one_fork = threading.RLock()
+# Held during a fork, and while a holder that no fork is told of yet opens its connection. Without it, two threads that
+# fork at once would also release each other's locks. Reentrant: a handler may fork during a fork.
+_no_fork = threading.RLock()
 # Never cleared: an inherited connection cannot be closed, so the danger does not pass.
 _crossed: set[Identity] = set()
 
 
-def tell_of_forks(holder: Forkable) -> None:
-    """Call `holder` before and after every fork, for as long as it lives."""
-    _known.add(holder)
+def tell_of_forks(holder: Forkable, begin: Callable[[], object] | None = None) -> None:
+    """Call `holder` before and after every fork, for as long as it lives.
+
+    Args:
+        holder: the object.
+        begin: opens its connection; no fork comes between that and the first fork that the holder is told of.
+    """
+    try:
+        with _no_fork:
+            if begin is not None:
+                begin()
+            _known.add(holder)
+    finally:
+        give_back(_no_fork)
 
 
 def holders() -> list[Holder]:
     """Every object that may hold a connection in this process."""
-    return [holder for holder in list(_known) if isinstance(holder, Holder)]
+    return [holder for holder in _all_known() if isinstance(holder, Holder)]
 
 
 def refuse_in_this_process(identity: Identity | None) -> None:
@@ -77,25 +92,37 @@ def check_not_crossed(path: Path, identity: Identity) -> None:
         )
 
 
+def _all_known() -> list[Forkable]:
+    while True:
+        with suppress(RuntimeError):  # another thread added one meanwhile
+            return list(_known)
+
+
 def _before() -> None:
-    _one_fork.acquire()
-    _told[:] = _known
-    for holder in _told:
-        holder.before_fork()
+    _no_fork.acquire()
+    _told[:] = _all_known()
+    with ExitStack() as calls:  # it makes all of them, even if one raises, such as Ctrl-C while it waits for a thread
+        for holder in _told:
+            calls.callback(holder.before_fork)
 
 
 def _in_parent() -> None:
-    for holder in _told:
-        holder.after_fork_in_parent()
-    _told.clear()
-    _one_fork.release()
+    with ExitStack() as calls:
+        calls.callback(_end)
+        for holder in _told:
+            calls.callback(holder.after_fork_in_parent)
 
 
 def _in_child() -> None:
-    for holder in _told:
-        holder.after_fork_in_child()
+    with ExitStack() as calls:
+        calls.callback(_end)
+        for holder in _told:
+            calls.callback(holder.after_fork_in_child)
+
+
+def _end() -> None:
     _told.clear()
-    _one_fork.release()
+    give_back(_no_fork)
 
 
 os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

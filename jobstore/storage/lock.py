@@ -172,15 +172,17 @@ class FileLock(ThreadLock):
 
     def after_fork_in_parent(self) -> None:
         if self._is_held_for_fork:
+            self._is_held_for_fork = False
             give_back(self._turn)
 
     def after_fork_in_child(self) -> None:
         """Start with new locks: the threads that held the parent's are gone."""
+        is_held, self._is_held_for_fork = self._is_held_for_fork, False
         self._begin_anew()
         self._drop()
         for user in self.users():
             user.abandon()
-        if not self._is_held_for_fork and self._users:
+        if not is_held and self._users:
             refuse_in_this_process(identity_of(self._file))
 
     def drop_if_cut_off(self, file: Path) -> bool:

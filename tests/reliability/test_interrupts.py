@@ -147,6 +147,14 @@ def world(quick_folder: Path) -> Iterator[World]:
     made = World(quick_folder / "jobs.db")
     yield made
     made.close()
+    opened = threading.Event()
+
+    def open_another() -> None:
+        jobstore.open(made.path).close()
+        opened.set()
+
+    threading.Thread(target=open_another, daemon=True).start()
+    assert opened.wait(LONG_SECONDS), "a lock of the whole process is left locked"
 
 
 def ask_for_nobody(world: World) -> None:

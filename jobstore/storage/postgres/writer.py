@@ -95,6 +95,7 @@ class PostgresWriter(Transactions):
         self._begun = (0, self._session)
         """The number of the last transaction, and its session."""
         self._is_committed = self._is_closed = False
+        tell_of_forks(self)
         with self.errors:
             try:
                 connection = self._connection = Connection(place, lock_seconds=timeout_seconds)
@@ -105,7 +106,6 @@ class PostgresWriter(Transactions):
             except BaseException:
                 self.disconnect()
                 raise
-        tell_of_forks(self)
 
     def close(self) -> None:
         if self._is_closed:

@@ -1,0 +1,156 @@
+"""Forks beside threads: what no thread may keep, and what no child may inherit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from textwrap import dedent
+
+import pytest
+
+from tests.waiting import LONG_SECONDS
+
+BEGIN = f"""
+SECONDS = {LONG_SECONDS // 2}
+import os, signal, sys, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: that is the point here
+sys.setswitchinterval(1e-6)
+stop = threading.Event()
+
+def beside(work):
+    def again():
+        while not stop.is_set():
+            work()
+    threads = [threading.Thread(target=again) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+
+def child(work):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(SECONDS)
+        try:
+            work()
+            os._exit(0)
+        except BaseException as error:
+            print(repr(error), flush=True)
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+def run(code: str, *words: object) -> None:
+    """Run a program that forks; whatever it says is a fault, also what Python ignores in a handler of forks."""
+    command = [sys.executable, "-c", BEGIN + dedent(code), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_SECONDS, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_each_fork_is_told_while_threads_add_others():
+    run("""
+        from jobstore.storage import forking
+
+        class Holder:
+            def __init__(self):
+                self.told = []
+            def before_fork(self):
+                self.told.append("before")
+            def after_fork_in_parent(self):
+                self.told.append("parent")
+            def after_fork_in_child(self):
+                self.told.append("child")
+
+        first = Holder()
+        forking.tell_of_forks(first)
+        beside(lambda: [forking.tell_of_forks(each) for each in [Holder() for _ in range(50)]])
+        try:
+            for number in range(100):
+                child(lambda: exec("assert first.told[-2:] == ['before', 'child']"))
+                assert first.told == ["before", "parent"] * (number + 1)
+        finally:
+            stop.set()
+    """)
+
+
+def test_all_are_told_although_one_of_them_raises():
+    run("""
+        from jobstore.storage import forking
+
+        class Holder:
+            raises, told = False, ()
+            def before_fork(self):
+                self.told = ("before",)
+                if self.raises:
+                    raise KeyboardInterrupt
+            def after_fork_in_parent(self):
+                self.told += ("after",)
+                if self.raises:
+                    raise KeyboardInterrupt
+            after_fork_in_child = after_fork_in_parent
+
+        holders = [Holder() for _ in range(20)]
+        for holder in holders:
+            forking.tell_of_forks(holder)
+        holders[7].raises = True
+        sys.unraisablehook = lambda _: None
+        for _ in range(2):  # the second only if the first has let go
+            child(lambda: exec("assert {holder.told for holder in holders} == {('before', 'after')}"))
+            assert {holder.told for holder in holders} == {("before", "after")}
+    """)
+
+
+def test_no_descriptor_of_a_store_crosses_a_fork(tmp_path):
+    run("""
+        import jobstore
+        from jobstore import store as stores
+        from jobstore.storage import connection, lock
+        from jobstore.storage.connection import Reading
+        from pathlib import Path
+        for module in (stores, connection, lock):
+            module.FORK_TIMEOUT_SECONDS = 3600  # a fork goes on without a lock that it cannot have in time
+
+        path = Path(sys.argv[1])
+        jobstore.Recorder(path, timeout_seconds=100).close()
+
+        def use():
+            with jobstore.open(path) as store:
+                store.list_jobs()
+            with Reading(path) as reading:
+                reading.connection.execute("SELECT count(*) FROM job").fetchone()
+            with jobstore.Recorder(path, timeout_seconds=100) as recorder:
+                recorder.save_job("backup", job_type="t", job_category="c")
+
+        def look():
+            found = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+            assert not [name for name in found if name.startswith(str(path))], found
+            with jobstore.open(path) as store:
+                store.list_jobs()
+
+        beside(use)
+        try:
+            for _ in range(100):
+                child(look)
+        finally:
+            stop.set()
+    """, tmp_path / "jobs.db")  # fmt: skip
+
+
+@pytest.mark.parametrize("work", ["with captured_logs(): pass", "replace(LIST_JOBS).query({})"])
+def test_a_child_never_waits_for_a_lock_that_a_thread_of_its_parent_held(work):
+    run(f"""
+        from dataclasses import replace
+        from jobstore.language.parameters import LIST_JOBS
+        from jobstore.recording.logs import captured_logs
+
+        def use():
+            for _ in range(20):
+                {work}
+
+        beside(use)
+        try:
+            for _ in range(200):
+                child(use)
+        finally:
+            stop.set()
+    """)
