@@ -84,7 +84,7 @@ class Archive:
             with _errors(self._path):
                 sync_folder(self._path.parent)
         except BaseException:
-            os.close(self._descriptor)
+            _close(self._descriptor)
             raise
         return self
 
@@ -97,7 +97,7 @@ class Archive:
                 with suppress(OSError):
                     _id_file(self._path).unlink()
         finally:
-            os.close(self._descriptor)
+            _close(self._descriptor)
 
     def _create(self) -> None:
         """Create the archive if it does not exist, open to no more users than the store."""
@@ -191,7 +191,7 @@ class Archive:
                 except _Unreadable as error:  # only a prune into that archive has to stop
                     _warn(mark.path, str(error))
                 finally:
-                    os.close(descriptor)
+                    _close(descriptor)
         self._forget(connection, mark.path)
         return deleted
 
@@ -341,6 +341,12 @@ def _lock(descriptor: int, path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise Conflict(f"Another prune is writing to {path}; wait for it, or choose another archive") from None
+
+
+def _close(descriptor: int) -> None:
+    """Unlock and close it; a child that was forked meanwhile has it open too, and would keep the lock."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def _no_lines(path: Path) -> InvalidParameter:

@@ -154,3 +154,44 @@ def test_a_child_never_waits_for_a_lock_that_a_thread_of_its_parent_held(work):
         finally:
             stop.set()
     """)
+
+
+def test_a_child_does_not_keep_the_archive_that_its_parent_wrote_to(tmp_path):
+    run("""
+        import jobstore
+        path, archive = sys.argv[1:]
+        wait, go = os.pipe()
+        recorder = jobstore.Recorder(path)
+        recorder.save_job("backup", job_type="t", job_category="c")
+
+        def live(_=None):
+            if os.fork() == 0:
+                os.close(go)
+                os.read(wait, 1)
+                os._exit(0)
+
+        for fork in (live, None):
+            for _ in range(10):
+                with recorder.run("backup"):
+                    pass
+            assert recorder.prune(keep_last=1, archive=archive, progress=fork) > 0
+        os.close(go)
+        os.wait()
+    """, tmp_path / "jobs.db", tmp_path / "archive.jsonl")  # fmt: skip
+
+
+def test_a_child_does_not_keep_the_lock_of_the_tokens(tmp_path):
+    run("""
+        from jobstore.http.tokenfile import locked
+        wait, go = os.pipe()
+        with locked(sys.argv[1]):
+            if os.fork() == 0:
+                os.close(go)
+                os.read(wait, 1)
+                os._exit(0)
+        signal.alarm(SECONDS)
+        with locked(sys.argv[1]):
+            pass
+        os.close(go)
+        os.wait()
+    """, tmp_path / "tokens.json")  # fmt: skip
