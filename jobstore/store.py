@@ -11,11 +11,10 @@ from jobstore.language.address import Address, file_of, location_of
 from jobstore.language.errors import JobStoreError, StoreBusy, StoreUnreadable
 from jobstore.reading import SURPRISES, Snapshots, serials
 from jobstore.storage.connection import Reader, driver_errors
-from jobstore.storage.forking import refuse_in_this_process, tell_of_forks
+from jobstore.storage.forking import keep_for_good, tell_of_forks
 from jobstore.storage.limits import FORK_TIMEOUT_SECONDS
-from jobstore.storage.sidefiles import identity_of
 from jobstore.storage.soundness import is_sound
-from jobstore.storage.turns import give_back
+from jobstore.storage.turns import frame_above, give_back, is_running
 
 if TYPE_CHECKING:
     import os
@@ -72,8 +71,12 @@ class JobStore(Snapshots):
         super().__init__(file, driver_errors(file), clock)
         self._reader: Reader | None = None
         self._is_held_for_fork = False
-        with self._errors:
-            tell_of_forks(self, self._begin_anew)
+        tell_of_forks(self)
+        try:
+            with self._lock, self._errors:
+                self._begin_anew()
+        finally:
+            give_back(self._lock)
 
     @property
     def connection(self) -> sqlite3.Connection | None:
@@ -148,23 +151,25 @@ class JobStore(Snapshots):
 
     def before_fork(self) -> None:
         """Wait for the running query and close the connection; the next query opens another."""
-        self._is_held_for_fork = self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS)
-        if self._is_held_for_fork:
+        if is_running(self._frame, frame_above(0)):
+            return  # forked by a signal handler during this thread's own query
+        if self._is_held_for_fork or self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS):
+            self._is_held_for_fork = True
             self._disconnect()
 
     def after_fork_in_parent(self) -> None:
         """Let queries continue."""
         if self._is_held_for_fork:
             self._is_held_for_fork = False
-            give_back(self._lock)
+            self._lock.release()  # once: a handler may have forked inside a block that holds it
 
     def after_fork_in_child(self) -> None:
         """Let queries continue, with a connection of this process."""
-        is_held, self._is_held_for_fork = self._is_held_for_fork, False
+        self._is_held_for_fork = False
         self._begin_locks_anew()
-        if not is_held:  # a thread of the parent was using the connection, or was just opening one
-            reader = self._reader
-            refuse_in_this_process(identity_of(self._at) if reader is None else reader.identity)
+        reader, self._reader = self._reader, None
+        if reader is not None:  # a thread of the parent was using it
+            keep_for_good(reader.connection)
 
     def drop_if_cut_off(self, file: Path) -> bool:
         """Close the connection if its log is no longer the one beside the file; return whether it did."""

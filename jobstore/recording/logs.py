@@ -95,7 +95,5 @@ class _Factory:
                 cls.newest = None
 
 
-# A child forked while another thread holds it would wait forever.
-os.register_at_fork(
-    before=_Factory.guard.acquire, after_in_parent=_Factory.guard.release, after_in_child=_Factory.guard.release
-)
+# A child that was forked while another thread held it would wait forever.
+os.register_at_fork(after_in_child=lambda: setattr(_Factory, "guard", threading.RLock()))

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -25,7 +26,14 @@ from jobstore.language.errors import (
     StoreUnreadable,
 )
 from jobstore.storage.folders import check_not_mounted
-from jobstore.storage.forking import check_not_crossed, refuse_in_this_process, tell_of_forks
+from jobstore.storage.forking import (
+    check_not_crossed,
+    keep_for_good,
+    note_closed,
+    note_open,
+    tell_of_forks,
+    while_closing,
+)
 from jobstore.storage.limits import (
     FORK_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
@@ -94,12 +102,6 @@ class Reader:
                 # use.
                 share_log(self.file)
 
-    def __del__(self) -> None:
-        """Close the connection: Python 3.13 warns of open ones."""
-        connection = getattr(self, "connection", None)  # __init__ may have failed
-        if connection is not None:
-            connection.close()
-
     def is_current(self) -> bool:
         """Whether this reads the file that is at the path; two look-ups in the folder."""
         # SQLite does not look at an immutable file again: only the log or the file itself shows that a writer came.
@@ -149,10 +151,33 @@ def _settled(file: Path) -> tuple[int, ...]:
 
 def open_file(file: Path, mode: str, timeout_seconds: float = READ_TIMEOUT_SECONDS) -> sqlite3.Connection:
     """A connection to a file with the given URI parameters; it begins no transaction of its own."""
-    return sqlite3.connect(
-        f"{file.as_uri()}?{mode}", uri=True, isolation_level=None, check_same_thread=False,
+    return _Connection(
+        file, f"{file.as_uri()}?{mode}", uri=True, isolation_level=None, check_same_thread=False,
         timeout=timeout_seconds, cached_statements=512,
     )  # fmt: skip
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that forks know of from before it is opened until it is closed."""
+
+    def __init__(self, file: Path, address: str, **options: Any) -> None:
+        identity = identity_of(file)
+        if identity is not None:  # a file that is still to be made is nobody else's
+            note_open(id(self), identity)
+        try:
+            super().__init__(address, **options)
+        except BaseException:
+            note_closed(id(self))
+            raise
+
+    def close(self) -> None:
+        with while_closing(id(self)):
+            super().close()
+
+    def __del__(self) -> None:
+        """Close it: Python 3.13 warns of open ones."""
+        with suppress(sqlite3.ProgrammingError):  # it was never opened
+            self.close()
 
 
 def _connect(file: Path, path: Path, mode: str) -> sqlite3.Connection:
@@ -187,10 +212,9 @@ class Reading:
         self._lock = threading.Lock()
         self._is_held_for_fork = False
         self._cursor: sqlite3.Cursor | None = None
-        tell_of_forks(self, self._open)
-
-    def _open(self) -> None:
-        self._reader = Reader(self._path)
+        tell_of_forks(self)
+        with self._lock:
+            self._reader = Reader(path)
 
     def __enter__(self) -> Reading:
         self._lock.acquire()
@@ -242,7 +266,8 @@ class Reading:
             raise StoreUnreadable(f"The reading of {self._path} belongs to the process before the fork; start it again")
 
     def before_fork(self) -> None:
-        self._is_held_for_fork = self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS)
+        if not self._is_held_for_fork:
+            self._is_held_for_fork = self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS)
 
     def after_fork_in_parent(self) -> None:
         if self._is_held_for_fork:
@@ -251,15 +276,17 @@ class Reading:
 
     def after_fork_in_child(self) -> None:
         """Close the connection, which is the parent's."""
+        reader = getattr(self, "_reader", None)  # a thread was just opening it
         if self._is_held_for_fork:
             self._is_held_for_fork = False
             self._lock.release()
             if self._cursor is not None:
                 self._cursor.close()  # an unfinished statement would keep the file open
-            self._reader.close()
-        else:
+            if reader is not None:
+                reader.close()
+        elif reader is not None:
             # A thread of the parent was inside SQLite: this child can neither close the connection nor open another.
-            refuse_in_this_process(self._reader.identity)
+            keep_for_good(reader.connection)
 
 
 def check_is_file(path: Path) -> None:

@@ -2,30 +2,31 @@
 
 SQLite keeps a process-wide table of the locks it holds. A fork copies the table without the locks, so a connection that
 a child opens beside an inherited one believes itself protected and is not. Therefore no connection may be open during a
-fork; parent and child open new ones when they next need them. If a thread does not finish in time, the child is refused
-the file.
+fork; parent and child open new ones when they next need them. The child is refused every file of which a connection was
+open nevertheless: a thread did not finish in time, or was just opening or closing it.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
-from contextlib import ExitStack, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from jobstore.language.errors import StoreUnreadable
-from jobstore.storage.turns import give_back
+from jobstore.storage.limits import FORK_TIMEOUT_SECONDS, LOCK_PAUSE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from jobstore.storage.sidefiles import Identity
 
 
 class Forkable(Protocol):
-    """An object that has to act before and after a fork."""
+    """An object that has to act before and after a fork; each call may be repeated."""
 
     def before_fork(self) -> None:
         """Close the connection and keep other threads from opening one."""
@@ -48,28 +49,22 @@ class Holder(Protocol):
 # Weak references: a store that is dropped without being closed must not be kept alive for forks.
 _known: weakref.WeakSet[Forkable] = weakref.WeakSet()
 # Called before a fork, and so also after it, whatever is dropped or created meanwhile: locks are taken in pairs.
-_told: list[Forkable] = []
-# Held during a fork, and while a holder that no fork is told of yet opens its connection. Without it, two threads that
-# fork at once would also release each other's locks. Reentrant: a handler may fork during a fork.
-_no_fork = threading.RLock()
+_told: dict[Forkable, None] = {}
+# Two threads that fork at once would release each other's locks. Reentrant: a handler may fork during a fork.
+_one_fork = threading.RLock()
+_nested = 0
+# The files of all open connections, from before each is opened until it is closed, by the id of the connection; also of
+# those that no holder knows: one that is just being opened, or that was dropped and is closed by its finalizer.
+_open: dict[int, Identity] = {}
+# The thread that is just closing a connection, by the id of the connection.
+_closing: dict[int, int] = {}
 # Never cleared: an inherited connection cannot be closed, so the danger does not pass.
 _crossed: set[Identity] = set()
 
 
-def tell_of_forks(holder: Forkable, begin: Callable[[], object] | None = None) -> None:
-    """Call `holder` before and after every fork, for as long as it lives.
-
-    Args:
-        holder: the object.
-        begin: opens its connection; no fork comes between that and the first fork that the holder is told of.
-    """
-    try:
-        with _no_fork:
-            if begin is not None:
-                begin()
-            _known.add(holder)
-    finally:
-        give_back(_no_fork)
+def tell_of_forks(holder: Forkable) -> None:
+    """Call `holder` before and after every fork, for as long as it lives; to be called before it opens a connection."""
+    _known.add(holder)
 
 
 def holders() -> list[Holder]:
@@ -77,10 +72,25 @@ def holders() -> list[Holder]:
     return [holder for holder in _all_known() if isinstance(holder, Holder)]
 
 
-def refuse_in_this_process(identity: Identity | None) -> None:
-    """In a child: refuse a file from now on, because a connection to it was open during the fork."""
-    if identity is not None:
-        _crossed.add(identity)
+def note_open(key: int, identity: Identity) -> None:
+    """Note that a connection to a file is about to be opened."""
+    _open[key] = identity
+
+
+def note_closed(key: int) -> None:
+    """Note that a connection is closed."""
+    _open.pop(key, None)
+
+
+@contextmanager
+def while_closing(key: int) -> Iterator[None]:
+    """Let a fork wait for the block, which closes a connection."""
+    _closing[key] = threading.get_ident()
+    try:
+        yield
+        note_closed(key)
+    finally:
+        _closing.pop(key, None)
 
 
 def check_not_crossed(path: Path, identity: Identity) -> None:
@@ -99,30 +109,58 @@ def _all_known() -> list[Forkable]:
 
 
 def _before() -> None:
-    _no_fork.acquire()
-    _told[:] = _all_known()
-    with ExitStack() as calls:  # it makes all of them, even if one raises, such as Ctrl-C while it waits for a thread
-        for holder in _told:
-            calls.callback(holder.before_fork)
+    global _nested  # noqa: PLW0603 - of the process, as forks are
+    try:
+        _one_fork.acquire()
+    except BaseException:
+        _one_fork.acquire()  # Ctrl-C cannot keep the fork from going on
+        raise
+    finally:
+        _nested += 1
+    if _nested > 1:
+        return
+    deadline = time.monotonic() + FORK_TIMEOUT_SECONDS
+    while new := [holder for holder in _all_known() if holder not in _told]:
+        _told.update(dict.fromkeys(new))
+        _each(new, lambda holder: holder.before_fork())
+    while set(_closing.copy().values()) - {threading.get_ident()} and time.monotonic() < deadline:
+        time.sleep(LOCK_PAUSE_SECONDS)
 
 
 def _in_parent() -> None:
-    with ExitStack() as calls:
-        calls.callback(_end)
-        for holder in _told:
-            calls.callback(holder.after_fork_in_parent)
+    global _nested  # noqa: PLW0603 - of the process, as forks are
+    _nested -= 1
+    try:
+        if not _nested:
+            _each(list(_told), lambda holder: holder.after_fork_in_parent())
+    finally:
+        if not _nested:
+            _told.clear()
+        _one_fork.release()
 
 
 def _in_child() -> None:
-    with ExitStack() as calls:
-        calls.callback(_end)
-        for holder in _told:
-            calls.callback(holder.after_fork_in_child)
+    global _one_fork, _nested
+    _one_fork, _nested = threading.RLock(), 0
+    try:
+        _each([*{**_told, **dict.fromkeys(_all_known())}], lambda holder: holder.after_fork_in_child())
+    finally:
+        _told.clear()
+        _crossed.update(_open.values())
+        _open.clear()
+        _closing.clear()
 
 
-def _end() -> None:
-    _told.clear()
-    give_back(_no_fork)
+def _each(holders: Iterable[Forkable], act: Callable[[Forkable], None]) -> None:
+    """Let all of them act, whatever is raised meanwhile, such as Ctrl-C while one waits for a thread."""
+    try:
+        for holder in holders:
+            act(holder)
+    except BaseException:
+        for holder in holders:
+            with suppress(BaseException):
+                act(holder)
+        raise
 
 
 os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

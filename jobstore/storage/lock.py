@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
 from jobstore.language.errors import StoreBusy, StoreUnreadable
-from jobstore.storage.forking import refuse_in_this_process, tell_of_forks
+from jobstore.storage.forking import tell_of_forks
 from jobstore.storage.limits import FORK_TIMEOUT_SECONDS, LINE_STUCK_SECONDS, LOCK_PAUSE_SECONDS, MOST_COUNTED
-from jobstore.storage.sidefiles import identity_of, lock_path, may_write, owner_of, share_with_writers
+from jobstore.storage.sidefiles import lock_path, may_write, owner_of, share_with_writers
 from jobstore.storage.turns import frame_above, give_back, is_running
 
 if TYPE_CHECKING:
@@ -103,9 +103,11 @@ class ThreadLock:
     def leave(self, *, close: bool = False) -> None:
         """Let the next one in; harmless if nothing, or not everything, was taken."""
         give_back(self._next)
-        if self._turn.acquire(blocking=False):  # taken by this thread, or free
-            self._let_go(close=close)
-            self._key = self._frame = None
+        try:
+            if self._turn.acquire(blocking=False):  # taken by this thread, or free
+                self._let_go(close=close)
+                self._key = self._frame = None
+        finally:
             give_back(self._turn)
 
     def _queue(self, deadline: float) -> None:
@@ -153,37 +155,35 @@ class FileLock(ThreadLock):
 
     def before_fork(self) -> None:
         """Take the lock and close the connections; see `jobstore.storage.forking`."""
-        self._is_held_for_fork = self._turn.acquire(timeout=FORK_TIMEOUT_SECONDS)
-        if not self._is_held_for_fork:
+        is_own = is_running(self._frame, frame_above(0))  # forked by a signal handler during this thread's own turn
+        if self._is_held_for_fork or is_own or not self._turn.acquire(timeout=FORK_TIMEOUT_SECONDS):
             return
         try:
             # The lock among processes too: closing the last connection writes the log back.
             self._lock(time.monotonic_ns(), FORK_TIMEOUT_SECONDS)
         except (StoreBusy, StoreUnreadable):
-            self._is_held_for_fork = False
             self._close()
-            give_back(self._turn)
+            self._turn.release()
             return
         try:
             for user in self.users():
                 user.disconnect()
+            self._is_held_for_fork = True
         finally:
             self._unlock()
 
     def after_fork_in_parent(self) -> None:
         if self._is_held_for_fork:
             self._is_held_for_fork = False
-            give_back(self._turn)
+            self._turn.release()  # once: a handler may have forked just when this thread took it
 
     def after_fork_in_child(self) -> None:
         """Start with new locks: the threads that held the parent's are gone."""
-        is_held, self._is_held_for_fork = self._is_held_for_fork, False
+        self._is_held_for_fork = False
         self._begin_anew()
         self._drop()
         for user in self.users():
             user.abandon()
-        if not is_held and self._users:
-            refuse_in_this_process(identity_of(self._file))
 
     def drop_if_cut_off(self, file: Path) -> bool:
         """Make each user of the file give up a connection whose log is gone; inside the lock."""
@@ -290,8 +290,10 @@ class Acquired:
     ) -> None:
         try:
             self._lock.leave()
-        finally:
-            self._lock.leave()  # an exception may have interrupted the first call
+        except BaseException:
+            # Not in any case: this call may be interrupted too, just when it has taken a free lock.
+            self._lock.leave()
+            raise
 
     def __del__(self) -> None:
         """Release a lock that an exception left held, after the block but before `__exit__` or before the block."""

@@ -161,8 +161,10 @@ class Turn:
             finally:
                 try:
                     self._end()
-                finally:
-                    self._end()  # an exception may have interrupted the first call
+                except BaseException:
+                    # Not in any case: this call may be interrupted too, just when it has taken a free lock.
+                    self._end()
+                    raise
         self._writer.errors.__exit__(kind, error, trace)
 
     def __del__(self) -> None:

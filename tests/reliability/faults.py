@@ -142,8 +142,8 @@ FAULTS = (
     Fault(
         "a connection that a child inherits",
         "store.py",
-        "        if self._is_held_for_fork:\n            self._disconnect()\n",
-        "",
+        "            self._is_held_for_fork = True\n            self._disconnect()\n",
+        "            self._is_held_for_fork = True\n",
         "tests/reliability/test_readers.py",
     ),
     Fault(

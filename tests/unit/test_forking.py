@@ -44,7 +44,8 @@ def run(code: str, *words: object) -> None:
     """Run a program that forks; whatever it says is a fault, also what Python ignores in a handler of forks."""
     command = [sys.executable, "-c", BEGIN + dedent(code), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_SECONDS, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not done.stdout + done.stderr, done.stdout + done.stderr
+    assert done.returncode == 0
 
 
 def test_each_fork_is_told_while_threads_add_others():
@@ -84,7 +85,7 @@ def test_all_are_told_although_one_of_them_raises():
                 if self.raises:
                     raise KeyboardInterrupt
             def after_fork_in_parent(self):
-                self.told += ("after",)
+                self.told = ("before", "after") if "before" in self.told else ()
                 if self.raises:
                     raise KeyboardInterrupt
             after_fork_in_child = after_fork_in_parent
@@ -100,30 +101,41 @@ def test_all_are_told_although_one_of_them_raises():
     """)
 
 
-def test_no_descriptor_of_a_store_crosses_a_fork(tmp_path):
-    run("""
-        import jobstore
-        from jobstore import store as stores
-        from jobstore.storage import connection, lock
-        from jobstore.storage.connection import Reading
-        from pathlib import Path
-        for module in (stores, connection, lock):
-            module.FORK_TIMEOUT_SECONDS = 3600  # a fork goes on without a lock that it cannot have in time
+USERS = """
+import jobstore
+from jobstore import store as stores
+from jobstore.storage import connection, forking, lock
+from jobstore.storage.connection import Reading
+from pathlib import Path
+path = Path(sys.argv[1])
+jobstore.Recorder(path, timeout_seconds=SECONDS).close()
 
-        path = Path(sys.argv[1])
-        jobstore.Recorder(path, timeout_seconds=100).close()
+def patience(seconds):
+    for module in (stores, connection, forking, lock):
+        module.FORK_TIMEOUT_SECONDS = seconds
+    connection.READ_TIMEOUT_SECONDS = SECONDS
+    connection.open_file.__defaults__ = (SECONDS,)
+
+def descriptors():
+    found = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+    return [name for name in found if name.startswith(str(path)) and not name.endswith(".lock")]
+"""
+
+
+def test_no_descriptor_of_a_store_crosses_a_fork(tmp_path):
+    run(USERS + dedent("""
+        patience(3600)  # a fork goes on without a lock that it cannot have in time
 
         def use():
             with jobstore.open(path) as store:
                 store.list_jobs()
             with Reading(path) as reading:
                 reading.connection.execute("SELECT count(*) FROM job").fetchone()
-            with jobstore.Recorder(path, timeout_seconds=100) as recorder:
+            with jobstore.Recorder(path, timeout_seconds=SECONDS) as recorder:
                 recorder.save_job("backup", job_type="t", job_category="c")
 
         def look():
-            found = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
-            assert not [name for name in found if name.startswith(str(path))], found
+            assert descriptors() == []
             with jobstore.open(path) as store:
                 store.list_jobs()
 
@@ -133,7 +145,100 @@ def test_no_descriptor_of_a_store_crosses_a_fork(tmp_path):
                 child(look)
         finally:
             stop.set()
-    """, tmp_path / "jobs.db")  # fmt: skip
+    """), tmp_path / "jobs.db")  # fmt: skip
+
+
+def test_a_child_never_uses_a_file_beside_an_inherited_connection(tmp_path):
+    """Threads drop stores and recorders without closing them, and no holder knows what a finalizer closes."""
+    run(USERS + dedent("""
+        patience(0.1)
+
+        def use():
+            jobstore.open(path).list_jobs()
+            jobstore.Recorder(path, timeout_seconds=SECONDS)
+
+        def look():
+            inherited = descriptors()
+            try:
+                jobstore.open(path).close()
+            except jobstore.StoreUnreadable:
+                return
+            assert inherited == []
+
+        beside(use)
+        try:
+            for _ in range(100):
+                child(look)
+        finally:
+            stop.set()
+    """), tmp_path / "jobs.db")  # fmt: skip
+
+
+def test_a_child_is_refused_a_file_that_a_thread_was_reading(tmp_path):
+    run(USERS + dedent("""
+        patience(0.1)
+        store, begun = jobstore.open(path), threading.Event()
+        endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+        def ask(connection, _):
+            connection.set_progress_handler(lambda: begun.set() or stop.is_set(), 1000)
+            return connection.execute(endless).fetchone()
+
+        def wait():
+            try:
+                store.read(ask)
+            except jobstore.StoreError:
+                assert stop.is_set()
+
+        def look():
+            for use in (store.list_jobs, lambda: jobstore.Recorder(path)):
+                try:
+                    use()
+                except jobstore.StoreUnreadable:
+                    continue
+                raise AssertionError("not refused")
+            store.close()
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        begun.wait()
+        try:
+            child(look)
+        finally:
+            stop.set()
+            thread.join()
+    """), tmp_path / "jobs.db")  # fmt: skip
+
+
+def test_signal_handlers_may_use_stores_and_fork_at_any_moment(tmp_path):
+    run(USERS + dedent("""
+        import itertools
+        count = itertools.count()
+
+        def handle(*_):
+            with jobstore.open(path) as store:
+                store.list_jobs()
+            if next(count) % 20 == 0:
+                child(lambda: None)
+            again()
+
+        def again():
+            if not stop.is_set():
+                signal.setitimer(signal.ITIMER_REAL, 0.0005)
+
+        signal.signal(signal.SIGALRM, handle)
+        shared = jobstore.open(path)
+        beside(shared.list_jobs)
+        again()
+        try:
+            while next(count) < 600:
+                with jobstore.open(path) as store:
+                    store.list_jobs()
+            shared.list_jobs()
+        finally:
+            stop.set()
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    """), tmp_path / "jobs.db")  # fmt: skip
 
 
 @pytest.mark.parametrize("work", ["with captured_logs(): pass", "replace(LIST_JOBS).query({})"])
