@@ -147,6 +147,20 @@ FAULTS = (
         "tests/reliability/test_readers.py",
     ),
     Fault(
+        "a child that opens a file beside the connection of a thread of its parent",
+        "storage/forking.py",
+        "        _crossed.update(_open.values())\n",
+        "",
+        "tests/unit/test_forking.py::test_a_child_is_refused_a_file_that_a_thread_was_reading",
+    ),
+    Fault(
+        "an archive that a child keeps locked",
+        "recording/archive.py",
+        "    fcntl.flock(descriptor, fcntl.LOCK_UN)\n",
+        "",
+        "tests/unit/test_forking.py::test_a_child_does_not_keep_the_archive_that_its_parent_wrote_to",
+    ),
+    Fault(
         "a new store whose name is not brought to the disk",
         "storage/writer.py",
         "    made.rename(file)\n    sync_folder(file.parent)\n",
