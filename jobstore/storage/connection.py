@@ -10,7 +10,6 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -161,11 +160,10 @@ class _Connection(sqlite3.Connection):
     """A connection that forks know of from before it is opened until it is closed."""
 
     def __init__(self, file: Path, address: str, **options: Any) -> None:
-        identity = identity_of(file)
-        if identity is not None:  # a file that is still to be made is nobody else's
-            note_open(id(self), identity)
         try:
+            note_open(id(self), identity_of(file))
             super().__init__(address, **options)
+            note_open(id(self), identity_of(file))  # now also that of a file that this has created
         except BaseException:
             note_closed(id(self))
             raise
@@ -176,8 +174,10 @@ class _Connection(sqlite3.Connection):
 
     def __del__(self) -> None:
         """Close it: Python 3.13 warns of open ones."""
-        with suppress(sqlite3.ProgrammingError):  # it was never opened
+        try:
             self.close()
+        except sqlite3.ProgrammingError:  # it was never opened
+            note_closed(id(self))
 
 
 def _connect(file: Path, path: Path, mode: str) -> sqlite3.Connection:
@@ -212,9 +212,11 @@ class Reading:
         self._lock = threading.Lock()
         self._is_held_for_fork = False
         self._cursor: sqlite3.Cursor | None = None
+        self._opener = threading.get_ident()
         tell_of_forks(self)
         with self._lock:
             self._reader = Reader(path)
+            self._opener = 0
 
     def __enter__(self) -> Reading:
         self._lock.acquire()
@@ -266,7 +268,7 @@ class Reading:
             raise StoreUnreadable(f"The reading of {self._path} belongs to the process before the fork; start it again")
 
     def before_fork(self) -> None:
-        if not self._is_held_for_fork:
+        if not self._is_held_for_fork and self._opener != threading.get_ident():  # else a handler forks
             self._is_held_for_fork = self._lock.acquire(timeout=FORK_TIMEOUT_SECONDS)
 
     def after_fork_in_parent(self) -> None:

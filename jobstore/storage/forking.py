@@ -13,14 +13,16 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from jobstore.language.errors import StoreUnreadable
 from jobstore.storage.limits import FORK_TIMEOUT_SECONDS, LOCK_PAUSE_SECONDS
+from jobstore.storage.turns import frame_above, give_back, is_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+    from types import FrameType
 
     from jobstore.storage.sidefiles import Identity
 
@@ -52,12 +54,16 @@ _known: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _told: dict[Forkable, None] = {}
 # Two threads that fork at once would release each other's locks. Reentrant: a handler may fork during a fork.
 _one_fork = threading.RLock()
-_nested = 0
+# The function below that runs, and the thread that forks.
+_frame: FrameType | None = None
+_thread = 0
 # The files of all open connections, from before each is opened until it is closed, by the id of the connection; also of
 # those that no holder knows: one that is just being opened, or that was dropped and is closed by its finalizer.
 _open: dict[int, Identity] = {}
 # The thread that is just closing a connection, by the id of the connection.
 _closing: dict[int, int] = {}
+# How often a fork looks for new holders: threads may make them without end.
+_LOOKS: Final = 20
 # Never cleared: an inherited connection cannot be closed, so the danger does not pass.
 _crossed: set[Identity] = set()
 
@@ -72,9 +78,10 @@ def holders() -> list[Holder]:
     return [holder for holder in _all_known() if isinstance(holder, Holder)]
 
 
-def note_open(key: int, identity: Identity) -> None:
-    """Note that a connection to a file is about to be opened."""
-    _open[key] = identity
+def note_open(key: int, identity: Identity | None) -> None:
+    """Note that a connection to a file is about to be opened; None if there is no file yet."""
+    if identity is not None:
+        _open.setdefault(key, identity)
 
 
 def note_closed(key: int) -> None:
@@ -85,8 +92,8 @@ def note_closed(key: int) -> None:
 @contextmanager
 def while_closing(key: int) -> Iterator[None]:
     """Let a fork wait for the block, which closes a connection."""
-    _closing[key] = threading.get_ident()
     try:
+        _closing[key] = threading.get_ident()
         yield
         note_closed(key)
     finally:
@@ -108,40 +115,49 @@ def _all_known() -> list[Forkable]:
             return list(_known)
 
 
+def _is_nested() -> bool:
+    """Whether a signal handler forks inside one of the functions below, which then goes on with the outer fork."""
+    return is_running(_frame, frame_above(1))
+
+
 def _before() -> None:
-    global _nested  # noqa: PLW0603 - of the process, as forks are
+    global _frame, _thread  # noqa: PLW0603 - of the process, as forks are
+    if _is_nested():
+        return
     try:
         _one_fork.acquire()
-    except BaseException:
-        _one_fork.acquire()  # Ctrl-C cannot keep the fork from going on
-        raise
+        _frame, _thread = frame_above(0), threading.get_ident()
+        deadline = time.monotonic() + FORK_TIMEOUT_SECONDS
+        for _ in range(_LOOKS):
+            new = [holder for holder in _all_known() if holder not in _told]
+            _told.update(dict.fromkeys(new))
+            _each(new, lambda holder: holder.before_fork())
+            if not new:
+                break
+        while set(_closing.copy().values()) - {threading.get_ident()} and time.monotonic() < deadline:
+            time.sleep(LOCK_PAUSE_SECONDS)
     finally:
-        _nested += 1
-    if _nested > 1:
-        return
-    deadline = time.monotonic() + FORK_TIMEOUT_SECONDS
-    while new := [holder for holder in _all_known() if holder not in _told]:
-        _told.update(dict.fromkeys(new))
-        _each(new, lambda holder: holder.before_fork())
-    while set(_closing.copy().values()) - {threading.get_ident()} and time.monotonic() < deadline:
-        time.sleep(LOCK_PAUSE_SECONDS)
+        _frame = None
 
 
 def _in_parent() -> None:
-    global _nested  # noqa: PLW0603 - of the process, as forks are
-    _nested -= 1
+    global _frame, _thread  # noqa: PLW0603 - of the process, as forks are
+    if _is_nested():
+        return
     try:
-        if not _nested:
+        if _thread == threading.get_ident():  # Ctrl-C may have come while this fork waited for that of another thread
+            _frame = frame_above(0)
             _each(list(_told), lambda holder: holder.after_fork_in_parent())
     finally:
-        if not _nested:
+        if _thread == threading.get_ident():
             _told.clear()
-        _one_fork.release()
+            _frame, _thread = None, 0
+        give_back(_one_fork)
 
 
 def _in_child() -> None:
-    global _one_fork, _nested
-    _one_fork, _nested = threading.RLock(), 0
+    global _frame, _thread, _one_fork
+    _frame, _thread, _one_fork = None, 0, threading.RLock()
     try:
         _each([*{**_told, **dict.fromkeys(_all_known())}], lambda holder: holder.after_fork_in_child())
     finally:

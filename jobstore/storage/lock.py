@@ -105,8 +105,8 @@ class ThreadLock:
         give_back(self._next)
         try:
             if self._turn.acquire(blocking=False):  # taken by this thread, or free
+                self._key = self._frame = None  # first: what is interrupted now is not ended again
                 self._let_go(close=close)
-                self._key = self._frame = None
         finally:
             give_back(self._turn)
 
@@ -161,16 +161,18 @@ class FileLock(ThreadLock):
         try:
             # The lock among processes too: closing the last connection writes the log back.
             self._lock(time.monotonic_ns(), FORK_TIMEOUT_SECONDS)
-        except (StoreBusy, StoreUnreadable):
-            self._close()
-            self._turn.release()
-            return
-        try:
-            for user in self.users():
-                user.disconnect()
-            self._is_held_for_fork = True
-        finally:
-            self._unlock()
+            try:
+                for user in self.users():
+                    user.disconnect()
+                self._is_held_for_fork = True
+            finally:
+                self._unlock()
+        except BaseException as error:
+            if not self._is_held_for_fork:
+                self._close()
+                self._turn.release()
+            if not isinstance(error, (StoreBusy, StoreUnreadable)):
+                raise
 
     def after_fork_in_parent(self) -> None:
         if self._is_held_for_fork:

@@ -126,16 +126,15 @@ def test_no_descriptor_of_a_store_crosses_a_fork(tmp_path):
     run(USERS + dedent("""
         patience(3600)  # a fork goes on without a lock that it cannot have in time
 
+        shared, recorder = jobstore.open(path), jobstore.Recorder(path, timeout_seconds=SECONDS)
+
         def use():
-            with jobstore.open(path) as store:
-                store.list_jobs()
-            with Reading(path) as reading:
-                reading.connection.execute("SELECT count(*) FROM job").fetchone()
-            with jobstore.Recorder(path, timeout_seconds=SECONDS) as recorder:
-                recorder.save_job("backup", job_type="t", job_category="c")
+            shared.list_jobs()
+            recorder.save_job("backup", job_type="t", job_category="c")
 
         def look():
             assert descriptors() == []
+            shared.list_jobs()
             with jobstore.open(path) as store:
                 store.list_jobs()
 
@@ -149,13 +148,15 @@ def test_no_descriptor_of_a_store_crosses_a_fork(tmp_path):
 
 
 def test_a_child_never_uses_a_file_beside_an_inherited_connection(tmp_path):
-    """Threads drop stores and recorders without closing them, and no holder knows what a finalizer closes."""
+    """Threads open stores at any moment, and drop some unclosed: no holder knows what a finalizer closes."""
     run(USERS + dedent("""
         patience(0.1)
 
         def use():
             jobstore.open(path).list_jobs()
             jobstore.Recorder(path, timeout_seconds=SECONDS)
+            with Reading(path) as reading:
+                reading.connection.execute("SELECT count(*) FROM job").fetchone()
 
         def look():
             inherited = descriptors()
