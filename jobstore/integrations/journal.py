@@ -16,7 +16,7 @@ import weakref
 from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from jobstore.language.errors import JobStoreError, StoreBusy, StoreFull
@@ -144,20 +144,14 @@ def wait_for(future: Future[None], seconds: float) -> bool:
 _journals: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 
-def _all() -> list[Journal]:
-    while True:
-        with suppress(RuntimeError):  # another thread made one meanwhile
-            return list(_journals)
-
-
 def _after_fork() -> None:
-    for journal in _all():
+    for journal in _journals:
         journal._begin_anew()
 
 
 @atexit.register
 def _flush_all() -> None:
-    for journal in _all():
+    for journal in list(_journals):
         if not journal.flush(EXIT_SECONDS):
             _log.error("The program ends with runs that were not recorded: %s", journal.recorder)
 

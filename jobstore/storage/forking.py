@@ -13,10 +13,10 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from jobstore.language.errors import StoreUnreadable
-from jobstore.storage.limits import FORK_TIMEOUT_SECONDS, LOCK_PAUSE_SECONDS
+from jobstore.storage.limits import FORK_LOOKS, FORK_TIMEOUT_SECONDS, LOCK_PAUSE_SECONDS
 from jobstore.storage.turns import frame_above, give_back, is_running
 
 if TYPE_CHECKING:
@@ -62,8 +62,6 @@ _thread = 0
 _open: dict[int, Identity] = {}
 # The thread that is just closing a connection, by the id of the connection.
 _closing: dict[int, int] = {}
-# How often a fork looks for new holders: threads may make them without end.
-_LOOKS: Final = 20
 # Never cleared: an inherited connection cannot be closed, so the danger does not pass.
 _crossed: set[Identity] = set()
 
@@ -124,11 +122,11 @@ def _before() -> None:
     global _frame, _thread  # noqa: PLW0603 - of the process, as forks are
     if _is_nested():
         return
+    _one_fork.acquire()
     try:
-        _one_fork.acquire()
         _frame, _thread = frame_above(0), threading.get_ident()
         deadline = time.monotonic() + FORK_TIMEOUT_SECONDS
-        for _ in range(_LOOKS):
+        for _ in range(FORK_LOOKS):
             new = [holder for holder in _all_known() if holder not in _told]
             _told.update(dict.fromkeys(new))
             _each(new, lambda holder: holder.before_fork())

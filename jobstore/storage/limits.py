@@ -10,6 +10,9 @@ READ_TIMEOUT_SECONDS: Final = 5.0
 TIMEOUT_SECONDS: Final = 10.0
 # How long a fork waits for running reads and writes; afterwards the child is refused the file.
 FORK_TIMEOUT_SECONDS: Final = 5.0
+# How often a fork looks for stores that threads have opened meanwhile. Each look is shorter and so finds fewer, but
+# threads that never pause open new ones without end; what the last look misses is refused to the child.
+FORK_LOOKS: Final = 20
 # The first process in line sleeps about this long between two looks; those behind it sleep longer.
 LOCK_PAUSE_SECONDS: Final = 0.0005
 # The first in line may be suspended: if it leaves the lock free for this long, the next one takes it.

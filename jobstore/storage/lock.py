@@ -105,7 +105,7 @@ class ThreadLock:
         give_back(self._next)
         try:
             if self._turn.acquire(blocking=False):  # taken by this thread, or free
-                self._key = self._frame = None  # first: what is interrupted now is not ended again
+                self._key = self._frame = None  # first: a repeated call must not end the next thread's turn
                 self._let_go(close=close)
         finally:
             give_back(self._turn)
@@ -293,7 +293,7 @@ class Acquired:
         try:
             self._lock.leave()
         except BaseException:
-            # Not in any case: this call may be interrupted too, just when it has taken a free lock.
+            # Only then: a needless call could itself be interrupted with the free lock just taken, and keep it.
             self._lock.leave()
             raise
 

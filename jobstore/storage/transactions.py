@@ -162,7 +162,7 @@ class Turn:
                 try:
                     self._end()
                 except BaseException:
-                    # Not in any case: this call may be interrupted too, just when it has taken a free lock.
+                    # Only then: a needless call could itself be interrupted with the free lock just taken, and keep it.
                     self._end()
                     raise
         self._writer.errors.__exit__(kind, error, trace)

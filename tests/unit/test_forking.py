@@ -37,6 +37,14 @@ def child(work):
         finally:
             os._exit(1)
     assert os.waitpid(pid, 0)[1] == 0
+
+def fork_beside(use, look, forks=100):
+    beside(use)
+    try:
+        for _ in range(forks):
+            child(look)
+    finally:
+        stop.set()
 """
 
 
@@ -138,12 +146,7 @@ def test_no_descriptor_of_a_store_crosses_a_fork(tmp_path):
             with jobstore.open(path) as store:
                 store.list_jobs()
 
-        beside(use)
-        try:
-            for _ in range(100):
-                child(look)
-        finally:
-            stop.set()
+        fork_beside(use, look)
     """), tmp_path / "jobs.db")  # fmt: skip
 
 
@@ -166,12 +169,7 @@ def test_a_child_never_uses_a_file_beside_an_inherited_connection(tmp_path):
                 return
             assert inherited == []
 
-        beside(use)
-        try:
-            for _ in range(100):
-                child(look)
-        finally:
-            stop.set()
+        fork_beside(use, look)
     """), tmp_path / "jobs.db")  # fmt: skip
 
 
@@ -253,12 +251,7 @@ def test_a_child_never_waits_for_a_lock_that_a_thread_of_its_parent_held(work):
             for _ in range(20):
                 {work}
 
-        beside(use)
-        try:
-            for _ in range(200):
-                child(use)
-        finally:
-            stop.set()
+        fork_beside(use, use, forks=200)
     """)
 
 
