@@ -17,17 +17,19 @@ import json
 import os
 import random
 import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jobstore
+from tests.formats.first import make_first_format
 from tests.reliability.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -326,12 +328,67 @@ class BackingUp(Workload):
             sound(each)
 
 
+class Restoring(Workload):
+    """A backup takes the place of a store that is recorded to: one of both is there, and the backup once it was restored."""
+
+    kept = frozenset(str(number) for number in range(1, 31))
+
+    def prepare(self, folder: Path) -> None:
+        super().prepare(folder)
+        jobstore.load(folder / "copy.db", {"executions": RUNS[:30]})
+
+    def act(self, path: Path) -> None:
+        with jobstore.Recorder(path) as recorder:
+            recorder.save_job("late", job_type="t", job_category="c", interval_seconds=5)
+            recorder.enqueue("late", trace_id="late")
+            note("recorded")
+            jobstore.restore(path.with_name("copy.db"), path)
+            note("restored")
+            recorder.save_job("new", job_type="t", job_category="c", interval_seconds=5)
+            note("saved")
+
+    def verify(self, path: Path, notes: list[str]) -> None:
+        there = ids(path)
+        if there != self.kept:
+            assert "restored" not in notes, "the old store is back"
+            assert there >= {str(run["id"]) for run in RUNS}, "neither the old store nor the backup"
+            assert len(there) > len(RUNS) or "recorded" not in notes, "what was recorded last is lost"
+        with jobstore.open(path) as store:
+            assert "saved" not in notes or store.get_job("new"), "what was recorded after it is lost"
+        assert ids(path.with_name("copy.db")) == self.kept, "the backup was changed"
+        sound(path)
+
+
+class Upgrading(Workload):
+    """A recorder opens a file of format 1: it has the old format or the new, and everything either way."""
+
+    def prepare(self, folder: Path) -> None:
+        jobstore.load(folder / "today", {"executions": RUNS})
+        make_first_format(folder / "jobs.db", folder / "today")
+        for path in folder.glob("today*"):
+            path.unlink()
+
+    def act(self, path: Path) -> None:
+        with jobstore.Recorder(path):
+            note("upgraded")
+
+    def verify(self, path: Path, notes: list[str]) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+        assert version == 2 or (version == 1 and not notes), f"format {version}"
+        jobstore.Recorder(path).close()
+        assert ids(path) == {str(run["id"]) for run in RUNS}
+        sound(path)
+
+
 WORKLOADS: dict[str, Workload] = {
     "recording": Recording(),
     "creation": Creation(),
     "loading": Loading(),
     "pruning": Pruning(),
     "backing up": BackingUp(),
+    "restoring": Restoring(),
+    "upgrading": Upgrading(),
 }
 
 
