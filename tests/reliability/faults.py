@@ -469,4 +469,20 @@ FAULTS = (
         "        making.rename(copy)\n",
         f"{POWER}[backing up]",
     ),
+    Fault(
+        "a restored store beside the log of the old one",
+        "transfer/backup.py",
+        "    for suffix in BY_SQLITE:\n        beside(file, suffix).unlink(missing_ok=True)\n    sync_folder(file.parent)\n",
+        "",
+        f"{POWER}[restoring]",
+    ),
+    Fault(
+        "an upgrade that marks the file before its tables are there",
+        "storage/writer.py",
+        '            apply_schema(connection)\n            connection.execute("COMMIT")\n        except',
+        '            for each in ("PRAGMA user_version = 2", "COMMIT", "BEGIN IMMEDIATE"):\n'
+        "                connection.execute(each)\n"
+        '            apply_schema(connection)\n            connection.execute("COMMIT")\n        except',
+        f"{POWER}[upgrading]",
+    ),
 )  # fmt: skip
