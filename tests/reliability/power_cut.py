@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jobstore
+from jobstore.storage.schema import SCHEMA_VERSION
 from tests.formats.first import make_first_format
 from tests.reliability.ledger import Ledger
 
@@ -43,6 +44,7 @@ RUNS = [
      "started_at": f"2026-01-{number % 28 + 1:02d}T00:00:00Z", "result": {"n": number}, "trace_id": f"before{number}"}
     for number in range(1, 61)
 ]  # fmt: skip
+ALL = {str(run["id"]) for run in RUNS}
 
 
 class Record(NamedTuple):
@@ -284,7 +286,7 @@ class Loading(Workload):
         assert path.exists() or not notes, "what was loaded is gone"
         if not path.exists():
             jobstore.load(path, {"executions": RUNS})
-        assert ids(path) == {str(run["id"]) for run in RUNS}
+        assert ids(path) == ALL
         sound(path)
 
 
@@ -298,9 +300,9 @@ class Pruning(Workload):
                 note(day)
 
     def verify(self, path: Path, notes: list[str]) -> None:
-        everything, archive = {str(run["id"]) for run in RUNS}, path.with_name("pruned.jsonl")
+        archive = path.with_name("pruned.jsonl")
         kept = ids(path)
-        assert archived_ids(archive).keys() | kept >= everything, "lost"
+        assert archived_ids(archive).keys() | kept >= ALL, "lost"
         gone = {str(run["id"]) for run in RUNS for day in notes if str(run["started_at"]) < day}
         assert not gone & kept, "what was pruned is back"
         with jobstore.Recorder(path) as recorder:
@@ -308,7 +310,7 @@ class Pruning(Workload):
         archived = archived_ids(archive)
         assert archived.total() == archive.read_bytes().count(b"\n"), "a line of the archive is damaged"
         assert max(archived.values()) == 1, "archived twice"
-        assert archived.keys() | ids(path) == everything, "lost"
+        assert archived.keys() | ids(path) == ALL, "lost"
         assert not archived.keys() & ids(path), "archived and kept"
         sound(path)
 
@@ -324,18 +326,18 @@ class BackingUp(Workload):
         copy = path.with_name("copy.db")
         assert copy.exists() or not notes, "the backup is gone"
         for each in (path, copy) if copy.exists() else (path,):
-            assert ids(each) == {str(run["id"]) for run in RUNS}
+            assert ids(each) == ALL
             sound(each)
 
 
 class Restoring(Workload):
-    """A backup takes the place of a store that is recorded to: one of both is there, and the backup once it was restored."""
+    """A backup is restored over a store that is recorded to: one of them is there, and once acknowledged, the backup."""
 
-    kept = frozenset(str(number) for number in range(1, 31))
+    backed_up = RUNS[:30]
 
     def prepare(self, folder: Path) -> None:
         super().prepare(folder)
-        jobstore.load(folder / "copy.db", {"executions": RUNS[:30]})
+        jobstore.load(folder / "copy.db", {"executions": self.backed_up})
 
     def act(self, path: Path) -> None:
         with jobstore.Recorder(path) as recorder:
@@ -348,14 +350,14 @@ class Restoring(Workload):
             note("saved")
 
     def verify(self, path: Path, notes: list[str]) -> None:
-        there = ids(path)
-        if there != self.kept:
+        there, backed_up = ids(path), {str(run["id"]) for run in self.backed_up}
+        if there != backed_up:
             assert "restored" not in notes, "the old store is back"
-            assert there >= {str(run["id"]) for run in RUNS}, "neither the old store nor the backup"
+            assert there >= ALL, "neither the old store nor the backup"
             assert len(there) > len(RUNS) or "recorded" not in notes, "what was recorded last is lost"
         with jobstore.open(path) as store:
             assert "saved" not in notes or store.get_job("new"), "what was recorded after it is lost"
-        assert ids(path.with_name("copy.db")) == self.kept, "the backup was changed"
+        assert ids(path.with_name("copy.db")) == backed_up, "the backup was changed"
         sound(path)
 
 
@@ -375,9 +377,9 @@ class Upgrading(Workload):
     def verify(self, path: Path, notes: list[str]) -> None:
         with closing(sqlite3.connect(path)) as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-        assert version == 2 or (version == 1 and not notes), f"format {version}"
+        assert version == SCHEMA_VERSION or (version == 1 and not notes), f"format {version}"
         jobstore.Recorder(path).close()
-        assert ids(path) == {str(run["id"]) for run in RUNS}
+        assert ids(path) == ALL
         sound(path)
 
 
