@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from jobstore.engine.memory import Memory
     from jobstore.language.query import Query
+    from jobstore.storage.sidefiles import Identity
 
     Clock = Callable[[], datetime]
 
@@ -47,6 +48,8 @@ class Snapshots(Queries):
     """
 
     _memory: Memory
+    identity: Identity | None = None
+    """Which file the last query read, if it was a file: another one has another identity."""
 
     def __init__(self, path: Any, errors: AbstractContextManager[None], clock: Clock | None) -> None:
         self.path = self._at = path

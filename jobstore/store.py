@@ -141,7 +141,7 @@ class JobStore(Snapshots):
         self._memory = Memory(Fires("UTC"))  # until the first query reads the time zone
         self._serial = next(serials)
         self._is_clean = True
-        self._reader = reader
+        self._reader, self.identity = reader, reader.identity
         return reader
 
     def _disconnect(self) -> None:

@@ -14,7 +14,7 @@ import orjson
 
 from jobstore.engine.executions import select_all, select_of_job
 from jobstore.language.csvtext import BOM, csv_line
-from jobstore.language.errors import InvalidParameter, shown
+from jobstore.language.errors import InvalidParameter, StoreBusy, shown
 from jobstore.language.instants import MAX_US, MIN_US
 from jobstore.language.models import EXECUTION_FIELDS, Status
 from jobstore.language.parameters import GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS
@@ -133,6 +133,7 @@ def iter_executions(
     Raises:
         InvalidParameter: a filter breaks its rule.
         NotFound: there is no job `job_id`.
+        StoreBusy: another file has taken the store's path meanwhile, as after `jobstore restore`.
         StoreError: the file cannot be read.
     """
     filters = {"search": search, "after": after, "before": before, "status": status, "trace_id": trace_id}
@@ -144,7 +145,7 @@ def iter_executions(
 def iter_query(store: JobStore, query: ExecutionsQuery) -> Iterator[ExecutionDocument]:
     """`iter_executions` for a query value; its page and order are ignored."""
     last_id = store.read(partial(_last_id, query))
-    return _documents(store, query, last_id)
+    return _documents(store, query, last_id, store.identity)
 
 
 def _last_id(query: ExecutionsQuery, connection: sqlite3.Connection, memory: Memory) -> int:
@@ -154,11 +155,14 @@ def _last_id(query: ExecutionsQuery, connection: sqlite3.Connection, memory: Mem
     return int(last_id)
 
 
-def _documents(store: JobStore, query: ExecutionsQuery, last_id: int) -> Iterator[ExecutionDocument]:
+def _documents(store: JobStore, query: ExecutionsQuery, last_id: int, identity: object) -> Iterator[ExecutionDocument]:
     seen: Key | None = (MIN_US if query.after_us is None else query.after_us, -1)
     waiting: set[str] = set()
     while seen is not None:
         documents, seen = store.read(partial(_batch, query, seen, last_id))
+        # The rest of another history would look like the rest of this one.
+        if store.identity != identity:
+            raise StoreBusy(f"{store.path} was replaced while its executions were read; begin again")
         for document in documents:
             if document["id"] in waiting:
                 continue  # it came already, while it waited; its start moved it here

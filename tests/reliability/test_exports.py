@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import jobstore
+from jobstore.language.errors import StoreBusy
 from jobstore.storage.limits import LOG_PAGES
 from jobstore.transfer.export import CHUNK, iter_executions
 
@@ -65,13 +66,24 @@ def test_each_that_matches_all_the_while_comes_once_whatever_others_do(quick_fol
     assert late not in came
 
 
-def test_an_iterator_goes_on_in_the_file_that_was_put_in_its_place(quick_folder: Path) -> None:
+def test_an_iterator_says_that_another_file_was_put_in_place(quick_folder: Path) -> None:
     path, other = made(quick_folder / "jobs.db", 2 * CHUNK), made(quick_folder / "other.db", 2 * CHUNK)
     with jobstore.open(path) as store:
         begun = iter_executions(store)
         next(begun)
         other.rename(path)
-        assert len(list(begun)) == 2 * CHUNK - 1
+        with pytest.raises(StoreBusy, match="was replaced while its executions were read"):
+            list(begun)
+        assert len(list(iter_executions(store))) == 2 * CHUNK
+
+
+def test_an_iterator_says_that_a_file_was_put_in_place_before_its_first_document(quick_folder: Path) -> None:
+    path, other = made(quick_folder / "jobs.db", 2), made(quick_folder / "other.db", 2)
+    with jobstore.open(path) as store:
+        begun = iter_executions(store)
+        other.rename(path)
+        with pytest.raises(StoreBusy):
+            next(begun)
 
 
 FORKED = """
