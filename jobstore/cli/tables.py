@@ -23,7 +23,7 @@ GAP = 2
 HEADER_STYLE = "bold"
 NARROWEST = 4
 MOST_LINES = 4
-"""The most lines of a cell beneath its row; `jobstore execution` shows the whole text."""
+"""The most lines of a wrapped cell; `jobstore execution` shows the whole text."""
 
 
 class Cell(NamedTuple):
@@ -69,7 +69,8 @@ def lines(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int 
         hidden = [at for at, cell in enumerate(row) if cell.beneath and cell_len(cell.text) > widths[at]]
         found.append(_line(columns, [NOTHING if at in hidden else cell for at, cell in enumerate(row)], widths))
         for at in hidden:
-            found += _beneath(row[at], widths[0] + GAP, width)
+            indent = widths[0] + GAP
+            found += [Text.assemble(" " * indent, line) for line in wrapped(row[at], indent, width)]
     return found
 
 
@@ -158,9 +159,9 @@ def cut_lines(lines: list[Text], width: int | None) -> list[Text]:
     return lines
 
 
-def _beneath(cell: Cell, indent: int, width: int | None) -> list[Text]:
-    """Wrap a cell's text into at most `MOST_LINES` lines, indented to the second column."""
+def wrapped(cell: Cell, indent: int, width: int | None) -> list[Text]:
+    """Wrap a cell's text into at most `MOST_LINES` lines that fit after an indent."""
     room = max(NARROWEST, (width or 0) - indent)
     text = Text(cell.text, style=cell.style)
     text.truncate(room * MOST_LINES, overflow="ellipsis")
-    return [Text.assemble(" " * indent, line) for line in text.wrap(Console(width=room), room)]
+    return list(text.wrap(Console(width=room), room))

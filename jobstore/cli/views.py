@@ -9,7 +9,7 @@ from rich.text import Text
 
 from jobstore.cli import phrases
 from jobstore.cli.phrases import plain
-from jobstore.cli.tables import Cell, Column, cut_lines, lines
+from jobstore.cli.tables import Cell, Column, cut_lines, lines, wrapped
 from jobstore.language.instants import MICROSECONDS
 from jobstore.language.models import STATUSES, ExecutionDocument, JobDocument, Pagination, StatsDocument, Status
 from jobstore.language.schedule_text import schedule_text as schedule_in_words
@@ -236,13 +236,19 @@ def job_card(row: JobRow, stats: StatsDocument, screen: Screen) -> list[Text]:
     state = marked(row.state, STATE_STYLES, screen)
     head = Text.assemble((plain(job["name"]), "bold"), "  ", (state.text, state.style))
     found = [head, *([Text(plain(job["description"]), "dim")] if job["description"] else []), Text()]
-    return cut_lines(found + fact_lines(_job_facts(row, stats, screen)), screen.width)
+    return cut_lines(found + fact_lines(_job_facts(row, stats, screen), screen.width), screen.width)
 
 
-def fact_lines(facts: Sequence[tuple[str, str]]) -> list[Text]:
-    """Return a line for each (name, value), with the values aligned."""
-    width = max(len(name) for name, _ in facts)
-    return [Text.assemble("  ", (name.ljust(width), "dim"), "  ", value) for name, value in facts]
+def fact_lines(facts: Sequence[tuple[str, str]], width: int | None = None) -> list[Text]:
+    """Return lines for each (name, value), with the values aligned, and wrapped to the width of the screen if given."""
+    aligned = max(len(name) for name, _ in facts)
+    indent = aligned + 4
+    found: list[Text] = []
+    for name, value in facts:
+        first, *more = [Text(value)] if width is None else wrapped(Cell(value), indent, width)
+        found.append(Text.assemble("  ", (name.ljust(aligned), "dim"), "  ", first))
+        found += [Text.assemble(" " * indent, line) for line in more]
+    return found
 
 
 def _job_facts(row: JobRow, stats: StatsDocument, screen: Screen) -> list[tuple[str, str]]:
@@ -310,7 +316,7 @@ def stats_card(stats: StatsDocument, name: str | None, screen: Screen) -> list[T
         ("last success", when(stats["last_success_at"], screen)),
         ("last failure", when(stats["last_failure_at"], screen)),
     ]
-    return cut_lines([*found, Text(), *fact_lines(facts)], screen.width)
+    return cut_lines([*found, Text(), *fact_lines(facts, screen.width)], screen.width)
 
 
 def _window(stats: StatsDocument, screen: Screen) -> str:

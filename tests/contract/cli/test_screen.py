@@ -55,6 +55,16 @@ def test_a_narrow_terminal_keeps_what_tells_the_rows_apart(terminal, store):
         assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d ", lines[1])
 
 
+@pytest.mark.parametrize("words", [("stats",), ("job", "同步交易对")])
+def test_a_narrow_terminal_wraps_the_facts_of_a_card(terminal, store, words):
+    """The values are under each other, and none is cut."""
+    wide, narrow = (shown(terminal(words[0], store, *words[1:], columns=columns)) for columns in (200, 40))
+    assert len(narrow) > len(wide)
+    facts = "".join(narrow[narrow.index("") :]).split()
+    for line in wide[wide.index("") :]:
+        assert set(re.sub(r"[█▏▎▍▌▋▊▉]", "", line).split()) - {""} <= set(facts), line
+
+
 def test_the_zone_is_in_the_heading(terminal, store):
     assert "STARTED (UTC+05:45)" in shown(terminal("executions", store, columns=100))[0]
     assert "STARTED (UTC)" in shown(terminal("executions", store, "--utc", columns=100))[0]
