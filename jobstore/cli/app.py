@@ -43,7 +43,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("serve", "Serve the web page and the HTTP API.", "jobstore.cli.serving", "serve"),
             Entry("token", "Create, list and revoke tokens for the HTTP API.", "jobstore.cli.serving", "token"),
             Entry("openapi", "Print the OpenAPI document of the HTTP API.", "jobstore.cli.serving", "openapi"),
-            Entry("mcp", "Answer AI tools over MCP (stdio).", "jobstore.cli.serving", "mcp"),
+            Entry("mcp", "Answer AI programs over MCP (stdio).", "jobstore.cli.serving", "mcp"),
             Entry("metrics", "Print metrics for Prometheus.", "jobstore.cli.serving", "metrics"),
         ),
     ),
@@ -211,7 +211,7 @@ def described(error: JobStoreError | click.ClickException | OSError) -> tuple[st
 _TIMES: Final = tuple(f"{name} must be a time: " for name in ("after", "before", "keep_failures_before"))
 _TIME_HINT: Final = (
     "\nThe command line also takes today, yesterday, or how long ago, such as 24h or 7d. A time without an offset is "
-    "in the time zone of the output."
+    "in this machine's time zone, or in UTC with --utc."
 )
 
 

@@ -24,7 +24,8 @@ def _timezone(file: str | None, zone: str | None) -> None:
 
     with Recorder(path) as recorder:
         recorder.set_timezone(wanted)
-    say(f"jobstore: cron expressions in {path} are now read in {wanted}; before, in {current}")
+    changed = f"now read in {wanted}; before, in {current}" if wanted != current else f"already read in {wanted}"
+    say(f"jobstore: cron expressions in {path} are {changed}")
 
 
 timezone = Command(

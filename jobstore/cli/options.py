@@ -121,7 +121,7 @@ class FileArgument(click.Argument):
     """FILE: optional for the parser, since `JOBSTORE_DB` may replace it."""
 
     def __init__(self, help: str = FILE_HELP, *, metavar: str = "FILE") -> None:  # noqa: A002 - click's word
-        super().__init__(["file"], required=False, metavar=metavar, help=help, type=click.Path())
+        super().__init__(["file"], required=False, metavar=metavar, help=help, type=click.Path(readable=False))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete files, and job names if `JOBSTORE_DB` names the store."""

@@ -92,7 +92,7 @@ def size_option(text: str | None, option: str) -> int | None:
         return None
     number, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in _UNITS else (text, "")
     if not (number.isascii() and number.isdecimal() and len(number) < _LONGEST_SIZE):
-        raise InvalidParameter(f"{option} must be bytes, or a size such as 64k or 1M; received {shown(text)}")
+        raise InvalidParameter(f"{option} must be bytes, or a size such as 8k or 60k; received {shown(text)}")
     return int(number) * _UNITS.get(unit, 1)
 
 
@@ -117,8 +117,8 @@ exec_ = _ExecCommand(
         once(
             "--keep-output",
             "SIZE",
-            "How much of the end of the output to keep in the result, up to 60k. 0: keep nothing, use no pipe. "
-            "[default: 8k]",
+            "How much of the end of the output to keep in the result; at most 60k, counted as JSON. 0: keep nothing, "
+            "use no pipe. [default: 8k]",
         ),
         once(
             "--on-failure",

@@ -242,7 +242,7 @@ serve = Command(
 mcp = Command(
     "mcp",
     callback=_mcp,
-    help="""Answer an AI tool over the Model Context Protocol, on stdin and stdout.
+    help="""Answer an AI program over the Model Context Protocol, on stdin and stdout.
 
     It offers eight tools; all of them only read.""",
     params=[FileArgument()],

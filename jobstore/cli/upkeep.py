@@ -49,7 +49,8 @@ def _prune(
         from jobstore.transfer.backup import give_up_reserve
 
         # Before anything opens the store: on a full disk, opening may need space, too.
-        give_up_reserve(file_of(path, "prune --emergency", "run prune without it"))
+        if give_up_reserve(file_of(path, "prune --emergency", "run prune without it")):
+            say("jobstore: freed the space of the reserve")
     total = _executions(path)
     from jobstore.recording.recorder import Recorder
 
@@ -62,7 +63,9 @@ def _prune(
         with progress(f"Pruning {path}", going) as tally:
             gone = recorder.prune(**rules, archive=archive, progress=tally)
     archived = f", archived in {archive}" if archive else ""
-    say(f"jobstore: deleted {count(gone, 'execution')} of {total:,}{archived}")
+    is_bounded = keep is not None or bounds["before"] is not None
+    advice = "" if is_bounded else "; add --older-than to delete"
+    say(f"jobstore: deleted {count(gone, 'execution')} of {total:,}{archived}{advice}")
 
 
 def _bounds(older_than: str | None, bounds: dict[str, str | None], zone: tzinfo | None) -> dict[str, str | None]:
@@ -151,8 +154,8 @@ prune = Command(
     callback=_prune,
     help="""Delete old executions, but keep the last N of each job.
 
-    Give --older-than, --before or --keep-last. Waiting and running executions are never deleted. Other processes may
-    record meanwhile.""",
+    Give --older-than, --before or --keep-last; --emergency alone only frees the reserve. Waiting and running executions
+    are never deleted. Other processes may record meanwhile.""",
     params=[
         FileArgument(),
         once("--older-than", "LENGTH", "Delete executions that started longer ago than this, such as 90d."),

@@ -13,6 +13,7 @@ sends a byte now and then is never disconnected. Here
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -172,7 +173,10 @@ def _listen(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server((str(address[0]), port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise InvalidParameter(f"Cannot listen on {host}, port {port}: {error.strerror}") from None
+        if error.errno == errno.EADDRINUSE:
+            raise InvalidParameter(f"Port {port} on {host} is in use; choose another port") from None
+        reason, _, _ = str(error.strerror).partition(" (while attempting")  # as Python words it
+        raise InvalidParameter(f"Cannot listen on {host}, port {port}: {reason}") from None
 
 
 def _adjustments() -> Adjustments:
@@ -214,7 +218,8 @@ _REFUSALS: Final = {
     "curl -G --data-urlencode 'search=失败' ADDRESS",
     "Bad Request": "The request is not well-formed HTTP",
     "Request Header Fields Too Large": f"Request line and headers must be shorter than {MAX_HEADER_BYTES // 1024} KB",
-    "Request Entity Too Large": f"This API takes no body, and reads none of {MAX_REQUEST_BODY_BYTES // 1024} KB",
+    "Request Entity Too Large": "This API needs no request body, and refuses one over "
+    f"{MAX_REQUEST_BODY_BYTES // 1024} KB",
     "Not Implemented": "This Transfer-Encoding is not supported; send the request without a body",
     "Internal Server Error": "Internal error; the log has it under request id {}",
 }

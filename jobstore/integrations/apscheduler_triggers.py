@@ -35,12 +35,12 @@ from jobstore.integrations.cronfields import (
     changes_within_hours,
     field_text,
     keeps_clear,
-    same_zone,
     weekday_text,
 )
 from jobstore.language.cron import WEEKDAY_NAMES, check_schedule
 from jobstore.language.errors import InvalidSchedule
 from jobstore.language.schedule import check_interval
+from jobstore.language.zones import same_zone
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -13,21 +13,10 @@ from jobstore.language.instants import MICROSECONDS, instant_us
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Etc/GMT", "Etc/UCT", "Etc/Universal", "Etc/Zulu", "GMT", "UCT", "Zulu"})
-
 _DAY_MINUTES = 24 * 60
 _CHANGES_FORESEEN = timedelta(days=3653)
 _RANGE_LENGTH = 3
 """Fewer consecutive values are written as a list."""
-
-
-def same_zone(one: str, other: str) -> bool:
-    """Whether two IANA names certainly mean the same clock.
-
-    >>> same_zone("UTC", "Etc/UTC"), same_zone("Europe/Berlin", "Europe/Paris")
-    (True, False)
-    """
-    return one == other or (one in UTC_NAMES and other in UTC_NAMES)
 
 
 def field_text(values: Sequence[int], low: int, high: int) -> str:

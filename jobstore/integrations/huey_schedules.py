@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobstore.integrations.cronfields import field_text, keeps_clear, same_zone, weekday_text
+from jobstore.integrations.cronfields import field_text, keeps_clear, weekday_text
 from jobstore.language.cron import check_schedule, fires_at_fixed_times
 from jobstore.language.errors import InvalidSchedule
+from jobstore.language.zones import same_zone
 
 
 def cron_of(task_class: Any, zone: str, store_zone: str, year: int) -> tuple[str | None, str | None]:

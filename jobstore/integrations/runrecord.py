@@ -52,6 +52,8 @@ _CALL_SECONDS = PATIENCE_AFTER_SECONDS
 """The timeout of one call: as long as the caller waits, so that the call keeps its place in the queue for the lock."""
 _PAUSE_SECONDS = 0.05
 _ERROR_TAIL_BYTES = 8 * 1024
+_LONGEST_IN_JSON = 6
+"""The most bytes that JSON takes for a byte of output: a control character becomes a backslash, a u and four digits."""
 
 
 class RunRecord:
@@ -252,12 +254,11 @@ def _error(ended: Ended) -> str | None:
 def _result(ended: Ended, keeps_always: bool) -> dict[str, Any]:
     result: dict[str, Any] = {"exit_code": ended.exit_code, **({"output_lost": ended.lost} if ended.lost else {})}
     limit = LARGEST_OUTPUT_BYTES if keeps_always or ended.reason is None else 0
-    while limit:
+    text = ended.tail.text(limit) if limit else ""
+    while (over := len(orjson.dumps(text)) - LARGEST_OUTPUT_BYTES) > 0:
+        limit -= -(-over // _LONGEST_IN_JSON)
         text = ended.tail.text(limit)
-        if len(orjson.dumps(text)) <= LARGEST_OUTPUT_BYTES:
-            return {**result, "output": text} if text else result
-        limit //= 2  # a control character takes six bytes in JSON
-    return result
+    return {**result, "output": text} if text else result
 
 
 def _readable(text: str) -> str:

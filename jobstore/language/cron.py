@@ -315,7 +315,8 @@ def _refused_unread(text: str) -> str | None:
         return None if text.lower() in ALIASES else f"is not a known alias; use {', '.join(ALIASES)} or five fields"
     fields = _FIELD.findall(text)
     if len(fields) != len(FIELDS):
-        return f"has {len(fields)} fields; write five: minute hour day month weekday (no seconds, no years)"
+        has = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+        return f"has {has}; write five: minute hour day month weekday (no seconds, no years)"
     if _HASHED_OR_RANDOM.search(text.lower()):
         return "uses H or R, which do not fix a time; write a number"
     return None

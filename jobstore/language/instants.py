@@ -49,7 +49,7 @@ class BadInstant(ValueError):
         self.remedy = remedy
 
 
-INSTANT_RULE: Final = "a time: YYYY-MM-DD or YYYY-MM-DDTHH:MM[:SS[.f]], with Z or ±HH:MM (default: UTC)"
+INSTANT_RULE: Final = "a time: YYYY-MM-DD or YYYY-MM-DDTHH:MM[:SS[.f]], with or without Z or ±HH:MM"
 _INSTANT: Final = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
     r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?"

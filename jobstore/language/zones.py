@@ -38,6 +38,18 @@ def zone_of(name: str) -> tzinfo | None:
         return None
 
 
+def same_zone(one: str, other: str) -> bool:
+    """Whether two IANA names certainly mean the same clock.
+
+    >>> same_zone("UTC", "Etc/UTC"), same_zone("Europe/Berlin", "Europe/Paris")
+    (True, False)
+    """
+    return one == other or (one in _UTC_NAMES and other in _UTC_NAMES)
+
+
+_UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Etc/GMT", "Etc/UCT", "Etc/Universal", "Etc/Zulu", "GMT", "UCT", "Zulu"})
+
+
 def _did_you_mean(name: object) -> str:
     from difflib import get_close_matches  # only a refusal needs it
 

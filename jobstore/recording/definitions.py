@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 def check_settings(connection: sqlite3.Connection, path: object, timezone: str | None) -> None:
     """Refuse a time zone other than the file's; fold names again if the Unicode version has changed."""
     settings = dict(connection.execute("SELECT key, value FROM setting"))
-    if timezone is not None and settings.get("timezone") != timezone:
-        raise Conflict(
-            f"{path} has the time zone {settings.get('timezone')}, not {timezone}; leave out timezone to keep it, "
-            "or change it with 'jobstore timezone'"
-        )
+    current = settings.get("timezone", "")
+    if timezone is not None and timezone != current:
+        from jobstore.language.zones import same_zone  # zoneinfo is slow to import
+
+        if not same_zone(current, timezone):
+            raise Conflict(
+                f"{path} has the time zone {current}, not {timezone}; leave out timezone to keep it, "
+                "or change it with 'jobstore timezone'"
+            )
     if settings.get("unicode_version") != UNICODE_VERSION:
         fold_again(connection)
 

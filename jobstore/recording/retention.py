@@ -62,6 +62,8 @@ class Retention:
         Raises:
             InvalidParameter: a number breaks its rule, or neither `days` nor `keep_last` is given.
         """
+        if self.days is None and self.keep_last is None:
+            raise InvalidParameter("Retention needs days or keep_last; without one it would delete the whole history")
         return rules(
             _days_before(now, self.days, "days"), self.keep_last, _days_before(now, self.failure_days, "failure_days")
         )

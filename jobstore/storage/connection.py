@@ -392,7 +392,9 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
         return StoreCorrupt(f"{path} is damaged. Run 'jobstore check', then restore a backup")
     # A full disk has no room for the index of the log either.
     if primary == sqlite3.SQLITE_FULL or error.sqlite_errorcode == sqlite3.SQLITE_IOERR_SHMSIZE:
-        return StoreFull(f"The disk that holds {path} is full; free space, or run 'jobstore prune --emergency'")
+        return StoreFull(
+            f"The disk that holds {path} is full; free space, or run 'jobstore prune --emergency --older-than 90d'"
+        )
     if primary == sqlite3.SQLITE_NOTADB:
         return NotAStore(f"{path} is not a SQLite database; give the path of a job store")
     if primary in _OF_THE_DISK:

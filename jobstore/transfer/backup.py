@@ -17,7 +17,18 @@ from jobstore.storage.folders import check_folder
 from jobstore.storage.limits import TIMEOUT_SECONDS
 from jobstore.storage.lock import lock_of
 from jobstore.storage.reserve import give_up_reserve as give_up_reserve  # noqa: PLC0414 - offered to the command line
-from jobstore.storage.sidefiles import BY_SQLITE, beside, create_for_users, may_write, size_of
+from jobstore.storage.schema import APPLICATION_ID
+from jobstore.storage.sidefiles import (
+    BY_SQLITE,
+    DATABASE,
+    beside,
+    create_for_users,
+    identity_of,
+    is_database_here,
+    lock_path,
+    may_write,
+    size_of,
+)
 from jobstore.storage.writer import move_into_place, real_path, refuse_left_over, refuse_side_name, remove_store
 from jobstore.transfer.check import problems_of
 
@@ -155,11 +166,12 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
 
     Args:
         backup: a store, usually one that `backup` made.
-        path: the store to replace, damaged or not; it need not exist.
+        path: the store to replace, damaged or not; it need not exist. No other file is replaced.
         progress: called with the number of further executions of the backup checked.
 
     Raises:
         StoreCorrupt: `check` finds something wrong with the backup.
+        NotAStore: the file at `path` never was a store.
         StoreBusy: others have been writing to the store for longer than the timeout.
         StoreError: the backup cannot be read, or the store cannot be replaced.
     """
@@ -170,6 +182,8 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
         raise NotAStore(f"{file} is not a regular file; give the path of a job store")
     if source.exists() and file.exists() and file.samefile(source):
         raise Conflict(f"{backup} is the store itself; give the path of a backup")
+    if file.exists() and not _may_be_store(file):
+        raise NotAStore(f"{file} is not a job store, so restore does not replace it; give another path, or remove it")
     problems = check(backup, progress=progress)
     if problems:
         raise StoreCorrupt(f"{backup} is not a sound backup: {problems[0]}. Choose another; {path} is as it was")
@@ -186,6 +200,19 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
                 lock_of(file).share()
     finally:
         remove_store(making)
+
+
+def _may_be_store(file: Path) -> bool:
+    """Whether a file is a store or was one before it was damaged."""
+    # Of a file that this process has open, no second descriptor may be closed; recorders leave a lock beside theirs.
+    if size_of(file) == 0 or lock_path(file).exists() or is_database_here(identity_of(file)):
+        return True
+    try:
+        with file.open("rb") as opened:
+            header = opened.read(72)
+    except OSError:
+        return True  # the replacing will tell
+    return header.startswith(DATABASE) and header.endswith(APPLICATION_ID.to_bytes(4))
 
 
 def _end_log(file: Path) -> None:

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 import jobstore
@@ -121,6 +122,14 @@ def test_only_the_end_of_a_long_output_is_kept_from_the_beginning_of_a_line(run,
     assert lines[-1] == "100000"
     assert lines[2:] == [str(number) for number in range(int(lines[2]), 100_001)]
     assert TAIL_BYTES - 10 < len("\n".join(lines[2:])) <= TAIL_BYTES
+
+
+@pytest.mark.parametrize("script", ["seq 1 100000", "printf '\\1%.0s' $(seq 1 70000)", "printf 'x%.0s' $(seq 1 70000)"])
+def test_as_much_of_the_output_is_kept_as_a_result_may_have(run, path, script):
+    """Whatever it takes in JSON: up to two bytes short for each line or character that is cut in half."""
+    assert run("sh", "-c", script, keep_output=10**9) == 0
+    kept = orjson.dumps(the_execution(path)["result"]["output"])
+    assert 60 * 1024 - 16 < len(kept) <= 60 * 1024
 
 
 def test_output_comes_while_the_command_runs(path):

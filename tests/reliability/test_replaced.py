@@ -320,6 +320,29 @@ def test_nothing_happens_without_a_sound_backup(path: Path, tmp_path: Path) -> N
     assert [entry.name for entry in path.parent.iterdir() if "restore" in entry.name] == []
 
 
+@pytest.mark.parametrize("kind", ["a text", "another program's database"])
+def test_a_file_that_never_was_a_store_is_not_replaced(path: Path, tmp_path: Path, kind: str) -> None:
+    other = tmp_path / "letter"
+    if kind == "a text":
+        other.write_text("Dear Sir or Madam, " * 1000)
+    else:
+        with closing(sqlite3.connect(other)) as connection:
+            connection.executescript("CREATE TABLE letter (text); INSERT INTO letter VALUES ('Dear')")
+    before = other.read_bytes()
+    with pytest.raises(jobstore.NotAStore, match="restore does not replace it"):
+        restore(path, other)
+    assert other.read_bytes() == before
+
+
+@pytest.mark.parametrize("length", [0, 4096])
+def test_a_store_is_replaced_that_lost_its_first_page_or_all(path: Path, tmp_path: Path, length: int) -> None:
+    damaged = tmp_path / "damaged.db"
+    jobstore.Recorder(damaged).close()
+    damaged.write_bytes(bytes(length) + damaged.read_bytes()[length:] if length else b"")
+    restore(path, damaged)
+    assert dump(damaged) == dump(path)
+
+
 # What is opened at the very moment of an exception is closed by its finalizer, which Python 3.13 warns of.
 @pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
 def test_a_restore_that_is_interrupted_anywhere_leaves_the_old_store_or_the_new_one(path: Path) -> None:

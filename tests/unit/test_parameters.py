@@ -78,7 +78,7 @@ BAD_INTEGER_TEXTS = [
     *("２０", "٢٠", "²", "①", "9223372036854775808", "18446744073709551616", "1" * 5000, "NaN", "inf", "5\x00"),
 ]
 BAD_TERMS: list[object] = ["x" * 201, "任" * 201, "a\0b", "\0", "\ud800", "a\udfffb"]
-TIME_RULE = r"a time: YYYY-MM-DD or YYYY-MM-DDTHH:MM\[:SS\[\.f\]\], with Z or ±HH:MM \(default: UTC\)"
+TIME_RULE = r"a time: YYYY-MM-DD or YYYY-MM-DDTHH:MM\[:SS\[\.f\]\], with or without Z or ±HH:MM"
 EXISTS = "a valid time in the years 1 to 9999"
 AWARE = "a datetime with a time zone, in the years 1 to 9999 of UTC"
 STATUS_RULE = "one or several of PENDING, RUNNING, SUCCESS, FAILURE, TIMEOUT"

@@ -61,7 +61,7 @@ def test_a_store_that_is_not_there_is_told_at_the_start(tmp_path):
 def test_a_port_that_is_taken_is_told_with_its_number(seed_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(InvalidParameter, match=f"Cannot listen on 127.0.0.1, port {port}: Address already in use"):
+        with pytest.raises(InvalidParameter, match=f"Port {port} on 127.0.0.1 is in use; choose another port"):
             serve(seed_path, port=port, tokens=GOOD, ready=never)
 
 
