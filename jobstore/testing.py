@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from jobstore.language.errors import InvalidRecord, shown
-from jobstore.language.fields import checked_instant
+from jobstore.language.fields import LARGEST_DURATION_MS, checked_duration, checked_instant
 from jobstore.language.instants import instant_datetime, instant_text, instant_us
 from jobstore.language.models import FINISHED, KNOWN_JOB_CATEGORIES, KNOWN_JOB_TYPES, Status
 
@@ -71,6 +71,11 @@ class FrozenClock:
         return f"FrozenClock({instant_text(instant_us(self._now))!r})"
 
 
+def _before(moment: datetime, period: timedelta) -> datetime:
+    """The moment a period earlier, or the first one of the year 1."""
+    return moment - min(period, moment - datetime(1, 1, 1, tzinfo=UTC))
+
+
 def _moment(value: datetime | str) -> datetime:
     return instant_datetime(checked_instant(value, "now"))
 
@@ -107,7 +112,7 @@ def document(
     given_jobs = [_job_given(job, position) for position, job in enumerate(jobs, 1)]
     given = [dict(_mapping(execution, "an execution")) for execution in executions]
     made = [
-        _execution(execution, given_jobs, moment - APART * (len(given) - position))
+        _execution(execution, given_jobs, _before(moment, APART * (len(given) - position)))
         for position, execution in enumerate(given)
     ]
     known = {job["name"] for job in given_jobs}
@@ -142,7 +147,7 @@ def _job(given: dict[str, Any], executions: list[dict[str, Any]], now: datetime)
     job = {**_DEFAULT_JOB, **given}
     if not given.keys() & {"schedule", "interval_seconds", "schedule_type", "anchor_at"}:
         job["schedule"] = _DEFAULT_SCHEDULE
-    born = job.setdefault("created_at", instant_text(instant_us(now - _AGE)))
+    born = job.setdefault("created_at", instant_text(instant_us(_before(now, _AGE))))
     starts = [
         _us(each["started_at"]) for each in executions if each.get("started_at") and each["job_name"] == job["name"]
     ]
@@ -167,7 +172,10 @@ def _execution(given: dict[str, Any], jobs: list[dict[str, Any]], begins: dateti
 def _job_name(given: Mapping[str, Any], jobs: list[dict[str, Any]]) -> str:
     if "job_name" not in given and len(jobs) != 1:
         raise InvalidRecord(f"an execution needs job_name unless there is exactly one job; received {dict(given)}")
-    return str(given["job_name"] if "job_name" in given else jobs[0]["name"])
+    name = given["job_name"] if "job_name" in given else jobs[0]["name"]
+    if not isinstance(name, str):
+        raise InvalidRecord(f"job_name must be text; received {shown(name)}")
+    return str(name)
 
 
 def _end(made: dict[str, Any]) -> None:
@@ -178,7 +186,7 @@ def _end(made: dict[str, Any]) -> None:
     started_us = _us(made["started_at"])
     if made.get("completed_at") is not None:
         made.setdefault("duration_ms", max(0, _us(made["completed_at"]) - started_us) // 1000)
-    duration_ms = made.setdefault("duration_ms", DURATION_MS)
+    duration_ms = checked_duration(made.setdefault("duration_ms", DURATION_MS), -LARGEST_DURATION_MS)
     made.setdefault("completed_at", instant_text(started_us + (duration_ms or 0) * 1000))
 
 

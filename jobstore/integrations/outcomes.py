@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from typing import Any
 
@@ -25,11 +26,16 @@ def kept_result(value: object) -> Any:
     >>> kept_result({"processed": 500}), kept_result(3), kept_result({1, 1})
     ({'processed': 500}, {'value': 3}, {'value': [1]})
     """
-    text = result_text(value, RESULT_BYTES)
+    text = result_text(value, RESULT_BYTES, is_inner=True)
     if text is None:
         return None
     kept = orjson.loads(text)
     return kept if isinstance(kept, dict) else {"value": kept}
+
+
+def whole_result(value: object) -> Any:
+    """Return a copy of a value as JSON, however large."""
+    return orjson.loads(result_text(value, sys.maxsize, is_inner=True) or "null")
 
 
 def error_text(error: BaseException) -> str:

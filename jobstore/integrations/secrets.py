@@ -2,8 +2,8 @@
 
 A value is masked because of its name (an argument, or a key at any depth: ``password``, ``api_key``,
 ``Authorization``), and a text also because of its content (``postgresql://user:s3cret@db``, ``token=s3cret``,
-``Bearer s3cret``). Under a name that only may mean a secret (``key``, ``token``, ``auth``), numbers are not masked:
-``max_tokens`` is not a secret.
+``Authorization: Token s3cret``). Under a name that only may mean a secret (``key``, ``token``, ``auth``), numbers are
+not masked: ``max_tokens`` is not a secret.
 """
 
 from __future__ import annotations
@@ -22,12 +22,20 @@ _SURE = (
 )
 _LIKELY = ("key", "keys", "token", "tokens", "auth", "bearer", "cookie", "cookies", "signature", "pin", "otp")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-_NAMES = (
-    r"[\w-]*(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?)"
+_IN_TEXT = {*_SURE, "token", "tokens", "cookies"} - {"authorization"}
+"""Names whose values are masked in a text, too: there, ``key=`` and ``pin=`` mostly mean something else."""
+_NAMES = f"(?:{'|'.join(sorted(_IN_TEXT, key=len, reverse=True)).replace('key', '[_-]?key')})"
+# The name may be the end of a longer one, such as DB_PASSWORD.
+_ASSIGNED = re.compile(
+    rf"""(?i)({_NAMES}["']?\s*[=:]\s*|(?<![\w-])--[\w-]{{0,64}}?{_NAMES}\s+)("[^"]*"?|'[^']*'?|[^\s,;&)\]}}]+)"""
 )
-_ASSIGNED = re.compile(rf"""(?i)(\b{_NAMES}["']?\s*[=:]\s*|--{_NAMES}\s+)("[^"]*"?|'[^']*'?|[^\s,;&)\]}}]+)""")
+# The value of a header has blanks and semicolons: all of it is masked, up to a quote or the end of the line.
+_HEADER = re.compile(
+    r"""(?i)((?:authorization|cookie)["']?\s*[=:]\s*["']?(?:(?:basic|bearer|digest|token)\s+)?)[^"'\r\n]+"""
+)
 _AUTHORIZED = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}")
-_URL_PASSWORD = re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://[^\s/?#:@]*:)[^\s/?#]+(?=@)")
+# Bounded, as is the name above: a long text must not take time in the square of its length.
+_URL_PASSWORD = re.compile(r"(?i)(\b[a-z][a-z0-9+.-]{0,31}://[^\s/?#:@]*:)[^\s/?#]+(?=@)")
 
 
 def call_arguments(func: Callable[..., object] | None, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
@@ -38,13 +46,14 @@ def call_arguments(func: Callable[..., object] | None, args: Sequence[object], k
     >>> call_arguments(None, ["BNC"], {"api_key": "s3cret", "db": "postgresql://u:s3cret@db/x"})
     {'args': ['BNC'], 'api_key': '***', 'db': 'postgresql://u:***@db/x'}
     """
-    from jobstore.integrations.outcomes import kept_result  # `jobstore exec` only masks text and does not need it
+    from jobstore.integrations.outcomes import kept_result, whole_result  # `jobstore exec` does not need them
 
     if not args and not kwargs:
         return None
     names = _positional_names(func, len(args)) if func is not None else []
     shown = [MASK if name and _is_secret(name, value) else value for name, value in _paired(names, args)]
-    return masked(kept_result({**({"args": shown} if args else {}), **kwargs}))
+    # Masked before it may be cut: the beginning of a long value is kept as text, without names to go by.
+    return kept_result(masked(whole_result({**({"args": shown} if args else {}), **kwargs})))
 
 
 def masked(value: Any) -> Any:
@@ -69,7 +78,7 @@ def masked_text(text: str) -> str:
     >>> masked_text("mysql://root:a@b@db/x?password=c"), masked_text("Config(token='x y', region='eu')")
     ('mysql://root:***@db/x?password=***', "Config(token=***, region='eu')")
     """
-    text = _URL_PASSWORD.sub(rf"\1{MASK}", text)
+    text = _HEADER.sub(rf"\1{MASK}", _URL_PASSWORD.sub(rf"\1{MASK}", text))
     text = _ASSIGNED.sub(rf"\1{MASK}", text)
     return _AUTHORIZED.sub(rf"\1 {MASK}", text)
 

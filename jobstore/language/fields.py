@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import orjson
 
-from jobstore.language.errors import InvalidRecord, shown
+from jobstore.language.errors import InvalidParameter, InvalidRecord, shown
 from jobstore.language.instants import BadInstant, read_instant
 from jobstore.language.models import FINISHED, STATUS_CODES
 
@@ -131,6 +131,17 @@ def checked_integer(value: object, field: str, low: int, high: int) -> int:
     return value
 
 
+def checked_measure(value: object, name: str, most: float) -> float:
+    """Validate a setting, an `int` or `float` from 0 to `most`.
+
+    Raises:
+        InvalidParameter: it is anything else; NaN and a bool, too.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise InvalidParameter(f"{name} must be a number from 0 to {most:,}; received {shown(value)}")
+    return value
+
+
 def checked_flag(value: object, field: str) -> int:
     """A `bool`, as 0 or 1."""
     if not isinstance(value, bool):
@@ -214,11 +225,17 @@ _AS_JSON: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATAC
 def _as_number(value: Any) -> float:
     if hasattr(value, "tolist") and isinstance(flag := value.tolist(), bool):
         return flag
-    if hasattr(value, "__index__"):
-        return index(value)
-    if hasattr(value, "__float__") and isfinite(value):
-        return float(value)
+    if not is_numpy_time(value):
+        if hasattr(value, "__index__"):
+            return index(value)
+        if hasattr(value, "__float__") and isfinite(value):
+            return float(value)
     raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
+
+
+def is_numpy_time(value: Any) -> bool:
+    """Whether it is a date or a duration of numpy, or an array of them: some convert to a number without meaning."""
+    return getattr(getattr(value, "dtype", None), "kind", "") in {"m", "M"}
 
 
 def _check_inside(value: Any, field: str, deepest: int) -> None:

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import orjson
 
-from jobstore.language.fields import DEEPEST, TEXT_BYTES, json_text
+from jobstore.language.fields import DEEPEST, TEXT_BYTES, is_numpy_time, json_text
 
 TEXT_CHARACTERS: Final = 1_000
 """The longest text of a value without a JSON form, or of the beginning of one that is too large."""
@@ -33,18 +33,20 @@ _SMALLEST: Final = -(2**63)
 _LARGEST: Final = 2**64 - 1
 
 
-def result_text(value: object, most: int = TEXT_BYTES) -> str | None:
+def result_text(value: object, most: int = TEXT_BYTES, *, is_inner: bool = False) -> str | None:
     """The JSON text of any value, cut if it has more than `most` bytes; None stays None.
+
+    With `is_inner`, one level of nesting is left for an object around it.
 
     >>> result_text({"processed": 500}), result_text({"mean": float("nan"), "seen": {1}})
     ('{"processed":500}', '{"mean":null,"seen":[1]}')
     """
-    try:
-        text = json_text(value, "result")
-    except Exception:  # noqa: BLE001 - no JSON, or somebody else's class
-        text = orjson.dumps(_Plain().of(value)).decode()
-    if text is None:
+    if value is None:
         return None
+    try:
+        text = (json_text([value], "result") or "")[1:-1] if is_inner else json_text(value, "result") or ""
+    except Exception:  # noqa: BLE001 - no JSON, or somebody else's class
+        text = orjson.dumps(_Plain().of(value, 2 if is_inner else 1)).decode()
     size = len(text.encode())
     return text if size <= most else orjson.dumps({"cut": text[:TEXT_CHARACTERS], "bytes": size}).decode()
 
@@ -64,7 +66,9 @@ class _Plain:
         if isinstance(value, str | bytes | bytearray):
             return _text(value)
         try:
-            if hasattr(type(value), "tolist"):  # arrays and scalars of numpy and similar libraries
+            if hasattr(type(value), "tolist") and not is_numpy_time(
+                value
+            ):  # arrays and scalars of numpy and similar libraries
                 made = value.tolist()
                 if type(made) is not type(value):
                     return self.of(made, depth)
@@ -93,6 +97,8 @@ _NO_NUMBER: Final = object()
 def _number(value: Any) -> Any:
     """A number as an integer, a finite float or None (NaN, infinity); `_NO_NUMBER` for anything else."""
     kind = type(value)
+    if is_numpy_time(value):
+        return _NO_NUMBER
     if hasattr(kind, "__index__"):
         number = value.__index__()
         return number if _SMALLEST <= number <= _LARGEST else _text(_digits(number))
@@ -120,7 +126,8 @@ def _pairs(value: Any) -> list[tuple[object, object]] | None:
 
 
 def _items(value: Any) -> list[object] | None:
-    return list(value) if isinstance(value, list | tuple | set | frozenset) else None
+    is_series = isinstance(value, list | tuple | set | frozenset) or (is_numpy_time(value) and value.ndim)
+    return list(value) if is_series else None
 
 
 def _key(key: Any) -> str:

@@ -7,12 +7,13 @@ delete them, and note the archive's new length. `jobstore.recording.archive` exp
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from heapq import merge
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jobstore.language.errors import InvalidParameter, shown
+from jobstore.language.errors import InvalidParameter, StoreCorrupt, shown
 from jobstore.language.instants import MAX_US
 from jobstore.language.models import STATUS_CODES, Status
 from jobstore.language.rules import Kind, Parameter
@@ -21,11 +22,12 @@ from jobstore.recording.definitions import forget_names
 from jobstore.recording.leftovers import flush_segments
 from jobstore.storage.pruned import note_pruned
 from jobstore.storage.rows import delete_by_id, is_server, schema_version, status_source
+from jobstore.storage.soundness import is_server_sound, is_sound
 
 if TYPE_CHECKING:
     import os
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from jobstore.storage.transactions import Transactions
 
@@ -205,7 +207,7 @@ def _kept_from_there(connection: sqlite3.Connection, number: int, keep_last: int
 
 def count_prunable(writer: Transactions, bounds: Rules) -> int:
     """How many executions would be deleted now, from one snapshot; changes nothing."""
-    with writer.reading() as connection:
+    with _telling_damage(writer), writer.reading() as connection:
         chooser, found = Chooser(bounds), 0
         while not chooser.is_done:
             found += len(chooser.next_ones(connection, SCANNED))
@@ -230,13 +232,29 @@ def prune(
         budget_seconds: start no further batch after this time; there is always one.
     """
     if archive is None:
-        return _prune(writer, chooser, None, progress, budget_seconds)
-    with Archive(archive, writer) as kept:
+        with _telling_damage(writer):
+            return _prune(writer, chooser, None, progress, budget_seconds)
+    with _telling_damage(writer), Archive(archive, writer) as kept:
         before = kept.recover(chooser.names)
         if progress is not None and before:
             progress(before)
         gone, is_all = _prune(writer, chooser, kept, progress, budget_seconds)
         return before + gone, is_all
+
+
+@contextmanager
+def _telling_damage(writer: Transactions) -> Iterator[None]:
+    """Raise `StoreCorrupt` for a row that refers to a missing one, if the store is inconsistent."""
+    try:
+        yield
+    except LookupError as error:
+        with writer.reading() as connection:
+            is_fine = is_server_sound(connection) if is_server(connection) else is_sound(connection)
+        if is_fine:
+            raise
+        raise StoreCorrupt(
+            f"{writer.path} is inconsistent: rows refer to missing ones. Run 'jobstore check', then restore a backup"
+        ) from error
 
 
 def _prune(

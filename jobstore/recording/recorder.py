@@ -22,6 +22,7 @@ from jobstore.language.fields import (
     checked_end,
     checked_integer,
     checked_label,
+    checked_measure,
     checked_name,
     json_text,
 )
@@ -39,8 +40,10 @@ from jobstore.recording.together import Together
 from jobstore.recording.traces import current_trace_id
 from jobstore.recording.transitions import Closing, End, Entry, execution_number
 from jobstore.storage.documents import execution_document
-from jobstore.storage.limits import TIMEOUT_SECONDS
+from jobstore.storage.limits import LONGEST_TIMEOUT_SECONDS, TIMEOUT_SECONDS
+from jobstore.storage.processes import is_gone, this_process
 from jobstore.storage.rows import fetch_executions
+from jobstore.storage.transactions import WriterClosed
 from jobstore.storage.writer import open_writer
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from jobstore.language.address import Location, Where
     from jobstore.language.models import ExecutionDocument
     from jobstore.recording.logs import Captured
+    from jobstore.storage.processes import Owner
 
     OnFinish = Callable[[ExecutionDocument], object]
 
@@ -127,12 +131,14 @@ class Recorder:
         Raises:
             Conflict: the store has another time zone.
             InvalidRecord: `timezone` is not a known zone.
+            InvalidParameter: `timeout_seconds` or a part of `retention` breaks its rule.
             StoreError: the file is not a store, has a newer format, or cannot be written; it is left unchanged.
         """
         self._clock = clock or _system_clock
         self._is_measured = clock is None
         self._on_finish = on_finish
         self._begun: dict[int, int] = {}
+        timeout_seconds = checked_measure(timeout_seconds, "timeout_seconds", LONGEST_TIMEOUT_SECONDS)
         self._writer = open_writer(path, timezone=_checked_zone(timezone), timeout_seconds=timeout_seconds)
         self._write = Together(self._writer, timeout_seconds).write
         try:
@@ -399,7 +405,8 @@ class Recorder:
 
         Any exception, `KeyboardInterrupt` and `SystemExit` included, records FAILURE with its type and message and is
         raised again, even if the store cannot be written. ``duration_ms`` is the time of the block alone, without waits
-        for the store. If another process has ended the execution meanwhile, that end stays (unless it is a guess of
+        for the store. A child that was forked inside the block records nothing, unless its parent is gone. If another
+        process has ended the execution meanwhile, that end stays (unless it is a guess of
         `close_interrupted`), and a warning is logged: the work itself has succeeded.
 
         Args:
@@ -409,7 +416,7 @@ class Recorder:
             parameters: the snapshot. Default: the job's own parameters.
             capture_logs: keep the end of what the block logs (on its own thread, or in its own asyncio task) in
                 ``result["output"]``, at most 64 KiB, whether it succeeds or fails. A result that is not an object
-                becomes ``{"value": result, "output": ...}``.
+                becomes ``{"value": result, "output": ...}``; one with an ``output`` of its own stays as it is.
 
         Raises:
             NotFound: there is no such job.
@@ -421,12 +428,12 @@ class Recorder:
     def _running(self, name: str, labels: tuple[object, object, object], *, is_logged: bool) -> Iterator[Run]:
         entry = self._entry(*labels, None)
         begun: list[int] = []
-        run, logs = Run(""), None
-        stopwatch = _Stopwatch(self._now_us, is_measured=self._is_measured)
+        run, stopwatch = Run(""), _Stopwatch(self._now_us, is_measured=self._is_measured)
+        ending = _Ending(this_process(), stopwatch)
         try:
             self._write(lambda connection: transitions.begin(connection, name, entry), begun)
             run.execution_id = str(begun[0])
-            with captured_logs() if is_logged else nullcontext() as logs:
+            with captured_logs() if is_logged else nullcontext() as ending.logs:
                 stopwatch.start()
                 try:
                     yield run
@@ -435,20 +442,22 @@ class Recorder:
         except BaseException as error:
             if begun:  # also if an interrupt came while the start was being written
                 try:
-                    self._finish_failed(begun[0], error, stopwatch, logs)
+                    self._finish_failed(begun[0], error, ending)
                 except BaseException:  # an interrupt while the end was being written: no one else will report it
-                    self._finish_failed(begun[0], error, stopwatch, logs)
+                    self._finish_failed(begun[0], error, ending, is_last=True)
                     raise
             raise
         try:
-            self._finish_well(begun[0], run, stopwatch, logs)
+            self._finish_well(begun[0], run, ending)
+        except WriterClosed:
+            raise
         except (Conflict, NotFound) as ours:
             _log.warning("execution %s succeeded, but its end could not be recorded: %s", begun[0], ours)
         except JobStoreError:
             raise
         except BaseException:
             with suppress(JobStoreError):  # it may have been written already
-                self._finish_well(begun[0], run, stopwatch, logs)
+                self._finish_well(begun[0], run, ending, is_last=True)
             raise
 
     # --- upkeep
@@ -581,15 +590,25 @@ class Recorder:
             with suppress(StopIteration, RuntimeError):
                 self._begun.pop(next(iter(self._begun)), None)
 
-    def _finish_well(self, number: int, run: Run, stopwatch: _Stopwatch, logs: Captured | None) -> None:
-        result = _with_output(result_text(run.result), logs)
-        self._finish(number, End(STATUS_CODES[Status.SUCCESS], *stopwatch.end(), result, None))
-
-    def _finish_failed(self, number: int, error: BaseException, stopwatch: _Stopwatch, logs: Captured | None) -> None:
-        """Try to record the failure; the job's exception matters more than ours."""
-        result = _with_output(None, logs)
+    def _finish_well(self, number: int, run: Run, ending: _Ending, *, is_last: bool = False) -> None:
+        """Record the success; the `is_last` try does so without a result that cannot be converted."""
+        if not ending.is_own():
+            return
         try:
-            end = End(STATUS_CODES[Status.FAILURE], *stopwatch.end(), result, bounded_error(_described(error)))
+            result = ending.with_output(result_text(run.result, is_inner=ending.logs is not None))
+        except BaseException:
+            if not is_last:
+                raise
+            result = None
+        self._finish(number, End(STATUS_CODES[Status.SUCCESS], *ending.stopwatch.end(), result, None))
+
+    def _finish_failed(self, number: int, error: BaseException, ending: _Ending, *, is_last: bool = False) -> None:
+        """Try to record the failure; the job's exception matters more than ours."""
+        if not ending.is_own():
+            return
+        reason = bounded_error(_described(error, BaseException if is_last else Exception))
+        try:
+            end = End(STATUS_CODES[Status.FAILURE], *ending.stopwatch.end(), ending.with_output(None), reason)
             self._finish(number, end)
         except JobStoreError as ours:
             _log.warning("execution %s failed, but the store could not record it: %s", number, ours)
@@ -638,12 +657,30 @@ class _Stopwatch:
         return self._completed_us, max(0, self._ended_us - self._begun_us) // 1000
 
 
-def _with_output(result: str | None, logs: Captured | None) -> str | None:
+class _Ending:
+    """What the end of a run needs: the process that began it, its times, and what it logged."""
+
+    def __init__(self, process: Owner, stopwatch: _Stopwatch) -> None:
+        self._process = process
+        self.stopwatch = stopwatch
+        self.logs: Captured | None = None
+
+    def is_own(self) -> bool:
+        """Whether it is this process's to record: a forked child leaves it to its parent, while that lives."""
+        return self._process == this_process() or is_gone(self._process)
+
+    def with_output(self, result: str | None) -> str | None:
+        """The result with the run's log output."""
+        return result if self.logs is None else _with_output(result, self.logs)
+
+
+def _with_output(result: str | None, logs: Captured) -> str | None:
     """The result with the run's log output, whose beginning is cut until both fit into 64 KiB."""
-    if logs is None:
-        return result
     value = None if result is None else orjson.loads(result)
-    kept = value if isinstance(value, dict) else {} if value is None else {"value": value}
+    if value is None:
+        kept: dict[str, Any] = {}
+    else:
+        kept = value if isinstance(value, dict) else {"value": value}
     output = logs.text
     while True:
         text = orjson.dumps({"output": output, **kept})
@@ -663,12 +700,12 @@ def _names(value: object, field: str) -> frozenset[str]:
     return frozenset(str(checked_label(name, field)) for name in given if name is not None)
 
 
-def _described(error: BaseException) -> str:
+def _described(error: BaseException, broken: type[BaseException]) -> str:
     if isinstance(error, GeneratorExit):
         return "Interrupted: the `with` block ended without recording an outcome"
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ of the job's must not hide the job's failure
+    except broken:  # a __str__ of the job's must not hide the job's failure
         message = ""
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 

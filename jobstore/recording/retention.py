@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobstore.language.address import refuse_address
 from jobstore.language.errors import InvalidParameter, JobStoreError, shown
+from jobstore.language.fields import LARGEST_SECONDS, checked_measure
 from jobstore.language.instants import MAX_US, instant_datetime, instant_text, instant_us
 from jobstore.language.models import STATUS_CODES
 from jobstore.recording.prune import Chooser, Rules, prune, rules
@@ -72,10 +73,21 @@ class Retention:
 def _days_before(now: datetime, days: object, name: str) -> datetime | None:
     if days is None:
         return None
-    if isinstance(days, bool) or not isinstance(days, int | float) or not 0 <= days <= LARGEST_DAYS:
-        raise InvalidParameter(f"{name} must be a number from 0 to {LARGEST_DAYS}; received {shown(days)}")
+    period = timedelta(days=checked_measure(days, name, LARGEST_DAYS))
     moment, first = now.astimezone(UTC), datetime(1, 1, 1, tzinfo=UTC)
-    return moment - min(timedelta(days=days), moment - first)
+    return moment - min(period, moment - first)
+
+
+def _check(retention: object) -> None:
+    """Refuse what would otherwise fail after a run, when the recorder prunes."""
+    if not isinstance(retention, Retention):
+        raise InvalidParameter(f"retention must be a jobstore.Retention; received {shown(retention)}")
+    archive = retention.archive
+    if archive is not None and (not isinstance(archive, str | os.PathLike) or not os.fspath(archive)):
+        raise InvalidParameter(f"archive must be the path of a file; received {shown(archive)}")
+    refuse_address(archive, "archive")
+    for name in ("every_seconds", "budget_seconds"):
+        checked_measure(getattr(retention, name), name, LARGEST_SECONDS)
 
 
 class Keeper:
@@ -84,8 +96,8 @@ class Keeper:
     def __init__(
         self, retention: Retention, writer: Transactions, clock: Callable[[], datetime], *, is_system: bool
     ) -> None:
-        refuse_address(retention.archive, "archive")
-        if isinstance(retention.archive, str | os.PathLike):  # resolved now: the process may change its folder
+        _check(retention)
+        if retention.archive is not None:  # resolved now: the process may change its folder
             retention = replace(retention, archive=Path(retention.archive).absolute())
         self._retention = retention
         self._writer = writer

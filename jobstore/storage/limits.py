@@ -8,6 +8,8 @@ from typing import Final
 READ_TIMEOUT_SECONDS: Final = 5.0
 # How long a writer waits for others by default.
 TIMEOUT_SECONDS: Final = 10.0
+# Eleven days, which every system call and server can count in milliseconds.
+LONGEST_TIMEOUT_SECONDS: Final = 1_000_000
 # How long a fork waits for running reads and writes; afterwards the child is refused the file.
 FORK_TIMEOUT_SECONDS: Final = 5.0
 # How often a fork looks for stores that threads have opened meanwhile. Each look is shorter and so finds fewer, but

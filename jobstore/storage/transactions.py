@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from jobstore.language.errors import JobStoreError, StoreError, StoreUnreadable
+from jobstore.language.errors import Conflict, JobStoreError, StoreError, StoreUnreadable
 from jobstore.storage.turns import frame_above
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ class Outcome:
 
 class OutcomeUnknown(StoreUnreadable):
     """It is unknown whether a transaction was committed: do not repeat its steps unasked."""
+
+
+class WriterClosed(Conflict):
+    """This recorder was closed; the store itself may be in order."""
 
 
 class Transactions:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jobstore.language.address import location_of
-from jobstore.language.errors import Conflict, NotAStore, SchemaTooOld, StoreNotFound, StoreUnreadable
+from jobstore.language.errors import NotAStore, SchemaTooOld, StoreNotFound, StoreUnreadable
 from jobstore.language.search import UNICODE_VERSION
 from jobstore.replacing import sync_folder, sync_path
 from jobstore.storage.connection import Reading, check_is_file, check_is_store, driver_errors, open_file
@@ -44,7 +44,7 @@ from jobstore.storage.sidefiles import (
     share_log,
     size_of,
 )
-from jobstore.storage.transactions import Transactions
+from jobstore.storage.transactions import Transactions, WriterClosed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,7 +177,7 @@ class Writer(Transactions):
     def current(self) -> sqlite3.Connection:
         """The connection, opened again if there is none or another file has taken the path; inside the lock."""
         if self._is_closed:
-            raise Conflict(f"The recorder of {self.path} is closed; open another")
+            raise WriterClosed(f"The recorder of {self.path} is closed; open another")
         found = look_at(self.file)
         if found is None:
             raise StoreNotFound(f"{self.path} was removed while it was being recorded to; put it back")

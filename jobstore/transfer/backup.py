@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sqlite3
 import stat
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -33,7 +34,6 @@ from jobstore.storage.writer import move_into_place, real_path, refuse_left_over
 from jobstore.transfer.check import problems_of
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Iterator
 
     from jobstore.language.address import Where
@@ -162,7 +162,8 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
 
     The backup is checked first, and not changed. The copy gets the owner, group and mode of the replaced store, whose
     contents are lost; without one, those of the backup, as far as this user may give them, and the user who owns it may
-    write it. Readers and recorders use the new store from their next call on.
+    write it. Readers and recorders use the new store from their next call on. It gives no number again that the
+    replaced store had given: the end of a run that began before is `NotFound`, not the end of another one.
 
     Args:
         backup: a store, usually one that `backup` made.
@@ -196,6 +197,7 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
                 take_over(making, file)
             with lock_of(file).acquired(TIMEOUT_SECONDS):
                 _end_log(file)
+                _keep_numbers(file, making)
                 move_into_place(making, file)
                 lock_of(file).share()
     finally:
@@ -229,6 +231,21 @@ def _end_log(file: Path) -> None:
     for suffix in BY_SQLITE:
         beside(file, suffix).unlink(missing_ok=True)
     sync_folder(file.parent)
+
+
+def _keep_numbers(file: Path, making: Path) -> None:
+    """Let the copy give no number that the store has given already: whoever still has one means another execution."""
+    try:
+        # Immutable: the log has just been written back, and nothing is created beside the file.
+        with closing(open_file(file, "mode=ro&immutable=1")) as connection:
+            given = connection.execute("SELECT seq, name FROM sqlite_sequence").fetchall()
+    except sqlite3.Error:
+        return  # there is no store, or it is too damaged to tell
+    with closing(open_file(making, "mode=rw")) as connection:
+        for last, table in given:
+            sql = "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?"
+            if not connection.execute(sql, (last, table)).rowcount:
+                connection.execute("INSERT INTO sqlite_sequence (seq, name) VALUES (?, ?)", (last, table))
 
 
 def _told(progress: Progress) -> Callable[[int, int, int], None]:

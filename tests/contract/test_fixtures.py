@@ -24,6 +24,7 @@ from jobstore.language.errors import (
     StoreUnreadable,
 )
 from jobstore.recording.recorder import Recorder
+from jobstore.testing import document
 from jobstore.transfer import backup as upkeep
 from jobstore.transfer import load as loading
 from jobstore.transfer.dump import dump, dump_lines, load, load_file
@@ -460,3 +461,21 @@ def test_no_document_breaks_the_loader(tmp_path_factory, document):
         load(folder / "one.db", document)
     except JobStoreError:
         assert not (folder / "one.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("execution", "words"),
+    [
+        ({"duration_ms": 12.5}, "duration_ms must be an integer"),
+        ({"duration_ms": "x"}, "duration_ms must be an integer"),
+        ({"job_name": None}, "job_name must be text; received None"),
+    ],
+)
+def test_a_fixture_that_breaks_a_rule_is_refused_by_its_field(execution, words):
+    with pytest.raises(InvalidRecord, match=words):
+        document(["a"], [execution])
+
+
+def test_fixtures_may_play_on_the_first_day_of_the_calendar(path):
+    load(path, document(["a"], [{}, {}], now="0001-01-01"))
+    assert len(dump(path)["executions"]) == 2

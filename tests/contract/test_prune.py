@@ -674,3 +674,13 @@ def test_an_archive_that_could_not_be_opened_is_free_again(path, tmp_path, monke
             with pytest.raises(jobstore.StoreUnreadable):
                 recorder.prune(before=LATER, archive=tmp_path / "old.jsonl")
         assert recorder.prune(before=LATER, archive=tmp_path / "old.jsonl") == 100
+
+
+def test_pruning_a_store_whose_rows_refer_to_missing_ones_says_that_it_is_damaged(path, tmp_path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM job_name WHERE name_id = (SELECT min(name_id) FROM execution)")
+        connection.commit()
+    with jobstore.Recorder(path) as recorder:
+        for options in ({"dry_run": True}, {}, {"archive": tmp_path / "old.jsonl"}):
+            with pytest.raises(jobstore.StoreCorrupt, match="rows refer to missing ones"):
+                recorder.prune(keep_last=1, **options)

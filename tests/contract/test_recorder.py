@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -781,3 +784,86 @@ def test_a_run_writes_few_pages(tmp_path):
         with recorder._writer.held() as connection:
             (_, pages, _) = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     assert 20 < pages <= 38
+
+
+def test_a_result_of_the_deepest_nesting_is_kept_beside_the_log(recorder, store, path):
+    deepest: list[object] = []
+    for _ in range(63):
+        deepest = [deepest]
+    endless: list[object] = []
+    endless.append(endless)
+    for value in (deepest, endless):
+        with recorder.run("a", capture_logs=True) as run:
+            run.result = value
+        assert by_id(store, run.execution_id)["result"]["value"][0]
+    assert jobstore.check(path) == []
+
+
+def test_a_run_on_a_recorder_that_was_closed_meanwhile_says_so(recorder):
+    with pytest.raises(Conflict, match="is closed; open another"), recorder.run("a"):
+        recorder.close()
+
+
+def test_a_text_that_ends_the_program_hides_no_failure(recorder, store):
+    class Odd(Exception):
+        def __str__(self):
+            raise SystemExit(9)
+
+    with pytest.raises(SystemExit) as raised, recorder.run("a") as failed:
+        raise Odd
+    assert isinstance(raised.value.__context__, Odd)
+    assert by_id(store, failed.execution_id)["error"] == "Odd"
+    with pytest.raises(SystemExit), recorder.run("a") as good:
+        good.result = Odd()
+    found = by_id(store, good.execution_id)
+    assert (found["status"], found["result"]) == ("SUCCESS", None)
+
+
+@pytest.mark.parametrize("end", ["sys.exit(0)", "pass", "raise ValueError('of the child')"])
+def test_a_child_that_was_forked_inside_a_run_ends_it_only_if_its_parent_is_gone(recorder, path, end):
+    code = f"""
+import os, sys, jobstore
+recorder = jobstore.Recorder({str(path)!r})
+pid = 0
+try:
+    with recorder.run("a") as run:
+        print(run.execution_id, flush=True)
+        pid = os.fork()
+        if pid == 0:
+            {end}
+        else:
+            os.waitpid(pid, 0)
+            run.result = {{"of": "the parent"}}
+finally:
+    if pid == 0:
+        os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    with jobstore.open(path) as store:
+        found = by_id(store, done.stdout.strip())
+    assert (found["status"], found["result"]) == ("SUCCESS", {"of": "the parent"})
+
+
+def test_a_child_whose_parent_is_gone_ends_the_run(recorder, path):
+    """As a program does that becomes a daemon inside the block."""
+    code = f"""
+import os, jobstore
+from jobstore.storage.processes import is_gone, this_process
+recorder, parent = jobstore.Recorder({str(path)!r}), this_process()
+with recorder.run("a") as run:
+    print(run.execution_id, flush=True)
+    if os.fork():
+        os._exit(0)
+    while not is_gone(parent):
+        pass
+    run.result = {{"of": "the child"}}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    with jobstore.open(path) as store:
+        assert by_id(store, done.stdout.strip())["result"] == {"of": "the child"}
+
+
+@pytest.mark.parametrize("seconds", ["5", None, True, -1, math.inf, math.nan, 3_000_000])
+def test_a_timeout_has_a_rule(path, seconds):
+    with pytest.raises(jobstore.InvalidParameter, match="timeout_seconds must be a number from 0 to 1,000,000"):
+        jobstore.Recorder(path, timeout_seconds=seconds)

@@ -570,3 +570,21 @@ def test_others_may_record_while_a_prune_goes_on(tmp_path):
     assert {int(document["id"]) for document in jobstore.dump(path)["executions"]} == {
         int(number) for number in recorded
     }
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"every_seconds": "3600"}, {"every_seconds": None}, {"every_seconds": float("nan")}, {"every_seconds": True},
+        {"budget_seconds": "x"}, {"budget_seconds": -1}, {"archive": 5}, {"archive": ""}, {"days": "90"},
+        {"days": None, "keep_last": None}, {"keep_last": -1},
+    ],
+)  # fmt: skip
+def test_a_retention_that_could_not_prune_is_refused_at_once(path, wrong):
+    with pytest.raises(jobstore.InvalidParameter, match=r"must be|needs days or keep_last"):
+        jobstore.Recorder(path, retention=Retention(**{"days": 90, **wrong}))
+
+
+def test_a_retention_is_no_dict(path):
+    with pytest.raises(jobstore.InvalidParameter, match=r"retention must be a jobstore.Retention"):
+        jobstore.Recorder(path, retention={"days": 1})  # type: ignore[arg-type]

@@ -259,14 +259,32 @@ def test_a_backup_takes_the_place_of_a_store_that_others_use(path: Path) -> None
         backup(path, copy)
         lost = recorder.enqueue("a")
         path.chmod(0o640)
+        given = dump(path)["next_execution_id"]
         restore(copy, path)
-        assert dump(path) == dump(copy)
+        assert dump(path) == dump(copy) | {"next_execution_id": given}
         assert total(store) == 4
-        assert recorder.enqueue("a") == lost
+        assert recorder.enqueue("a") == str(int(lost) + 1)  # no number is given twice
         assert total(store) == 5
     assert path.stat().st_mode & 0o777 == 0o640
     assert copy.exists()
     assert check(path) == []
+
+
+def test_a_run_that_began_before_a_restore_does_not_end_another_one(path: Path) -> None:
+    copy = path.with_name("copy.db")
+    with jobstore.Recorder(path) as recorder, jobstore.Recorder(path) as other:
+        backup(path, copy)
+        with recorder.run("a") as run:
+            run.result = "of the lost run"
+            restore(copy, path)
+            number = other.enqueue("a")
+            other.start(number)
+        other.finish(number, "FAILURE", error="its own")
+        other.save_job("new", job_type="kline", job_category="sync")
+    with jobstore.open(path) as store:
+        found = store.get_execution(number)
+    assert (found["status"], found["error"], found["result"]) == ("FAILURE", "its own", None)
+    assert int(number) > int(run.execution_id)
 
 
 def test_who_may_not_give_the_group_gives_its_rights_to_no_other_one(
@@ -350,7 +368,8 @@ def test_a_restore_that_is_interrupted_anywhere_leaves_the_old_store_or_the_new_
     backup(path, copy)
     with jobstore.Recorder(path) as recorder:
         recorder.enqueue("a")
-    old, new = dump(path), dump(copy)
+    old = dump(path)
+    new = dump(copy) | {"next_execution_id": old["next_execution_id"]}
 
     class Stop(Exception):
         pass
@@ -384,11 +403,12 @@ def test_the_command_restores_and_says_so(path: Path) -> None:
     backup(path, copy)
     with jobstore.Recorder(path) as recorder:
         recorder.enqueue("a")
+    given = dump(path)["next_execution_id"]
     command = [sys.executable, "-m", "jobstore", "restore", str(copy), str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "")
     assert f"restored {path} from {copy}" in done.stderr
-    assert dump(path) == dump(copy)
+    assert dump(path) == dump(copy) | {"next_execution_id": given}
     assert subprocess.run(command[:4], cwd=ROOT, capture_output=True, check=False, timeout=120).returncode == 2
 
 

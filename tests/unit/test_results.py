@@ -135,3 +135,24 @@ def test_numbers_of_other_libraries_are_numbers() -> None:
     assert json_text([np.int64(3), np.float32(0.5), np.bool_(False), Decimal("1.5"), Level.ONE], "result") == (
         "[3,0.5,false,1.5,1]"
     )
+
+
+def test_dates_and_durations_of_numpy_become_text_in_every_unit():
+    """Those in nanoseconds convert to a number, too, which would say nothing."""
+    moment = "2026-01-01T00:00:00.123456789"
+    value = {"at": np.datetime64(moment), "took": np.timedelta64(5, "ns"), "all": np.array([moment], "datetime64[ns]")}
+    assert json.loads(result_text(value) or "") == {"at": moment, "took": "5 nanoseconds", "all": [moment]}
+    for item in value.values():
+        with pytest.raises(InvalidRecord, match="must be JSON"):
+            json_text(item, "result")
+
+
+def test_a_value_may_leave_one_level_for_an_object_around_it():
+    deepest: list[object] = []
+    for _ in range(62):
+        deepest = [deepest]
+    assert json_text({"value": json.loads(result_text(deepest, is_inner=True) or "")}, "result")
+    cut = json.loads(result_text([deepest], is_inner=True) or "")
+    assert json_text({"value": cut}, "result")
+    assert json.loads(result_text([deepest]) or "") == [deepest]
+    assert result_text(None, is_inner=True) is None

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Final, cast
 import psycopg
 from psycopg import errors
 
-from jobstore.language.errors import Conflict, StoreBusy, StoreError, StoreUnreadable
+from jobstore.language.errors import StoreBusy, StoreError, StoreUnreadable
 from jobstore.language.search import UNICODE_VERSION
 from jobstore.storage.forking import keep_for_good, tell_of_forks
 from jobstore.storage.lock import ThreadLock
 from jobstore.storage.postgres.connection import Connection, Place, ServerErrors, check_is_store, refused
 from jobstore.storage.postgres.schema import fold, migrate, settle_restored
 from jobstore.storage.postgres.unused import delete_unused, find_unused, forget_processes
-from jobstore.storage.transactions import OutcomeUnknown, Transactions
+from jobstore.storage.transactions import OutcomeUnknown, Transactions, WriterClosed
 
 if TYPE_CHECKING:
     import sqlite3
@@ -117,7 +117,7 @@ class PostgresWriter(Transactions):
     def current(self) -> sqlite3.Connection:
         """The connection, opened again if there is none or it was lost; inside the turn."""
         if self._is_closed:
-            raise Conflict(f"The recorder of {self.path} is closed; open another")
+            raise WriterClosed(f"The recorder of {self.path} is closed; open another")
         connection = self._connection
         if connection is not None and not connection.is_lost:
             self.roll_back()  # what an interrupted call left open
