@@ -39,7 +39,7 @@ try:
 except ImportError as error:  # not installed, or APScheduler 4
     raise missing("jobstore.integrations.apscheduler", "apscheduler") from error
 
-from jobstore.integrations.journal import Journal, unseen
+from jobstore.integrations.journal import Journal, is_passing, unseen
 from jobstore.integrations.names import job_name, worker_id
 from jobstore.integrations.outcomes import bounded
 from jobstore.integrations.secrets import call_arguments as masked_arguments
@@ -50,8 +50,6 @@ from jobstore.language.errors import (
     InvalidSchedule,
     JobStoreError,
     NotFound,
-    StoreBusy,
-    StoreFull,
     shown,
 )
 from jobstore.store import open as open_store
@@ -68,6 +66,8 @@ SHUTDOWN_SECONDS = 2.0
 """How long the scheduler's shutdown waits for the last writes; the rest is written when the program ends."""
 LOOK_SECONDS = 10.0
 """The interval at which a job store that other schedulers may share is checked for changed jobs."""
+RETIRED_REMEMBERED = 1_000
+"""The removed jobs that are disabled again in a restored store."""
 _NAME_CHARACTERS, _WORDS_CHARACTERS, _DESCRIPTION_CHARACTERS = 80, 100, 300
 _MADE_UP_ID = re.compile(r"[0-9a-f]{32}")
 _log = logging.getLogger("jobstore.integrations")
@@ -163,6 +163,8 @@ class Mirror:
         self._lock = threading.Lock()
         self._aliases: dict[str, str | None] = {}
         self._saved: dict[str, dict[str, Any]] = {}
+        self._retired: dict[str, dict[str, Any]] = {}
+        self._written = journal.recorder.identity
         self._under_way: Counter[str] = Counter()
         self._removing: set[str] = set()
         self._has_warned = False
@@ -199,7 +201,22 @@ class Mirror:
         hears = _HEARD.get(event.code)
         if hears is not None:
             with unseen("An event of the scheduler"):
+                self._follow()
                 hears(self, event)
+
+    def _follow(self) -> None:
+        """Record every job again if another file has taken the store's path: a restored one knows older definitions."""
+        identity = self._journal.recorder.identity
+        if identity != self._written:
+            self._written = identity
+            self._journal.put(self._begin_anew)
+            for job in self._scheduler.get_jobs():
+                self._save(job, job._jobstore_alias)
+
+    def _begin_anew(self, recorder: Recorder) -> None:
+        self._saved.clear()
+        for job_id, fields in list(self._retired.items()):
+            self._write_retired(job_id, fields, recorder)
 
     def _executor_added(self, event: Any) -> None:
         attach(self._scheduler._lookup_executor(event.alias), self._runs_of)
@@ -303,14 +320,14 @@ class Mirror:
 
     def _write(self, job: Any, now: datetime, recorder: Recorder) -> None:
         fields = self._describe.fields(job, now)
+        self._retired.pop(job.id, None)
         if fields == self._saved.get(job.id):
             return
         try:
             recorder.save_job(job_name(job.id), **fields)
-        except (StoreBusy, StoreFull):
-            raise  # the journal tries again
-        except JobStoreError:
-            self._saved[job.id] = fields  # log it once, not at each check
+        except JobStoreError as error:
+            if not is_passing(error):  # else the journal tries again
+                self._saved[job.id] = fields  # log it once, not at each check
             raise
         self._saved[job.id] = fields
 
@@ -321,14 +338,19 @@ class Mirror:
             if self._removes and self._under_way[job_id]:
                 self._removing.add(job_id)
                 return
-        self._journal.put(partial(self._write_retired, job_id))
+        self._journal.put(partial(self._write_retired, job_id, None))
 
-    def _write_retired(self, job_id: str, recorder: Recorder) -> None:
-        fields = self._saved.pop(job_id, None)
+    def _write_retired(self, job_id: str, fields: dict[str, Any] | None, recorder: Recorder) -> None:
+        fields = fields or self._saved.get(job_id)
         if self._removes:
             _remove(recorder, job_name(job_id))
         elif fields is not None:
             recorder.save_job(job_name(job_id), **{**fields, "next_run_at": None, "enabled": False})
+        # Last: the journal repeats the call if the store is busy.
+        self._saved.pop(job_id, None)
+        self._retired[job_id] = fields or {}
+        while len(self._retired) > RETIRED_REMEMBERED:
+            del self._retired[next(iter(self._retired))]
 
     # --- runs
 
@@ -364,7 +386,7 @@ class Mirror:
             if job_id not in self._removing:
                 return
             self._removing.discard(job_id)
-        self._journal.put(partial(self._write_retired, job_id))
+        self._journal.put(partial(self._write_retired, job_id, None))
 
 
 def _is_external(fields: dict[str, Any] | None) -> bool:
@@ -377,6 +399,8 @@ def _remove(recorder: Recorder, name: str) -> None:
     except NotFound:
         pass
     except JobStoreError as error:
+        if is_passing(error):
+            raise
         _log.warning("The job %s could not be removed: %s", name, error)
 
 

@@ -1,8 +1,8 @@
 """A queue of calls to a recorder, executed in order by a thread of its own, so that a scheduler never waits for a disk.
 
 A scheduler that waits misses runs, and one that gets an exception may stop. So each call is queued here with the
-time of its event. While the store is busy or its disk is full, the thread retries; what cannot be recorded at all is
-logged. To be sure that a call is on the disk, wait for its future, for a limited time.
+time of its event. While the store is busy, its disk is full or its server is away, the thread retries; what cannot be
+recorded at all is logged. To be sure that a call is on the disk, wait for its future, for a limited time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from jobstore.language.errors import JobStoreError, StoreBusy, StoreFull
+from jobstore.language.errors import JobStoreError, StoreBusy, StoreError, StoreFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,7 +54,8 @@ class Journal:
     def put(self, call: Callable[[Recorder], object]) -> Future[None]:
         """Queue a call behind the earlier ones.
 
-        The thread repeats a call that finds the store busy, so a call of several steps must remember which are done.
+        The thread repeats a call that cannot be written at the moment, so one of several steps must remember which are
+        done.
 
         Returns:
             A future that is done when the call is, whether the call succeeded or not.
@@ -109,18 +110,25 @@ class Journal:
         while True:
             try:
                 call(self.recorder)
-            except (StoreBusy, StoreFull) as error:
+            except JobStoreError as error:
+                if not is_passing(error):
+                    _log.warning("Not recorded: %s", error)
+                    self._is_troubled = False
+                    return
                 if not self._is_troubled:
                     _log.warning("The store cannot be written; events are kept in memory until it can: %s", error)
                 self._is_troubled = True
                 time.sleep(RETRY_SECONDS)
                 continue
-            except JobStoreError as error:
-                _log.warning("Not recorded: %s", error)
             except Exception:  # noqa: BLE001 - nothing may stop the thread
                 _log.exception("Not recorded because of a bug in the mirror")
             self._is_troubled = False
             return
+
+
+def is_passing(error: JobStoreError) -> bool:
+    """Whether the same call may succeed later: the store is busy or full, or its server is away."""
+    return isinstance(error, StoreError) and (error.may_repeat or isinstance(error, StoreBusy | StoreFull))
 
 
 @contextmanager

@@ -159,6 +159,11 @@ class Recorder:
         """The path as given; for a store on a server, the address, which does not show its password."""
         return self._writer.path
 
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """Device and inode of the file that was written last: others after a restore. None for a server."""
+        return self._writer.identity
+
     def __repr__(self) -> str:
         return f"Recorder({str(self.path)!r})"
 

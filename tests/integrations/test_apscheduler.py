@@ -778,3 +778,42 @@ def test_what_a_killed_process_left_is_closed_when_the_next_scheduler_starts(ben
     bench.mirror()
     bench.scheduler.start()
     assert bench.ended(1, "j")[0]["error"].startswith("Interrupted")
+
+
+def test_after_a_restore_the_store_soon_has_the_jobs_as_they_are(bench, tmp_path):
+    """Changed, added and removed since the backup; a mirror remembers what it has saved."""
+    bench.mirror()
+    bench.scheduler.start(paused=True)
+    for name in ("changed", "removed"):
+        bench.scheduler.add_job(time.sleep, "interval", seconds=100, args=[0], id=name)
+    bench.jobs()
+    jobstore.backup(bench.recorder.path, tmp_path / "copy.db")
+    bench.scheduler.reschedule_job("changed", trigger="interval", seconds=200)
+    bench.scheduler.add_job(time.sleep, "cron", hour=3, args=[0], id="added")
+    bench.scheduler.remove_job("removed")
+    before = bench.jobs()
+    jobstore.restore(tmp_path / "copy.db", bench.recorder.path)
+    assert bench.jobs().keys() == {"changed", "removed"}
+    # The first write finds the restored file, and the next event of the scheduler the difference.
+    bench.scheduler.add_job(time.sleep, "date", run_date=FAR, args=[0], id="later")
+    bench.flushed()
+    bench.scheduler.modify_job("later", name="Later")
+    after = bench.jobs()
+    for name in before:
+        assert [after[name][field] for field in ("enabled", "schedule", "interval_seconds")] == [
+            before[name][field] for field in ("enabled", "schedule", "interval_seconds")
+        ], name
+
+
+def test_a_job_that_is_removed_while_the_store_is_busy_is_disabled_later(bench, caplog):
+    with jobstore.Recorder(bench.recorder.path, timeout_seconds=0.1) as impatient:
+        bench.mirrors.append(apscheduler.mirror(bench.scheduler, impatient))
+        bench.scheduler.start(paused=True)
+        bench.scheduler.add_job(time.sleep, "interval", seconds=100, args=[0], id="removed")
+        assert bench.jobs()["removed"]["enabled"]
+        with closing(sqlite3.connect(bench.recorder.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            bench.scheduler.remove_job("removed")
+            until(lambda: "events are kept in memory" in caplog.text)
+            other.execute("ROLLBACK")
+        assert not bench.jobs()["removed"]["enabled"]

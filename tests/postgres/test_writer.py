@@ -14,9 +14,11 @@ import psycopg
 import pytest
 
 import jobstore
+from jobstore.integrations.journal import Journal, wait_for
 from jobstore.recording import transitions
 from jobstore.storage.postgres.writer import PostgresWriter
 from jobstore.storage.transactions import OutcomeUnknown
+from tests.postgres.servers import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -277,3 +279,18 @@ def test_an_interrupt_at_any_moment_leaves_a_run_recorded_once_or_not_at_all(rec
     assert len(set(traces)) == len(traces)
     assert {*acknowledged, last} <= {run["id"] for run in runs}
     assert jobstore.check(url) == []
+
+
+def test_what_a_mirror_has_to_record_while_the_server_is_away_waits(server: Server, url: str) -> None:
+    with jobstore.Recorder(url, timeout_seconds=0.2) as recorder:
+        recorder.save_job("a", job_type="kline", job_category="sync")
+        journal = Journal(recorder)
+        server.stop()
+        try:
+            future = journal.put(lambda writer: writer.enqueue("a"))
+            assert not wait_for(future, 2)
+        finally:
+            server.start()
+        assert journal.flush(LONG)
+        with jobstore.open(url) as store:
+            assert store.list_job_executions()["pagination"]["total"] == 1

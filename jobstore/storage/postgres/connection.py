@@ -398,7 +398,10 @@ class ServerErrors:
             raise ours from None
 
     def error_for(self, error: psycopg.Error) -> StoreError | None:
-        return store_error(error, self.place)
+        ours = store_error(error, self.place)
+        if ours is not None:
+            ours.may_repeat = is_loss(error)
+        return ours
 
 
 server_errors = ServerErrors
@@ -460,6 +463,15 @@ _KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str
         "{place} does not contain a job store ({said}); name another schema with options=-csearch_path%3DNAME",
     ),
 )
+
+
+# SQLSTATEs that end a connection: shutdown, crash, starting up, idle for too long, broken.
+_LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "08000", "08003", "08006", "08007"})
+
+
+def is_loss(error: psycopg.Error) -> bool:
+    """Whether the connection is lost, or is closed by this error."""
+    return (isinstance(error, psycopg.OperationalError) and error.sqlstate is None) or error.sqlstate in _LOST
 
 
 def store_error(error: psycopg.Error, place: Place) -> StoreError | None:

@@ -25,7 +25,7 @@ from jobstore.language.errors import StoreBusy, StoreError, StoreUnreadable
 from jobstore.language.search import UNICODE_VERSION
 from jobstore.storage.forking import keep_for_good, tell_of_forks
 from jobstore.storage.lock import ThreadLock
-from jobstore.storage.postgres.connection import Connection, Place, ServerErrors, check_is_store, refused
+from jobstore.storage.postgres.connection import Connection, Place, ServerErrors, check_is_store, is_loss, refused
 from jobstore.storage.postgres.schema import fold, migrate, settle_restored
 from jobstore.storage.postgres.unused import delete_unused, find_unused, forget_processes
 from jobstore.storage.transactions import OutcomeUnknown, Transactions, WriterClosed
@@ -60,8 +60,6 @@ _STILL_THERE: Final = "SELECT 1 FROM pg_stat_activity WHERE pid = ? AND backend_
 _WRITTEN: Final = """
 SELECT f.trimmed >= ?, EXISTS (SELECT 1 FROM change AS c WHERE c.xid = ? AND c.session = ?) FROM folding AS f
 """
-# SQLSTATEs that end a connection: shutdown, crash, starting up, idle for too long, broken.
-_LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "08000", "08003", "08006", "08007"})
 # Another transaction came first; repeated after it, the same steps see what it wrote and act on it.
 _PASSING: Final = (
     errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation, errors.ExclusionViolation,
@@ -145,7 +143,7 @@ class PostgresWriter(Transactions):
             self._is_committed = True
         except psycopg.Error as error:
             # The server answered that it refused the transaction; that is certain.
-            if not _is_loss(error):
+            if not is_loss(error):
                 raise
             became = self._became(time.monotonic() + self.timeout_seconds)
             self._is_committed = became is True
@@ -304,24 +302,14 @@ class _Errors(ServerErrors):
 
     def error_for(self, error: psycopg.Error) -> StoreError | None:
         if isinstance(error, _PASSING):
-            ours: StoreError | None = StoreBusy(
-                f"{self.place} was changed by others at the same time, several times in a row; try again"
-            )
-            may_repeat = True
-        else:
-            ours = super().error_for(error)
-            # The values that are recorded have been checked: another program's column or constraint refuses one.
-            if ours is None and isinstance(error, psycopg.DataError) and error.sqlstate is not None:
-                ours = refused(error, self.place)
-            may_repeat = _is_loss(error)
-        if ours is not None:
-            ours.may_repeat = may_repeat
+            busy = StoreBusy(f"{self.place} was changed by others at the same time, several times in a row; try again")
+            busy.may_repeat = True
+            return busy
+        ours = super().error_for(error)
+        # The values that are recorded have been checked: another program's column or constraint refuses one.
+        if ours is None and isinstance(error, psycopg.DataError) and error.sqlstate is not None:
+            return refused(error, self.place)
         return ours
-
-
-def _is_loss(error: psycopg.Error) -> bool:
-    """Whether the connection is lost, or is closed by this error."""
-    return (isinstance(error, psycopg.OperationalError) and error.sqlstate is None) or error.sqlstate in _LOST
 
 
 def _write_settings(connection: Connection, timezone: str) -> None:
