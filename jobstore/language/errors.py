@@ -122,7 +122,7 @@ class Unauthorized(JobStoreError):
 
 
 class Forbidden(JobStoreError):
-    """The token is valid but lacks the permission."""
+    """The token lacks the permission, or the server does not answer to the host name of the request."""
 
     code = "FORBIDDEN"
     http_status = 403
@@ -189,7 +189,7 @@ class StoreFull(StoreError):
 
 
 class StoreUnreadable(StoreError):
-    """The file exists but cannot be read or written."""
+    """The store, or a file or folder it needs, cannot be reached, opened, read or written; the message says why."""
 
     code = "STORE_UNREADABLE"
 
