@@ -29,11 +29,11 @@ def run(title: str, folder: Path) -> str:
     return done.stdout
 
 
-def executions(folder: Path) -> list[Any]:
-    with jobstore.open(folder / "jobs.db") as store:
+def executions(folder: Path, store: str = "jobs.db") -> list[Any]:
+    with jobstore.open(folder / store) as opened:
         return [
             (each["job_name"], each["status"], each["result"], each["error"])
-            for each in store.list_job_executions()["data"]
+            for each in opened.list_job_executions()["data"]
         ]
 
 
@@ -52,7 +52,8 @@ def test_every_program_of_the_page_is_run_here():
 def test_the_program_with_apscheduler_records_its_runs(tmp_path):
     # Its scheduler rightly skips the runs whose second a busy machine has missed.
     until(lambda: re.search(r"'SUCCESS': [1-9]", run("with_apscheduler.py", tmp_path)))
-    assert ("sync_klines_1h", "SUCCESS", {"inserted": 42}, None) in executions(tmp_path)
+    found = executions(tmp_path, "with_apscheduler.db")
+    assert ("sync_klines_1h", "SUCCESS", {"inserted": 42}, None) in found
 
 
 def test_the_program_with_huey_records_its_task(tmp_path):
@@ -60,7 +61,7 @@ def test_the_program_with_huey_records_its_task(tmp_path):
     with jobstore.open(tmp_path / "jobs.db") as store:
         assert {job["name"]: job["schedule"] for job in store.list_jobs()["data"]} == {
             "sync": None,
-            "nightly": "0 3 * * *",
+            "clean_up": "0 3 * * *",
         }
 
 
