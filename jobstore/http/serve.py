@@ -190,6 +190,7 @@ def _adjustments() -> Adjustments:
         max_request_body_size=MAX_REQUEST_BODY_BYTES,
         asyncore_use_poll=True,
         log_socket_errors=False,
+        clear_untrusted_proxy_headers=False,  # `session` reads them, and says which it believes
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import logging
 import re
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -133,6 +136,16 @@ def test_a_body_without_a_sensible_length_is_no_form(length):
 def test_behind_tls_the_cookie_is_secure(kept):
     (cookie,) = sign_in(kept, GOOD, X_Forwarded_Proto="https").cookies
     assert "; Secure" in cookie
+
+
+@pytest.mark.parametrize(("proto", "is_secure"), [("https", True), ("http", False)])
+def test_a_real_server_hears_from_its_proxy_that_the_reader_uses_tls(kept, proto, is_secure):
+    with served(kept.app) as url:
+        server = http.client.HTTPConnection(urlsplit(url).netloc, timeout=LONG_SECONDS)
+        server.request("POST", "/login", f"token={GOOD}", {"X-Forwarded-Proto": proto})
+        with contextlib.closing(server), server.getresponse() as answer:
+            assert answer.status == 303
+            assert ("; Secure" in answer.headers["Set-Cookie"]) == is_secure
 
 
 @pytest.mark.parametrize("value", ["", "0" * 64, GOOD, "é", "a;b", "x" * 5000])
