@@ -11,8 +11,9 @@ import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
+from jobstore.http.hosts import is_loopback
 from jobstore.http.tokens import LONGEST_HEADER, READ_JOBS, TokenFile, TokenTable, cookie_value
 from jobstore.language.errors import Forbidden
 
@@ -25,6 +26,7 @@ LONGEST_FORM: Final = 16 * 1024
 _FREE_TRIES: Final = 5
 _LONGEST_WAIT_SECONDS: Final = 60.0
 _MOST_ADDRESSES: Final = 10_000
+_LONGEST_ADDRESS: Final = 64
 
 
 def cookies(environ: Mapping[str, Any]) -> dict[str, str]:
@@ -110,13 +112,29 @@ def is_tls(environ: Mapping[str, Any]) -> bool:
     return environ["wsgi.url_scheme"] == "https" or forwarded.partition(",")[0].strip().lower() == "https"
 
 
+def reader_address(environ: Mapping[str, Any]) -> str:
+    """Return where the request came from: behind a proxy on this machine, what that proxy says last.
+
+    Other machines are not believed, nor what a reader wrote into the header before the proxy added its own word.
+
+    >>> reader_address({"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": "made up, 192.0.2.7"})
+    '192.0.2.7'
+    >>> reader_address({"REMOTE_ADDR": "192.0.2.9", "HTTP_X_FORWARDED_FOR": "made up"})
+    '192.0.2.9'
+    """
+    address: str = environ.get("REMOTE_ADDR") or ""
+    forwarded: str = environ.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
+    return forwarded[:_LONGEST_ADDRESS] if forwarded and is_loopback(address) else address
+
+
 def comes_from_here(environ: Mapping[str, Any]) -> bool:
     """Whether a page of this server sent the form. A request with neither header does not come from a browser."""
     site = environ.get("HTTP_SEC_FETCH_SITE")
     if site is not None:
         return bool(site == "same-origin")
     origin = environ.get("HTTP_ORIGIN")
-    return origin is None or urlsplit(origin).netloc == environ.get("HTTP_HOST")
+    host = environ.get("HTTP_HOST", "")
+    return origin is None or origin in {f"http://{host}", f"https://{host}"}
 
 
 def form(environ: Mapping[str, Any]) -> dict[str, str]:
@@ -139,12 +157,12 @@ class Throttle:
 
     def wait(self, environ: Mapping[str, Any]) -> float:
         """Return how many seconds this address must wait before its next token is checked."""
-        count, at = self._wrong.get(environ.get("REMOTE_ADDR", ""), (0, 0.0))
+        count, at = self._wrong.get(reader_address(environ), (0, 0.0))
         return max(0.0, at + _pause(count) - self._clock()) if count >= _FREE_TRIES else 0.0
 
     def count(self, environ: Mapping[str, Any]) -> None:
         """Count a wrong token from this address."""
-        address, now = environ.get("REMOTE_ADDR", ""), self._clock()
+        address, now = reader_address(environ), self._clock()
         with self._lock:
             count, at = self._wrong.pop(address, (0, now))
             if now - at > 2 * _LONGEST_WAIT_SECONDS:

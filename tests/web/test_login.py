@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import jobstore.tokens
-from jobstore.http.session import Sessions, Throttle, form
+from jobstore.http.session import Sessions, Throttle, form, reader_address
 from jobstore.wsgi import create_app
 from tests.waiting import LONG_SECONDS
 from tests.web.conftest import served
@@ -207,6 +207,7 @@ def test_signing_out_removes_the_cookie(kept):
         {"Sec_Fetch_Site": "same-site"},
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
     ],
 )
 def test_a_form_of_another_site_is_refused(kept, headers):
@@ -235,6 +236,32 @@ def test_wrong_tokens_slow_down(path, monkeypatch):
     answer = sign_in(kept, GOOD)
     assert answer.status == 429
     assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_behind_a_proxy_one_stranger_keeps_nobody_else_out(path):
+    app = create_app(path, tokens={GOOD: {"read:jobs"}}, page=True)
+    with served(app) as url:
+
+        def sign_in_from(address: str, token: str) -> int:
+            server = http.client.HTTPConnection(urlsplit(url).netloc, timeout=LONG_SECONDS)
+            server.request("POST", "/login", f"token={token}", {"X-Forwarded-For": address})
+            with contextlib.closing(server), server.getresponse() as answer:
+                return answer.status
+
+        # What stands in front of the last word comes from the stranger, who may choose another each time.
+        assert [sign_in_from(f"10.0.0.{number}, 192.0.2.7", "wrong") for number in range(6)] == [401] * 5 + [429]
+        assert sign_in_from("192.0.2.7", GOOD) == 429
+        assert sign_in_from("192.0.2.8", GOOD) == 303
+
+
+@pytest.mark.parametrize(
+    ("remote", "forwarded", "address"),
+    [("127.0.0.1", None, "127.0.0.1"), ("127.0.0.1", " ", "127.0.0.1"), ("::1", "a, ::2", "::2"),
+     ("192.0.2.9", "192.0.2.7", "192.0.2.9"), ("", "192.0.2.7", ""), ("127.0.0.1", "x" * 9_000, "x" * 64)],
+)  # fmt: skip
+def test_only_a_proxy_on_this_machine_says_who_asks(remote, forwarded, address):
+    given = {} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded}
+    assert reader_address({"REMOTE_ADDR": remote, **given}) == address
 
 
 def test_the_wait_doubles_and_ends():
