@@ -328,6 +328,31 @@ def test_an_error_that_is_open_stays_open(visitor, changing):
     assert "broken again" in page.locator(".alarm").inner_text()
 
 
+def test_a_refresh_keeps_the_buttons_that_copy_and_their_focus_and_shows_new_ones(visitor, changing):
+    recorder, clock, url, _store = changing
+    run = recorder.enqueue("job_00", trace_id="t")
+    recorder.start(run)
+    page = visitor.open(f"/executions/{run}", url=url)
+    page.locator("[data-copy=trace]").focus()
+    clock.advance(minutes=1)
+    recorder.finish(run, "FAILURE", error="broken")
+    refresh(page)
+    assert page.locator("#error-text").inner_text() == "broken"
+    assert page.evaluate("document.activeElement.dataset.copy") == "trace"
+    refresh(page)
+    assert [each.is_visible() for each in page.locator(".copy").all()] == [True, True]
+
+
+def test_a_refresh_offers_the_types_that_there_are_now(visitor, changing):
+    recorder, _clock, url, _store = changing
+    page = visitor.open("/", url=url)
+    recorder.save_job("job_00", job_type="a_new_type", job_category="c")
+    refresh(page)
+    offered = page.evaluate("[...document.querySelectorAll('#types option')].map(each => each.value)")
+    assert "a_new_type" in offered
+    assert len(offered) == len(set(offered))
+
+
 # Small things.
 
 

@@ -92,6 +92,7 @@ function update(fresh) {
   byId("live-apply").hidden = !waits;
   const after = byId("summary")?.textContent;
   if (before !== after && byId("summary")?.dataset.news !== undefined) setText(byId("news"), say("Now: {x}", { x: after.trim() }));
+  ready(); // for buttons that are new
 }
 
 const keyOf = (node) => (node.nodeType === 1 ? node.id || "" : "");
@@ -142,13 +143,16 @@ function rows(old, fresh) {
   return waits;
 }
 
+// What the reader or this script sets, by element. `hidden` is this script's everywhere.
+const OWN = { DETAILS: ["open", "hidden"], INPUT: ["value", "hidden"], OPTION: ["selected", "hidden"] };
+
 function attributes(old, fresh) {
-  const own = old.nodeName === "DETAILS" ? ["open"] : ["INPUT", "SELECT", "OPTION"].includes(old.nodeName) ? ["value", "selected"] : [];
+  const own = OWN[old.nodeName] ?? ["hidden"];
   for (const { name, value } of [...fresh.attributes]) {
     if (!own.includes(name) && old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
   for (const { name } of [...old.attributes]) {
-    if (!own.includes(name) && !fresh.hasAttribute(name) && !["hidden", "class"].includes(name)) old.removeAttribute(name);
+    if (!own.includes(name) && !fresh.hasAttribute(name) && name !== "class") old.removeAttribute(name);
   }
 }
 
