@@ -88,10 +88,7 @@ def _lane(look: Look, state: Mapping[str, Any], runs: Any, edges: tuple[float, f
         "next": None,
     }
     shown = runs if isinstance(runs, list) else []
-    last = state["last"]
-    if last and last["status"] not in FINISHED and all(run["id"] != last["id"] for run in shown):
-        shown = [*shown, last]  # it started before the window, waits, or is counted in a bucket
-    lane["bars"] = [_bar(look, run, edges) for run in shown]
+    lane["bars"] = [_bar(look, run, edges) for run in [*shown, *_others(look, state, shown, edges)]]
     lane["buckets"] = [] if isinstance(runs, list) else _buckets(runs, edges)
     if state["next_run_at"] is not None:
         at = datetime.fromisoformat(state["next_run_at"]).timestamp()
@@ -100,11 +97,33 @@ def _lane(look: Look, state: Mapping[str, Any], runs: Any, edges: tuple[float, f
     return lane
 
 
+def _others(
+    look: Look, state: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], edges: tuple[float, float]
+) -> list[Any]:
+    """Return a job's newest runs that reach into the window from before it, wait, or run and are counted in a bucket."""
+    newest = {run["id"]: run for run in (*state["recent"], state["last"]) if run}
+    for run in shown:
+        newest.pop(run["id"], None)
+    found = []
+    for run in newest.values():
+        if run["started_at"] or run.get("created_at"):  # of those that wait, only the last says since when
+            start, end = _ends(look, run)
+            is_open = run["status"] not in FINISHED
+            if start <= edges[1] and end > edges[0] and (start < edges[0] or is_open):
+                found.append(run)
+    return found
+
+
+def _ends(look: Look, run: Mapping[str, Any]) -> tuple[float, float]:
+    """Return when a run began and ended, as timestamps; until it ends, now is its end."""
+    start = datetime.fromisoformat(run["started_at"] or run["created_at"]).timestamp()
+    end = start + (run["duration_ms"] or 0) / 1000 if run["status"] in FINISHED else look.now.timestamp()
+    return start, end
+
+
 def _bar(look: Look, run: Mapping[str, Any], edges: tuple[float, float]) -> dict[str, Any]:
     at = run["started_at"] or run["created_at"]
-    start = datetime.fromisoformat(at).timestamp()
-    now = look.now.timestamp()
-    end = start + (run["duration_ms"] or 0) / 1000 if run["status"] in FINISHED else now
+    start, end = _ends(look, run)
     x, right = charts.across(start, *edges), charts.across(max(start, end), *edges)
     return {"x": x, "w": max(0.25, round(right - x, 3)), "kind": charts.CLASSES[run["status"]], "run": run, "at": at,
             "link": look.links.execution(run["id"])}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import re
@@ -9,18 +10,22 @@ import sqlite3
 from datetime import timedelta
 from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 import pytest
 
 import jobstore
+import jobstore.testing
 from jobstore.language.states import STATES
 from jobstore.testing import FrozenClock
 from jobstore.web import one_job
 from jobstore.web import page as web_page
 from jobstore.wsgi import create_app
 from tests.web.site import NOW, VIEWS, Site, Words, links
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FOLDER = Path(web_page.__file__).parent
 
@@ -117,6 +122,46 @@ def test_the_timeline_has_a_lane_for_each_job_and_buckets_where_runs_are_dense(s
     assert "dense" in lanes["sync_tickers_5m"]
     assert "dense" not in lanes["sync_klines_1h"]
     assert "next-run" in lanes["sync_klines_1h"]
+
+
+def ago(**duration: float) -> str:
+    return f"{NOW - timedelta(**duration):%Y-%m-%dT%H:%M:%SZ}"
+
+
+@contextlib.contextmanager
+def built(folder: Path, *executions: dict[str, Any], clock: FrozenClock | None = None, **job: Any) -> Iterator[Site]:
+    """The page of a store with one job and these executions."""
+    contents = jobstore.testing.document([{"name": "a", **job}], executions, now=NOW)
+    with jobstore.testing.build(folder / "a.db", contents, clock or FrozenClock(NOW)) as store:
+        yield Site(create_app(store, open_access=True, page=True))
+
+
+def lane_of(site: Site, target: str) -> tuple[set[str], bool]:
+    """The runs that the only lane of a timeline shows, and whether it also has buckets."""
+    lane = found("<svg class=.bars-row.*?</svg>", site.get(target).text)
+    return set(re.findall(r'href="\./executions/([0-9]+)', lane)), "dense" in lane
+
+
+def test_the_timeline_shows_the_runs_that_began_before_it(tmp_path):
+    runs = [
+        {"id": "1", "started_at": ago(hours=20), "completed_at": ago(hours=8)},
+        {"id": "2", "started_at": ago(hours=10), "completed_at": ago(hours=5)},
+        {"id": "3", "started_at": ago(hours=9), "status": "RUNNING"},
+        {"id": "4", "started_at": ago(hours=4), "completed_at": ago(hours=2)},
+        {"id": "5", "started_at": ago(minutes=2), "status": "RUNNING"},
+    ]
+    with built(tmp_path, *runs, max_instances=9) as site:
+        assert lane_of(site, "/timeline?range=6h") == ({"2", "3", "4", "5"}, False)
+        assert lane_of(site, "/timeline?range=1h") == ({"3", "5"}, False)
+        assert lane_of(site, f"/timeline?after={ago(hours=19)}&before={ago(hours=9.5)}") == ({"1", "2"}, False)
+
+
+def test_the_timeline_shows_what_still_runs_over_the_buckets_of_a_busy_job(tmp_path):
+    runs = [{"id": f"{number}", "started_at": ago(minutes=350 - number)} for number in range(1, 90)]
+    runs += [{"id": "90", "started_at": ago(hours=9), "status": "RUNNING"},
+             {"id": "91", "started_at": ago(minutes=9), "status": "RUNNING"}]  # fmt: skip
+    with built(tmp_path, *runs, max_instances=9) as site:
+        assert lane_of(site, "/timeline?range=6h") == ({"91"}, True)  # the other is not among the newest 20
 
 
 def test_no_chart_has_more_than_400_marks(site, failed):
