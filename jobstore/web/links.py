@@ -58,9 +58,11 @@ class Links:
     def page(self) -> int:
         """Return the page number of a list, from 1; raise `InvalidParameter` for any other text."""
         text = self.one("page") or "1"
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:20]) <= LAST_PAGE):
-            raise InvalidParameter(f"page must be a whole number from 1; received {shown(text)}")
-        return int(text)
+        digits = text.lstrip("0")
+        is_short = text.isascii() and text.isdigit() and 1 <= len(digits) <= len(str(LAST_PAGE))
+        if not is_short or int(digits) > LAST_PAGE:
+            raise InvalidParameter(f"page must be a whole number from 1 to {LAST_PAGE}; received {shown(text)}")
+        return int(digits)
 
     def to(self, path: str, **query: object) -> str:
         """Return a link to another view, given its path below the root."""

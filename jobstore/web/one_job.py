@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from jobstore.language.instants import instant_datetime, instant_us
+from jobstore.language.instants import MAX_US, MICROSECONDS, instant_datetime, instant_us
 from jobstore.language.models import STATUSES
 from jobstore.language.schedule import next_cron_us
 from jobstore.queries import find_state
@@ -64,7 +64,8 @@ def next_runs(found: Mapping[str, Any], zone: str, count: int) -> list[datetime]
 
 def _after(found: Mapping[str, Any], zone: str, at: datetime) -> datetime | None:
     if found["schedule_type"] == "interval" and found["interval_seconds"]:
-        return at + timedelta(seconds=found["interval_seconds"])
+        us = instant_us(at) + found["interval_seconds"] * MICROSECONDS
+        return instant_datetime(us) if us <= MAX_US else None
     if found["schedule_type"] != "cron":
         return None
     us = next_cron_us(found["schedule"], zone, instant_us(at))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from jobstore.language.errors import InvalidParameter
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TIMELINE_RANGES: Final = ("1h", "6h", "24h", "7d")
 LANES, MOST_BARS = 50, 800
+_FIRST, _LAST = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
+"""A year from the ends of the calendar, so that what is added or taken off is a time as well."""
 _DENSE_LANE, _HOURLY, _LONGEST = 60, timedelta(days=2), timedelta(days=90)
 """A lane with more than `_DENSE_LANE` runs shows a histogram: by hour in a window below `_HOURLY`, else by day."""
 
@@ -25,6 +27,8 @@ def timeline(look: Look) -> dict[str, Any]:
     ask = look.links
     span, bounds = window(look, "6h", TIMELINE_RANGES)
     now = look.now
+    if not all(_FIRST <= each <= _LAST for each in bounds.values()):
+        raise InvalidParameter(f"A timeline lies in the years {_FIRST.year} to {_LAST.year}")
     begin = bounds.get("after", bounds.get("before", now) - timedelta(days=1))
     end = bounds.get("before", now + max(now - begin, timedelta(0)) / 5)
     if not timedelta(0) <= end - begin <= _LONGEST:
@@ -100,7 +104,7 @@ def _lane(look: Look, state: Mapping[str, Any], runs: Any, edges: tuple[float, f
 def _others(
     look: Look, state: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], edges: tuple[float, float]
 ) -> list[Any]:
-    """Return a job's newest runs that reach into the window from before it, wait, or run and are counted in a bucket."""
+    """Return a job's newest runs that began before the window and reach into it, and those open that have no bar yet."""
     newest = {run["id"]: run for run in (*state["recent"], state["last"]) if run}
     for run in shown:
         newest.pop(run["id"], None)

@@ -169,7 +169,14 @@ def window(look: Look, default: str, ranges: Iterable[str]) -> tuple[str, dict[s
 def _instant(look: Look, name: str, text: str) -> datetime:
     """Parse a time from the address; without an offset, it is in the page's time zone."""
     moment = instant_datetime(Parameter(name, Kind.INSTANT, "").check(text, text))
-    return moment if _WITH_OFFSET.search(text) else moment.replace(tzinfo=look.phrases.zone)
+    if _WITH_OFFSET.search(text):
+        return moment
+    try:
+        return instant_datetime(instant_us(moment.replace(tzinfo=look.phrases.zone)))
+    except ValueError:
+        raise InvalidParameter(
+            f"{name} must be a time in the years 1 to 9999 of UTC; received {shown(text)}, in {look.zone}"
+        ) from None
 
 
 def _text(moment: datetime) -> str:

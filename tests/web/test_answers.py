@@ -371,6 +371,19 @@ def test_odd_bounds_are_answered(site, query):
     assert site.get(f"/timeline?{query}").status in {200, 400}
 
 
+@pytest.mark.parametrize("query", ["page=0000000000000000000000001", "page=1000000000000000"])
+def test_any_page_can_be_asked_for(site, query):
+    assert site.get(f"/?{query}").status == 200
+
+
+def test_a_job_that_next_runs_at_the_end_of_the_calendar_has_a_page(tmp_path):
+    with built(tmp_path, interval_seconds=3600, anchor_at="9999-12-31T20:00:00Z") as site:
+        answer = site.get("/jobs/a")
+        assert answer.status == 200
+        times = re.findall(r'title="9999-12-31 ([0-9:]+) UTC"', found('<ol class="next".*?</ol>', answer.text))
+        assert list(dict.fromkeys(times)) == ["21:00:00", "22:00:00", "23:00:00"]
+
+
 # Odd rows.
 
 ODD = {
@@ -498,14 +511,21 @@ def test_a_browser_gets_a_page_and_a_program_the_json_error(site):
      ("/executions?status=WRONG", 400, "status"), ("/?order_by=nothing", 400, "order_by"), ("/?page=0", 400, "page must be"),
      ("/executions?range=2y", 400, "range must be"), ("/executions?after=yesterday", 400, "after"),
      ("/?serach=a", 400, "Unknown parameter"), ("/?search=%ff", 400, "UTF-8"), ("/timeline?range=all", 400, "range must be"),
-     ("/timeline?after=2026-W10-1", 400, "after"), ("/timeline?after=0001-01-01", 400, "at most 90 days"),
+     ("/timeline?after=2026-W10-1", 400, "after"), ("/timeline?after=1999-01-01", 400, "at most 90 days"),
+     ("/?page=" + "0" * 19 + "1" + "9" * 5_000, 400, "page must be"), ("/?page=1000000000000001", 400, "page must be"),
+     *((f"/timeline?{each}", 400, "A timeline lies in the years 2 to 9998") for each in (
+         "after=0001-01-01", "before=0001-01-01", "after=0001-01-01&before=0001-01-01T12:00",
+         "before=9999-12-31T23:59:59", "after=9999-12-31T23:59:59&before=9999-12-31T23:59:59")),
+     ("/executions?after=0001-01-01&tz=Asia/Tokyo", 400, "after must be a time in the years 1 to 9999 of UTC; received "
+      "'0001-01-01', in Asia/Tokyo"),
+     ("/executions?before=9999-12-31T23:00&tz=America/New_York", 400, "before must be a time in the years 1 to 9999"),
      ("/timeline?after=2026-03-10&before=2026-03-09", 400, "from after to before"), ("/jobs/%ff", 400, "UTF-8")],
 )  # fmt: skip
 def test_an_error_is_a_page_with_the_words_of_the_api(site, target, status, words):
     answer = site.get(target)
     assert answer.status == status
     assert words in answer.words
-    assert [link for link in links(answer.text) if link in {"./", "../"}]
+    assert [link for link in links(answer.text) if link.partition("?")[0] in {"./", "../"}]
 
 
 def test_head_is_get_without_its_body(site):
