@@ -246,9 +246,11 @@ class _Relay:
         if isinstance(message, JSONRPCRequest):
             self._open.add(message.id)
         elif isinstance(message, JSONRPCNotification) and message.method == "notifications/cancelled":
-            self._close((message.params or {}).get("requestId"))
+            question = (message.params or {}).get("requestId")
+            if isinstance(question, str | int):
+                self._close(question)
 
-    def _close(self, question: object) -> None:
+    def _close(self, question: str | int | None) -> None:
         self._open.discard(question)
         self._changed.set()
         self._changed = anyio.Event()
@@ -257,6 +259,7 @@ class _Relay:
 async def _answer_unreadable(error: Exception, outgoing: WriteStream[SessionMessage]) -> None:
     """Answer a line that is not a message, under its id if that can be read; ignore blank lines."""
     line = _refused_line(error)
+    number = _id_in(line) if line is not None else _id_of(_refused_message(error))
     if line is None:
         data = ErrorData(code=INVALID_REQUEST, message="Not a JSON-RPC 2.0 request, notification or response")
     elif line.strip():
@@ -265,7 +268,7 @@ async def _answer_unreadable(error: Exception, outgoing: WriteStream[SessionMess
         )
     else:
         return
-    await outgoing.send(SessionMessage(JSONRPCError(jsonrpc="2.0", id=_id_in(line), error=data)))
+    await outgoing.send(SessionMessage(JSONRPCError(jsonrpc="2.0", id=number, error=data)))
 
 
 def _refused_line(error: Exception) -> str | None:
@@ -276,12 +279,23 @@ def _refused_line(error: Exception) -> str | None:
     return str(first["input"]) if first["type"] == "json_invalid" else None
 
 
-def _id_in(line: str | None) -> str | int | None:
+def _refused_message(error: Exception) -> object:
+    """The JSON object that is not a message, from what it lacks to be one; None if it is no object, or a response."""
+    found = error.errors(include_url=False) if isinstance(error, ValidationError) else []
+    inputs = [each["input"] for each in found if each["type"] == "missing" and len(each["loc"]) == 2]  # noqa: PLR2004
+    message = inputs[0] if inputs else None
+    return None if isinstance(message, dict) and message.keys() & {"result", "error"} else message
+
+
+def _id_in(line: str) -> str | int | None:
     """The id of a message, if Python's more lenient parser can read it (it accepts lone surrogates)."""
     try:
-        message = json.loads(line or "null")
+        return _id_of(json.loads(line))
     except (ValueError, RecursionError):
         return None
+
+
+def _id_of(message: object) -> str | int | None:
     identifier = message.get("id") if isinstance(message, dict) else None
     if isinstance(identifier, str):
         return identifier if identifier.isprintable() else None

@@ -104,7 +104,7 @@ def _lane(look: Look, state: Mapping[str, Any], runs: Any, edges: tuple[float, f
 def _others(
     look: Look, state: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], edges: tuple[float, float]
 ) -> list[Any]:
-    """Return a job's newest runs that began before the window and reach into it, and those open that have no bar yet."""
+    """Return a job's newest runs that began before the window and reach into it, and open ones without a bar."""
     newest = {run["id"]: run for run in (*state["recent"], state["last"]) if run}
     for run in shown:
         newest.pop(run["id"], None)

@@ -205,6 +205,9 @@ def test_a_line_that_cannot_be_read_is_answered_so_that_no_host_waits(seed_path)
         ("{}", None, -32600),
         ("5", None, -32600),
         (json.dumps(call(6)).replace("{}", "[1]"), 6, -32602),
+        ('{"jsonrpc": "2.0", "id": 8, "method": "tools/call", "params": []}', 8, -32600),
+        ('{"jsonrpc": "2.0", "id": "nine"}', "nine", -32600),
+        ('{"id": 10, "result": {}}', None, -32600),  # 10 would be a request of ours
     ]
     answers, log = spoken(seed_path, HELLO, READY, *(line for line, _, _ in lines), call(7))
     refused = [(answer["id"], answer["error"]["code"]) for answer in answers if "error" in answer]
@@ -223,6 +226,13 @@ def test_a_call_that_was_cancelled_is_not_waited_for(seed_path):
     cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
     answers, _ = spoken(seed_path, HELLO, READY, call(1), cancel, call(2))
     assert {0, 2} <= {answer["id"] for answer in answers}
+
+
+@pytest.mark.parametrize("number", [[], {}, None, 1.5, True, "1"])
+def test_a_cancellation_of_nothing_that_was_asked_changes_nothing(seed_path, number):
+    cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
+    answers, _ = spoken(seed_path, HELLO, READY, cancel, call(2))
+    assert [answer["id"] for answer in answers] == [0, 2]
 
 
 def test_a_host_that_hangs_up_leaves_no_traceback(seed_path):

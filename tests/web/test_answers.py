@@ -516,8 +516,7 @@ def test_a_browser_gets_a_page_and_a_program_the_json_error(site):
      *((f"/timeline?{each}", 400, "A timeline lies in the years 2 to 9998") for each in (
          "after=0001-01-01", "before=0001-01-01", "after=0001-01-01&before=0001-01-01T12:00",
          "before=9999-12-31T23:59:59", "after=9999-12-31T23:59:59&before=9999-12-31T23:59:59")),
-     ("/executions?after=0001-01-01&tz=Asia/Tokyo", 400, "after must be a time in the years 1 to 9999 of UTC; received "
-      "'0001-01-01', in Asia/Tokyo"),
+     ("/executions?after=0001-01-01&tz=Asia/Tokyo", 400, "years 1 to 9999 of UTC; received '0001-01-01', in Asia/Tokyo"),
      ("/executions?before=9999-12-31T23:00&tz=America/New_York", 400, "before must be a time in the years 1 to 9999"),
      ("/timeline?after=2026-03-10&before=2026-03-09", 400, "from after to before"), ("/jobs/%ff", 400, "UTF-8")],
 )  # fmt: skip
