@@ -30,8 +30,9 @@ def job(look: Look, name: str) -> dict[str, Any]:
     failures = store.get_job_executions(found["name"], limit=200, status=list(FAILED))
     today = phrases.moment(look.now).replace(hour=0, minute=0, second=0, microsecond=0)
     days = store.execution_histogram(
-        job_id=found["name"], after=today - timedelta(days=29), before=look.now, bucket="1d", timezone=look.zone
-    )
+        job_id=found["name"], after=today - timedelta(days=29), before=today + timedelta(days=1, microseconds=-1),
+        bucket="1d", timezone=look.zone,
+    )  # fmt: skip
     timeout_ms = None if found["timeout_seconds"] is None else found["timeout_seconds"] * 1000
     return {
         "title": found["name"],

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _FOLDER: Final = Path(__file__).parent
-_NO_NEWS = re.compile(rb"(?<=data-rel=)(\"\w+\">)[^<]*|(data-now)=\"[^\"]*\"")
-"""What the ETag ignores: the ages on a page, which the browser updates itself."""
+_NO_NEWS = re.compile(
+    rb"(?<=data-rel=)(\"\w+\">)[^<]*|(data-now)=\"[^\"]*\"|(<line class=\"now\") x1=\"[^\"]*\" x2=\"[^\"]*\""
+)
+"""What the ETag ignores: the ages on a page, which the browser updates itself, and the place of now on the timeline."""
 _YEAR_SECONDS: Final = 31_536_000
 TYPES: Final = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 HEADERS: Final = {
@@ -195,7 +197,7 @@ class Page:
             "languages": {"en": "English", "zh": "中文"}, "settings": SETTINGS,
         }  # fmt: skip
         body = self._templates.get_template(template).render(shared | context).encode()
-        tag = hashlib.sha256(_NO_NEWS.sub(rb"\1\2", body)).hexdigest()[:32]
+        tag = hashlib.sha256(_NO_NEWS.sub(rb"\1\2\3", body)).hexdigest()[:32]
         headers = HEADERS | {"content-type": "text/html; charset=utf-8", "cache-control": "private, no-cache",
                              "content-language": phrases.lang}  # fmt: skip
         return Reply(status, body, headers, tag=tag)

@@ -30,7 +30,8 @@ def timeline(look: Look) -> dict[str, Any]:
     if not all(_FIRST <= each <= _LAST for each in bounds.values()):
         raise InvalidParameter(f"A timeline lies in the years {_FIRST.year} to {_LAST.year}")
     begin = bounds.get("after", bounds.get("before", now) - timedelta(days=1))
-    end = bounds.get("before", now + max(now - begin, timedelta(0)) / 5)
+    next_minute = look.minute + timedelta(minutes=1)
+    end = bounds.get("before", next_minute + max(look.minute - begin, timedelta(0)) / 5)
     if not timedelta(0) <= end - begin <= _LONGEST:
         raise InvalidParameter(f"A timeline is from after to before, at most {_LONGEST.days} days")
     states = look.store.list_job_states(
@@ -38,7 +39,7 @@ def timeline(look: Look) -> dict[str, Any]:
         job_category=ask.one("job_category"), lang=look.phrases.lang,
     )  # fmt: skip
     edges = (begin.timestamp(), max(end, begin + timedelta(seconds=1)).timestamp())
-    runs = _runs_by_job(look, states["data"], begin, min(end, now))
+    runs = _runs_by_job(look, states["data"], begin, min(end, next_minute))
     return {
         "title": look.phrases.say("Timeline"),
         "lanes": [_lane(look, each, runs[each["job_id"]], edges) for each in states["data"]],

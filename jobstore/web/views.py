@@ -54,6 +54,11 @@ class Look:
         return self.phrases.now
 
     @property
+    def minute(self) -> datetime:
+        """The beginning of the current minute: in a link, the time itself would make each answer a new one."""
+        return self.now.replace(second=0, microsecond=0)
+
+    @property
     def zone(self) -> str:
         """The name of the page's time zone."""
         return str(self.phrases.zone)
@@ -163,7 +168,7 @@ def window(look: Look, default: str, ranges: Iterable[str]) -> tuple[str, dict[s
     span = "own" if own else look.links.one("range") or default
     if span != "own" and span not in ranges:
         raise InvalidParameter(f"range must be one of {', '.join(ranges)}; received {shown(span)}")
-    return span, {"after": look.now - timedelta(seconds=RANGES[span])} if span in RANGES else own
+    return span, {"after": look.minute - timedelta(seconds=RANGES[span])} if span in RANGES else own
 
 
 def _instant(look: Look, name: str, text: str) -> datetime:

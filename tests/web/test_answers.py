@@ -288,6 +288,20 @@ def test_a_refresh_that_finds_nothing_new_is_a_304_until_a_job_becomes_late_with
         assert "Late" in late.words
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["/", "/jobs/a", "/jobs/a?tz=Asia/Tokyo", "/executions", "/executions?range=30d", "/executions/1", "/timeline",
+     "/timeline?range=7d", f"/timeline?after={NOW - timedelta(hours=2):%Y-%m-%dT%H:%M:%S}"],
+)  # fmt: skip
+def test_of_an_idle_store_no_view_is_new_a_second_later(tmp_path, target):
+    clock = FrozenClock(NOW)
+    runs = [{"id": f"{number}", "started_at": ago(minutes=number)} for number in range(1, 100)]
+    with built(tmp_path, *runs, clock=clock) as site:
+        tag = site.get(target).headers["etag"]
+        clock.advance(seconds=1.5)
+        assert site.get(target, If_None_Match=tag).status == 304
+
+
 # Languages and zones.
 
 
