@@ -18,7 +18,7 @@ from jobstore.web import charts
 from jobstore.web.phrases import first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from jobstore.web.links import Links
     from jobstore.web.phrases import Phrases
@@ -266,12 +266,9 @@ def execution(look: Look, number: str, log_url: str | None) -> dict[str, Any]:
     here = run["started_at"] or run["created_at"]
     earlier = later = None
     if found:
-        ask = look.store.get_job_executions
         key = _key(run)
-        earlier = _first(ask(found["name"], before=here, limit=10)["data"], lambda each: _key(each) < key)
-        later = _first(
-            ask(found["name"], after=here, limit=10, order_desc=False)["data"], lambda each: _key(each) > key
-        )
+        earlier = _first(look, found["name"], lambda each: _key(each) < key, before=here)
+        later = _first(look, found["name"], lambda each: _key(each) > key, after=here, order_desc=False)
     return {
         "title": look.phrases.say("Execution {id}", id=run["id"]),
         "run": run,
@@ -291,8 +288,14 @@ def _key(run: Mapping[str, Any]) -> tuple[datetime, int]:
     return datetime.fromisoformat(run["started_at"] or run["created_at"]), int(run["id"])
 
 
-def _first(rows: Iterable[Any], holds: Any) -> Any:
-    return next((each for each in rows if holds(each)), None)
+def _first(look: Look, name: str, holds: Callable[[Any], bool], **which: object) -> Any:
+    """Return the first of a job's runs that meets a condition. Usually it is among the first ten."""
+    offset, limit, has_next, found = 0, 10, True, None
+    while found is None and has_next:
+        page = look.store.get_job_executions(name, limit=limit, offset=offset, **which)
+        found = next((each for each in page["data"] if holds(each)), None)
+        offset, limit, has_next = offset + limit, 1_000, page["pagination"]["has_next"]
+    return found
 
 
 def differences(then: Any, now: Any) -> list[tuple[str, Any, Any]]:

@@ -103,6 +103,29 @@ def test_one_run_shows_its_error_whole_and_first(site, failed):
     assert "The same as the job's parameters now." in answer.words
 
 
+def test_from_run_to_run_one_gets_through_many_that_began_at_once(tmp_path):
+    at_once = [{"id": f"{number}", "started_at": ago(hours=2)} for number in range(2, 32)]
+    runs = [{"id": "1", "started_at": ago(hours=3)}, *at_once, {"id": "32", "started_at": ago(hours=1)}]
+    with built(tmp_path, *runs) as site:
+
+        def way(start: int, word: str) -> list[int]:
+            seen, link = [start], f"/executions/{start}"
+            while leads := re.findall(rf'<a href="\.\./executions/([0-9]+)"[^>]*>[^<]*{word} run', site.get(link).text):
+                seen.append(int(leads[0]))
+                link = f"/executions/{seen[-1]}"
+            return seen
+
+        assert way(1, "Later") == [*range(1, 33)]
+        assert way(32, "Earlier") == [*range(32, 0, -1)]
+
+
+@pytest.mark.parametrize("query", ["", "search=sync&", "state=ok&"])
+def test_a_page_past_the_end_says_so(site, query):
+    words = site.get(f"/?{query}page=9").words
+    assert "This page is past the end" in words
+    assert "No job matches" not in words
+
+
 def test_parameters_that_changed_since_are_shown(tmp_path):
     with jobstore.Recorder(tmp_path / "a.db") as recorder:
         recorder.save_job(
