@@ -291,18 +291,23 @@ class Queries(ABC):
 
 def find_state(store: Queries, job: JobDocument, lang: str = "en") -> JobStateDocument | None:
     """The state of a job, found by its exact name; None if the job has just been removed."""
-    offset, has_next = 0, True
-    while has_next:
-        page = store.list_job_states(
+
+    def page(offset: int, limit: int) -> JobStatePage:
+        return store.list_job_states(
             search=job["name"], job_type=job["job_type"], job_category=job["job_category"], order_by="name",
-            limit=_STATES_AT_ONCE, offset=offset, lang=lang,
+            limit=limit, offset=offset, lang=lang,
         )  # fmt: skip
-        for each in page["data"]:
-            if each["name"] == job["name"]:
-                return each
-        offset += _STATES_AT_ONCE
-        has_next = page["pagination"]["has_next"]
-    return None
+
+    found = page(0, _STATES_AT_ONCE)
+    low, high = _STATES_AT_ONCE, found["pagination"]["total"]
+    if low < high and found["data"][-1]["name"] < job["name"]:
+        while high - low > _STATES_AT_ONCE:  # the list is sorted by name: halve it
+            middle = (low + high) // 2
+            rows = page(middle, 1)["data"]
+            is_behind = bool(rows) and rows[0]["name"] <= job["name"]
+            low, high = (middle, high) if is_behind else (low, middle)
+        found = page(low, _STATES_AT_ONCE)
+    return next((each for each in found["data"] if each["name"] == job["name"]), None)
 
 
 _STATES_AT_ONCE = 50

@@ -18,6 +18,7 @@ import pytest
 import jobstore
 import jobstore.testing
 from jobstore.language.states import STATES
+from jobstore.queries import find_state
 from jobstore.testing import FrozenClock
 from jobstore.web import one_job
 from jobstore.web import page as web_page
@@ -93,6 +94,28 @@ def test_a_view_asks_no_more_queries_than_it_says(site, failed, monkeypatch, tar
     monkeypatch.setattr(jobstore.JobStore, "answer", count)
     assert site.get(target.format(failed=failed)).status == 200
     assert len(asked) == most, asked
+
+
+def test_a_job_is_found_in_few_queries_among_all_that_have_its_name_in_theirs(tmp_path):
+    names = ["x", *(f"{number:04}x" for number in range(3_000)), "0x", "zx", "~x"]
+    contents = jobstore.testing.document(names, now=NOW)
+    with jobstore.testing.build(tmp_path / "a.db", contents, FrozenClock(NOW)) as store:
+
+        class Counting:
+            asked = 0
+
+            def list_job_states(self, **keywords: Any) -> Any:
+                self.asked += 1
+                return store.list_job_states(**keywords)
+
+        for name in ("x", "0x", "zx", "~x", "0000x", "0049x", "0050x", "1499x", "2999x"):
+            counting: Any = Counting()
+            state = find_state(counting, store.get_job(name))
+            assert state is not None
+            assert state["name"] == name
+            assert counting.asked <= 8
+        gone: Any = {**store.get_job("x"), "name": "yx"}
+        assert find_state(Counting(), gone) is None  # type: ignore[arg-type]
 
 
 def test_one_run_shows_its_error_whole_and_first(site, failed):
