@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 KEPT: Final = ("lang", "tz")
 """Parameters that every link keeps once they are in the address."""
+BOUNDS: Final = ("after", "before")
 KNOWN: Final = frozenset({
-    *KEPT, "after", "before", "job", "job_category", "job_type", "order_asc", "order_by", "order_desc", "page", "range",
-    "search", "state", "status", "trace_id", "was",
+    *KEPT, *BOUNDS, "exact_after", "exact_before", "job", "job_category", "job_type", "order_asc", "order_by",
+    "order_desc", "page", "range", "search", "state", "status", "trace_id", "was",
 })  # fmt: skip
 """All parameters of all views."""
 LAST_PAGE: Final = 10**15

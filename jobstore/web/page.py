@@ -115,7 +115,8 @@ class Page:
         """
         if ask.path == "/settings":
             return _settings(ask)
-        phrases, there = self._phrases(ask), links(ask.path, ask.here, ask.pairs)
+        phrases = self._phrases(ask)
+        there = views.with_exact_bounds(links(ask.path, ask.here, ask.pairs), phrases)
         look = views.Look(store, there, phrases, ask.timezone)
         kind, _, rest = ask.path.removeprefix("/").partition("/")
         if ask.path == "/":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from jobstore.language.models import FINISHED, KNOWN_JOB_CATEGORIES, KNOWN_JOB_T
 from jobstore.language.rules import Kind, Parameter
 from jobstore.language.states import STATES, WRONG
 from jobstore.web import charts
+from jobstore.web.links import BOUNDS
 from jobstore.web.phrases import first_line
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def executions(look: Look) -> dict[str, Any]:
         "span": span,
         "ranges": EXECUTION_RANGES,
         "bounds": local_bounds(look, bounds),
+        "exact": exact_bounds(look, bounds) if span == "own" else {},
         "chart": histogram and bars(look, histogram, chosen or STATUSES, {}),
         "pages": _pages(look, answer["pagination"]),
     }
@@ -163,7 +165,7 @@ def executions(look: Look) -> dict[str, Any]:
 
 def window(look: Look, default: str, ranges: Iterable[str]) -> tuple[str, dict[str, datetime]]:
     """Return the chosen range's name (``own`` for given bounds) and its bounds as query parameters."""
-    given = {name: look.links.one(name) for name in ("after", "before")}
+    given = {name: look.links.one(name) for name in BOUNDS}
     own = {name: _instant(look, name, text) for name, text in given.items() if text}
     span = "own" if own else look.links.one("range") or default
     if span != "own" and span not in ranges:
@@ -190,10 +192,33 @@ def _text(moment: datetime) -> str:
 
 def local_bounds(look: Look, bounds: Mapping[str, datetime]) -> dict[str, str]:
     """Return the bounds as values of ``datetime-local`` fields."""
+    return {name: _local(look.phrases, bounds[name]) if name in bounds else "" for name in BOUNDS}
+
+
+def _local(phrases: Phrases, moment: datetime) -> str:
+    return phrases.moment(moment).replace(tzinfo=None).isoformat(timespec="seconds")
+
+
+def exact_bounds(look: Look, bounds: Mapping[str, datetime]) -> dict[str, str]:
+    """Return the bounds that their fields cannot hold, as hidden fields: with microseconds, or in a repeated hour."""
     return {
-        name: f"{look.phrases.moment(bounds[name]):%Y-%m-%dT%H:%M:%S}" if name in bounds else ""
-        for name in ("after", "before")
+        f"exact_{name}": _text(moment)
+        for name, moment in bounds.items()
+        if _instant(look, name, _local(look.phrases, moment)) != moment
     }
+
+
+def with_exact_bounds(there: Links, phrases: Phrases) -> Links:
+    """Return the links with the exact bounds from a form's hidden fields, unless the reader changed the field."""
+    query = dict(there.query)
+    for name in BOUNDS:
+        exact = query.pop(f"exact_{name}", None)
+        if exact is not None and name in query:
+            moment = instant_datetime(Parameter(f"exact_{name}", Kind.INSTANT, "").check(exact[-1], exact[-1]))
+            filled_in = _local(phrases, moment)
+            if query[name][-1] in {filled_in, filled_in.removesuffix(":00")}:  # a browser may leave out the seconds
+                query[name] = (_text(moment),)
+    return replace(there, query=query)
 
 
 def _list(store: Any, one_job: str | None, **keywords: object) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
+from urllib.parse import urlencode, urljoin
 
 import pytest
 
@@ -265,6 +265,33 @@ def test_every_bar_links_to_its_own_runs(site, target):
     assert rows
     for link, count in [rows[0], rows[len(rows) // 2], rows[-1]]:
         assert total_of(site.get(urljoin(target, unescape(link))).words) == number(count), link
+
+
+FIELD = re.compile(r'<input type="(?:hidden|datetime-local|search)"[^>]* name="(\w+)" value="([^"]*)"')
+
+
+@pytest.mark.parametrize(
+    ("query", "total"),
+    [("after=2026-03-10T21:00:00Z&before=2026-03-10T21:59:59.999999Z", 2),
+     ("after=2025-10-26T01:00:00Z&before=2025-10-26T01:00:00Z&tz=Europe/Berlin", 1),  # the second 02:00 of that day
+     ("after=2025-10-26T00:00:00Z&before=2025-10-26T00:00:00Z&tz=Europe/Berlin", 2),
+     ("after=2025-10-26T02:00&before=2025-10-26T02:00&tz=Europe/Berlin", 2),
+     ("before=9999-12-31T23:59:59Z&tz=Asia/Tokyo", 5), ("after=0001-01-01T00:00:00Z&tz=America/New_York", 5)],
+)  # fmt: skip
+def test_apply_with_nothing_changed_changes_no_row(tmp_path, query, total):
+    starts = ["2025-10-26T00:00:00Z", "2025-10-26T00:00:00Z", "2025-10-26T01:00:00Z", "2026-03-10T21:00:00Z",
+              "2026-03-10T21:59:59.500000Z"]  # fmt: skip
+    with built(tmp_path, *({"started_at": start} for start in starts)) as site:
+        first = site.get(f"/executions?{query}")
+        fields = dict(FIELD.findall(found('<form class="filters".*?</form>', first.text)))
+        second = site.get(f"/executions?{urlencode(fields)}")
+        short = fields | {name: fields[name].removesuffix(":00") for name in ("after", "before")}  # as browsers send it
+        for answer in (first, second, site.get(f"/executions?{urlencode(short)}")):
+            assert total_of(answer.words) == total
+        links_of = [found('<nav class="ranges".*?</nav>', each.text) for each in (first, second)]
+        assert "exact" not in links_of[1]
+        other = fields | {"before": "2025-10-27T00:00:00"}
+        assert total_of(site.get(f"/executions?{urlencode(other | {'after': ''})}").words) == 3
 
 
 def test_every_link_leads_somewhere(site):
@@ -570,6 +597,7 @@ def test_a_browser_gets_a_page_and_a_program_the_json_error(site):
     [("/jobs/nothing", 404, "Job not found: nothing"), ("/executions/999999", 404, "Execution not found"),
      ("/executions?status=WRONG", 400, "status"), ("/?order_by=nothing", 400, "order_by"), ("/?page=0", 400, "page must be"),
      ("/executions?range=2y", 400, "range must be"), ("/executions?after=yesterday", 400, "after"),
+     ("/executions?after=2026-01-01&exact_after=x", 400, "exact_after must be"),
      ("/?serach=a", 400, "Unknown parameter"), ("/?search=%ff", 400, "UTF-8"), ("/timeline?range=all", 400, "range must be"),
      ("/timeline?after=2026-W10-1", 400, "after"), ("/timeline?after=1999-01-01", 400, "at most 90 days"),
      ("/?page=" + "0" * 19 + "1" + "9" * 5_000, 400, "page must be"), ("/?page=1000000000000001", 400, "page must be"),
