@@ -21,7 +21,7 @@ from jobstore.cli.options import (
 )
 from jobstore.cli.screen import current_screen, say, stdout_in_utf8, write_json, write_lines
 from jobstore.language.address import file_of
-from jobstore.language.errors import InvalidParameter
+from jobstore.language.errors import InvalidParameter, shown
 from jobstore.language.rules import Kind, Parameter
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def tokens_path(store: Location, given: str | None) -> Path:
     if given:
         return Path(given)
     file = file_of(store, "A token file beside its store", "name one with --tokens-file")
+    if file.is_dir():
+        raise InvalidParameter(f"{file} is a folder; give the path of a job store")
     return file.with_name(f"{file.name}.tokens")
 
 
@@ -155,16 +157,19 @@ def _token_create(
         path,
         label=label if label is not None else f"made {now:%Y-%m-%d %H:%M:%S.%f}",
         permissions=permission or (tokens.READ_JOBS,),
-        expires_at=None if expires is None else _moment(expires),
+        expires_at=None if expires is None else _later(expires, now),
     )
     stdout_in_utf8().write(f"{text}\n")
     say(f"jobstore: this is the only time the token is shown; its digest is kept in {path}")
 
 
-def _moment(text: str) -> datetime:
+def _later(text: str, now: datetime) -> datetime:
     from jobstore.language.instants import instant_datetime
 
-    return instant_datetime(Parameter("--expires", Kind.INSTANT, "").check(text, text))
+    moment = instant_datetime(Parameter("--expires", Kind.INSTANT, "").check(text, text))
+    if moment <= now:
+        raise InvalidParameter(f"--expires must be later than now; received {shown(text)}")
+    return moment
 
 
 def _token_list(file: str | None, tokens_file: str | None, as_json: bool) -> None:

@@ -20,6 +20,8 @@ VERSION = 1
 LARGEST_BYTES = 4 * 1024 * 1024
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 OWN = stat.S_IRUSR | stat.S_IWUSR
+STORES_OWN = ("-wal", "-shm", "-journal", ".lock", ".reserve", ".notified")
+"""What SQLite and jobstore append to a store's name for files beside it."""
 
 Signature = tuple[int, int, int, int]
 
@@ -72,9 +74,13 @@ def write(path: str | os.PathLike[str], entries: Sequence[object]) -> None:
     a service account.
 
     Raises:
+        InvalidParameter: the file would be one that belongs to a store.
         StoreUnreadable: the file cannot be written.
     """
     target = Path(os.path.realpath(path))
+    for suffix in STORES_OWN:
+        if target.name.endswith(suffix) and Path(f"{target}".removesuffix(suffix)).is_file():
+            raise InvalidParameter(f"{path} is the name of a store's own file; give the token file another name")
     like, withheld = target, WRITABLE_BY_OTHERS
     if not target.exists():  # root may create it for the account that serves the store
         like, withheld = target.with_suffix(""), ~OWN

@@ -176,10 +176,10 @@ class Page:
         asked, kept = links(ask.path, "", ask.pairs), ask.cookies
         zone = asked.one("tz") or kept.get(f"{COOKIE}tz") or ask.timezone
         try:
-            found = ZoneInfo(check_timezone(zone))
-        except JobStoreError as error:
+            found = ZoneInfo(_checked_zone(zone))
+        except InvalidParameter:
             if asked.one("tz"):
-                raise InvalidParameter(f"tz: {error.message}") from None
+                raise
             found = ZoneInfo("UTC")
         return Phrases(language(asked.one("lang"), kept.get(f"{COOKIE}lang"), ask.accept_language), found, ask.now)
 
@@ -208,12 +208,19 @@ _TITLES: Final = {400: "This address cannot be answered", 403: "Not allowed", 40
                   503: "The store cannot be read right now"}  # fmt: skip
 
 
+def _checked_zone(name: str) -> str:
+    try:
+        return check_timezone(name)
+    except JobStoreError as error:
+        raise InvalidParameter(f"tz: {error.message}") from None
+
+
 def _settings(ask: Ask) -> Reply:
     """Store the chosen settings in cookies and redirect. Without a path, cookies are valid below the page's root."""
     given = dict(ask.pairs)
     kept = {name: given[name] for name, known in SETTINGS.items() if given.get(name) in known}
     if given.get("tz"):
-        kept["tz"] = check_timezone(given["tz"])
+        kept["tz"] = _checked_zone(given["tz"])
     cookies = [
         f"{COOKIE}{name}={value}; Max-Age={_YEAR_SECONDS if value else 0}; HttpOnly; SameSite=Lax"
         for name, value in kept.items()

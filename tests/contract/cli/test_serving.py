@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 import jobstore
+from jobstore.http.tokenfile import STORES_OWN
+from jobstore.storage.sidefiles import SIDE_FILES
 from jobstore.transfer.dump import dump
 
 from .conftest import DEADLINE_SECONDS, command, environment
@@ -155,6 +157,41 @@ def test_a_bad_word_about_tokens_is_refused(cli, own, words, code):
     assert answer.code == code
     assert answer.out == ""
     assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("serve", "."),
+        ("token", "list", "/"),
+        ("token", "create", "."),
+        ("token", "revoke", "/", "x"),
+        ("token", "create", ".."),
+    ],
+)
+def test_a_folder_in_place_of_a_store_is_told(cli, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    answer = cli(*words)
+    assert (answer.code, answer.out) == (2, "")
+    assert "is a folder; give the path of a job store" in answer.err
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_an_end_in_the_past_is_refused_under_the_name_of_its_option(cli, own):
+    answer = cli("token", "create", own, "--expires", "2001-01-01")
+    assert "--expires must be later than now; received '2001-01-01'" in answer.err
+
+
+def test_a_store_s_own_files_are_no_token_files(cli, own):
+    assert {*STORES_OWN, ".tokens"} == set(SIDE_FILES)
+    for suffix in STORES_OWN:
+        path = Path(f"{own}{suffix}")
+        path.unlink(missing_ok=True)
+        answer = cli("token", "create", own, "--tokens-file", path)
+        assert (answer.code, answer.out) == (2, "")
+        assert "is the name of a store's own file" in answer.err
+        assert not path.exists()
+    assert cli("token", "create", own, "--tokens-file", f"{own}.tokens").code == 0
 
 
 def test_a_label_is_taken_once(cli, own):
