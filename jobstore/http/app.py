@@ -16,7 +16,7 @@ from jobstore.http.cors import Origins
 from jobstore.http.gate import Gate, authenticator, is_open
 from jobstore.http.hosts import ANY, Hosts
 from jobstore.http.journal import write_access
-from jobstore.http.reply import MAX_BODY_BYTES, encoded, links, send
+from jobstore.http.reply import MAX_BODY_BYTES, encoded, links, quoted, send
 from jobstore.http.request import ApiRequest, Resource, path_is_text, query_pairs
 from jobstore.http.routes import DOCUMENT, HEALTH, METRICS, ROUTES, Route
 from jobstore.language.address import Address, location_of
@@ -227,7 +227,7 @@ class Document(Resource):
     def _make(self, prefix: str) -> bytes:
         from jobstore.http import openapi  # imports pydantic, which nothing else here needs
 
-        body = orjson.dumps(openapi.document(prefix or "/", is_open=self._is_open))
+        body = orjson.dumps(openapi.document(quoted(prefix) or "/", is_open=self._is_open))
         if len(self._bodies) < 8:  # noqa: PLR2004  # callers may be able to vary the prefix: bound the cache
             self._bodies[prefix] = body
         return body

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import falcon
 
 from jobstore.http import session
-from jobstore.http.reply import send
+from jobstore.http.reply import quoted, send
 from jobstore.http.request import Resource, path_is_text, query_pairs
 from jobstore.http.routes import ALLOW, METRICS, OPEN_PATHS
 from jobstore.language.errors import InvalidParameter, JobStoreError, NotFound, Unauthorized
@@ -73,7 +73,8 @@ class Site:
         environ = request.env
         if not environ["PATH_INFO"] and environ.get("SCRIPT_NAME"):
             # Relative links need the trailing slash, and the redirect itself is relative to the mount point.
-            _give(request, response, Reply(303, headers={"location": f"{environ['SCRIPT_NAME'].rpartition('/')[2]}/"}))
+            last = quoted(environ["SCRIPT_NAME"].rpartition("/")[2])
+            _give(request, response, Reply(303, headers={"location": f"{last}/"}))
             return
         store = self._store()
         ask = self.ask(request, store)

@@ -147,11 +147,16 @@ def links(request: ApiRequest, pairs: Sequence[tuple[str, str]], page: dict[str,
     targets = _targets(limit, offset, total, has_next=pagination["has_next"])
     if not targets:
         return None
-    path = quote(request.env.get("SCRIPT_NAME", "") + request.env["PATH_INFO"], encoding="latin-1")
+    path = quoted(request.env.get("SCRIPT_NAME", "") + request.env["PATH_INFO"])
     kept = [(name, value) for name, value in pairs if name not in {"limit", "offset"}]
     query = f"{urlencode(kept, quote_via=quote)}&" if kept else ""
     header = ", ".join(f'<{path}?{query}limit={limit}&offset={start}>; rel="{name}"' for name, start in targets)
     return header if len(header) <= LONGEST_LINK else None
+
+
+def quoted(path: str) -> str:
+    """Return a path percent-encoded for a link; WSGI passes it decoded as latin-1."""
+    return quote(path, encoding="latin-1")
 
 
 def _targets(limit: int, offset: int, total: int, *, has_next: bool) -> list[tuple[str, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -186,7 +186,8 @@ class Phrases:
 
 def _time(moment: datetime, title: str, words: str, more: str = "") -> Markup:
     # A page has hundreds of these: `Markup.format` would take half its time. No escaping is needed, all text is ours.
-    iso = moment.isoformat(timespec="seconds")
+    # In UTC, since browsers read no offset with seconds, which zones had before there was a standard time.
+    iso = moment.astimezone(UTC).isoformat(timespec="seconds")
     return Markup(f'<time datetime="{iso}" title="{title}"{more}>{words}</time>')  # noqa: S704  # nosec B704
 
 

@@ -305,9 +305,15 @@ def test_every_link_stays_under_a_prefix(app):
     assert {target: answer.status for target, answer in found.items() if answer.status != 200} == {}
 
 
-def test_the_prefix_alone_is_led_to_its_slash(app):
-    answer = Site(app, "/ops/jobs").get("", follow=False)
-    assert (answer.status, answer.headers["location"]) == (303, "jobs/")
+@pytest.mark.parametrize(
+    ("prefix", "location"),
+    [("/ops/jobs", "jobs/"), ("/任务 1".encode().decode("latin-1"), "%E4%BB%BB%E5%8A%A1%201/"), ("/a:b", "a%3Ab/")],
+)
+def test_the_prefix_alone_is_led_to_its_slash(app, prefix, location):
+    answer = Site(app, prefix).get("", follow=False)
+    assert (answer.status, answer.headers["location"]) == (303, location)
+    (server,) = json.loads(Site(app, prefix).get("/openapi.json").body)["servers"]
+    assert f"{server['url']}/".endswith(f"/{location}")
 
 
 def test_a_job_asked_by_its_number_has_one_address(site):
@@ -438,6 +444,13 @@ def test_a_bound_without_an_offset_is_in_the_zone_of_the_page(site):
     here = site.get("/executions?after=2026-03-10T20:00&before=2026-03-10T21:00&tz=Asia/Shanghai")
     there = site.get("/executions?after=2026-03-10T12:00:00Z&before=2026-03-10T13:00:00Z")
     assert total_of(here.words) == total_of(there.words) > 0
+
+
+def test_a_time_in_a_zone_whose_offset_has_seconds_is_one_that_browsers_read(tmp_path):
+    with built(tmp_path, {"started_at": "0001-01-01T00:00:00Z", "completed_at": "0001-01-01T00:00:01Z"}) as site:
+        text = site.get("/executions?range=all&tz=Asia/Tokyo").text
+    assert "09:18:59 LMT" in text
+    assert set(re.findall(r'<time datetime="([^"]*)"', text)) == {"0001-01-01T00:00:00+00:00"}
 
 
 @pytest.mark.parametrize(
