@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import tomllib
 from datetime import date
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,6 +120,21 @@ def test_an_error_says_what_the_comment_says(desk: Desk) -> None:
     assert desk.run(code) == f"{promised[1]}\n"
 
 
+@pytest.mark.parametrize("page", ["client.md", "tools.md"])
+def test_what_a_program_of_one_s_own_needs_is_imported(desk: Desk, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
+    monkeypatch.chdir(desk.folder)
+    monkeypatch.setenv("TOKEN", "s3cret")
+    name, some = "datahub_list_jobs", SimpleNamespace
+    turn = some(tool_calls=[some(id="1", function=some(name=name, arguments="{}"))])
+    content = [some(type="tool_use", id="1", name=name, input={})]
+    names: dict[str, object] = {"response": some(content=content, choices=[some(message=turn)]), "messages": []}
+    with jobstore.open("jobs.db") as store:
+        for each in blocks(DOCS / page):
+            if each.language == "python":
+                exec(each.text, names)
+                names["datahub"] = store  # in place of one at an address where nothing listens
+
+
 # The HTTP page.
 
 
@@ -141,7 +157,7 @@ needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="there is n
 
 @needs_curl
 def test_a_file_is_served_asked_and_polled_as_printed(desk: Desk) -> None:
-    with desk.running(desk.text(block("^.umask"))) as serving:
+    with desk.running(desk.text(block("^.umask .*laptop"))) as serving:
         wait_for_line(serving, "serving")
         said = desk.run(block("^export TOKEN"))
         polled = desk.shell(f"TOKEN=$(cat token)\n{desk.text(block('^poll'))}")
@@ -151,7 +167,7 @@ def test_a_file_is_served_asked_and_polled_as_printed(desk: Desk) -> None:
 
 
 def test_tokens_are_made_listed_and_revoked_as_printed(desk: Desk) -> None:
-    said = desk.run(block("^jobstore token create"))
+    said = desk.run(block("^.umask .*grafana"))
     assert "grafana" in said
     assert "grafana" not in desk.shell("jobstore token list jobs.db")
 
