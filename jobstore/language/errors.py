@@ -24,7 +24,8 @@
         └── SchemaTooOld                SCHEMA_TOO_OLD
 
 Every message may be shown to the caller: it says what is wrong, with the rule and the value received (cut at 80
-characters), and a remedy if there is one. The message of a `StoreError` names the file, so HTTP shows ``The job store is unavailable`` instead.
+characters), and a remedy if there is one. The message of a `StoreError` names the file, so HTTP shows ``The job store
+is unavailable`` instead.
 """
 
 from __future__ import annotations

@@ -383,7 +383,7 @@ EXECUTION_HISTOGRAM: Final = Operation(
         Parameter("job_id", Kind.JOB_REF, "The job's name or number; all jobs without it.", example="sync_klines_1h"),
         _search(
             "Part of the job's name at the time of the run, or a word for a status (failed, 失败); "
-            "with job_id, a word for a status.",
+            "with a job, a word for a status.",
             "failed",
         ),
         _STATUS,
