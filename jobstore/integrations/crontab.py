@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
+from itertools import pairwise
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -40,6 +41,8 @@ _ALIASES: Final = frozenset(
 _USER: Final = re.compile(rf"(?P<user>\S+){_BLANK}+(?P<command>[^\s*].*)", re.DOTALL)
 _RECORDED: Final = re.compile(r"(?:\S*/)?jobstore(?:\s|\\ )+exec\b|-m jobstore exec\b")
 
+_UNNAMED: Final = "command"
+
 _SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh"})
 
 _SCRIPTS: Final = frozenset({".sh", ".bash", ".py", ".pl", ".php", ".rb", ".js", ".jar", ".R"})
@@ -51,8 +54,10 @@ _AROUND: Final = frozenset({
     "run-parts", "if", "then", "while", "for", "do", "true", "root", "www-data",
 })  # fmt: skip
 _INTERPRETERS: Final = re.compile(r"(?:python|perl|php|ruby|node|(?:ba|da|z|k)?sh|java|Rscript|pypy)[0-9.]*")
+_ASSIGNMENT: Final = r"[A-Za-z_][A-Za-z0-9_]*="
+_OPTION_OR_ASSIGNMENT: Final = re.compile(rf"-|{_ASSIGNMENT}")
 _NO_PROGRAM: Final = re.compile(
-    r"[A-Za-z_][A-Za-z0-9_]*=|[0-9.]+[smhd]?$|/tmp/|/dev/|/run/|/var/(?:lock|run)/|.*\.(?:lock|pid)$"
+    rf"{_ASSIGNMENT}|[0-9.]+[smhd]?$|/tmp/|/dev/|/run/|/var/(?:lock|run)/|.*\.(?:lock|pid)$"
 )
 _OPTIONS_WITH_VALUE: Final = frozenset({"-u", "-g", "-n", "-c", "-w", "-e"})
 _SUBCOMMANDS: Final = frozenset({"manage.py", "artisan", "console", "rake", "docker", "npm", "composer", "git"})
@@ -101,6 +106,7 @@ def rewritten(
     """
     writer = _Writer(list(program), store, is_user)
     lines = text.removesuffix("\n").split("\n")
+    writer.keep_names(lines)
     made = "\n".join(writer.line(number, line) for number, line in enumerate(lines, 1))
     return Rewritten(made, writer.jobs, writer.left, writer.unscheduled)
 
@@ -116,6 +122,13 @@ class _Writer:
         self.jobs: list[str] = []
         self.left: list[tuple[int, str]] = []
         self.unscheduled: list[str] = []
+
+    def keep_names(self, lines: Sequence[str]) -> None:
+        """Give no new job the name of one that the crontab already records."""
+        for line in lines:
+            entry = None if _is_other(line) else _ENTRY.fullmatch(line)
+            if entry and _RECORDED.search(entry["rest"]) and (name := _recorded_name(entry["rest"])):
+                self._names[job_name(name)] += 1
 
     def line(self, number: int, line: str) -> str:
         if _is_other(line):
@@ -170,7 +183,7 @@ class _Writer:
         return made
 
     def _name(self, command: str) -> str:
-        name = job_name(name_of(command))
+        name = job_name(name_of(command).lstrip("-") or _UNNAMED)  # exec would take a dash for an option
         self._names[name] += 1
         return name if self._names[name] == 1 else self._name(f"{name}-{self._names[name]}")
 
@@ -203,6 +216,30 @@ def _check_parts(when: str) -> None:
             raise _NotRewritten(f"cron does not read {shown(part)} as this store does; see crontab(5)")
         if ends != sorted(ends):
             raise _NotRewritten(f"cron never runs it: {shown(part)} runs backwards")
+
+
+def _recorded_name(rest: str) -> str | None:
+    """Return the job of a command that is already recorded, None if it cannot be told.
+
+    >>> _recorded_name("exec /bin/jobstore exec --timeout 5m /srv/jobs.db sync --category=io -- /bin/sh -c 'exec a b'")
+    'sync'
+    """
+    try:
+        words = shlex.split(_parted(rest)[0])
+    except ValueError:
+        return None
+    started = [verb == "exec" and PurePath(program).name == "jobstore" for program, verb in pairwise(words)]
+    if not any(started):
+        return None
+    places, is_value = [], False
+    for word in words[started.index(True) + 2 :]:
+        if word == "--":
+            break
+        is_option = word.startswith("-")
+        if not (is_option or is_value):
+            places.append(word)
+        is_value = is_option and "=" not in word  # each of exec's options takes a value
+    return places[1] if len(places) > 1 else None
 
 
 def _parted(rest: str) -> tuple[str, str]:
@@ -240,10 +277,14 @@ def name_of(command: str) -> str:
     'artisan-schedule:run'
     """
     words = _words(command)
-    scripts = [at for at, word in enumerate(words) if PurePath(word).suffix in _SCRIPTS]
+    scripts = [
+        at
+        for at, word in enumerate(words)
+        if PurePath(word).suffix in _SCRIPTS and not _OPTION_OR_ASSIGNMENT.match(word)
+    ]
     at = scripts[0] if scripts else _program_in(words)
     if at is None:
-        return "command"
+        return _UNNAMED
     path = PurePath(words[at])
     name = path.stem if path.suffix in _SCRIPTS else path.name
     following = words[at + 1] if at + 1 < len(words) else ""

@@ -219,6 +219,35 @@ def test_names_are_different_and_good():
     assert name_of("python3 /srv/app/manage.py clearsessions") == "manage-clearsessions"
 
 
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("tar -cf b.tar --exclude=node.js /etc/hostname", "tar"),
+        ("rsync -a --exclude=*.js /a /b", "rsync"),
+        ("uwsgi --config=prod.py", "uwsgi"),
+        ("find / -name --foo.sh", "find"),
+        ("tar -X--exclude.py -cf b.tar /etc", "tar"),
+        ("JOB=x.sh /srv/run.sh", "run"),
+        ("JOB=x.sh backup", "backup"),
+        ("/srv/-h", "h"),
+        ("/srv/--.sh", "command"),
+        ("-h", "command"),
+    ],
+)
+def test_no_name_is_that_of_an_option_or_of_a_variable(command, name):
+    result = made(f"0 2 * * * {command}")
+    assert (result.jobs, result.left) == ([name], [])
+    (words, _) = the_run(result.text)
+    assert words[3] == name
+
+
+def test_a_new_job_gets_no_name_that_the_crontab_already_records():
+    recorded = made("@daily /srv/sync.sh").text
+    older = "@daily jobstore exec --timeout 5m /a.db etl --schedule @daily -- etl.sh"
+    result = made(f"@hourly /opt/sync.sh\n{recorded}\n{older}\n@hourly etl")
+    assert result.jobs == ["sync-2", "etl-2"]
+
+
 # --- the command ---------------------------------------------------------------------------------
 
 
