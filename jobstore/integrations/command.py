@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from math import ceil
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from jobstore.integrations.output import TAIL_BYTES, say
-from jobstore.integrations.processgroup import GRACE_SECONDS, NOT_EXECUTABLE, Group, signals_passed_on
+from jobstore.integrations.processgroup import GRACE_SECONDS, NOT_EXECUTABLE, Group, kill_all, signals_passed_on
 from jobstore.integrations.runrecord import LARGEST_OUTPUT_BYTES, RunRecord
 from jobstore.integrations.secrets import masked
 from jobstore.language.errors import InvalidParameter
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from jobstore.language.address import Where
 
-HOOK_SECONDS: Final = 60.0
+HOOK_SECONDS = 60.0
 
 _LONGEST_COMMAND = 4000
 _LONGEST_ERROR = 32 * 1024
@@ -35,7 +35,7 @@ class Options(TypedDict, total=False):
     Attributes:
         schedule: the job's cron expression, which makes the next run known. Default: an existing job keeps its own.
         interval_seconds: the job's interval, instead of `schedule`.
-        timeout_seconds: after this time, the whole process group gets SIGTERM, then SIGKILL. Default: never.
+        timeout_seconds: after this time, the command and all it started get SIGTERM, then SIGKILL. Default: never.
         category: the job's category. Default for a new job: ``scheduled``.
         job_type: the job's type. Default for a new job: ``command``.
         timezone: the IANA zone of a store that is created. Default: this machine's.
@@ -128,17 +128,23 @@ def _run_hook(hook: str, facts: dict[str, str], stdout: int, stderr: int) -> Non
 
     known = {f"JOBSTORE_{key}": value[:_LONGEST_ERROR] for key, value in facts.items()}
     try:
-        done = subprocess.run(  # noqa: S603 - running the given command is the purpose
+        process = subprocess.Popen(  # noqa: S603 - running the given command is the purpose
             ["/bin/sh", "-c", hook], env={**os.environ, **known}, stdin=subprocess.DEVNULL, stdout=stdout,
-            stderr=stderr, timeout=HOOK_SECONDS, check=False,
+            stderr=stderr, start_new_session=True,
         )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        say(f"the --on-failure command did not end within {HOOK_SECONDS:g} s and was killed")
     except (OSError, ValueError) as error:
         say(f"the --on-failure command could not be started: {error}")
+        return
+    try:
+        code = process.wait(HOOK_SECONDS)
+    except BaseException as error:  # also Ctrl-C, which does not reach a session of its own
+        kill_all(process)
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
+        say(f"the --on-failure command did not end within {HOOK_SECONDS:g} s and was killed")
     else:
-        if done.returncode:
-            say(f"the --on-failure command ended with exit code {done.returncode}")
+        if code:
+            say(f"the --on-failure command ended with exit code {code}")
 
 
 def _shown_command(command: Sequence[str]) -> list[str]:

@@ -2,6 +2,9 @@
 
 The command leads a new session, so that it and all it starts can be killed together. At a terminal it stays in our own
 group instead: so the keyboard and the shell's ``fg`` and ``bg`` reach it, and it may read from the terminal.
+
+What it starts may make a group of its own, as ``timeout`` and ``setsid`` do. So a signal goes to its group and to each
+of its descendants outside of it. What has become a daemon, which has no living parent among them, gets none.
 """
 
 from __future__ import annotations
@@ -23,10 +26,10 @@ from jobstore.integrations.output import TAIL_BYTES, Pump, Tail, is_one_file
 from jobstore.integrations.programs import NOT_EXECUTABLE, NOT_FOUND, why_not_started, without_interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import FrameType
 
-__all__ = ["NOT_EXECUTABLE", "NOT_FOUND", "SIGNALLED", "TIMED_OUT", "Ended", "Group", "signals_passed_on"]
+__all__ = ["NOT_EXECUTABLE", "NOT_FOUND", "SIGNALLED", "TIMED_OUT", "Ended", "Group", "kill_all", "signals_passed_on"]
 
 TIMED_OUT: Final = 124
 """The exit code of ``timeout``."""
@@ -102,7 +105,7 @@ class Group:
         self._early: deque[int] = deque()
         self._is_over = False
         self._is_at_terminal = _is_at_terminal()
-        self._family: list[int] = []
+        self._family: dict[int, bytes] = {}
         self._started = self._seconds = 0.0
 
     def start(self) -> Ended | None:
@@ -173,24 +176,39 @@ class Group:
             return False
         if self._is_at_terminal:
             own = [] if self._process.poll() is not None else [self._process.pid]
-            return sum(_is_sent(os.kill, each, signum) for each in own + self._family) > 0
-        return _is_sent(os.killpg, self._process.pid, signum)
+            return sum(_is_sent(os.kill, each, signum) for each in [*own, *self._family]) > 0
+        outside = [each for each in self._family if (seen := _seen(each)) and seen.group != self._process.pid]
+        is_left = _is_sent(os.killpg, self._process.pid, signum)
+        return sum(_is_sent(os.kill, each, signum) for each in outside) > 0 or is_left
+
+    def _note_family(self) -> None:
+        """List the descendants now: once a parent has ended, its children cannot be found."""
+        if self._process is not None:
+            self._forget_ended()
+            own = [] if self._process.returncode is not None else [self._process.pid]
+            self._family |= _descendants([*own, *self._family])
+
+    def _forget_ended(self) -> None:
+        """The system may use the number of a process that has ended again."""
+        self._family = {pid: start for pid, start in self._family.items() if not _is_gone(pid, start)}
 
     def pass_on(self, signum: int) -> None:
         """Handle a signal to this process: send it to the command, unless the command already has it."""
         if self._process is None:  # not started yet: `start` delivers it
             self._early.append(signum)
-        elif self._is_over or (self._is_at_terminal and signum in _KEYBOARD - {signal.SIGTSTP}):
-            return  # the terminal has sent it to the command, too
-        elif signum != signal.SIGTSTP:
-            self.send(signum)
+        elif self._is_over:
+            return
         else:
-            if not self._is_at_terminal:
-                self.send(signal.SIGSTOP)  # SIGTSTP has no effect on a session without a terminal
-            os.kill(os.getpid(), signal.SIGSTOP)
+            is_from_keyboard = signum in _KEYBOARD and self._is_at_terminal and _is_in_foreground()
+            if not is_from_keyboard:  # otherwise the terminal has sent it to the command, too
+                self._note_family()
+                # SIGTSTP has no effect on a session without a terminal.
+                self.send(signal.SIGSTOP if signum == signal.SIGTSTP else signum)
+            if signum == signal.SIGTSTP:
+                os.kill(os.getpid(), signal.SIGSTOP)
 
     def wait(self, *, timeout_seconds: float | None = None, grace_seconds: float = GRACE_SECONDS) -> Ended:
-        """Wait for the command's end; after the timeout, kill the whole group."""
+        """Wait for the command's end; after the timeout, kill it and all it started."""
         process = self._process
         if process is None:
             raise ValueError("the command was not started")
@@ -231,22 +249,31 @@ class Group:
         ``rsync`` still cleans up: that gets the rest of the grace period.
         """
         deadline = time.monotonic() + grace_seconds
-        if self._is_at_terminal:  # list them now: once a parent has ended, its children cannot be found
-            self._family = _descendants(process.pid)
+        self._note_family()
         is_left = self.send(signal.SIGTERM)
         self.send(signal.SIGCONT)  # a stopped process cannot react to SIGTERM
         while is_left and time.monotonic() < deadline:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_POLL_SECONDS)
-            self._family = [each for each in self._family if not _is_gone(each)]  # the system may use its number again
+            self._forget_ended()
             if process.returncode is not None:
                 with suppress(ChildProcessError):  # as a container's first process, we inherit orphans
                     os.waitpid(-process.pid, os.WNOHANG)
                 time.sleep(_POLL_SECONDS)
             is_left = self.send(0)
+        self._note_family()
         self.send(signal.SIGKILL)
         process.wait()
         self._is_over = True
+
+
+def kill_all(process: subprocess.Popen[bytes]) -> None:
+    """Kill the leader of a session, and all it started."""
+    family = _descendants([process.pid])
+    _is_sent(os.killpg, process.pid, signal.SIGKILL)
+    for each in family:
+        _is_sent(os.kill, each, signal.SIGKILL)
+    process.wait()
 
 
 @contextmanager
@@ -313,6 +340,14 @@ def _is_at_terminal() -> bool:
         return False
 
 
+def _is_in_foreground() -> bool:
+    """Whether the keyboard's signals go to our process group."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
+
+
 def _is_sent(kill: Callable[[int, int], None], whom: int, signum: int) -> bool:
     """Send a signal; return False if there is no such process."""
     try:
@@ -324,24 +359,42 @@ def _is_sent(kill: Callable[[int, int], None], whom: int, signum: int) -> bool:
     return True
 
 
-def _is_gone(pid: int) -> bool:
-    """Whether a descendant has ended; collects it if it was left to us, as to a container's first process."""
+class _Seen(NamedTuple):
+    """A process as ``/proc`` shows it. Its number and its start together are never used again."""
+
+    state: bytes
+    parent: int
+    group: int
+    start: bytes
+
+
+def _seen(pid: int) -> _Seen | None:
     try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:
-        return not _is_sent(os.kill, pid, 0)
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:  # it has ended, or the system has no /proc
+        return None
+    return _Seen(fields[0], int(fields[1]), int(fields[2]), fields[19])
 
 
-def _descendants(pid: int) -> list[int]:
-    """Return all descendants of a process that ``/proc`` shows; none without it."""
-    parents = {}
-    for each in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # the process has just ended
-            parents[int(each.parent.name)] = int(each.read_bytes().rpartition(b")")[2].split()[1])
-    found = [pid]
+def _is_gone(pid: int, start: bytes) -> bool:
+    """Whether a descendant has ended; collects it if it was left to us, as to a container's first process."""
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    seen = _seen(pid)
+    return seen is None or seen.start != start or seen.state == b"Z"
+
+
+def _descendants(pids: Iterable[int]) -> dict[int, bytes]:
+    """Return the numbers and starts of all descendants that ``/proc`` shows; none without it."""
+    every = {int(each.name): _seen(int(each.name)) for each in Path("/proc").glob("[0-9]*")}
+    found = list(pids)
+    family = {}
     for parent in found:
-        found += [child for child in parents if parents[child] == parent]
-    return found[1:]
+        for child, seen in every.items():
+            if seen and seen.parent == parent and child not in family:
+                family[child] = seen.start
+                found.append(child)
+    return family
 
 
 def _environment() -> dict[bytes, bytes] | None:

@@ -25,7 +25,7 @@ import pytest
 
 import jobstore
 from jobstore.integrations import command as execute
-from jobstore.integrations import output, runrecord
+from jobstore.integrations import output, processgroup, runrecord
 from tests.integrations.test_execute import executions, is_alive, the_execution
 from tests.waiting import LONG_SECONDS, until
 
@@ -232,6 +232,10 @@ def test_at_a_terminal_the_command_may_read_and_the_keyboard_reaches_it_once(pat
         os.close(leader)
 
 
+def number_in(file: Path) -> int:
+    return int(until(lambda: file.exists() and file.read_text(encoding="ascii").strip()))
+
+
 class Terminal:
     """An interactive shell on a terminal of its own."""
 
@@ -287,6 +291,26 @@ def test_at_a_terminal_too_a_timeout_ends_all_that_the_command_started(path):
         terminal.read_until(b"code 124")
         pids = [int((path.parent / name).read_text()) for name in ("one", "two")]
         until(lambda: not any(map(is_alive, pids)))
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no shell with job control here")
+def test_at_a_terminal_too_a_signal_to_exec_reaches_all_that_the_command_started(path):
+    script = "sleep 1000 & echo $! >one; (sleep 1000 & echo $! >two; wait); :"
+    with Terminal(path.parent) as terminal:
+        terminal.type(f"{shlex.join(words(path, f'echo $PPID >exec; {script}'))}; echo code $?")
+        pids = [number_in(path.parent / name) for name in ("exec", "one", "two")]
+        os.kill(pids[0], signal.SIGTERM)
+        terminal.read_until(b"code 143")
+        until(lambda: not any(map(is_alive, pids)))
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no shell with job control here")
+def test_in_the_background_of_a_terminal_an_interrupt_sent_to_exec_reaches_the_command(path):
+    with Terminal(path.parent) as terminal:
+        terminal.type(f"{shlex.join(words(path, 'echo $PPID >exec; exec sleep 1000'))} & wait $!; echo code $?")
+        os.kill(number_in(path.parent / "exec"), signal.SIGINT)
+        terminal.read_until(b"code 130")
+    assert the_execution(path)["error"].startswith("Killed by SIGINT")
 
 
 # --- signals -------------------------------------------------------------------------------------
@@ -365,6 +389,43 @@ def test_a_signal_that_the_system_gives_to_another_thread_of_exec_reaches_the_co
         assert others
         send_to_thread(process, others[-1], signal.SIGTERM)
         assert process.wait(LONG_SECONDS) == 9
+
+
+APART = "sh -c 'echo $$ >apart; exec sleep 1000'"
+STUBBORN = """sh -c 'trap "" TERM; echo $$ >apart; while :; do sleep .1; done'"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows what a process started")
+@pytest.mark.parametrize("line", [f"timeout 1000 {APART}; :", f"setsid -w {APART}; :", f"setsid {STUBBORN} & wait"])
+def test_after_a_timeout_what_made_a_group_of_its_own_ends_too(tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    group = processgroup.Group(["sh", "-c", line], keep_bytes=0)
+    assert group.start() is None
+    pid = number_in(tmp_path / "apart")
+    assert group.wait(timeout_seconds=0, grace_seconds=0.5 if STUBBORN in line else LONG_SECONDS).timed_out
+    until(lambda: not is_alive(pid))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows what a process started")
+@pytest.mark.parametrize("line", [f"timeout 1000 {APART}; :", f"setsid -w {APART}; :"])
+def test_a_signal_to_exec_reaches_what_made_a_group_of_its_own(path, line):
+    with started(path, f"exec >/dev/null; {line}") as process:
+        pid = number_in(path.parent / "apart")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONG_SECONDS) == 128 + signal.SIGTERM
+    until(lambda: not is_alive(pid))
+
+
+def test_a_timeout_leaves_a_daemon_that_the_command_started_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    group = processgroup.Group(["sh", "-c", f"(setsid {APART} &); echo $$ >left; exec sleep 1000"], keep_bytes=0)
+    assert group.start() is None
+    pid, _ = number_in(tmp_path / "apart"), number_in(tmp_path / "left")
+    try:
+        assert group.wait(timeout_seconds=0).timed_out
+        assert is_alive(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_command_that_is_stopped_ends_when_its_time_is_up(path):
@@ -620,6 +681,17 @@ def test_a_failure_runs_the_hook_with_what_is_known(path):
 def test_a_hook_that_fails_is_told_and_changes_no_code(path):
     done = shell(path, "exit 3", "--on-failure", "exit 5", capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (3, "jobstore: the --on-failure command ended with exit code 5\n")
+
+
+@pytest.mark.parametrize("line", ["sleep 1000; :", "timeout 1000 sleep 1000; :"])
+def test_a_hook_that_does_not_end_is_killed_with_all_it_started(path, monkeypatch, capfd, line):
+    monkeypatch.setattr(execute, "HOOK_SECONDS", 0.5)
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as stream:
+        assert execute.run(path, "job", ["false"], on_failure=line, stdout=writing) == 1
+        os.close(writing)
+        assert select.select([stream], [], [], LONG_SECONDS)[0]  # nothing holds the pipe any more
+    assert "the --on-failure command did not end within 0.5 s and was killed" in capfd.readouterr().err
 
 
 # --- our own calls, each failing in turn ---------------------------------------------------------
