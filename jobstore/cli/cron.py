@@ -20,20 +20,20 @@ from jobstore.language.address import Address, location_of
 from jobstore.language.errors import InvalidParameter, NotFound, StoreUnreadable
 
 _CRONTAB = "crontab"
-_SYSTEM_FILES = "/etc/crontab", "/etc/cron.d/"
+_ETC = "/etc/"
+_SYSTEM_FILES = f"{_ETC}crontab", f"{_ETC}cron.d/"
 _MARK = "before-jobstore"
 
 
-def _import(file: str | None, user: str | None, store: str | None, system: bool, install: bool) -> None:
+def _import(file: str | None, user: str | None, store: str | None, system: bool | None, install: bool) -> None:
     if file is not None and user is not None:
         raise click.UsageError("FILE and --user exclude each other; give one.", click.get_current_context())
     if install and file == "-":
         raise click.UsageError("--install needs a file, or a user's crontab.", click.get_current_context())
-    from jobstore.integrations.crontab import is_system_crontab, rewritten
+    from jobstore.integrations.crontab import rewritten
 
     text = _of_user(user) if file is None else _of_file(file)
-    is_in_place = file is not None and str(Path(file).absolute()).startswith(_SYSTEM_FILES)
-    is_system = system or is_in_place or (file is not None and is_system_crontab(text, _is_user))
+    is_system = _is_system(file, text) if system is None else system
     made = rewritten(text, program=_program(), store=_store(store), is_user=_is_user if is_system else None)
     for number, reason in made.left:
         say(f"jobstore: line {number} stays as it is: {reason}")
@@ -48,6 +48,25 @@ def _import(file: str | None, user: str | None, store: str | None, system: bool,
         _install_for_user(user, text, made.text)
     else:
         _install_file(Path(file), text, made.text)
+
+
+def _is_system(file: str | None, text: str) -> bool:
+    """Whether each line names a user before its command, and say so. Only files in /etc are taken for such.
+
+    In a user's own crontab, ``mail`` at the beginning of each line is a command, although there is a user of that name.
+    """
+    from jobstore.integrations.crontab import is_system_crontab
+
+    if file is None:
+        return False
+    path = os.path.realpath(file)
+    has_users = is_system_crontab(text, _is_user)
+    is_system = path.startswith(_SYSTEM_FILES) or (has_users and path.startswith(_ETC))
+    if is_system:
+        say("jobstore: read as a system crontab, with a user before each command; if it is not, add --no-system")
+    elif has_users:
+        say("jobstore: the first word of each command is also a user; if this is a system crontab, add --system")
+    return is_system
 
 
 def _of_user(user: str | None) -> str:
@@ -167,7 +186,11 @@ _import_command = Command(
         optional("file", "[FILE]", is_path=True),
         once("--user", "USER", "This user's crontab instead of yours."),
         once("--store", "PATH", f"The store to record into. Default: {STORE_VARIABLE}."),
-        flag("--system", "Each line names a user before its command, as in /etc/cron.d. Usually detected."),
+        click.Option(
+            ["--system/--no-system"],
+            default=None,
+            help="Whether each line names a user before its command, as in /etc/cron.d. Detected only in /etc.",
+        ),
         flag("--install", "Install the new crontab; a copy of the old one is kept."),
     ],
     examples=[

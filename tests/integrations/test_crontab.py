@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobstore.cli import cron
 from jobstore.integrations.crontab import is_system_crontab, name_of, rewritten
 
 if TYPE_CHECKING:
@@ -251,7 +253,12 @@ def test_a_new_job_gets_no_name_that_the_crontab_already_records():
 # --- the command ---------------------------------------------------------------------------------
 
 
-def jobstore(*words: str, cwd: Path, path: str | None = None) -> subprocess.CompletedProcess[str]:
+USER = pwd.getpwuid(os.getuid()).pw_name
+
+
+def jobstore(
+    *words: str, cwd: Path, path: str | None = None, given_in: str | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HOME": str(cwd), "PATH": path or os.environ["PATH"]}
     return subprocess.run(
         [sys.executable, "-m", "jobstore", *words],
@@ -260,6 +267,7 @@ def jobstore(*words: str, cwd: Path, path: str | None = None) -> subprocess.Comp
         text=True,
         check=False,
         env=environment,
+        input=given_in,
     )
 
 
@@ -296,9 +304,10 @@ def test_a_file_is_changed_in_its_place_and_the_undo_works(tmp_path):
     file = tmp_path / "tab"
     file.write_text("@daily root /srv/a.sh")
     file.chmod(0o640)
-    assert jobstore("cron", "import", str(file), "--store", "/j.db", cwd=tmp_path).stdout.startswith("@daily root /")
+    words = ["cron", "import", str(file), "--store", "/j.db", "--system"]
+    assert jobstore(*words, cwd=tmp_path).stdout.startswith("@daily root /")
     assert file.read_text() == "@daily root /srv/a.sh"
-    changed = jobstore("cron", "import", str(file), "--store", "/j.db", "--install", cwd=tmp_path)
+    changed = jobstore(*words, "--install", cwd=tmp_path)
     assert file.read_text().endswith("-- /bin/sh -c /srv/a.sh\n")
     assert file.stat().st_mode & 0o777 == 0o640
     assert (tmp_path / ".tab.before-jobstore").stat().st_mode & 0o777 == 0o600
@@ -330,6 +339,38 @@ def test_a_users_crontab_has_no_users_and_the_group_alone_shows_its_help(tmp_pat
     assert seen.stdout.endswith("-- /bin/sh -c 'root /srv/a.sh'\n")
     alone = jobstore("cron", cwd=tmp_path)
     assert (alone.returncode, alone.stdout[:6], alone.stderr) == (0, "Usage:", "")
+
+
+def test_a_users_crontab_in_a_file_or_on_stdin_is_not_taken_for_a_system_crontab(tmp_path):
+    text = "0 7 * * * mail -s report ops@example.com < /tmp/report\n"  # Debian has a user of this name
+    text = text.replace("mail", USER)
+    (tmp_path / "tab").write_text(text)
+    for file, given_in in (("tab", None), ("-", text)):
+        words = ["cron", "import", file, "--store", "/j.db"]
+        seen = jobstore(*words, cwd=tmp_path, given_in=given_in)
+        assert f"-c '{USER} -s report ops@example.com < /tmp/report'" in seen.stdout
+        assert "add --system" in seen.stderr
+        told = jobstore(*words, "--no-system", cwd=tmp_path, given_in=given_in)
+        assert (told.stdout, len(told.stderr.splitlines())) == (seen.stdout, 1)
+        assert f"* * * {USER} /" in jobstore(*words, "--system", cwd=tmp_path, given_in=given_in).stdout
+
+
+def test_a_system_crontab_is_detected_in_etc_also_by_a_link_and_it_is_told(tmp_path, monkeypatch, capsys):
+    etc = tmp_path / "etc"
+    (etc / "cron.d").mkdir(parents=True)
+    monkeypatch.setattr(cron, "_ETC", f"{etc}/")
+    monkeypatch.setattr(cron, "_SYSTEM_FILES", (f"{etc}/cron.d/",))
+    (tmp_path / "link").symlink_to(etc / "cron.d" / "a")
+    text = f"@daily {USER} a\n"
+    for file, is_system in (
+        (etc / "cron.d" / "a", True),
+        (tmp_path / "link", True),
+        (etc / "b", True),
+        (tmp_path / "c", False),
+    ):
+        file.write_text(text)
+        assert cron._is_system(str(file), text) == is_system
+        assert ("read as a system crontab" in capsys.readouterr().err) == is_system
 
 
 def test_what_cannot_be_is_refused_in_one_line(tmp_path, programs):
