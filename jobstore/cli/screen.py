@@ -165,8 +165,27 @@ def _mode(source: Location | None) -> int:
 
 
 def say(message: str) -> None:
-    """Write a message to stderr, safe for a terminal, after the data already written to stdout."""
+    """Write a message to stderr, safe for a terminal, after the data already written to stdout.
+
+    A message that cannot be written is dropped: what has been done stays a success.
+    """
     with suppress(OSError):
         sys.stdout.flush()
-    sys.stderr.write("".join(f"{escaped(line)}\n" for line in message.split("\n")))
-    sys.stderr.flush()
+    try:
+        sys.stderr.write("".join(f"{escaped(line)}\n" for line in message.split("\n")))
+        sys.stderr.flush()
+    except OSError:
+        with suppress(OSError):
+            discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Discard what a stream could not write, which Python would try again at exit; later text is written as before."""
+    kept, nowhere = os.dup(stream.fileno()), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, stream.fileno())
+        stream.flush()
+    finally:
+        os.dup2(kept, stream.fileno())
+        os.close(kept)
+        os.close(nowhere)

@@ -2,13 +2,17 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.cells import cell_len
+
+from jobstore.cli.screen import say
 
 from .conftest import DEADLINE_SECONDS, command, environment
 
@@ -219,6 +223,32 @@ def test_a_full_disk_under_stdout_is_told(store):
         )
     assert done.returncode == 3
     assert done.stderr.startswith(b"jobstore: No space left on device")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(
+    "words", [("check",), ("backup", "b.db"), ("executions", "--limit", "1"), ("prune", "--keep-last", "9")]
+)
+def test_a_success_stays_one_if_its_message_cannot_be_written(store, tmp_path, words):
+    shutil.copy(store, tmp_path / "jobs.db")
+    name, *more = words
+    with Path("/dev/full").open("wb") as full:
+        line = command(name, "jobs.db", *more)
+        done = subprocess.run(line, stdout=subprocess.PIPE, stderr=full, cwd=tmp_path, env=environment(), check=False)
+    assert done.returncode == 0
+
+
+def test_a_message_that_cannot_be_written_does_not_take_the_next_one(tmp_path, monkeypatch):
+    file = tmp_path / "said"
+    with file.open("w") as stream, Path("/dev/full").open("w") as full:
+        kept = os.dup(stream.fileno())
+        monkeypatch.setattr(sys, "stderr", stream)
+        os.dup2(full.fileno(), stream.fileno())
+        say("lost")
+        os.dup2(kept, stream.fileno())
+        os.close(kept)
+        say("shown")
+    assert file.read_text() == "shown\n"
 
 
 def test_chinese_survives_a_locale_that_does_not_know_it(process, store):
