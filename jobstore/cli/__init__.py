@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_were_closed: set[int] = set()
+
 
 def main() -> NoReturn:
     """Run the command in ``sys.argv`` and exit with its code."""
@@ -47,7 +49,13 @@ def open_standard_descriptors() -> None:
             os.fstat(wanted)
         except OSError:
             _open_nowhere(wanted)
+            _were_closed.add(wanted)
             setattr(sys, stream, os.fdopen(wanted, mode, encoding="utf-8", errors="backslashreplace", closefd=False))
+
+
+def was_closed(descriptor: int) -> bool:
+    """Whether a standard descriptor was closed when we were started, so that what is written there is lost."""
+    return descriptor in _were_closed
 
 
 def _open_nowhere(wanted: int) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobstore.cli import was_closed
 from jobstore.cli.command import Command, Entry, LazyGroup
 from jobstore.cli.options import (
     FileArgument,
@@ -152,14 +154,22 @@ def _token_create(
     from jobstore.http import tokens
 
     path = tokens_path(store_path(file), tokens_file)
+    if was_closed(1):
+        raise InvalidParameter("stdout is closed, and the token is shown only there; no token was created")
     now = datetime.now(UTC)
+    label = label if label is not None else f"made {now:%Y-%m-%d %H:%M:%S.%f}"
     text = tokens.create(
         path,
-        label=label if label is not None else f"made {now:%Y-%m-%d %H:%M:%S.%f}",
+        label=label,
         permissions=permission or (tokens.READ_JOBS,),
         expires_at=None if expires is None else _later(expires, now),
     )
-    stdout_in_utf8().write(f"{text}\n")
+    try:
+        stdout_in_utf8().write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError:
+        tokens.revoke(path, label)  # nobody has seen it
+        raise
     say(f"jobstore: this is the only time the token is shown; its digest is kept in {path}")
 
 

@@ -202,6 +202,14 @@ def test_a_label_is_taken_once(cli, own):
 # The other doors.
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(("where", "code"), [(">/dev/full", 3), (">&-", 2)])
+def test_a_token_that_nobody_has_seen_is_not_kept(own, cli, where, code):
+    line = ["sh", "-c", f'"$@" {where}', "sh", *command("token", "create", own, "--label", "laptop")]
+    assert subprocess.run(line, env=environment(), stderr=subprocess.DEVNULL, check=False).returncode == code
+    assert cli("token", "create", own, "--label", "laptop").code == 0
+
+
 def test_the_openapi_document_is_printed(cli):
     document = cli("openapi").json
     assert document["openapi"].startswith("3.1")
