@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_INTERRUPTED = 130
 _were_closed: set[int] = set()
 
 
@@ -32,7 +33,9 @@ def main() -> NoReturn:
             sys.modules["numpy"] = sys.modules["pandas"] = None  # type: ignore[assignment]
             import jobstore.cli.running
             import jobstore.integrations.command  # noqa: F401
-    except Exception as error:
+    except KeyboardInterrupt:  # nothing was begun yet
+        os._exit(_INTERRUPTED)
+    except (Exception, SystemExit) as error:  # a broken module may even exit
         _run_unrecorded(sys.argv[1:], error)
         raise
     sys.exit(run(sys.argv[1:]))
@@ -68,7 +71,7 @@ def _open_nowhere(wanted: int) -> None:
         os.close(opened)
 
 
-def _run_unrecorded(arguments: Sequence[str], error: Exception) -> None:
+def _run_unrecorded(arguments: Sequence[str], error: BaseException) -> None:
     """Run the command of ``exec`` without a record: a broken installation must not keep it from running."""
     if "exec" not in arguments[:1] or "--" not in arguments:
         return

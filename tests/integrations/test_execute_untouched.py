@@ -794,6 +794,26 @@ def test_an_installation_that_is_broken_still_runs_the_command(tmp_path):
         assert "Traceback" not in done.stderr
 
 
+def with_click(folder: Path, source: str, *line: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command line with a module `click` of this text."""
+    (folder / "click.py").write_text(source)
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_a_module_that_exits_when_it_is_imported_still_lets_the_command_run(tmp_path):
+    done = with_click(tmp_path, "raise SystemExit(3)", *words(tmp_path / "j.db", "echo hello; exit 7"))
+    assert (done.returncode, done.stdout) == (7, "hello\n")
+    assert done.stderr == "jobstore: this run is not recorded: SystemExit: 3\n"
+
+
+@pytest.mark.parametrize("name", ["exec", "jobs"])
+def test_an_interrupt_before_anything_has_begun_ends_quietly(tmp_path, name):
+    line = words(tmp_path / "j.db", "echo hello") if name == "exec" else [*EXEC[:-1], name, "j.db"]
+    done = with_click(tmp_path, "raise KeyboardInterrupt", *line)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_libraries_that_a_new_store_does_not_need_end_nothing(tmp_path):
     """sqlite-utils imports them where they are; OpenBLAS ends its process where memory is limited."""
     for name in ("numpy", "pandas"):
