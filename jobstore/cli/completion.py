@@ -15,11 +15,13 @@ from click.shell_completion import ShellComplete, add_completion_class
 from click.shell_completion import shell_complete as complete_words
 
 from jobstore.cli.command import COMPLETE_VARIABLE
+from jobstore.cli.options import STORE_VARIABLE
 
 if TYPE_CHECKING:
     import click
     from click.shell_completion import CompletionItem
 
+_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _UNSAFE: Final = re.compile(r"[^\w@%+,./=:-]")
 _SCRIPT: Final = """\
 %(complete_func)s() {
@@ -45,8 +47,12 @@ class BashCompletion(ShellComplete):
     source_template = _SCRIPT
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Return the words before the cursor, and the word at the cursor."""
+        """Return the words before the cursor, and the word at the cursor; a variable before the command is set."""
         words, begun, _ = typed(os.environ.get("COMP_LINE", ""))
+        while words and _ASSIGNMENT.match(words[0]):
+            name, _, value = words.pop(0).partition("=")
+            if name == STORE_VARIABLE:
+                os.environ[name] = value
         return words[1:], begun
 
     def format_completion(self, item: CompletionItem[Any]) -> str:

@@ -144,12 +144,16 @@ class JobArgument(click.Argument):
 
 
 def _job_names(path: str, begun: str) -> list[CompletionItem]:
-    """Return at most a thousand names, since the shell waits, and none after an error."""
+    """Return at most a thousand names, since the shell waits, and none after an error.
+
+    A shell that asks for completions has not replaced ``~`` and ``$HOME`` yet.
+    """
     from jobstore.language.errors import JobStoreError
     from jobstore.store import open as open_store
 
+    file = path if is_address(path) else os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 - text, not a path
     try:
-        with open_store(path) as store:
+        with open_store(file) as store:
             jobs = store.list_jobs(search=begun or None, limit=1000)["data"]
     except (JobStoreError, OSError):
         return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +15,12 @@ from jobstore.cli.options import STORE_VARIABLE, FileArgument, once, optional
 from jobstore.cli.when import length_option
 from jobstore.language.errors import InvalidParameter, shown
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 COMMAND_WORDS = "jobstore.command"
+_IS_AFTER = "jobstore.is_after"
+"""The context key for whether ``--`` has been typed."""
 _UNITS = {"k": 1024, "m": 1024**2}
 _LONGEST_SIZE = 10
 SHELLS = ("bash", "zsh", "fish")
@@ -31,6 +37,7 @@ class _ExecCommand(Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse only the words before ``--``, so that no option of the command is taken for one of ours."""
         at = args.index("--") if "--" in args else len(args)
+        ctx.meta[_IS_AFTER] = at < len(args)
         ctx.meta[COMMAND_WORDS] = tuple(args[at + 1 :])
         try:
             return super().parse_args(ctx, args[:at])
@@ -38,6 +45,13 @@ class _ExecCommand(Command):
             if at == len(args):  # without '--', the wrong words are probably the command
                 raise click.UsageError(NO_COMMAND, ctx) from None
             raise
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete files in the command."""
+        from click.shell_completion import CompletionItem
+
+        is_command = ctx.meta.get(_IS_AFTER, False)
+        return [CompletionItem(incomplete, type="file")] if is_command else super().shell_complete(ctx, incomplete)
 
 
 def _exec(

@@ -80,3 +80,25 @@ def test_a_word_that_was_begun_is_gone_on_with(offered, begun, values):
 def test_commands_and_options_are_completed(offered):
     assert "executions" in offered("jobstore ex")
     assert "--order-by" in offered("jobstore jobs odd.db --order")
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+@pytest.mark.parametrize("begun", ["jobstore job ~/odd.db shop:n", "jobstore job $FOLDER/odd.db shop:n"])
+def test_the_jobs_of_a_store_are_found_where_the_shell_would_find_it(offered, tmp_path, monkeypatch, begun):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FOLDER", str(tmp_path))
+    assert offered(begun) == ["nightly"]
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def test_a_variable_before_the_command_names_the_store(offered):
+    assert offered("TZ=UTC JOBSTORE_DB=odd.db jobstore job shop:n") == ["nightly"]
+
+
+@pytest.mark.parametrize(
+    ("line", "kinds"),
+    [("exec odd.db x -- ls /etc/hostn", ["file,"]), ("exec odd.db x -- ", ["file,"]), ("exec odd.db x ", [])],
+)
+def test_the_words_of_a_command_to_run_are_files(process, line, kinds):
+    seen = process(_JOBSTORE_COMPLETE="bash_complete", COMP_LINE=f"jobstore {line}", COMP_BREAKS="")
+    assert seen.out.split() == kinds
