@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a command only after it has removed what it has half made."""
+"""SIGTERM, SIGHUP and SIGQUIT end a command only after it has removed what it has half made."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+_ENDINGS = signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT
+
 
 class _Ended(BaseException):
     """A signal came; it ends the process once the block has been left."""
@@ -22,9 +24,9 @@ class _Ended(BaseException):
 
 @contextmanager
 def ending_cleanly() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP leave the block by an exception, and end the process then."""
+    """Let SIGTERM, SIGHUP and SIGQUIT leave the block by an exception, and end the process then."""
     is_main = threading.current_thread() is threading.main_thread()  # no other thread may set handlers
-    ours = [each for each in (signal.SIGTERM, signal.SIGHUP) if is_main and signal.getsignal(each) is signal.SIG_DFL]
+    ours = [each for each in _ENDINGS if is_main and signal.getsignal(each) is signal.SIG_DFL]
     for each in ours:
         signal.signal(each, _end)
     try:

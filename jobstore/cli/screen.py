@@ -82,7 +82,12 @@ def wants_colour(*, terminal: bool) -> bool:
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
-    return terminal and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
+    return terminal and not is_dumb()
+
+
+def is_dumb() -> bool:
+    """Whether the terminal, if there is one, shows control codes as text."""
+    return (os.environ.get("TERM") or "dumb") in {"dumb", "unknown"}
 
 
 def can_write(stream: TextIO, text: str) -> bool:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from jobstore.cli.endings import ending_cleanly
-from jobstore.cli.screen import current_screen, rendered
+from jobstore.cli.screen import current_screen, is_dumb, rendered
 from jobstore.language.errors import InvalidParameter, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from rich.text import Text
 
     from jobstore.cli.screen import Screen
 
+_LOOK_UP_SECONDS = 0.2
+"""How soon the answer is drawn again after a stop."""
 LEAST_SECONDS, MOST_SECONDS = 0.1, 86_400.0
 OTHER_SCREEN, OWN_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 HOME, END_OF_LINE, END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
@@ -35,19 +40,22 @@ def watch_seconds(text: str | None) -> float | None:
 
 
 def watch(draw: Callable[[Screen], list[Text]], seconds: float, *, utc: bool) -> None:
-    """Draw until Ctrl-C: on a terminal over the last drawing, in a pipe one after another."""
-    if not sys.stdout.isatty():
+    """Draw until Ctrl-C: on a terminal over the last drawing, in a pipe or on a dumb terminal one after another."""
+    if not sys.stdout.isatty() or is_dumb():
         while True:
             screen = current_screen(utc=utc)
             sys.stdout.write(rendered(draw(screen), colour=screen.colour) + "\n")
             sys.stdout.flush()
             time.sleep(seconds)
-    with _other_screen():
+    with _other_screen() as resumed:
         while True:
+            resumed.clear()
             screen = current_screen(utc=utc)
             sys.stdout.write(frame(draw(screen), screen, seconds))
             sys.stdout.flush()
-            time.sleep(seconds)
+            until = time.monotonic() + seconds
+            while not resumed and (left := until - time.monotonic()) > 0:
+                time.sleep(min(left, _LOOK_UP_SECONDS))
 
 
 def frame(lines: list[Text], screen: Screen, seconds: float) -> str:
@@ -64,13 +72,38 @@ def frame(lines: list[Text], screen: Screen, seconds: float) -> str:
 
 
 @contextmanager
-def _other_screen() -> Iterator[None]:
-    """Use the terminal's alternate screen, and restore the previous contents however the watch ends."""
+def _other_screen() -> Iterator[list[int]]:
+    """Use the terminal's alternate screen, and restore the previous contents however the watch ends or is stopped.
+
+    Yields:
+        a list that gets an item whenever the watch goes on after Ctrl-Z.
+    """
+    resumed: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        # Not by sys.stdout, which may be writing just now.
+        _show(OWN_SCREEN)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)  # returns when the shell lets us go on
+        signal.signal(number, stop)
+        _show(OTHER_SCREEN)
+        resumed.append(number)
+
     with ending_cleanly():
+        takes_stops = signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL
+        if takes_stops:
+            signal.signal(signal.SIGTSTP, stop)
         sys.stdout.write(OTHER_SCREEN)
         try:
-            yield
+            yield resumed
         finally:
+            if takes_stops:
+                signal.signal(signal.SIGTSTP, signal.SIG_DFL)
             with suppress(OSError):  # the terminal may be gone
                 sys.stdout.write(OWN_SCREEN)
                 sys.stdout.flush()
+
+
+def _show(codes: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        os.write(sys.stdout.fileno(), codes.encode())

@@ -1,7 +1,9 @@
 """On a terminal: what fits, colours, watching, and how a command ends when it is interrupted."""
 
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -122,12 +124,52 @@ def test_watch_draws_again_until_ctrl_c_and_gives_the_screen_back(terminal, stor
     assert "every 0.1 s; Ctrl-C to stop" in one.text
 
 
-def test_watch_gives_the_screen_back_when_it_is_terminated(terminal, store):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_watch_gives_the_screen_back_when_it_is_terminated(terminal, store, number):
     one = terminal("jobs", store, "--watch")
     one.read_until(lambda text: "Ctrl-C to stop" in text)
-    one.send_signal(signal.SIGTERM)
-    assert one.end() == -signal.SIGTERM
+    one.send_signal(number)
+    assert one.end() == -number
     assert one.text.endswith("\x1b[?25h\x1b[?1049l")
+
+
+def test_watch_gives_the_screen_back_while_it_is_stopped_and_draws_again_after_it(store, tmp_path):
+    leader, follower = pty.openpty()
+    line = command("jobs", store, "--watch", "86400")
+    watching = subprocess.Popen(
+        line, stdin=follower, stdout=follower, stderr=follower, cwd=tmp_path, env=environment(TERM="xterm"),
+        process_group=0,
+    )  # fmt: skip
+    os.close(follower)
+    try:
+        for number, wanted in ((None, b"to stop"), (signal.SIGTSTP, b"\x1b[?25h\x1b[?1049l")):
+            if number:
+                watching.send_signal(number)
+            read_until(leader, wanted)
+        assert os.WIFSTOPPED(os.waitpid(watching.pid, os.WUNTRACED)[1])
+        watching.send_signal(signal.SIGCONT)
+        read_until(leader, b"\x1b[?1049h\x1b[?25l")
+        read_until(leader, b"to stop")
+    finally:
+        watching.kill()
+        watching.wait()
+        os.close(leader)
+
+
+def read_until(terminal: int, wanted: bytes) -> None:
+    seen = b""
+    while wanted not in seen:
+        assert select.select([terminal], [], [], DEADLINE_SECONDS)[0], seen
+        seen += os.read(terminal, 1)
+
+
+@pytest.mark.parametrize("name", ["dumb", ""])
+def test_watch_on_a_dumb_terminal_writes_one_drawing_after_the_other(terminal, store, name):
+    one = terminal("jobs", store, "--watch", "0.1", TERM=name)
+    one.read_until(lambda text: text.count("poll") >= 2)
+    one.send_signal(signal.SIGINT)
+    assert one.end() == 130
+    assert "\x1b" not in one.text
 
 
 def test_a_drawing_is_no_higher_than_the_screen(terminal, store):
