@@ -16,7 +16,7 @@ from jobstore.cli.progress import progress
 from jobstore.cli.screen import say, stdout_in_utf8
 from jobstore.cli.when import instant_text, length_option
 from jobstore.language.address import Address, file_of, location_of
-from jobstore.language.errors import InvalidParameter, StoreError
+from jobstore.language.errors import InvalidParameter, StoreError, shown
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -77,7 +77,10 @@ def _bounds(older_than: str | None, bounds: dict[str, str | None], zone: tzinfo 
         return found
     if found["before"] is not None:
         raise click.UsageError("--older-than and --before exclude each other; give one.", click.get_current_context())
-    return {**found, "before": instant_text(f"{seconds}s", UTC, now)}
+    before = instant_text(length := f"{seconds}s", UTC, now)
+    if before == length:
+        raise InvalidParameter(f"--older-than must not reach back before the year 1; received {shown(older_than)}")
+    return {**found, "before": before}
 
 
 def _executions(path: Location) -> int:

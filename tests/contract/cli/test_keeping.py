@@ -106,6 +106,12 @@ def test_a_file_is_written_whole_or_not_at_all(cli, store, tmp_path, monkeypatch
     assert [each.name for each in tmp_path.iterdir()] == ["out.json"]
 
 
+def test_an_age_beyond_all_time_is_refused_as_it_was_typed(cli, store):
+    answer = cli("prune", store, "--older-than", "1000000d")
+    assert answer.code == 2
+    assert "--older-than must not reach back before the year 1; received '1000000d'" in answer.err
+
+
 def test_a_folder_that_is_not_there_is_told(cli, store, tmp_path):
     answer = cli("dump", store, "-o", tmp_path / "no" / "out.json")
     assert answer.code == 3
