@@ -20,7 +20,15 @@ import orjson
 from jobstore.integrations.names import job_name
 from jobstore.integrations.output import say
 from jobstore.language.address import Address, is_address, location_of
-from jobstore.language.errors import Conflict, InvalidRecord, InvalidSchedule, JobStoreError, StoreBusy, StoreNotFound
+from jobstore.language.errors import (
+    Conflict,
+    InvalidRecord,
+    InvalidSchedule,
+    JobStoreError,
+    NotAStore,
+    StoreBusy,
+    StoreNotFound,
+)
 from jobstore.language.models import Status
 
 if TYPE_CHECKING:
@@ -208,6 +216,7 @@ class RunRecord:
                 say(f"--timezone is ignored: {error.message}")
                 self._timezone = None
         if self._is_there():
+            self._refuse_other_file()
             return Recorder(self._path, timeout_seconds=_CALL_SECONDS)
         return self._create(Recorder)
 
@@ -221,6 +230,19 @@ class RunRecord:
         except StoreNotFound:
             return False
         return True
+
+    def _refuse_other_file(self) -> None:
+        """Raise for a file that is no store: a recorder would leave its lock beside it. Beside a store it is there."""
+        from jobstore.store import open as open_store
+
+        path = self._path
+        if isinstance(path, Path) and not Path(f"{os.path.realpath(path)}.lock").exists():
+            try:
+                open_store(path).close()
+            except NotAStore:
+                raise
+            except (JobStoreError, OSError):  # the recorder knows better what may be done about it
+                pass
 
     def _create(self, recorder: type[Recorder]) -> Recorder:
         from jobstore.integrations.localzone import local_timezone

@@ -307,6 +307,14 @@ def test_a_store_that_cannot_be_written_never_stops_the_command(run, tmp_path, c
     assert "jobstore: this run of job is not recorded: " in capfd.readouterr().err
 
 
+def test_no_lock_is_left_beside_a_file_that_is_no_store(run, tmp_path, capfd):
+    path = tmp_path / "passwd"
+    path.write_text("root:x:0:0\n" * 1000)
+    assert shell(run, "exit 7", path=path) == 7
+    assert "is not a SQLite database" in capfd.readouterr().err
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["passwd", "stderr", "stdout"]
+
+
 def test_a_schedule_that_cannot_be_is_said_and_left_out(run, path, capfd):
     assert shell(run, "exit 7", schedule="every day") == 7
     assert the_job(path)["schedule"] is None
