@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from apscheduler.events import EVENT_JOB_EXECUTED, EVENT_JOB_MISSED
 from apscheduler.executors.pool import ProcessPoolExecutor
 from apscheduler.job import Job
 
-from jobstore.integrations.journal import unseen, wait_for
+from jobstore.integrations.journal import done, unseen, wait_for
 from jobstore.integrations.outcomes import error_text, kept_result, traceback_result, traceback_text_result
 from jobstore.language.errors import NotFound
 from jobstore.language.models import Status
@@ -56,6 +57,7 @@ class Run:
         self._execution_id: str | None = None
         self._trace_id: str | None = None
         self._began: float | None = None
+        self._process = os.getpid()
         self.is_begun = False
         self.is_over = False
 
@@ -97,6 +99,8 @@ class Run:
 
     def _end(self, status: Status, result: object, error: str | None, at: datetime) -> Future[None]:
         self.is_over = True
+        if os.getpid() != self._process:  # a child that the job forked leaves its end to the parent
+            return done()
         duration_ms = None if self._began is None else int((time.monotonic() - self._began) * 1000)
 
         def finish(recorder: Recorder) -> None:

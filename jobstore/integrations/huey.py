@@ -25,6 +25,7 @@ records that it waits, the consumer records its run and its end. A task's id is 
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -117,6 +118,7 @@ class _Attempt:
         self.task = task
         self.execution_id: str | None = None
         self.duration_ms: int | None = None
+        self.process = os.getpid()
 
 
 class Mirror:
@@ -213,7 +215,8 @@ class Mirror:
 
     def _ends(self, task: Any, status: Status, result: object, error: str | None) -> None:
         attempt = self._attempts.pop(id(task), None)
-        if attempt is not None:
+        # A child that the task forked leaves its end to the parent.
+        if attempt is not None and attempt.process == os.getpid():
             call = partial(_write_end, attempt, status, result, error, datetime.now(UTC))
             wait_for(self._journal.put(call), PATIENCE_SECONDS)
 

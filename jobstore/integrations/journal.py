@@ -64,8 +64,7 @@ class Journal:
         with self._changed:
             if len(self._waiting) >= MOST_WAITING:
                 _log.error("A run was not recorded: %d calls are already waiting for %s", MOST_WAITING, self.recorder)
-                future.set_result(None)
-                return future
+                return done()
             self._waiting.append((call, future))
             self._changed.notify_all()
             if self._thread is None and not self._begin_thread():
@@ -138,6 +137,13 @@ def unseen(what: str) -> Iterator[None]:
         yield
     except Exception:  # noqa: BLE001 - that is the purpose
         _log.exception("%s was not recorded because of a bug in the mirror", what)
+
+
+def done() -> Future[None]:
+    """Return the future of a call that there is no need for."""
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future
 
 
 def wait_for(future: Future[None], seconds: float) -> bool:

@@ -15,6 +15,8 @@ RESULT_BYTES = 16 * 1024
 ERROR_CHARACTERS = 2000
 TRACEBACK_CHARACTERS = 4000
 TRACEBACK_FRAMES = 12
+_ENDING = (SystemExit, GeneratorExit)
+"""What even a text of somebody else's class may raise. The run has ended by then, and its end must be recorded."""
 
 
 def kept_result(value: object) -> Any:
@@ -26,7 +28,10 @@ def kept_result(value: object) -> Any:
     >>> kept_result({"processed": 500}), kept_result(3), kept_result({1, 1})
     ({'processed': 500}, {'value': 3}, {'value': [1]})
     """
-    text = result_text(value, RESULT_BYTES, is_inner=True)
+    try:
+        text = result_text(value, RESULT_BYTES, is_inner=True)
+    except _ENDING:
+        return {"value": f"<{type(value).__qualname__}>"}
     if text is None:
         return None
     kept = orjson.loads(text)
@@ -46,7 +51,7 @@ def error_text(error: BaseException) -> str:
     """
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - a foreign exception may raise in turn
+    except (Exception, *_ENDING):  # noqa: BLE001 - a foreign exception may raise in turn
         message = "(its message cannot be shown)"
     name = type(error).__qualname__
     return bounded(f"{name}: {message}" if message else name, ERROR_CHARACTERS)
@@ -64,7 +69,7 @@ def traceback_result(error: BaseException, *, skipped_frames: int = 0) -> dict[s
         trace = trace and trace.tb_next
     try:
         lines = traceback.format_exception(type(error), error, trace, limit=-TRACEBACK_FRAMES)
-    except Exception:  # noqa: BLE001 - a foreign exception may raise in turn
+    except (Exception, *_ENDING):  # noqa: BLE001 - a foreign exception may raise in turn
         lines = [error_text(error)]
     return traceback_text_result("".join(lines))
 

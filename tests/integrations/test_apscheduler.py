@@ -31,6 +31,7 @@ from opentelemetry import context, trace
 
 import jobstore
 from jobstore.integrations import apscheduler, apscheduler_runs
+from jobstore.integrations.journal import Journal
 from jobstore.language.errors import Conflict, InvalidParameter
 from jobstore.language.instants import instant_text, instant_us
 from tests.waiting import LONG_SECONDS, until
@@ -817,3 +818,31 @@ def test_a_job_that_is_removed_while_the_store_is_busy_is_disabled_later(bench, 
             until(lambda: "events are kept in memory" in caplog.text)
             other.execute("ROLLBACK")
         assert not bench.jobs()["removed"]["enabled"]
+
+
+def test_a_child_that_a_job_forked_does_not_end_its_run(bench):
+    """It returns from the job, too, in a copy of the thread that ran it."""
+
+    def forks() -> str:
+        pid = os.fork()
+        if pid == 0:
+            return "of the child"
+        os.waitpid(pid, 0)
+        return "of the parent"
+
+    runs = apscheduler_runs.Runs(
+        [FAR],
+        Journal(bench.recorder),
+        "forks",
+        define=lambda recorder: recorder.save_job("forks", job_type="t", job_category="c"),
+    )
+    parent = os.getpid()
+    for _ in runs:
+        value = runs.recording(forks, awaited=False)()
+        if os.getpid() != parent:
+            runs.journal.flush(LONG_SECONDS)
+            os._exit(0)
+        assert value == "of the parent"
+    assert runs.journal.flush(LONG_SECONDS)
+    (found,) = bench.executions()
+    assert (found["status"], found["result"]) == ("SUCCESS", {"value": "of the parent"})

@@ -143,3 +143,16 @@ def test_the_traceback_of_an_exception_that_cannot_be_told_is_its_type():
     kept = traceback_result(raised(rude))
     assert "RudeError" in kept["traceback"]
     json.dumps(kept)
+
+
+class Final(Exception):
+    def __str__(self):
+        raise SystemExit(9)
+
+    __repr__ = __str__
+
+
+def test_a_text_that_ends_the_program_ends_it_not_before_the_record():
+    assert kept_result([Final()]) == {"value": "<list>"}
+    assert error_text(Final()) == "Final: (its message cannot be shown)"
+    assert "traceback" in traceback_result(Final())
