@@ -55,8 +55,12 @@ for _ in range(20):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Starts the watcher; gives Ctrl-C its meaning back, which ``nohup`` takes and every child would inherit."""
+    """Starts the watcher; gives the keyboard's signals their meaning back.
+
+    A shell takes it from what it starts in the background, and every child would inherit that.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     if not Path("/proc/self/environ").exists():
         return
     mark = f"{MARK}={uuid.uuid4().hex}"
