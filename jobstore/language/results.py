@@ -66,9 +66,8 @@ class _Plain:
         if isinstance(value, str | bytes | bytearray):
             return _text(value)
         try:
-            if hasattr(type(value), "tolist") and not is_numpy_time(
-                value
-            ):  # arrays and scalars of numpy and similar libraries
+            # Arrays and scalars of numpy and similar libraries; its dates become text.
+            if hasattr(type(value), "tolist") and not is_numpy_time(value):
                 made = value.tolist()
                 if type(made) is not type(value):
                     return self.of(made, depth)

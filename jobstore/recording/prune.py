@@ -247,7 +247,7 @@ def _telling_damage(writer: Transactions) -> Iterator[None]:
     """Raise `StoreCorrupt` for a row that refers to a missing one, if the store is inconsistent."""
     try:
         yield
-    except LookupError as error:
+    except KeyError as error:
         with writer.reading() as connection:
             is_fine = is_server_sound(connection) if is_server(connection) else is_sound(connection)
         if is_fine:

@@ -411,8 +411,8 @@ class Recorder:
         Any exception, `KeyboardInterrupt` and `SystemExit` included, records FAILURE with its type and message and is
         raised again, even if the store cannot be written. ``duration_ms`` is the time of the block alone, without waits
         for the store. A child that was forked inside the block records nothing, unless its parent is gone. If another
-        process has ended the execution meanwhile, that end stays (unless it is a guess of
-        `close_interrupted`), and a warning is logged: the work itself has succeeded.
+        process has ended the execution meanwhile, that end stays (unless it is a guess of `close_interrupted`), and a
+        warning is logged: the work itself has succeeded.
 
         Args:
             name: the job.

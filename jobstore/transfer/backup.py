@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobstore.language.address import Address, file_of, location_of, refuse_address
 from jobstore.language.errors import Conflict, NotAStore, StoreBusy, StoreCorrupt, StoreUnreadable
+from jobstore.language.fields import LARGEST_ID
 from jobstore.replacing import sync_folder, sync_path, take_over
 from jobstore.storage.connection import Reading, driver_errors, open_file
 from jobstore.storage.folders import check_folder
@@ -192,14 +193,13 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
     making = beside(file, f".{secrets.token_hex(4)}.restore")
     try:
         _copy(source, making, file, like=file if file.exists() else None)
-        with driver_errors(file):
+        with driver_errors(file), lock_of(file).acquired(TIMEOUT_SECONDS):
+            _end_log(file)
             if file.exists():
-                take_over(making, file)
-            with lock_of(file).acquired(TIMEOUT_SECONDS):
-                _end_log(file)
                 _keep_numbers(file, making)
-                move_into_place(making, file)
-                lock_of(file).share()
+                take_over(making, file)  # last: its owner, too, may not be allowed to write it then
+            move_into_place(making, file)
+            lock_of(file).share()
     finally:
         remove_store(making)
 
@@ -233,14 +233,20 @@ def _end_log(file: Path) -> None:
     sync_folder(file.parent)
 
 
+# A damaged store may say anything; a number beyond the largest would leave none to give.
+_NUMBERS_GIVEN: Final = """
+SELECT seq, name FROM sqlite_sequence WHERE name IN ('job', 'execution') AND typeof(seq) = 'integer' AND seq < ?
+"""
+
+
 def _keep_numbers(file: Path, making: Path) -> None:
     """Let the copy give no number that the store has given already: whoever still has one means another execution."""
     try:
         # Immutable: the log has just been written back, and nothing is created beside the file.
         with closing(open_file(file, "mode=ro&immutable=1")) as connection:
-            given = connection.execute("SELECT seq, name FROM sqlite_sequence").fetchall()
+            given = connection.execute(_NUMBERS_GIVEN, (LARGEST_ID,)).fetchall()
     except sqlite3.Error:
-        return  # there is no store, or it is too damaged to tell
+        return  # it is too damaged to tell
     with closing(open_file(making, "mode=rw")) as connection:
         for last, table in given:
             sql = "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?"

@@ -296,6 +296,7 @@ def test_a_store_that_its_owner_may_only_read_is_copied_and_restored(path: Path,
     copy = path.with_name("copy.db")
     assert stat.S_IMODE(copy.stat().st_mode) == mode
     assert asked("A", "look", copy) == {"said": 1}
+    assert asked("A", "restore_copy", path) == {"said": mode}
     assert asked("A", "restore_beside", path) == {"said": mode | stat.S_IWUSR}
     assert asked("A", "record_beside", path) == {"said": 2}
     assert asked("A", "record_after_making_writable", path) == {"said": 2}

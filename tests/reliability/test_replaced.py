@@ -287,6 +287,19 @@ def test_a_run_that_began_before_a_restore_does_not_end_another_one(path: Path) 
     assert int(number) > int(run.execution_id)
 
 
+@pytest.mark.parametrize("seq", ["9223372036854775807", "'x'", "-5"])
+def test_a_damaged_store_does_not_use_up_the_numbers_of_the_restored_one(path: Path, seq: str) -> None:
+    copy = path.with_name("copy.db")
+    backup(path, copy)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"UPDATE sqlite_sequence SET seq = {seq}")
+        connection.commit()
+    restore(copy, path)
+    assert dump(path) == dump(copy)
+    with jobstore.Recorder(path) as recorder:
+        assert recorder.enqueue("a")
+
+
 def test_who_may_not_give_the_group_gives_its_rights_to_no_other_one(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

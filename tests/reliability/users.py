@@ -62,6 +62,12 @@ def restore_beside(path: Path) -> int:
     return stat.S_IMODE(new.stat().st_mode)
 
 
+def restore_copy(path: Path) -> int:
+    """Restores what `copy_beside` made."""
+    restore(path.with_name("copy.db"), path)
+    return stat.S_IMODE(path.stat().st_mode)
+
+
 def record_beside(path: Path) -> int:
     """Records into what `restore_beside` made."""
     with jobstore.Recorder(path.with_name("new.db")) as recorder:
@@ -154,6 +160,7 @@ CALLS: dict[str, Callable[[Path], object]] = {
     "backup": copy,
     "copy_beside": copy_beside,
     "restore_beside": restore_beside,
+    "restore_copy": restore_copy,
     "record_beside": record_beside,
     "record_after_making_writable": record_after_making_writable,
     "prune": prune,
