@@ -12,11 +12,11 @@ Segments are a cache: any may be missing, and a trigger drops one with the first
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from array import array
 from dataclasses import dataclass
-from itertools import compress
 from typing import TYPE_CHECKING, Final
 
 from pyroaring import BitMap64
@@ -27,7 +27,7 @@ from jobstore.storage.soundness import Inconsistent
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 Planes = dict[int, BitMap64]
 """For each bit, the bitmap of the executions whose code has it."""
@@ -104,10 +104,10 @@ def make_planes(connection: sqlite3.Connection, kind: Kind, segment: int) -> Pla
     """The planes of a segment, built from its rows."""
     first = segment << SEGMENT_BITS
     rows = connection.execute(
-        f"SELECT id - ?, {kind.code} FROM execution NOT INDEXED WHERE id BETWEEN ? AND ?",
+        f"SELECT id - ?, {kind.code} FROM execution NOT INDEXED WHERE id BETWEEN ? AND ? ORDER BY id",
         (first, first, first + SLOTS - 1),
     )
-    return _planes(first, rows)
+    return _planes(first, rows.fetchall())
 
 
 def make_segment(connection: sqlite3.Connection, segment: int) -> list[tuple[int, bytes]]:
@@ -115,13 +115,13 @@ def make_segment(connection: sqlite3.Connection, segment: int) -> list[tuple[int
     first = segment << SEGMENT_BITS
     codes = ", ".join(kind.code for kind in KINDS.values())
     rows = connection.execute(
-        f"SELECT id - ?, {codes} FROM execution NOT INDEXED WHERE id BETWEEN ? AND ?",
+        f"SELECT id - ?, {codes} FROM execution NOT INDEXED WHERE id BETWEEN ? AND ? ORDER BY id",
         (first, first, first + SLOTS - 1),
     ).fetchall()
     if len(rows) < FEWEST:
         return []
     return [
-        (kind.key(segment), _packed(_planes(first, ((row[0], row[kind.number + 1]) for row in rows))))
+        (kind.key(segment), _packed(_planes(first, [(row[0], row[kind.number + 1]) for row in rows])))
         for kind in KINDS.values()
     ]
 
@@ -147,8 +147,8 @@ def save_all_segments(connection: sqlite3.Connection) -> None:
         save_segment(connection, make_segment(connection, segment))
 
 
-def _planes(first: int, rows: Iterable[tuple[int, int | None]]) -> Planes:
-    """Planes from slots (ids counted from `first`) and codes.
+def _planes(first: int, rows: Sequence[tuple[int, int | None]]) -> Planes:
+    """Planes from slots (ids counted from `first`) in ascending order, and codes.
 
     All codes lie in one buffer of 64-bit numbers, so the n-th byte of every code is a column: every eighth byte of the
     buffer. Translating a column with a table for one bit turns it into a text of the digits 0 and 1, which Python reads
@@ -157,7 +157,8 @@ def _planes(first: int, rows: Iterable[tuple[int, int | None]]) -> Planes:
     For example, the codes 5, 6, 4 (0b101, 0b110, 0b100) in the first three slots: their lowest bytes give the digits
     100... for bit 0, 010... for bit 1 and 111... for bit 2.
     """
-    codes = array("Q", bytes(8 * SLOTS))
+    # No longer than needed: most stores are far from filling a segment.
+    codes = array("Q", bytes(8 * (rows[-1][0] + 1 if rows else 0)))
     for slot, code in rows:
         if code is not None:
             codes[slot] = code | 1 << PRESENT
@@ -166,7 +167,7 @@ def _planes(first: int, rows: Iterable[tuple[int, int | None]]) -> Planes:
     for byte in range(8):
         column = buffer[byte::8]
         # Most of the eight bytes are zero in every code: one fast pass saves eight translations.
-        if column.count(0) < SLOTS:
+        if column.count(0) < len(column):
             for bit in range(8):
                 digits = column.translate(_DIGITS[bit])
                 count = digits.count(b"1")
@@ -182,7 +183,7 @@ def _plane(first: int, digits: bytes, count: int) -> BitMap64:
     back: ten times as fast as from a list of ids.
     """
     if count <= _SPARSE:
-        return BitMap64([first + slot for slot in compress(range(SLOTS), digits.translate(_FLAGS))])
+        return BitMap64([first + found.start() for found in re.finditer(b"1", digits)])
     high, low = first >> 32, first >> 16 & 0xFFFF
     head = _HEAD.pack(1, high, _COOKIE, 1, low, count - 1, 16)
     return BitMap64.deserialize(head + int(digits[::-1], 2).to_bytes(SLOTS // 8, "little"))
@@ -195,7 +196,6 @@ _COOKIE: Final = 12346
 _HEAD: Final = struct.Struct("<QIIIHHI")
 # For each bit, a table that translates a byte into the digit 0 or 1.
 _DIGITS: Final = [bytes(48 + (value >> bit & 1) for value in range(256)) for bit in range(8)]
-_FLAGS: Final = bytes(value & 1 for value in range(256))
 _SUM: Final = struct.Struct("<I")
 _ENTRY: Final = struct.Struct("<BI")
 
