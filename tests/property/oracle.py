@@ -23,10 +23,12 @@ ALIASES = {
 STATUSES = ("PENDING", "RUNNING", "SUCCESS", "FAILURE", "TIMEOUT")
 
 
+@cache
 def folded(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold()
 
 
+@cache
 def means(term: str, status: str) -> bool:
     """Whether a folded term means a status: a part of its name, or one of its other words."""
     words = {folded(word) for word in ALIASES[status].split()} | ({"timed out"} if status == "TIMEOUT" else set())

@@ -18,7 +18,8 @@ from jobstore.http.routes import DOCUMENT, HEALTH, ROUTES
 from jobstore.language import examples
 from jobstore.wsgi import create_app
 
-EXAMPLES = int(os.environ.get("JOBSTORE_SCHEMATHESIS_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("JOBSTORE_SCHEMATHESIS_EXAMPLES", "100"))
+"""Good requests for each route, and as many bad ones."""
 UNSAYABLE = (
     b"after must not be later than before",
     b"must be a valid time in the years 1 to 9999",
