@@ -222,6 +222,7 @@ class Mirror:
 
     def _interrupted(self, task: Any) -> None:
         self._ends(task, Status.FAILURE, None, "Interrupted: the consumer was stopped while it ran")
+        self.flush()  # a worker that is a process ends next, and runs no exit hook
 
     def _cancelled(self, task: Any) -> None:
         """Handle a cancelled task. If it cancelled itself, the post-execute hook reports more, so do nothing here."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -603,6 +604,20 @@ def test_one_process_enqueues_and_another_runs(tmp_path, consumer_of, worker_typ
     assert (found[10]["error"] or "").startswith("Interrupted")
     if worker_type == "process":
         assert all(each["result"]["pid"] != consumer.pid for each in found[:10])
+
+
+def test_an_interrupted_worker_process_ends_no_sooner_than_its_run_is_recorded(tmp_path, consumer_of):
+    with jobstore.open(tmp_path / "jobs.db") as store:
+        consumer = consumer_of("process")
+        until(lambda: store.list_job_executions(status="SUCCESS")["pagination"]["total"] == 10)
+        until(lambda: store.list_job_executions(status="RUNNING")["pagination"]["total"] == 1)
+        with closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            consumer.send_signal(signal.SIGTERM)
+            time.sleep(integration.PATIENCE_SECONDS + 1)
+            other.execute("ROLLBACK")
+        consumer.wait(LONG_SECONDS)
+        assert store.list_job_executions(status="FAILURE")["data"][0]["error"].startswith("Interrupted")
 
 
 @pytest.mark.parametrize("worker_type", ["thread", "process"])
