@@ -104,14 +104,8 @@ class PostgresStore(Snapshots):
         if connection is not None:
             connection.close()
 
-    def before_fork(self) -> None:
-        """Do nothing: the child leaves the connection alone, and the parent keeps it."""
-
-    def after_fork_in_parent(self) -> None:
-        """Do nothing."""
-
     def after_fork_in_child(self) -> None:
-        """Let queries continue, with a connection of this process."""
+        """Let queries continue, with a connection of this process; the parent keeps its own."""
         self._begin_locks_anew()
         if self._connection is not None:
             keep_for_good(self._connection.raw)

@@ -12,6 +12,7 @@ from jobstore.engine.answers import ANSWERS
 from jobstore.language.errors import StoreCorrupt
 from jobstore.language.instants import instant_us
 from jobstore.queries import Queries
+from jobstore.storage.forking import Forkable
 from jobstore.storage.pruned import run_totals
 from jobstore.storage.soundness import Inconsistent
 from jobstore.storage.turns import frame_above, give_back, is_running
@@ -40,7 +41,7 @@ def _system_clock() -> datetime:
     return datetime.now(UTC)
 
 
-class Snapshots(Queries):
+class Snapshots(Queries, Forkable):
     """The queries over one store; a child class says how to read a snapshot and how to close a connection.
 
     May be used from several threads, and after a fork: one connection serves all threads in turn, and each process has

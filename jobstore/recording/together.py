@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from jobstore.language.errors import JobStoreError
-from jobstore.storage.forking import tell_of_forks
+from jobstore.storage.forking import Forkable, tell_of_forks
 from jobstore.storage.transactions import Outcome, OutcomeUnknown
 from jobstore.storage.turns import give_back
 
@@ -36,7 +36,7 @@ MOST_TOGETHER: Final = 64
 LOOK_AGAIN_SECONDS: Final = 0.05
 
 
-class Together:
+class Together(Forkable):
     """Writes the calls of all threads that share a writer."""
 
     def __init__(self, writer: Transactions, timeout_seconds: float) -> None:
@@ -170,14 +170,9 @@ class Together:
             is_flying = call in self._flying
         self._waiting.pop(call, None)
 
-    def before_fork(self) -> None:
-        """Nothing: the lock of the file keeps the connection from crossing; see `jobstore.storage.lock`."""
-
-    def after_fork_in_parent(self) -> None:
-        """Nothing."""
-
     def after_fork_in_child(self) -> None:
-        self._begin_anew()  # the child does not have the threads that waited
+        """Begin anew, without the threads that waited; the lock of the file keeps the connection from crossing."""
+        self._begin_anew()
 
 
 class _Call:

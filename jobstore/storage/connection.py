@@ -26,6 +26,7 @@ from jobstore.language.errors import (
 )
 from jobstore.storage.folders import check_not_mounted
 from jobstore.storage.forking import (
+    Forkable,
     check_not_crossed,
     keep_for_good,
     note_closed,
@@ -200,7 +201,7 @@ def _connect(file: Path, path: Path, mode: str) -> sqlite3.Connection:
     return connection
 
 
-class Reading:
+class Reading(Forkable):
     """One long read of a store, in one snapshot; a context manager.
 
     A fork waits up to `FORK_TIMEOUT_SECONDS` for it; a child forked after that is refused the file. Between two batches

@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from jobstore.language.errors import StoreUnreadable
 from jobstore.storage.limits import FORK_LOOKS, FORK_TIMEOUT_SECONDS, LOCK_PAUSE_SECONDS
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from jobstore.storage.sidefiles import Identity
 
 
-class Forkable(Protocol):
-    """An object that has to act before and after a fork; each call may be repeated."""
+class Forkable:
+    """An object that may have to act before or after a fork, or may hold a connection; each call may be repeated."""
 
     def before_fork(self) -> None:
-        """Close the connection and keep other threads from opening one."""
+        """Close the connection to a file and keep other threads from opening one."""
 
     def after_fork_in_parent(self) -> None:
         """Let threads open connections again."""
@@ -39,13 +39,9 @@ class Forkable(Protocol):
     def after_fork_in_child(self) -> None:
         """The same in the child, where the parent's threads, and so the owners of its locks, are gone."""
 
-
-@runtime_checkable
-class Holder(Protocol):
-    """An object that may hold a connection to a file."""
-
-    def drop_if_cut_off(self, file: Path) -> bool:
+    def drop_if_cut_off(self, file: Path) -> bool:  # noqa: ARG002 - for those that hold one
         """Close a connection to `file` whose log is no longer the one beside it; return whether there was one."""
+        return False
 
 
 # Weak references: a store that is dropped without being closed must not be kept alive for forks.
@@ -69,11 +65,6 @@ _crossed: set[Identity] = set()
 def tell_of_forks(holder: Forkable) -> None:
     """Call `holder` before and after every fork, for as long as it lives; to be called before it opens a connection."""
     _known.add(holder)
-
-
-def holders() -> list[Holder]:
-    """Every object that may hold a connection in this process."""
-    return [holder for holder in _all_known() if isinstance(holder, Holder)]
 
 
 def note_open(key: int, identity: Identity | None) -> None:
@@ -107,7 +98,8 @@ def check_not_crossed(path: Path, identity: Identity) -> None:
         )
 
 
-def _all_known() -> list[Forkable]:
+def holders() -> list[Forkable]:
+    """Every object that may hold a connection in this process."""
     while True:
         with suppress(RuntimeError):  # another thread added one meanwhile
             return list(_known)
@@ -127,7 +119,7 @@ def _before() -> None:
         _frame, _thread = frame_above(0), threading.get_ident()
         deadline = time.monotonic() + FORK_TIMEOUT_SECONDS
         for _ in range(FORK_LOOKS):
-            new = [holder for holder in _all_known() if holder not in _told]
+            new = [holder for holder in holders() if holder not in _told]
             _told.update(dict.fromkeys(new))
             _each(new, lambda holder: holder.before_fork())
             if not new:
@@ -157,7 +149,7 @@ def _in_child() -> None:
     global _frame, _thread, _one_fork
     _frame, _thread, _one_fork = None, 0, threading.RLock()
     try:
-        _each([*{**_told, **dict.fromkeys(_all_known())}], lambda holder: holder.after_fork_in_child())
+        _each([*{**_told, **dict.fromkeys(holders())}], lambda holder: holder.after_fork_in_child())
     finally:
         _told.clear()
         _crossed.update(_open.values())

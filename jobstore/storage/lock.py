@@ -18,11 +18,11 @@ import random
 import struct
 import threading
 import time
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 from weakref import WeakSet, WeakValueDictionary
 
 from jobstore.language.errors import StoreBusy, StoreUnreadable
-from jobstore.storage.forking import tell_of_forks
+from jobstore.storage.forking import Forkable, tell_of_forks
 from jobstore.storage.limits import FORK_TIMEOUT_SECONDS, LINE_STUCK_SECONDS, LOCK_PAUSE_SECONDS, MOST_COUNTED
 from jobstore.storage.sidefiles import lock_path, may_write, owner_of, share_with_writers
 from jobstore.storage.turns import frame_above, give_back, is_running
@@ -31,23 +31,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType, TracebackType
 
+    from jobstore.storage.writer import Writer
+
 # Linux only: a byte lock that belongs to the open file, as ``flock`` does. Elsewhere the order is left to chance.
 _SET_LOCK: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None) if struct.calcsize("P") == 8 else None  # noqa: PLR2004
 # ``struct flock`` on 64-bit Linux: type, whence, start, length, pid (which must be 0 for these locks).
 _RANGE: Final = "hhqqi4x"
-
-
-class LockUser(Protocol):
-    """An object that holds a connection and takes the lock to use it."""
-
-    def disconnect(self) -> None:
-        """Close the connection; the next use opens it again."""
-
-    def abandon(self) -> None:
-        """Forget the connection without closing it."""
-
-    def drop_if_cut_off(self, file: Path) -> bool:
-        """Give the connection up if its log is no longer the one beside the file; return whether it did."""
 
 
 class ThreadLock:
@@ -122,14 +111,14 @@ class ThreadLock:
         """Release it."""
 
 
-class FileLock(ThreadLock):
+class FileLock(ThreadLock, Forkable):
     """The lock of one file in this process; get it from `lock_of`."""
 
     def __init__(self, file: Path) -> None:
         self._descriptor: int | None = None
         self._file = file
         self._path = lock_path(file)
-        self._users: WeakSet[LockUser] = WeakSet()
+        self._users: WeakSet[Writer] = WeakSet()
         self._is_held_for_fork = False
         super().__init__(file)
         tell_of_forks(self)
@@ -137,14 +126,14 @@ class FileLock(ThreadLock):
     def __del__(self) -> None:
         self._drop()
 
-    def add(self, user: LockUser) -> None:
+    def add(self, user: Writer) -> None:
         """Disconnect this user before forks, and keep the lock file open for it."""
         self._users.add(user)
 
-    def remove(self, user: LockUser) -> None:
+    def remove(self, user: Writer) -> None:
         self._users.discard(user)
 
-    def users(self) -> list[LockUser]:
+    def users(self) -> list[Writer]:
         return list(self._users)
 
     def _let_go(self, *, close: bool) -> None:

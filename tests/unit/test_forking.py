@@ -60,7 +60,7 @@ def test_each_fork_is_told_while_threads_add_others():
     run("""
         from jobstore.storage import forking
 
-        class Holder:
+        class Holder(forking.Forkable):
             def __init__(self):
                 self.told = []
             def before_fork(self):
@@ -86,7 +86,7 @@ def test_all_are_told_although_one_of_them_raises():
     run("""
         from jobstore.storage import forking
 
-        class Holder:
+        class Holder(forking.Forkable):
             raises, told = False, ()
             def before_fork(self):
                 self.told = ("before",)

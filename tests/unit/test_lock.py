@@ -14,20 +14,15 @@ from jobstore.language.errors import StoreBusy, StoreUnreadable
 from jobstore.storage import folders
 from jobstore.storage.lock import lock_of
 from jobstore.storage.sidefiles import lock_path
+from jobstore.storage.writer import Writer
 from tests.waiting import LONG_SECONDS, until
 
 
-class Guest:
+class Guest(Writer):
     """Keeps the lock file open, as a writer does."""
 
-    def disconnect(self) -> None:
-        pass
-
-    def abandon(self) -> None:
-        pass
-
-    def drop_if_cut_off(self, _file: Path) -> bool:
-        return False
+    def __init__(self) -> None:
+        """Open nothing."""
 
 
 HOLD = """

@@ -23,7 +23,7 @@ from psycopg import errors
 
 from jobstore.language.errors import StoreBusy, StoreError, StoreUnreadable
 from jobstore.language.search import UNICODE_VERSION
-from jobstore.storage.forking import keep_for_good, tell_of_forks
+from jobstore.storage.forking import Forkable, keep_for_good, tell_of_forks
 from jobstore.storage.lock import ThreadLock
 from jobstore.storage.postgres.connection import Connection, Place, ServerErrors, check_is_store, is_loss, refused
 from jobstore.storage.postgres.schema import fold, migrate, settle_restored
@@ -66,7 +66,7 @@ _PASSING: Final = (
 )  # fmt: skip
 
 
-class PostgresWriter(Transactions):
+class PostgresWriter(Transactions, Forkable):
     """The writing connection of a recorder to a server; usable from several threads and across forks."""
 
     driver_error = psycopg.Error
@@ -221,12 +221,6 @@ class PostgresWriter(Transactions):
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-    def before_fork(self) -> None:
-        """Do nothing: the child leaves the connection alone."""
-
-    def after_fork_in_parent(self) -> None:
-        """Do nothing."""
 
     def after_fork_in_child(self) -> None:
         """Leave the connection open and unused, even at interpreter exit: closing it would end the parent's session."""
