@@ -7,7 +7,7 @@ cost does not depend on the length of the history.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,7 @@ def page_ids_by_start(connection: sqlite3.Connection, memory: Memory, wanted: Wa
     if not memory.merges and wanted.total <= FEW:
         return page_ids_sorted(connection, memory, "started_at", wanted)
     ranges = _ranges(wanted.selection, MOST_RANGES if memory.merges else FEW_RANGES)
-    walk = walk_hours if memory.merges else walk_hours_at_once
+    walk = partial(walk_hours, connection, wanted.selection, at_once=not memory.merges)
     if ranges is not None:
         # A merge reads each row that it skips, so a large offset first jumps to its hour.
         if wanted.offset > SKIPPED:
@@ -85,11 +85,11 @@ def page_ids_by_start(connection: sqlite3.Connection, memory: Memory, wanted: Wa
             return page_ids_sorted(connection, memory, "started_at", wanted)
         # Tried first even where matches may be rare: it needs no counters, and its budget limits the loss.
         found = scan_starts(connection, wanted, near, MOST_ENTRIES)
-        return walk(connection, wanted.selection, near) if found is None else found
+        return walk(near) if found is None else found
     # Locate the page from both ends, and use the one that leaves fewer rows of an hour to skip.
     ends = [_found_by_counters(connection, wanted, near, descending=descending) for descending in (True, False)]
     nearer = min(ends, key=lambda end: end.skip)
-    ids = walk(connection, wanted.selection, nearer)
+    ids = walk(nearer)
     return ids if nearer.descending == wanted.descending else ids[::-1]
 
 
@@ -201,44 +201,36 @@ def scan_starts(connection: sqlite3.Connection, wanted: Wanted, near: Slice, bud
 # --- hour by hour
 
 
-def walk_hours(connection: sqlite3.Connection, selection: Selection, near: Slice) -> list[int]:
+def walk_hours(connection: sqlite3.Connection, selection: Selection, near: Slice, *, at_once: bool) -> list[int]:
     """Read only the hours that hold selected executions and filter each; whole hours are skipped by their counts.
 
     For example, skip 120 and take 50, where the counters give 100, 40 and 300 selected executions in three hours: skip
-    the first by its count, skip 20 more in the second and take its other 20, then take 30 of the third.
+    the first by its count, skip 20 more in the second and take its other 20, then take 30 of the third. A server reads
+    all of them in one statement (`at_once`): there, a statement costs more than the rows it reads.
     """
+    bounds, skip = _hours_of(connection, selection, near)
     condition, values = selection.condition()
+    if at_once:
+        sql = f"""
+        SELECT id FROM unnest(?::bigint[], ?::bigint[]) AS hours (begins_us, ends_us) JOIN LATERAL (
+            SELECT id, effective_us FROM execution
+            WHERE effective_us >= begins_us AND effective_us < ends_us AND {condition} OFFSET 0
+        ) AS entries ON TRUE ORDER BY {near.order} LIMIT ? OFFSET ?
+        """
+        stretches = ([begins for begins, _ in bounds], [ends for _, ends in bounds])
+        return [row_id for (row_id,) in connection.execute(sql, (*stretches, *values, near.take, skip))]
     sql = f"""
     SELECT id FROM execution INDEXED BY execution_started
-    WHERE effective_us >= ? AND effective_us < ? AND {condition} ORDER BY {near.order} LIMIT ? OFFSET ?
+    WHERE effective_us >= ? AND effective_us < ? AND {condition} ORDER BY {near.order} LIMIT ?
     """
     found: list[int] = []
-    skip = near.skip
-    for hour in _hours_in_order(connection, selection, near):
-        begins_us, ends_us = hour_begins_us(hour), hour_begins_us(hour) + HOUR_US
-        if near.descending:
-            is_whole, ends_us = ends_us <= near.bound_us, min(ends_us, near.bound_us)
-        else:
-            is_whole, begins_us = begins_us >= near.bound_us, max(begins_us, near.bound_us)
-        within = hour_total(connection, selection, hour)
-        if is_whole and within <= skip:
-            skip -= within
-            continue
-        # An hour cut by the bound holds fewer executions than its count. It comes first, so rows to skip begin in it.
-        take = near.take - len(found) if is_whole else near.take + skip
-        ids = [
-            row_id
-            for (row_id,) in connection.execute(sql, (begins_us, ends_us, *values, take, skip if is_whole else 0))
-        ]
-        found += ids if is_whole else ids[skip:]
-        skip = 0 if is_whole else max(0, skip - len(ids))
-        if len(found) >= near.take:
-            break
-    return found[: near.take]
+    for stretch in bounds:
+        found += [row_id for (row_id,) in connection.execute(sql, (*stretch, *values, skip + near.take - len(found)))]
+    return found[skip:]
 
 
-def walk_hours_at_once(connection: sqlite3.Connection, selection: Selection, near: Slice) -> list[int]:
-    """`walk_hours` in one statement, for a server: there, a statement costs more than the rows it reads."""
+def _hours_of(connection: sqlite3.Connection, selection: Selection, near: Slice) -> tuple[list[tuple[int, int]], int]:
+    """The hours that hold the slice, each from its first instant to the one after it, and how many rows to skip."""
     bounds: list[tuple[int, int]] = []
     skip, missing = near.skip, near.skip + near.take
     for hour in _hours_in_order(connection, selection, near):
@@ -255,15 +247,7 @@ def walk_hours_at_once(connection: sqlite3.Connection, selection: Selection, nea
         bounds.append((begins_us, ends_us))
         if missing <= 0:
             break
-    condition, values = selection.condition()
-    sql = f"""
-    SELECT id FROM unnest(?::bigint[], ?::bigint[]) AS hours (begins_us, ends_us) JOIN LATERAL (
-        SELECT id, effective_us FROM execution
-        WHERE effective_us >= begins_us AND effective_us < ends_us AND {condition} OFFSET 0
-    ) AS entries ON TRUE ORDER BY {near.order} LIMIT ? OFFSET ?
-    """
-    stretches = ([begins for begins, _ in bounds], [ends for _, ends in bounds])
-    return [row_id for (row_id,) in connection.execute(sql, (*stretches, *values, near.take, skip))]
+    return bounds, skip
 
 
 def _hours_in_order(connection: sqlite3.Connection, selection: Selection, near: Slice) -> Iterator[int]:
