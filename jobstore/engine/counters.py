@@ -129,11 +129,37 @@ class Counters:
 
     def _day_rows(self, connection: sqlite3.Connection) -> Iterator[tuple[int, int, int]]:
         """Day, status and executions."""
-        return _day_rows(connection, self.names)
+        if self.names is None:
+            yield from connection.execute(
+                "SELECT period, status, runs FROM period_tally WHERE span = ?", (SPAN_DAY,)
+            )  # fmt: skip
+            return
+        # Sorted like the counters: neighbouring names share pages.
+        for some in in_chunks(sorted(self.names)):
+            yield from connection.execute(
+                f"SELECT day, status, runs FROM name_day_tally WHERE name_id IN ({','.join('?' * len(some))})", some
+            )
 
     def _hour_rows(self, connection: sqlite3.Connection, day: int) -> Iterator[tuple[int, int, int]]:
         """Hour, status and executions, of one day."""
-        return _hour_rows(connection, self.names, day)
+        first, last = day * HOURS_A_DAY, day * HOURS_A_DAY + HOURS_A_DAY - 1
+        if self.names is None:
+            yield from connection.execute(
+                "SELECT period, status, runs FROM period_tally WHERE span = ? AND period BETWEEN ? AND ?",
+                (SPAN_HOUR, first, last),
+            )
+        elif len(self.names) <= FEW_NAMES:
+            # The key starts with the hour, so the names of one hour are neighbours: 24 ranges, not the whole day.
+            marks = ",".join("?" * len(self.names))
+            sql = f"SELECT hour, status, runs FROM name_hour_tally WHERE hour = ? AND name_id IN ({marks})"
+            for hour in range(first, last + 1):
+                yield from connection.execute(sql, (hour, *self.names))
+        else:
+            rows = connection.execute(
+                "SELECT hour, name_id, status, runs FROM name_hour_tally WHERE hour BETWEEN ? AND ?", (first, last)
+            )
+            # Filtered here: binding thousands of names would cost more than reading the rows that are left out.
+            yield from ((hour, status, runs) for hour, name_id, status, runs in rows if name_id in self.names)
 
     def mask(self) -> bytes:
         """One byte for each name_id from 1 on: 1 for the names of this set, else 0.
@@ -193,37 +219,3 @@ def _gathered(rows: Iterator[tuple[int, int, int]]) -> dict[int, list[int]]:
             counts = found[period] = [0] * 5
         counts[status] += runs
     return found
-
-
-def _day_rows(connection: sqlite3.Connection, names: set[int] | None) -> Iterator[tuple[int, int, int]]:
-    if names is None:
-        yield from connection.execute(
-            "SELECT period, status, runs FROM period_tally WHERE span = ?", (SPAN_DAY,)
-        )  # fmt: skip
-        return
-    # Sorted like the counters: neighbouring names share pages.
-    for some in in_chunks(sorted(names)):
-        yield from connection.execute(
-            f"SELECT day, status, runs FROM name_day_tally WHERE name_id IN ({','.join('?' * len(some))})", some
-        )
-
-
-def _hour_rows(connection: sqlite3.Connection, names: set[int] | None, day: int) -> Iterator[tuple[int, int, int]]:
-    first, last = day * HOURS_A_DAY, day * HOURS_A_DAY + HOURS_A_DAY - 1
-    if names is None:
-        yield from connection.execute(
-            "SELECT period, status, runs FROM period_tally WHERE span = ? AND period BETWEEN ? AND ?",
-            (SPAN_HOUR, first, last),
-        )
-    # The key starts with the hour, so the names of one hour are neighbours: 24 short ranges instead of the whole day.
-    elif len(names) <= FEW_NAMES:
-        marks = ",".join("?" * len(names))
-        sql = f"SELECT hour, status, runs FROM name_hour_tally WHERE hour = ? AND name_id IN ({marks})"
-        for hour in range(first, last + 1):
-            yield from connection.execute(sql, (hour, *names))
-    else:
-        rows = connection.execute(
-            "SELECT hour, name_id, status, runs FROM name_hour_tally WHERE hour BETWEEN ? AND ?", (first, last)
-        )
-        # Filtered here: binding thousands of names would cost more than reading the rows that are left out.
-        yield from ((hour, status, runs) for hour, name_id, status, runs in rows if name_id in names)

@@ -9,8 +9,6 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from jobstore.engine.counters import FARTHEST_US, FEW_NAMES, HOURS_A_DAY, hour_begins_us, hour_of
-from jobstore.engine.selection import ALL_STATUSES
-from jobstore.storage.rows import status_source
 from jobstore.storage.schema import HOUR_US
 from jobstore.storage.soundness import Inconsistent
 
@@ -78,9 +76,7 @@ def _count_in_hour(connection: sqlite3.Connection, part: Part, hour: int, us: in
 
 def count_range(connection: sqlite3.Connection, part: Part, begins_us: int, ends_us: int) -> int:
     """Executions of a part with ``begins_us <= effective start < ends_us``, by walking an index over that range."""
-    if part.names is None:
-        return _count_all(connection, part, begins_us, ends_us)
-    if len(part.names) <= FEW_NAMES:
+    if part.names is not None and len(part.names) <= FEW_NAMES:
         return _count_few(connection, part, begins_us, ends_us)
     condition, values = part.condition()
     sql = f"""
@@ -88,19 +84,6 @@ def count_range(connection: sqlite3.Connection, part: Part, begins_us: int, ends
     WHERE effective_us >= ? AND effective_us < ? AND {condition}
     """
     return _one_number(connection, sql, (begins_us, ends_us, *values))
-
-
-def _count_all(connection: sqlite3.Connection, part: Part, begins_us: int, ends_us: int) -> int:
-    if part.statuses == ALL_STATUSES:
-        sql = """
-        SELECT count(*) FROM execution INDEXED BY execution_started WHERE effective_us >= ? AND effective_us < ?
-        """
-        return _one_number(connection, sql, (begins_us, ends_us))
-    # One range for each status that occurs: SUCCESS is filtered from all starts, the other statuses share an index.
-    sql = "SELECT count(*) FROM execution INDEXED BY {} AND effective_us >= ? AND effective_us < ?"
-    return sum(
-        [_one_number(connection, sql.format(status_source(status)), (begins_us, ends_us)) for status in part.present]
-    )
 
 
 def _count_few(connection: sqlite3.Connection, part: Part, begins_us: int | None, ends_us: int) -> int:
