@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from enum import Enum
 from math import isfinite
 from operator import index
@@ -16,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import orjson
 
 from jobstore.language.errors import InvalidParameter, InvalidRecord, shown
-from jobstore.language.instants import BadInstant, read_instant
+from jobstore.language.instants import EPOCH, TICK, BadInstant, read_instant
 from jobstore.language.models import FINISHED, STATUS_CODES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import KeysView
 
 NAME_CHARACTERS: Final = 200
 LABEL_CHARACTERS: Final = 512
@@ -42,6 +43,7 @@ CUT_MARK: Final = "\n… cut here: an error is kept up to 64 KiB"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 _CANONICAL_NUMBER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+_USUAL_INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?!24)[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{6})?Z")
 _RESERVED_NAMES = frozenset({".", "..", "executions"})
 _ENDS = ", ".join(sorted(FINISHED))
 
@@ -268,6 +270,12 @@ def checked_instant(value: object, field: str) -> int:
         InvalidRecord: it names no instant in the years 1 to 9999.
     """
     try:
+        # Text as a dump has it, four times faster: a million documents have three million instants.
+        if isinstance(value, str) and _USUAL_INSTANT.fullmatch(value):
+            return (datetime.fromisoformat(value) - EPOCH) // TICK
+    except ValueError:  # no such day or hour
+        pass
+    try:
         return read_instant(value)
     except BadInstant as error:
         raise InvalidRecord(f"{field} must be {error.rule}; received {shown(value)}{error.remedy}") from None
@@ -275,61 +283,10 @@ def checked_instant(value: object, field: str) -> int:
 
 def optional_instant(value: object, field: str) -> int | None:
     """The microseconds of an instant, as `checked_instant`; None stays None."""
-    return None if value is None else quick_instant(value, field)
+    return None if value is None else checked_instant(value, field)
 
 
-class _Parts(dict[str, int]):
-    """A cache: the microseconds that a part of an instant's text stands for.
-
-    A missing part is parsed by putting it into `whole`: ``_HOURS["2026-01-15T08"]`` parses ``2026-01-15T08:00:00Z``.
-    """
-
-    def __init__(self, whole: str) -> None:
-        super().__init__()
-        self._whole = whole
-
-    def __missing__(self, part: str) -> int:
-        us = read_instant(self._whole.format(part))
-        if len(self) >= _PARTS_KEPT:
-            self.clear()
-        self[part] = us
-        return us
-
-
-# A million documents have three million instants, but few distinct hours and few distinct parts below an hour.
-_PARTS_KEPT = 65_536
-_HOURS = _Parts("{}:00:00Z")
-_TO_SECOND = _Parts("1970-01-01T00{}")
-_TO_POINT = _Parts("1970-01-01T00{}0Z")
-_MILLISECONDS = _Parts("1970-01-01T00:00:00.{}Z")
-_LAST_THREE = _Parts("1970-01-01T00:00:00.000{}")
-
-
-def quick_instant(value: Any, field: str) -> int:
-    """`checked_instant`, faster for text that ends in ``Z`` and has six digits of fraction or none.
-
-    ``2026-01-15T08:12:30.123456Z`` is the sum of four cached parts: ``2026-01-15T08``, ``:12:30.``, ``123``, ``456Z``.
-
-    >>> quick_instant("2026-01-15T08:00:00Z", "started_at")
-    1768464000000000
-    """
-    try:
-        if len(value) == _WITH_FRACTION:
-            within = _TO_POINT[value[13:20]] + _MILLISECONDS[value[20:23]] + _LAST_THREE[value[23:]]
-        elif len(value) == _WITHOUT_FRACTION:
-            within = _TO_SECOND[value[13:]]
-        else:
-            return checked_instant(value, field)
-        return _HOURS[value[:13]] + within
-    except (LookupError, TypeError, ValueError):
-        return checked_instant(value, field)
-
-
-_WITHOUT_FRACTION: Final = len("2026-01-15T08:00:00Z")
-_WITH_FRACTION: Final = len("2026-01-15T08:00:00.000000Z")
-
-
-def checked_keys(document: object, known: Collection[str]) -> Mapping[str, Any]:
+def checked_keys(document: object, known: KeysView[str]) -> Mapping[str, Any]:
     """Check the keys of a document and return it unchanged.
 
     Raises:
@@ -337,13 +294,13 @@ def checked_keys(document: object, known: Collection[str]) -> Mapping[str, Any]:
     """
     if not isinstance(document, Mapping):
         raise InvalidRecord(f"a document must be a JSON object; received {shown(document)}")
-    for key in document:
-        if key not in known:
-            raise InvalidRecord(f"unknown field {shown(key)}{_did_you_mean(key, known)}")
+    if not document.keys() <= known:
+        key = next(key for key in document if key not in known)
+        raise InvalidRecord(f"unknown field {shown(key)}{_did_you_mean(key, known)}")
     return document
 
 
-def _did_you_mean(key: object, known: Collection[str]) -> str:
+def _did_you_mean(key: object, known: KeysView[str]) -> str:
     from difflib import get_close_matches  # only for a message
 
     close = get_close_matches(key[:NAME_CHARACTERS], sorted(known), n=1) if isinstance(key, str) else []

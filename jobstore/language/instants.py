@@ -20,7 +20,7 @@ MIN_US = -62_135_596_800 * MICROSECONDS
 MAX_US = 253_402_300_800 * MICROSECONDS - 1
 """9999-12-31T23:59:59.999999Z"""
 
-_TICK = timedelta(microseconds=1)
+TICK = timedelta(microseconds=1)
 
 
 def instant_us(moment: datetime) -> int:
@@ -34,7 +34,7 @@ def instant_us(moment: datetime) -> int:
     """
     if moment.utcoffset() is None:
         raise ValueError("a datetime without a time zone is ambiguous")
-    us = (moment - EPOCH) // _TICK
+    us = (moment - EPOCH) // TICK
     if not MIN_US <= us <= MAX_US:
         raise ValueError("the instant lies outside the years 1 to 9999")
     return us

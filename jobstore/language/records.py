@@ -6,14 +6,11 @@ parameters are still text; the writer replaces them by keys.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobstore.language.errors import InvalidRecord, InvalidSchedule
 from jobstore.language.fields import (
-    LABEL_CHARACTERS,
     LARGEST_DURATION_MS,
-    TEXT_BYTES,
     checked_duration,
     checked_flag,
     checked_instances,
@@ -28,14 +25,13 @@ from jobstore.language.fields import (
     checked_words,
     json_text,
     optional_instant,
-    quick_instant,
     refuse,
 )
-from jobstore.language.models import EXECUTION_FIELDS, JOB_FIELDS, STATUS_CODES, ScheduleType
+from jobstore.language.models import EXECUTION_FIELDS, JOB_FIELDS, ScheduleType
 from jobstore.language.search import fold
 
 if TYPE_CHECKING:
-    from collections.abc import KeysView, Mapping
+    from collections.abc import Mapping
 
 JOB_KEYS: Final = dict.fromkeys((*JOB_FIELDS, "number", "anchor_at")).keys()
 EXECUTION_KEYS: Final = dict.fromkeys(EXECUTION_FIELDS).keys()
@@ -120,7 +116,7 @@ _TIMING: Final = frozenset({"schedule", "interval_seconds", "anchor_at", "next_r
 _JOB_COLUMNS: Final[dict[str, Any]] = {
     "job_type": lambda value: checked_words(value, "job_type"),
     "job_category": lambda value: checked_words(value, "job_category"),
-    "description": lambda value: _quick_text(value, "description"),
+    "description": lambda value: checked_text(value, "description"),
     "parameters": lambda value: json_text(value, "parameters"),
     "timeout_seconds": checked_timeout,
     "max_instances": checked_instances,
@@ -191,20 +187,11 @@ def _kind(schedule: str | None, interval_seconds: int | None) -> ScheduleType:
 
 
 def stored_schedule(expression: object) -> str:
-    """Validate a cron expression and return it as stored. Cached: a fleet has few distinct expressions.
+    """Validate a cron expression and return it as stored.
 
     Raises:
         InvalidSchedule: it can never be computed.
     """
-    return _known_schedule(expression) if isinstance(expression, str) else _checked_schedule(expression)
-
-
-@lru_cache(maxsize=8192)
-def _known_schedule(expression: str) -> str:
-    return _checked_schedule(expression)
-
-
-def _checked_schedule(expression: object) -> str:
     from jobstore.language.cron import check_schedule  # only writers need it
 
     return check_schedule(expression)
@@ -230,7 +217,7 @@ def job_from_document(document: object, now_us: int) -> tuple[int | None, Job]:
     It needs ``name`` (or ``id``), ``job_type`` and ``job_category``. ``next_run_at`` is ignored unless the schedule is
     external. ``created_at`` defaults to ``updated_at``, then to `now_us`.
     """
-    given = _known_keys(document, JOB_KEYS)
+    given = checked_keys(document, JOB_KEYS)
     number = given.get("number")
     name = _document_name(given)
     updated_us = optional_instant(given.get("updated_at"), "updated_at")
@@ -274,31 +261,16 @@ def _document_kind(given: Mapping[str, Any]) -> ScheduleType:
 
 
 def execution_from_document(document: Any) -> Execution:
-    """The row of an execution document. Written for speed: a history has millions.
+    """The row of an execution document.
 
     It needs ``status``, ``started_at`` or ``created_at``, and ``job_name`` or ``job_id`` (the loader checks these two).
     """
-    get = _known_keys(document, EXECUTION_KEYS).get
-    status = get("status")
-    code = STATUS_CODES[status] if type(status) is str and status in STATUS_CODES else checked_status(status)
-    created, started, completed = get("created_at"), get("started_at"), get("completed_at")
-    created_us = None if created is None else quick_instant(created, "created_at")
-    if started is None:
-        started_us = None
-    elif started == created and created_us is not None:
-        started_us = created_us
-    else:
-        started_us = quick_instant(started, "started_at")
-    if started_us is None:
-        is_started, effective_us = 0, created_us
-    else:
-        is_started, effective_us = 1, started_us
+    get = checked_keys(document, EXECUTION_KEYS).get
+    created_us = optional_instant(get("created_at"), "created_at")
+    started_us = optional_instant(get("started_at"), "started_at")
+    effective_us = created_us if started_us is None else started_us
     if effective_us is None:
         raise InvalidRecord("an execution needs started_at, or created_at while it has not started; both are missing")
-    duration = get("duration_ms")
-    if duration is not None and not (type(duration) is int and 0 <= duration <= LARGEST_DURATION_MS):
-        checked_duration(duration, -LARGEST_DURATION_MS)
-    result, parameters = get("result"), get("parameters_snapshot")
     number, job_number, name = get("id"), get("job_id"), get("job_name")
     if name is not None and type(name) is not str:
         name = checked_name(name, "job_name")
@@ -306,41 +278,18 @@ def execution_from_document(document: Any) -> Execution:
         None if number is None else checked_number(number, "id"),
         None if job_number is None else checked_number(job_number, "job_id"),
         name,
-        code,
+        checked_status(get("status")),
         effective_us,
-        is_started,
+        int(started_us is not None),
         effective_us if created_us is None else created_us,
-        None if completed is None else quick_instant(completed, "completed_at"),
-        duration,
-        _quick_label(get("worker_id"), "worker_id"),
-        None if parameters is None else json_text(parameters, "parameters_snapshot"),
-        _quick_label(get("trace_id"), "trace_id"),
-        None if result is None else json_text(result, "result"),
-        _quick_text(get("error"), "error"),
+        optional_instant(get("completed_at"), "completed_at"),
+        checked_duration(get("duration_ms"), -LARGEST_DURATION_MS),
+        checked_label(get("worker_id"), "worker_id"),
+        json_text(get("parameters_snapshot"), "parameters_snapshot"),
+        checked_label(get("trace_id"), "trace_id"),
+        json_text(get("result"), "result"),
+        checked_text(get("error"), "error"),
     )
-
-
-def _known_keys(document: Any, known: KeysView[str]) -> Mapping[str, Any]:
-    """`checked_keys` with a fast path for the usual document."""
-    if type(document) is dict and document.keys() <= known:
-        return document
-    return checked_keys(document, known)
-
-
-def _quick_label(value: Any, field: str) -> str | None:
-    """`checked_label` with a fast path for ASCII."""
-    if value is None:
-        return None
-    if type(value) is str and 0 < len(value) <= LABEL_CHARACTERS and value.isascii() and "\0" not in value:
-        return value
-    return checked_label(value, field)
-
-
-def _quick_text(value: Any, field: str) -> str | None:
-    """`checked_text` with a fast path for ASCII."""
-    if value is None or (type(value) is str and len(value) <= TEXT_BYTES and value.isascii()):
-        return value
-    return checked_text(value, field)
 
 
 def instant_or_now(at: object, now_us: int) -> int:

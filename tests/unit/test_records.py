@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from typing import TYPE_CHECKING
 
 import orjson
 import pytest
@@ -17,9 +16,6 @@ from jobstore.language.errors import InvalidRecord, InvalidSchedule
 from jobstore.language.models import STATUS_CODES
 from jobstore.storage import documents
 from tests.instants import NO_MOMENTS, NO_TIMES, TIMES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 NOON = instants.instant_us(datetime(2026, 1, 15, 12, tzinfo=UTC))
 JOB = {"name": "a", "job_type": "kline", "job_category": "sync"}
@@ -134,7 +130,6 @@ def test_an_end_is_one_of_three_words(value):
 )  # fmt: skip
 def test_an_instant_is_what_queries_take(given, us):
     assert values.checked_instant(given, "at") == us
-    assert values.quick_instant(given, "at") == us
 
 
 @pytest.mark.parametrize(
@@ -143,16 +138,15 @@ def test_an_instant_is_what_queries_take(given, us):
      datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))), datetime(2026, 1, 15, tzinfo=UnusableZone())],
 )  # fmt: skip
 def test_what_names_no_instant_is_refused(value):
-    for read in (values.checked_instant, values.quick_instant):
-        with pytest.raises(InvalidRecord, match="at must be"):
-            read(value, "at")
+    with pytest.raises(InvalidRecord, match="at must be"):
+        values.checked_instant(value, "at")
 
 
 @given(st.integers(instants.MIN_US, instants.MAX_US))
 def test_the_quick_reading_of_an_instant_undoes_its_text(us):
     text = instants.instant_text(us)
-    assert values.quick_instant(text, "at") == us
     assert values.checked_instant(text, "at") == us
+    assert instants.read_instant(text) == us
 
 
 @given(
@@ -161,21 +155,13 @@ def test_the_quick_reading_of_an_instant_undoes_its_text(us):
 )  # fmt: skip
 def test_the_quick_reading_refuses_what_the_other_refuses(text, place, letter, is_added):
     text = text[:place] + letter + text[place if is_added else place + 1 :]
-    assert outcome(values.quick_instant, text) == outcome(values.checked_instant, text)
-
-
-def outcome(read: Callable[[str, str], int], text: str) -> int | str:
     try:
-        return read(text, "at")
-    except InvalidRecord as error:
-        return str(error)
-
-
-def test_the_parts_of_an_instant_are_remembered_up_to_a_bound(monkeypatch):
-    monkeypatch.setattr(values, "_PARTS_KEPT", 3)
-    for hour in range(10):
-        assert values.quick_instant(f"2026-01-15T{hour:02d}:00:00Z", "at") == NOON + (hour - 12) * 3_600_000_000
-    assert len(values._HOURS) <= 3
+        us = instants.read_instant(text)
+    except instants.BadInstant:
+        with pytest.raises(InvalidRecord):
+            values.checked_instant(text, "at")
+    else:
+        assert values.checked_instant(text, "at") == us
 
 
 # --- JSON
