@@ -51,7 +51,7 @@ def compact(writer: Writer, progress: Progress | None) -> int:
             progress((before - pages) * page_size)
         time.sleep(PAUSE_SECONDS)
     with writer.held() as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        writer.shorten_log(connection)
     return int((begin - pages) * page_size)
 
 

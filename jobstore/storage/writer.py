@@ -243,19 +243,20 @@ class Writer(Transactions):
         log_bytes = size_of(self._log)
         if now >= self._shorten_due and log_bytes > LOG_BYTES:
             self._shorten_due = now + SHORTEN_EVERY_SECONDS
-            self._shorten_log(connection)
+            try:
+                self.shorten_log(connection)
+            except sqlite3.Error:
+                _log.info("the log of %s could not be checkpointed; this will be tried again", self.path)
         if now >= self._reserve_due and self._size + log_bytes >= RESERVED_FROM_BYTES:
             self._reserve_due = now + RESERVE_EVERY_SECONDS
             keep_reserve(self.file)
 
-    def _shorten_log(self, connection: sqlite3.Connection) -> None:
-        """Restart the log where readers that never pause keep SQLite from it, once the current ones are done."""
-        # A shorter timeout than the writer's own: this only saves disk space, and other recorders wait meanwhile.
+    def shorten_log(self, connection: sqlite3.Connection) -> None:
+        """Write the log back and free its space, once the current readers are done; inside the turn."""
+        # A shorter timeout than the writer's own: a reader may take minutes, and other recorders wait meanwhile.
         connection.execute(f"PRAGMA busy_timeout = {SHORTEN_MILLISECONDS}")
         try:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except sqlite3.Error:
-            _log.info("the log of %s could not be checkpointed; this will be tried again", self.path)
         finally:
             connection.execute(f"PRAGMA busy_timeout = {round(self.timeout_seconds * 1000)}")
 
