@@ -193,6 +193,8 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
     making = beside(file, f".{secrets.token_hex(4)}.restore")
     try:
         _copy(source, making, file, like=file if file.exists() else None)
+        with driver_errors(file):
+            sync_path(making)  # before the lock: a large copy takes long, and recorders would wait meanwhile
         with driver_errors(file), lock_of(file).acquired(TIMEOUT_SECONDS):
             _end_log(file)
             if file.exists():

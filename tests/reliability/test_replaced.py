@@ -270,6 +270,18 @@ def test_a_backup_takes_the_place_of_a_store_that_others_use(path: Path) -> None
     assert check(path) == []
 
 
+def test_recorders_go_on_while_the_copy_of_a_restore_is_brought_to_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = path.with_name("copy.db")
+    backup(path, copy)
+    with jobstore.Recorder(path, timeout_seconds=0) as recorder:
+        recorded = []
+        monkeypatch.setattr("jobstore.transfer.backup.sync_path", lambda _: recorded.append(recorder.enqueue("a")))
+        restore(copy, path)
+    assert recorded
+
+
 def test_a_run_that_began_before_a_restore_does_not_end_another_one(path: Path) -> None:
     copy = path.with_name("copy.db")
     with jobstore.Recorder(path) as recorder, jobstore.Recorder(path) as other:
