@@ -182,6 +182,7 @@ class Writer(Transactions):
         if found is None:
             raise StoreNotFound(f"{self.path} was removed while it was being recorded to; put it back")
         self._size = found.st_size
+        self._forget_closed()
         # Another file is at the path now, as after 'jobstore restore': this connection still writes to the old one.
         if self._connection is not None and self.identity != (found.st_dev, found.st_ino):
             self.disconnect()
@@ -193,6 +194,13 @@ class Writer(Transactions):
             return self._connect()
         self.roll_back()  # what an interrupted call left open
         return self._connection
+
+    def _forget_closed(self) -> None:
+        """Forget a connection that was collected, and so closed, before an object that still records."""
+        try:
+            _ = self._connection is not None and self._connection.in_transaction
+        except sqlite3.ProgrammingError:
+            self._connection = None
 
     def _connect(self) -> sqlite3.Connection:
         # Checks without a connection come first: SQLite must not create files beside a file that is not a store.

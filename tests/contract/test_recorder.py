@@ -863,6 +863,28 @@ with recorder.run("a") as run:
         assert by_id(store, done.stdout.strip())["result"] == {"of": "the child"}
 
 
+def test_a_run_ends_whose_recorder_is_collected_before_it(path):
+    code = f"""
+import jobstore
+recorder = jobstore.Recorder({str(path)!r})
+recorder.save_job("a", job_type="t", job_category="c")
+class Last:
+    def __del__(self):
+        with recorder.run("a"):
+            pass
+last = Last()
+def begun():
+    with recorder.run("a"):
+        yield
+begun = begun()
+next(begun)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stderr == ""
+    with jobstore.open(path) as store:
+        assert {run["status"] for run in store.list_job_executions()["data"]} == {"FAILURE", "SUCCESS"}
+
+
 @pytest.mark.parametrize("seconds", ["5", None, True, -1, math.inf, math.nan, 3_000_000])
 def test_a_timeout_has_a_rule(path, seconds):
     with pytest.raises(jobstore.InvalidParameter, match="timeout_seconds must be a number from 0 to 1,000,000"):
