@@ -10,6 +10,7 @@ import os
 import sqlite3
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -435,6 +436,9 @@ def _cannot_open(path: Path) -> str:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return f"{path} cannot be used: {error.strerror}; give it a shorter name"
+    why_none = _why_no_file_opens()
+    if why_none is not None:
+        return f"{path} cannot be opened: {why_none}; close some, or raise the limit (ulimit -n)"
     if not os.access(path, os.R_OK):
         return f"{path} is not readable by this user; check its permissions"
     found = _in_the_way(path) if may_write(path) else None
@@ -442,3 +446,14 @@ def _cannot_open(path: Path) -> str:
         f"{path} cannot be opened: part of it is in {path.name}-wal, which SQLite can only read with {path.name}-shm, "
         "and that file is missing or not accessible to this user. Open the store once with a Recorder"
     )
+
+
+def _why_no_file_opens() -> str | None:
+    """Why this process cannot open as many files as a connection needs, whichever they are; None if it can."""
+    with ExitStack() as opened:
+        try:
+            for _ in BY_SQLITE:
+                opened.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            return error.strerror if error.errno in {errno.EMFILE, errno.ENFILE} else None
+    return None

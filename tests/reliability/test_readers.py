@@ -155,3 +155,26 @@ def test_a_long_query_over_one_file_keeps_no_recorder_from_another(tmp_path, mon
 def test_a_name_that_came_and_went_between_two_looks_is_no_damage(tmp_path):
     with jobstore.Recorder(tmp_path / "jobs.db") as recorder, jobstore.open(tmp_path / "jobs.db") as store:
         come_and_go(store, recorder)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_process_without_descriptors_is_told_so_and_goes_on_with_what_it_has_open(path: Path, left: int) -> None:
+    code = f"""
+import os, resource, jobstore
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+store, taken = jobstore.open({str(path)!r}), []
+store.list_jobs()
+try:
+    while True:
+        taken.append(os.dup(0))
+except OSError:
+    for _ in range({left}):
+        os.close(taken.pop())
+try:
+    jobstore.open({str(path)!r})
+except jobstore.StoreUnreadable as error:
+    print(error)
+store.list_jobs()
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True, timeout=120).stdout
+    assert said == f"{path} cannot be opened: Too many open files; close some, or raise the limit (ulimit -n)\n"
