@@ -264,6 +264,25 @@ def test_a_pooler_of_transactions_is_told(url):
             recorder.enqueue(NAME)
 
 
+def test_a_server_that_is_full_or_starting_is_busy(server, database):
+    with server.connect(database) as connection:
+        connection.execute(f"CREATE ROLE {database}_only LOGIN CONNECTION LIMIT 0")
+    try:
+        with pytest.raises(jobstore.StoreBusy, match=r"no more connections .*too many connections.*; try again"):
+            jobstore.open(server.url(database).replace("tester@", f"{database}_only@"))
+    finally:
+        with server.connect(database) as connection:
+            connection.execute(f"DROP ROLE {database}_only")
+    from jobstore.storage.postgres.connection import Place, server_errors
+
+    for said in ("sorry, too many clients already", "the database system is starting up"):
+        error = server_errors(Place("postgresql:///x")).error_for(
+            psycopg.OperationalError(f"connection failed: FATAL:  {said}")
+        )
+        assert isinstance(error, jobstore.StoreBusy)
+        assert error.may_repeat
+
+
 def test_a_run_longer_than_a_duration_can_say_is_given_the_longest(url):
     with jobstore.Recorder(url) as recorder, jobstore.open(url) as store:
         recorder.save_job("a", job_type="t", job_category="c", timeout_seconds=1)

@@ -407,6 +407,8 @@ class ServerErrors:
 server_errors = ServerErrors
 
 
+_BUSY: Final = "{place} accepts no more connections or work at the moment ({said}); try again"
+
 _KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str], ...]] = (
     (
         # What passes by itself is StoreBusy: the user may try again without changing anything.
@@ -417,7 +419,7 @@ _KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str
     (
         (errors.TooManyConnections, errors.CannotConnectNow, errors.OutOfMemory, errors.ConfigurationLimitExceeded),
         StoreBusy,
-        "{place} accepts no more connections or work at the moment ({said}); try again",
+        _BUSY,
     ),
     (
         (errors.DiskFull,),
@@ -481,7 +483,10 @@ def store_error(error: psycopg.Error, place: Place) -> StoreError | None:
             return ours(text.format(place=place, said=_said(error, place)))
     # An error without a class of its own concerns the connection; only libpq's words describe it.
     if isinstance(error, psycopg.OperationalError | psycopg.InternalError):
-        return StoreUnreadable(_why_away(error, place))
+        said = _said(error, place)
+        if _LATER.search(said):
+            return StoreBusy(_BUSY.format(place=place, said=said))
+        return StoreUnreadable(_why_away(said, place))
     # A statement that the server cannot parse, or a value that it cannot take, is a defect of ours. A value inside a
     # function (then there is a context) may be another program's.
     is_ours = error.sqlstate is None or error.sqlstate[:2] == "42"
@@ -502,8 +507,13 @@ def _said(error: psycopg.Error, place: Place) -> str:
     return place.hidden(error.diag.message_primary or str(error))
 
 
-def _why_away(error: psycopg.Error, place: Place) -> str:
-    said = _said(error, place)
+# What a server or PgBouncer says to a connection that it may accept later.
+_LATER: Final = re.compile(
+    "too many (?:clients|connections)|connection slots are reserved|no more connections allowed|the database system is"
+)
+
+
+def _why_away(said: str, place: Place) -> str:
     if "password" in said or "authentication" in said or "pg_hba" in said:
         return (
             f"{place} rejected this user ({said}); give a password in PGPASSWORD or ~/.pgpass, and check the user and "
