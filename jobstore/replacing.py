@@ -6,6 +6,7 @@ It knows nothing of stores; every package that replaces a file uses it.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from contextlib import contextmanager, suppress
@@ -56,6 +57,22 @@ def replacing(path: Path, like: Path | None = None, *, mode: int = 0o666, withhe
     finally:
         with suppress(OSError):  # after the rename there is none, and an error above says why another cannot be removed
             part.unlink()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock that serializes changes of a file between processes. It is on the folder, since files get replaced.
+
+    Raises:
+        OSError: the folder cannot be opened.
+    """
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked meanwhile has it open too
+        os.close(descriptor)
 
 
 @contextmanager

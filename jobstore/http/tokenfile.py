@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobstore import replacing
 from jobstore.language.errors import InvalidParameter, NotFound, StoreUnreadable
-from jobstore.replacing import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,7 +85,7 @@ def write(path: str | os.PathLike[str], entries: Sequence[object]) -> None:
         like, withheld = target.with_suffix(""), ~OWN
     text = json.dumps({"jobstore_tokens": VERSION, "tokens": entries}, indent=2, ensure_ascii=False) + "\n"
     try:
-        with replacing(target, like, mode=OWN, withheld=withheld) as out:
+        with replacing.replacing(target, like, mode=OWN, withheld=withheld) as out:
             out.write(text)
     except OSError as error:
         raise StoreUnreadable(f"The token file {path} cannot be written: {error.strerror}") from None
@@ -94,15 +93,10 @@ def write(path: str | os.PathLike[str], entries: Sequence[object]) -> None:
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold the lock that serializes changes between processes. It is on the folder, since the file gets replaced."""
-    folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120 - realpath follows links as `write` does
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise StoreUnreadable(f"The folder of the token file {path} cannot be opened: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    """Hold the lock that serializes changes of a token file between processes."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(replacing.locked(Path(os.path.realpath(path))))  # follows links as `write` does
+        except OSError as error:
+            raise StoreUnreadable(f"The folder of the token file {path} cannot be opened: {error.strerror}") from None
         yield
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked meanwhile has it open too
-        os.close(descriptor)

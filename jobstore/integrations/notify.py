@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jobstore.language.errors import InvalidParameter, InvalidRecord, NotFound, StoreUnreadable, escaped, shown
 from jobstore.language.states import WRONG, State
-from jobstore.replacing import replacing
+from jobstore.replacing import locked, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -76,8 +76,8 @@ def notify(store: JobStore, urls: Sequence[str], memory: Path | None = None) -> 
             failed.append(f"receiver {place} ({url.partition(':')[0]})")
             continue
         told[key] = _after(before, changes)
-        try:
-            _write(memory, told, store.path)  # at once: if the next receiver fails badly, this one gets nothing twice
+        try:  # at once: if the next receiver fails badly, this one gets nothing twice
+            _remember(memory, key, told[key], store.path)
         except OSError as error:
             problem = error  # better twice than never: on a full disk, jobs fail
     if problem is not None:
@@ -221,7 +221,10 @@ def _read(memory: Path) -> dict[str, Told]:
         ) from None
 
 
-def _write(memory: Path, told: Mapping[str, Told], store: Location) -> None:
+def _remember(memory: Path, key: str, told: Told, store: Location) -> None:
+    # Read again inside the lock: another call may have told its own receivers meanwhile.
     # The file gets the store's owner: another user's timer must not lock the owner out. A server's store has none here.
-    with replacing(memory, store if isinstance(store, Path) else None) as out:
-        out.write(json.dumps(told, indent=1) + "\n")
+    with locked(memory):
+        kept = {**_read(memory), key: told}
+        with replacing(memory, store if isinstance(store, Path) else None) as out:
+            out.write(json.dumps(kept, indent=1) + "\n")

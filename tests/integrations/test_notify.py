@@ -16,6 +16,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 import jobstore
+from jobstore.integrations import notify as integration
 from jobstore.integrations.notify import notify
 from tests.ports import free_port
 from tests.waiting import LONG_SECONDS
@@ -122,6 +123,26 @@ def test_each_change_is_told_once(world: World, listener: Listener) -> None:
     notify(world.store, [listener.url])
     assert listener.take() == ["hourly recovered; it was failing"]
     notify(world.store, [listener.url])
+    assert listener.take() == []
+
+
+def test_calls_at_the_same_time_forget_nothing_that_the_other_told(
+    world: World, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two timers tell different receivers, and the second begins and ends while the first is sending."""
+    first, second = (f"{listener.url}/{name}" for name in ("first", "second"))
+    send = integration._send
+
+    def slowly(*sent: Any) -> bool:
+        monkeypatch.setattr(integration, "_send", send)
+        notify(world.store, [second])
+        return send(*sent)
+
+    monkeypatch.setattr(integration, "_send", slowly)
+    world.run("hourly", error="no route")
+    notify(world.store, [first])
+    assert len(listener.take()) == 2
+    notify(world.store, [first, second])
     assert listener.take() == []
 
 
