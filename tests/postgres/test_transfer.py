@@ -93,3 +93,20 @@ def test_a_standby_says_how_far_it_is_behind(server: Server, database: str) -> N
         assert "s behind its primary" in (lag(Address(behind)) or "")
         with pytest.raises(jobstore.StoreError, match=r"standby|read-only"):
             jobstore.load(standby.url("postgres"), SEED)
+
+
+def test_a_schema_may_be_renamed_and_another_store_take_its_name(server: Server, database: str) -> None:
+    renamed = server.url(database, options="-csearch_path=Renamed")
+    jobstore.load(server.url(database), SEED)
+    with server.connect(database) as connection:
+        connection.execute("ALTER SCHEMA jobstore RENAME TO renamed")
+    with jobstore.Recorder(renamed) as recorder, recorder.run(SEED_JOBS[0]["name"]):
+        pass
+    assert jobstore.check(renamed) == []
+    jobstore.load(server.url(database), SEED)
+    with jobstore.Recorder(renamed) as recorder, recorder.run(SEED_JOBS[0]["name"]):
+        pass
+    for url, runs in ((server.url(database), 2), (renamed, 4)):
+        assert jobstore.check(url) == []
+        with jobstore.open(url) as store:
+            assert store.job_stats()["runs"] == runs

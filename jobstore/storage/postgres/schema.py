@@ -228,10 +228,14 @@ def _counted(rows: str) -> str:
 _JOB_CHANGED = """name, job_type, job_category, folded, description, schedule, interval_seconds, timeout_seconds,
     max_instances, enabled, anchor_us, next_run_us, created_us"""
 
+# The schema of the trigger's table, whoever fires it: after a rename, a fixed name may be another store's.
+_OF_TABLE = """RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    PERFORM set_config('search_path', quote_ident(TG_TABLE_SCHEMA), true);"""
+
 # For each statement, not for each row: a prune of thousands then writes its changes at once.
 TRIGGERS = f"""
-CREATE FUNCTION execution_counted() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-BEGIN
+CREATE FUNCTION execution_counted() {_OF_TABLE}
     IF TG_OP = 'INSERT' THEN
         {_counted(_COME)}
     ELSIF TG_OP = 'UPDATE' THEN
@@ -248,16 +252,14 @@ CREATE TRIGGER execution_counted_out AFTER DELETE ON execution
 CREATE TRIGGER execution_counted_again AFTER UPDATE ON execution
     REFERENCING OLD TABLE AS gone NEW TABLE AS come FOR EACH STATEMENT EXECUTE FUNCTION execution_counted();
 
-CREATE FUNCTION job_told() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-BEGIN
+CREATE FUNCTION job_told() {_OF_TABLE}
     INSERT INTO change (job_number) VALUES (coalesce(NEW.number, OLD.number));
     RETURN NULL;
 END $$;
 CREATE TRIGGER job_told AFTER INSERT OR DELETE OR UPDATE OF {_JOB_CHANGED} ON job
     FOR EACH ROW EXECUTE FUNCTION job_told();
 
-CREATE FUNCTION name_folded() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-BEGIN
+CREATE FUNCTION name_folded() {_OF_TABLE}
     INSERT INTO change (name_id) VALUES (NEW.name_id);
     RETURN NULL;
 END $$;
