@@ -118,6 +118,18 @@ def test_what_a_database_sets_for_its_sessions_changes_nothing(server, database,
     use(url)
 
 
+def test_nothing_is_recorded_where_triggers_are_off(server, database, url):
+    use(url)
+    with server.connect(database) as connection:
+        connection.execute(f"ALTER DATABASE {database} SET session_replication_role = replica")
+    with pytest.raises(jobstore.StoreUnreadable, match=r"triggers .* ALTER ROLE"):
+        jobstore.Recorder(url)
+    assert jobstore.check(url) == []
+    with server.connect(database) as connection:
+        connection.execute(f"ALTER DATABASE {database} RESET session_replication_role")
+    jobstore.Recorder(url).close()
+
+
 def test_no_limit_of_a_database_ends_a_statement(server, database, url):
     from jobstore.storage.postgres.connection import Connection, Place
 

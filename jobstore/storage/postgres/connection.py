@@ -231,9 +231,17 @@ class Connection:
             settings["transaction_timeout"] = "0"
         # All in one statement: each would be another round trip to the server.
         calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
-        self.raw.execute(f"SELECT {calls}", [text for pair in settings.items() for text in pair])
+        answer = self.raw.execute(
+            f"SELECT {calls}, current_setting('session_replication_role')",
+            [text for pair in settings.items() for text in pair],
+        ).fetchone()
         if not is_reader:
             self.raw.commit()
+            if answer is not None and answer[-1] == "replica":
+                raise StoreUnreadable(
+                    f"{self.place} has session_replication_role = replica, which switches off the triggers that count; "
+                    "as a superuser: ALTER ROLE ... SET session_replication_role = origin"
+                )
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> psycopg.Cursor[tuple[Any, ...]]:
         """Run a statement; its rows are plain tuples."""
