@@ -57,6 +57,7 @@ class Run:
         self._execution_id: str | None = None
         self._trace_id: str | None = None
         self._began: float | None = None
+        self._duration_ms: int | None = None
         self._process = os.getpid()
         self.is_begun = False
         self.is_over = False
@@ -83,28 +84,35 @@ class Run:
 
     def succeed(self, value: object) -> Future[None]:
         """Record a successful end now."""
-        return self._end(Status.SUCCESS, kept_result(value), None, datetime.now(UTC))
+        ended_at = self._stop()
+        return self._end(Status.SUCCESS, kept_result(value), None, ended_at)
 
     def raised(self, error: BaseException) -> Future[None]:
         """Record an end by an exception now; the exception's outermost frame is our own."""
-        return self.fail(error_text(error), traceback_result(error, skipped_frames=1))
+        ended_at = self._stop()
+        return self._end(Status.FAILURE, traceback_result(error, skipped_frames=1), error_text(error), ended_at)
 
     def fail(self, error: str, result: dict[str, str] | None = None) -> Future[None]:
         """Record a failure now."""
-        return self._end(Status.FAILURE, result, error, datetime.now(UTC))
+        return self._end(Status.FAILURE, result, error, self._stop())
 
     def never_ran(self, reason: str) -> Future[None]:
         """Record a run that was due but never started, as a failure at its scheduled time."""
         return self._end(Status.FAILURE, None, reason, self._scheduled_at)
 
+    def _stop(self) -> datetime:
+        """Stop measuring, before a large result or traceback is converted; return the time."""
+        if self._began is not None:
+            self._duration_ms = int((time.monotonic() - self._began) * 1000)
+        return datetime.now(UTC)
+
     def _end(self, status: Status, result: object, error: str | None, at: datetime) -> Future[None]:
         self.is_over = True
         if os.getpid() != self._process:  # a child that the job forked leaves its end to the parent
             return done()
-        duration_ms = None if self._began is None else int((time.monotonic() - self._began) * 1000)
 
         def finish(recorder: Recorder) -> None:
-            words: dict[str, Any] = {"result": result, "error": error, "duration_ms": duration_ms}
+            words: dict[str, Any] = {"result": result, "error": error, "duration_ms": self._duration_ms}
             recorder.finish(self._enqueue(recorder), status, at=at, **words)
 
         return self._runs.journal.put(finish)

@@ -464,6 +464,23 @@ def test_a_duration_is_the_jobs_own_time(bench, monkeypatch):
     assert span_us - found["duration_ms"] * 1000 > 300_000
 
 
+def test_the_duration_is_without_the_conversion_of_a_slow_text(bench):
+    class Slow(Exception):
+        def __str__(self):
+            time.sleep(0.5)
+            return "slow"
+
+    def fails():
+        raise Slow
+
+    bench.scheduler.add_job(Slow, "date", id="succeeds")
+    bench.scheduler.add_job(fails, "date", id="fails")
+    bench.mirror()
+    bench.scheduler.start()
+    for found in bench.ended(2):
+        assert found["duration_ms"] < 500
+
+
 def test_a_run_has_the_trace_of_the_span_it_runs_in(tmp_path):
     span = trace.NonRecordingSpan(trace.SpanContext(trace_id=0xABC, span_id=1, is_remote=False))
 
