@@ -60,7 +60,8 @@ def notify(store: JobStore, urls: Sequence[str], memory: Path | None = None) -> 
         InvalidRecord: the file with the states last sent is damaged.
         ImportError: Apprise is not installed.
         StoreError: the store cannot be read.
-        StoreUnreadable: the file with the states last sent cannot be written; the receivers have been told.
+        StoreUnreadable: the file with the states last sent cannot be written; the receivers have been told. Or there is
+            no folder for it, and nobody has been told.
         OSError: it cannot be read.
     """
     memory = memory or _memory_of(store.path)
@@ -91,8 +92,13 @@ def _memory_of(location: Location) -> Path:
     if isinstance(location, Path):
         return location.with_name(f"{location.name}.notified")
     state = os.environ.get("XDG_STATE_HOME")
-    folder = (Path(state) if state else Path.home() / ".local" / "state") / "jobstore"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder = (Path(state) if state else Path.home() / ".local" / "state") / "jobstore"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # a user without a home, as in some containers
+        raise StoreUnreadable(
+            f"There is no folder to remember what was sent ({error}); set XDG_STATE_HOME to one this user may write"
+        ) from None
     return folder / f"{hashlib.sha256(str(location).encode()).hexdigest()[:16]}.notified"
 
 

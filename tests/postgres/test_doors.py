@@ -180,6 +180,9 @@ def test_notify_remembers_what_it_told_in_the_users_own_folder(
         told.append(changes)
         return True
 
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")  # as Path.home() does
+
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(module, "_receivers", lambda urls: [(url, None) for url in urls])
     monkeypatch.setattr(module, "_send", send)
@@ -193,6 +196,13 @@ def test_notify_remembers_what_it_told_in_the_users_own_folder(
     assert len(told) == 1
     (kept,) = (tmp_path / "jobstore").iterdir()
     assert "json" not in kept.read_text()
+    monkeypatch.setenv("XDG_STATE_HOME", str(kept))
+    with jobstore.open(place) as store, pytest.raises(jobstore.StoreUnreadable, match="set XDG_STATE_HOME"):
+        module.notify(store, ["json://127.0.0.1:1/"])
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    with jobstore.open(place) as store, pytest.raises(jobstore.StoreUnreadable, match="set XDG_STATE_HOME"):
+        module.notify(store, ["json://127.0.0.1:1/"])
 
 
 @pytest.mark.parametrize(
