@@ -194,7 +194,7 @@ class Page:
             "theme": chosen["theme"] if chosen["theme"] in SETTINGS["theme"] else "",
             "live": chosen["live"] if chosen["live"] in SETTINGS["live"] else _LIVE_DEFAULT,
             "words": json.dumps({each: phrases.say(each) for each in _WORDS}, ensure_ascii=False),
-            "fixed_now": ask.now.isoformat() if abs(datetime.now(UTC) - ask.now) > _OTHER_CLOCK else None,
+            "is_frozen": abs(datetime.now(UTC) - ask.now) > _OTHER_CLOCK,
             "languages": {"en": "English", "zh": "中文"}, "settings": SETTINGS,
         }  # fmt: skip
         body = self._templates.get_template(template).render(shared | context).encode()

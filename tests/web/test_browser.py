@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -315,6 +316,20 @@ def test_a_hidden_page_asks_nothing(visitor, changing):
     visitor.requests.clear()
     page.clock.run_for(60_000)
     assert visitor.requests == []
+
+
+def test_the_first_ages_are_right_though_the_browsers_clock_is_wrong(visitor, tmp_path):
+    now = datetime.now(UTC)
+    with jobstore.Recorder(tmp_path / "jobs.db") as recorder:
+        recorder.save_job("slow", job_type="t", job_category="c", interval_seconds=3600)
+        recorder.start(recorder.enqueue("slow", at=now - timedelta(hours=2)), at=now - timedelta(hours=2))
+    with served(create_app(tmp_path / "jobs.db", open_access=True, page=True)) as url:
+        page = visitor.open("/settings?live=0", url=url)
+        page.clock.install(time=now + timedelta(hours=5))
+        page.goto(f"{url}/jobs/slow")
+        until(lambda: page.locator("#live-text").inner_text().startswith("Updated"))
+        assert not page.locator("#live-text").inner_text().startswith(f"Updated {now + timedelta(hours=5):%H:}")
+        assert "2 h" in page.locator("#summary").inner_text()
 
 
 def test_an_error_that_is_open_stays_open(visitor, changing):

@@ -7,7 +7,8 @@ const byId = (id) => document.getElementById(id);
 // Ages -------------------------------------------------------------------------------------------
 // The server's clock rules: a wrong clock here must not make a job look late.
 let skew = 0;
-const now = () => Date.parse(root.dataset.now) || Date.now() + skew;
+const rendered = () => Date.parse(root.dataset.now);
+const now = () => (root.dataset.frozen === undefined ? Date.now() + skew : rendered());
 
 function span(seconds) {
   for (const [unit, text] of [[86400, "{n} d"], [3600, "{n} h"], [60, "{n} min"], [1, "{n} s"]]) {
@@ -37,11 +38,12 @@ const age = () => document.querySelectorAll("time[data-rel]").forEach((each) => 
 const period = Number(root.dataset.live) * 1000;
 let etag = null;
 let newest = null; // the document that came last, for rows that wait until the reader asks for them
-let last = "";
+const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium", timeZone: root.dataset.zone });
+let last = clock.format(rendered());
 let waiting = 0;
 
 function updated() {
-  last = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium", timeZone: root.dataset.zone }).format(now());
+  last = clock.format(now());
   tell(say("Updated {x}", { x: last }), false);
   age();
 }
@@ -85,7 +87,7 @@ function plan() {
 
 function update(fresh) {
   newest = fresh;
-  if (root.dataset.now) root.dataset.now = fresh.documentElement.dataset.now;
+  root.dataset.now = fresh.documentElement.dataset.now;
   const before = byId("summary")?.textContent;
   const waits = morph(byId("main"), fresh.getElementById("main"));
   document.title = fresh.title;
@@ -226,7 +228,9 @@ if (byId("live")) {
   byId("live-apply").addEventListener("click", apply);
   document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(waiting) : period && refresh()));
   addEventListener("jobstore:refresh", refresh); // for whoever wants it now
-  updated();
+  // A page out of the browser's cache is older than it says, or this clock is wrong: the answer's Date tells.
+  if (Math.abs(rendered() - now()) > 5000) refresh();
+  else updated();
   plan();
   setInterval(age, 10000);
 }
