@@ -332,6 +332,15 @@ def test_the_first_ages_are_right_though_the_browsers_clock_is_wrong(visitor, tm
         assert "2 h" in page.locator("#summary").inner_text()
 
 
+def test_a_page_that_the_browser_kept_is_asked_again_when_the_reader_comes_back(visitor, changing):
+    recorder, _clock, url, _store = changing
+    page = visitor.open("/settings?live=0", url=url)
+    page.goto(f"{url}/jobs/job_00")
+    recorder.finish(recorder.enqueue("job_00"), "FAILURE", error="broken")
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+    page.wait_for_selector(".alarm")
+
+
 def test_an_error_that_is_open_stays_open(visitor, changing):
     recorder, _clock, url, _store = changing
     recorder.finish(recorder.enqueue("job_00"), "FAILURE", error="broken")

@@ -228,6 +228,7 @@ if (byId("live")) {
   byId("live-apply").addEventListener("click", apply);
   document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(waiting) : period && refresh()));
   addEventListener("jobstore:refresh", refresh); // for whoever wants it now
+  addEventListener("pageshow", (event) => event.persisted && refresh()); // back to a page that the browser kept
   // A page out of the browser's cache is older than it says, or this clock is wrong: the answer's Date tells.
   if (Math.abs(rendered() - now()) > 5000) refresh();
   else updated();
