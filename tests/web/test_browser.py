@@ -80,6 +80,22 @@ def test_no_view_scrolls_sideways(visitor, failed, width):
         assert page.evaluate("document.documentElement.scrollWidth") <= width, view
 
 
+@pytest.mark.parametrize("width", [1280, 360])
+def test_long_words_are_broken(visitor, tmp_path, width):
+    word = "x" * 200
+    with jobstore.Recorder(tmp_path / "jobs.db") as recorder:
+        recorder.save_job(
+            word, job_type=word, job_category=word, interval_seconds=60, description=word, parameters={word: word}
+        )
+        with recorder.run(word, trace_id=word, worker_id=word, parameters={word: "before"}):
+            pass
+    with served(create_app(tmp_path / "jobs.db", open_access=True, page=True)) as url:
+        page = visitor.open("/", url=url, width=width)
+        for view in ("/", f"/jobs/{word}", "/executions", f"/executions?trace_id={word}", "/executions/1", "/timeline"):
+            page.goto(url + view)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, view
+
+
 def test_a_phone_shows_cards(visitor):
     page = visitor.open("/", width=360)
     row, name = page.locator("table.jobs tbody tr").first, page.locator("table.jobs tbody .c-name").first
