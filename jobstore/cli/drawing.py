@@ -54,7 +54,7 @@ def _row(store: JobStore, job: JobDocument) -> views.JobRow:
         found = find_state(store, job)
     except InvalidParameter:  # a stored name that the current rules refuse
         found = None
-    return views.JobRow(job, found["state"] if found else "new", store.timezone)
+    return views.JobRow(job, found["state"] if found else "new", escaped(store.timezone))
 
 
 def _job_card(store: JobStore, job: Any, screen: Screen) -> list[Text]:

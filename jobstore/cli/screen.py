@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO, cast
 
 from jobstore.cli.endings import ending_cleanly
 from jobstore.language.errors import escaped
@@ -132,11 +132,24 @@ def write_json_line(document: object) -> None:
 def stdout_in_utf8() -> TextIO:
     """Return stdout for data: in UTF-8 with line feeds, whatever the locale.
 
-    A lone surrogate, which no store should hold, is written as an escape that JSON can read.
+    A lone surrogate, which no store should hold, is written as an escape that JSON can read. So is, on a terminal, each
+    control and invisible character.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
-    return sys.stdout
+    return cast("TextIO", _Visible()) if sys.stdout.isatty() else sys.stdout
+
+
+class _Visible(io.TextIOBase):
+    """Stdout, where a text cannot control the terminal; JSON keeps its meaning."""
+
+    def write(self, text: str) -> int:
+        lines = text.split("\n")
+        return sys.stdout.write("\n".join(line if line.isprintable() else _visible(line) for line in lines))
+
+
+def _visible(line: str) -> str:
+    return "".join(char if escaped(char) == char else json.dumps(char)[1:-1] for char in line)
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """On a terminal: what fits, colours, watching, and how a command ends when it is interrupted."""
 
+import json
 import os
 import pty
 import re
 import select
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+import jobstore
 from jobstore.cli.screen import say
 
 from .conftest import DEADLINE_SECONDS, command, environment
@@ -44,6 +47,34 @@ def test_columns_stand_under_each_other_with_chinese_names_too(terminal, store):
 def test_an_error_without_a_column_stands_under_its_row(terminal, store):
     lines = shown(terminal("executions", store, "--status", "FAILURE", columns=70))
     assert lines[2].strip() == "交易所返回错误：\\x1b[31m请求过于频繁 second line"
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """A store that another program filled with what terminals obey."""
+    path, text = tmp_path / "hostile.db", "\x1b]0;title\x07\x9b31m\u202e\r"
+    with jobstore.Recorder(path) as recorder:
+        recorder.save_job("job", job_type="t", job_category="c", schedule="0 2 * * *", description=text)
+        recorder.finish(recorder.enqueue("job", worker_id=text), "FAILURE", error=text, result={"text": text})
+    with sqlite3.connect(path) as file:
+        file.execute("UPDATE setting SET value = ? WHERE key = 'timezone'", (text,))
+    file.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("jobs",), ("jobs", "--csv"), ("job", "job"), ("job", "job", "--json"), ("executions", "--jsonl"),
+     ("executions", "--csv"), ("execution", "1"), ("export", "--format", "csv"), ("dump",), ("timezone",)],
+)  # fmt: skip
+def test_no_text_of_a_store_controls_the_terminal(terminal, hostile, words):
+    lines = shown(terminal(words[0], hostile, *words[1:], columns=200))
+    assert [line for line in lines if not line.isprintable()] == []
+
+
+def test_json_on_a_terminal_has_the_same_values(terminal, hostile):
+    (line,) = [line for line in shown(terminal("executions", hostile, "--jsonl")) if line.startswith("{")]
+    assert json.loads(line)["error"] == "\x1b]0;title\x07\x9b31m\u202e\r"
 
 
 def test_a_wide_terminal_shows_more_columns(terminal, store):
