@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -173,8 +174,22 @@ def output(target: str | None, source: Location | None = None) -> Iterator[TextI
             yield opened
         return
     path = Path(os.path.realpath(target))
+    for each in (given, path):
+        _refuse_planted(each)
     with ending_cleanly(), replacing(path, mode=_mode(source)) as out:
         yield out
+
+
+def _refuse_planted(path: Path) -> None:
+    """Refuse a file or link that another user made in a folder for everybody, such as ``/tmp``.
+
+    The kernel refuses to open one there (``fs.protected_symlinks``, ``fs.protected_regular``), but not to replace it.
+    """
+    with suppress(FileNotFoundError):
+        owner, folder = path.lstat().st_uid, path.parent.stat()
+        for_everybody = stat.S_ISVTX | stat.S_IWOTH
+        if folder.st_mode & for_everybody == for_everybody and owner not in {os.geteuid(), folder.st_uid}:
+            raise PermissionError(errno.EACCES, "Another user made this, in a folder for everybody", str(path))
 
 
 def _mode(source: Location | None) -> int:

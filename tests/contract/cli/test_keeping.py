@@ -297,6 +297,29 @@ def test_a_file_that_is_replaced_keeps_its_mode(cli, store, tmp_path):
         assert stat.S_IMODE(out.stat().st_mode) == mode
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make another user's files")
+@pytest.mark.parametrize("command", ["dump", "export"])
+@pytest.mark.parametrize("is_link", [False, True])
+def test_in_a_folder_for_everybody_no_file_of_another_user_is_replaced(cli, store, tmp_path, command, is_link):
+    folder, victim = tmp_path / "everybody", tmp_path / "victim"
+    folder.mkdir()
+    victim.write_text("mine", encoding="utf-8")
+    out = folder / "out"
+    if is_link:
+        out.symlink_to(victim)
+    else:
+        out.write_text("another's", encoding="utf-8")
+    os.chown(out, 47_001, 47_001, follow_symlinks=False)
+    folder.chmod(0o1777)
+    refused = cli(command, store, "-o", out)
+    assert (refused.code, refused.err) == (
+        3, f"jobstore: Another user made this, in a folder for everybody: {out} [STORE_UNREADABLE]\n",
+    )  # fmt: skip
+    assert victim.read_text(encoding="utf-8") == "mine"
+    folder.chmod(0o755)
+    assert cli(command, store, "-o", out).code == 0  # in the folder of one user, that user decides
+
+
 def test_who_may_not_give_the_group_gives_its_rights_to_no_other_one(cli, store, tmp_path, monkeypatch):
     def refused(*_):
         raise OSError(22, "Invalid argument")
