@@ -227,13 +227,19 @@ _REFUSALS: Final = {
 
 
 class _Request(HTTPRequestParser):  # type: ignore[misc]
-    """A parser that refuses any malformed address: waitress lets urllib's errors through, as for ``http://[``."""
+    """A parser that refuses what waitress lets through: malformed addresses such as ``http://[``, and two lengths.
+
+    A proxy may take the other length, and then the rest of the body for another reader's request (RFC 9112, 6.3).
+    """
 
     def parse_header(self, header_plus: bytes) -> None:
         try:
             super().parse_header(header_plus)
         except ValueError:
             raise ParsingError("Bad Request") from None
+        # waitress takes Transfer-Encoding out of the headers of HTTP/1.1, and ignores it in HTTP/1.0.
+        if "TRANSFER_ENCODING" in self.headers or (self.chunked and "CONTENT_LENGTH" in self.headers):
+            raise ParsingError("Bad Request")
 
 
 class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types

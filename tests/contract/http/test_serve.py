@@ -154,6 +154,12 @@ REFUSED = [
     (400, b"GET / HTTP/1.1\r\nAuthorization Bearer s3cret\r\n\r\n", "not well-formed HTTP"),
     (400, b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", "not well-formed HTTP"),
     (400, b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "not well-formed HTTP"),
+    (
+        400,
+        b"GET / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "not well-formed HTTP",
+    ),
+    (400, b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "not well-formed HTTP"),
     (413, b"POST / HTTP/1.1\r\nContent-Length: 65536\r\n\r\n", "64 KB"),
     (431, b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\n\r\n", "32 KB"),
     (431, b"GET / HTTP/1.1\r\nA: " + b"x" * 40_000 + b"\r\n\r\n", "32 KB"),
