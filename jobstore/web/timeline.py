@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from jobstore.language.errors import InvalidParameter
-from jobstore.language.models import FINISHED
+from jobstore.language.models import FINISHED, STATUSES
 from jobstore.web import charts
 from jobstore.web.phrases import rounded
 from jobstore.web.views import Look, local_bounds, window
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 TIMELINE_RANGES: Final = ("1h", "6h", "24h", "7d")
 LANES, MOST_BARS = 50, 800
+OPEN: Final = [each for each in STATUSES if each not in FINISHED]
 _FIRST, _LAST = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
 """A year from the ends of the calendar, so that what is added or taken off is a time as well."""
 _DENSE_LANE, _HOURLY, _LONGEST = 60, timedelta(days=2), timedelta(days=90)
@@ -39,10 +41,13 @@ def timeline(look: Look) -> dict[str, Any]:
         job_category=ask.one("job_category"), lang=look.phrases.lang,
     )  # fmt: skip
     edges = (begin.timestamp(), max(end, begin + timedelta(seconds=1)).timestamp())
-    runs = _runs_by_job(look, states["data"], begin, min(end, next_minute))
+    bounds = {"after": begin, "before": max(begin, min(end, next_minute))}
+    is_whole = look.store.list_job_executions(limit=1, **bounds)["pagination"]["total"] <= MOST_BARS
+    runs = _runs_by_job(look, states["data"], bounds, is_whole=is_whole)
+    reaching = _reaching(look, bounds, is_whole=is_whole)
     return {
         "title": look.phrases.say("Timeline"),
-        "lanes": [_lane(look, each, runs[each["job_id"]], edges) for each in states["data"]],
+        "lanes": [_lane(look, each, runs[each["job_id"]], reaching[each["job_id"]], edges) for each in states["data"]],
         "ticks": _ticks(look, begin, end, edges),
         "now_x": charts.across(now.timestamp(), *edges) if begin <= now <= end else None,
         "span": span,
@@ -54,15 +59,14 @@ def timeline(look: Look) -> dict[str, Any]:
 
 
 def _runs_by_job(
-    look: Look, states: Sequence[Mapping[str, Any]], begin: datetime, end: datetime
+    look: Look, states: Sequence[Mapping[str, Any]], bounds: Mapping[str, datetime], *, is_whole: bool
 ) -> dict[str, list[Any] | dict[str, Any]]:
     """Return each job's runs in the window, or a histogram of them if there are too many to tell apart.
 
     Usually one query lists all runs of the window. If there are more than `MOST_BARS`, use the newest 20 runs that each
     job's state already has, if they cover the window, else ask for the job's histogram.
     """
-    bounds = {"after": begin, "before": max(begin, end)}
-    is_whole = look.store.list_job_executions(limit=1, **bounds)["pagination"]["total"] <= MOST_BARS
+    begin, end = bounds["after"], bounds["before"]
     found: dict[str, Any] = {each["job_id"]: [] for each in states}
     for run in look.store.list_job_executions(limit=MOST_BARS, **bounds)["data"] if is_whole else ():
         found.get(run["job_id"], []).append(run)
@@ -76,6 +80,18 @@ def _runs_by_job(
     return found
 
 
+def _reaching(look: Look, bounds: Mapping[str, datetime], *, is_whole: bool) -> Mapping[str, list[Any]]:
+    """Return each job's open runs and, where every run of the window is drawn, those from before it that ended last."""
+    asked: list[dict[str, Any]] = [{"status": OPEN, "before": bounds["before"], "order_desc": False}]
+    if is_whole:
+        asked.append({"before": bounds["after"], "order_by": "completed_at"})
+    found = defaultdict(list)
+    for each in asked:
+        for run in look.store.list_job_executions(limit=MOST_BARS, **each)["data"]:
+            found[run["job_id"]].append(run)
+    return found
+
+
 def _recent_since(recent: Sequence[Mapping[str, Any]], begin: datetime, end: datetime) -> list[Any] | None:
     """Return the window's runs among a job's newest ones; ``None`` if the window may hold more than these."""
     moments = [(datetime.fromisoformat(each["started_at"]), each) for each in recent if each["started_at"]]
@@ -84,7 +100,9 @@ def _recent_since(recent: Sequence[Mapping[str, Any]], begin: datetime, end: dat
     return [each for at, each in moments if begin <= at <= end]
 
 
-def _lane(look: Look, state: Mapping[str, Any], runs: Any, edges: tuple[float, float]) -> dict[str, Any]:
+def _lane(
+    look: Look, state: Mapping[str, Any], runs: Any, reaching: Sequence[Any], edges: tuple[float, float]
+) -> dict[str, Any]:
     lane: dict[str, Any] = {
         "state": state,
         "link": look.links.job(state["name"]),
@@ -93,7 +111,8 @@ def _lane(look: Look, state: Mapping[str, Any], runs: Any, edges: tuple[float, f
         "next": None,
     }
     shown = runs if isinstance(runs, list) else []
-    lane["bars"] = [_bar(look, run, edges) for run in [*shown, *_others(look, state, shown, edges)]]
+    others = _others(look, [*state["recent"], *reaching], shown, edges)
+    lane["bars"] = [_bar(look, run, edges) for run in [*shown, *others]]
     lane["buckets"] = [] if isinstance(runs, list) else _buckets(runs, edges)
     if state["next_run_at"] is not None:
         at = datetime.fromisoformat(state["next_run_at"]).timestamp()
@@ -103,20 +122,20 @@ def _lane(look: Look, state: Mapping[str, Any], runs: Any, edges: tuple[float, f
 
 
 def _others(
-    look: Look, state: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], edges: tuple[float, float]
+    look: Look, runs: Iterable[Mapping[str, Any]], shown: Sequence[Mapping[str, Any]], edges: tuple[float, float]
 ) -> list[Any]:
-    """Return a job's newest runs that began before the window and reach into it, and open ones without a bar."""
-    newest = {run["id"]: run for run in (*state["recent"], state["last"]) if run}
+    """Return those of a job's runs that began before the window and reach into it, and open ones without a bar."""
+    others = {run["id"]: run for run in runs}
     for run in shown:
-        newest.pop(run["id"], None)
+        others.pop(run["id"], None)
     found = []
-    for run in newest.values():
-        if run["started_at"] or run.get("created_at"):  # of those that wait, only the last says since when
+    for run in others.values():
+        if run["started_at"] or run.get("created_at"):  # of the newest that wait, a state does not say since when
             start, end = _ends(look, run)
             is_open = run["status"] not in FINISHED
             if start <= edges[1] and end > edges[0] and (start < edges[0] or is_open):
                 found.append(run)
-    return found
+    return found[:_DENSE_LANE]
 
 
 def _ends(look: Look, run: Mapping[str, Any]) -> tuple[float, float]:
