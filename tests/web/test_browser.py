@@ -140,6 +140,17 @@ def test_forced_colours_keep_every_mark(visitor):
     assert page.locator(".state .icon").first.is_visible()
 
 
+def test_forced_colours_tell_the_kinds_of_bars_and_the_current_view_apart(visitor):
+    page = visitor.open("/timeline", forced_colors="active")
+    fills = page.evaluate("[...document.querySelectorAll('.key rect')].map(each => getComputedStyle(each).fill)")
+    assert len(set(fills[:5])) == 5
+    lines = page.evaluate(
+        "[...document.querySelectorAll('.top nav a')].map(each => getComputedStyle(each).borderBottomColor)"
+    )
+    ground = page.evaluate("getComputedStyle(document.querySelector('.top')).backgroundColor")
+    assert [line == ground for line in lines] == [True, True, False]
+
+
 def test_one_run_prints_whole(visitor, failed):
     page = visitor.open(f"/executions/{failed}")
     page.emulate_media(media="print")
