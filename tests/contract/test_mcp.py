@@ -230,7 +230,8 @@ def test_a_call_that_was_cancelled_is_not_waited_for(seed_path):
 
 def test_a_cancellation_of_nothing_that_was_asked_changes_nothing(seed_path):
     lines: list[object] = []
-    for own, number in enumerate([[], {}, None, 1.5, True, "1"], 2):
+    numbers: list[object] = [[], {}, None, 1.5, True, "1"]
+    for own, number in enumerate(numbers, 2):
         lines.append({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}})
         lines.append(call(own))
     answers, _ = spoken(seed_path, HELLO, READY, *lines)

@@ -617,7 +617,7 @@ def test_an_interrupted_worker_process_ends_no_sooner_than_its_run_is_recorded(t
             time.sleep(integration.PATIENCE_SECONDS + 1)
             other.execute("ROLLBACK")
         consumer.wait(LONG_SECONDS)
-        assert store.list_job_executions(status="FAILURE")["data"][0]["error"].startswith("Interrupted")
+        assert (store.list_job_executions(status="FAILURE")["data"][0]["error"] or "").startswith("Interrupted")
 
 
 @pytest.mark.parametrize("worker_type", ["thread", "process"])
