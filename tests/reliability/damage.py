@@ -130,7 +130,10 @@ def main(store: Path, folder: Path, begin: int, end: int, step: int) -> None:
     path = folder / f"damaged-{begin}.db"
     for number in range(begin, end, step):
         _tell(begun=number)
-        path.write_bytes(damaged(content, number))
+        spoiled = damaged(content, number)
+        if spoiled == content:  # zeros over zeros
+            continue
+        path.write_bytes(spoiled)
         for name, call in calls(path).items():
             ended, trace = outcome(call)
             said[ended] += 1
