@@ -485,4 +485,48 @@ FAULTS = (
         '            apply_schema(connection)\n            connection.execute("COMMIT")\n        except',
         f"{POWER}[upgrading]",
     ),
+    # forks, restores, other users, peers
+    Fault(
+        "numbers that are given again after a restore",
+        "transfer/backup.py",
+        "                _keep_numbers(file, making)\n",
+        "",
+        "tests/reliability/test_replaced.py::test_a_run_that_began_before_a_restore_does_not_end_another_one",
+    ),
+    Fault(
+        "a forked child that ends its parent's run",
+        "recording/recorder.py",
+        "        return self._process == this_process() or is_gone(self._process)",
+        "        return True",
+        "tests/contract/test_recorder.py::test_a_child_that_was_forked_inside_a_run_ends_it_only_if_its_parent_is_gone",
+    ),
+    Fault(
+        "a worker process that ends before its run's end is recorded",
+        "integrations/huey.py",
+        "        self.flush()  # a worker that is a process",
+        "        # a worker that is a process",
+        "tests/integrations/test_huey.py::"
+        "test_an_interrupted_worker_process_ends_no_sooner_than_its_run_is_recorded",
+    ),
+    Fault(
+        "a file that another user planted in a folder for everybody",
+        "cli/screen.py",
+        "        _refuse_planted(each)\n",
+        "        pass\n",
+        "tests/reliability/test_other_users.py",
+    ),
+    Fault(
+        "a request with two lengths",
+        "http/serve.py",
+        'if "TRANSFER_ENCODING" in self.headers or (self.chunked and "CONTENT_LENGTH" in self.headers):',
+        "if False:",
+        "tests/contract/http/test_serve.py",
+    ),
+    Fault(
+        "bitmaps that lack the highest slot of a segment",
+        "storage/segments.py",
+        "8 * (rows[-1][0] + 1 if rows else 0)",
+        "8 * (rows[-1][0] if rows else 0)",
+        SEGMENTS,
+    ),
 )  # fmt: skip
