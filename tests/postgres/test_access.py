@@ -143,9 +143,15 @@ def test_rights_are_enough_where_the_docs_say_so_and_else_named(server, database
         connection.execute(
             "CREATE ROLE reader LOGIN; CREATE ROLE writer LOGIN; GRANT USAGE ON SCHEMA jobstore TO reader, writer;"
             "GRANT SELECT ON ALL TABLES IN SCHEMA jobstore TO reader, writer;"
-            "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA jobstore TO writer; CREATE ROLE nobody LOGIN"
+            "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA jobstore TO writer; CREATE ROLE nobody LOGIN;"
+            f"REVOKE CONNECT ON DATABASE {database} FROM PUBLIC; GRANT CONNECT ON DATABASE {database} TO reader, writer;"
         )
     try:
+        for role, said in (("nobody", "permission denied for database"), ("missing", 'role "missing" does not exist')):
+            with pytest.raises(jobstore.StoreUnreadable, match=f"rejected this user .*{said}.*check the user"):
+                jobstore.open(of(role, url))
+        with server.connect(database) as connection:
+            connection.execute(f"GRANT CONNECT ON DATABASE {database} TO nobody")
         for words in ("jobs", "executions", "stats", "histogram", "metrics", "dump", "export", "check", "timezone"):
             assert command(words, of("reader", url)).returncode == 0
         app = create_app(of("reader", url), open_access=True, page=True)
@@ -164,7 +170,7 @@ def test_rights_are_enough_where_the_docs_say_so_and_else_named(server, database
         assert jobstore.check(url) == []
     finally:
         with server.connect(database) as connection:
-            connection.execute("DROP OWNED BY reader, writer; DROP ROLE reader, writer, nobody")
+            connection.execute("DROP OWNED BY reader, writer, nobody; DROP ROLE reader, writer, nobody")
 
 
 @pytest.mark.parametrize("conflicts", [1, 2])

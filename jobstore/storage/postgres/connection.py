@@ -521,8 +521,13 @@ _LATER: Final = re.compile(
 )
 
 
+_ABOUT_THE_USER: Final = (
+    "password", "authentication", "pg_hba", 'role "', "local user", "permission denied for database"
+)  # fmt: skip
+
+
 def _why_away(said: str, place: Place) -> str:
-    if "password" in said or "authentication" in said or "pg_hba" in said:
+    if any(words in said for words in _ABOUT_THE_USER):
         return (
             f"{place} rejected this user ({said}); give a password in PGPASSWORD or ~/.pgpass, and check the user and "
             "pg_hba.conf"
