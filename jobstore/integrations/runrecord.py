@@ -147,13 +147,14 @@ class RunRecord:
             except StoreBusy as error:
                 problem = error.message
             except BaseException as error:  # noqa: BLE001 - a broken module may even exit
-                failures += 1
+                failures += not getattr(error, "may_repeat", False)  # a server that is away may come back
                 problem = f"{getattr(error, 'message', '') or f'{type(error).__name__}: {error}'}"
                 self._drop()
             else:
                 return None
             if failures >= TRIES or is_too_late():
                 return problem
+            self._problem = problem
             time.sleep(_PAUSE_SECONDS)
 
     def _opened(self) -> Recorder:

@@ -6,16 +6,20 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 import jobstore
 from jobstore import tools
+from jobstore.cli.app import run
+from jobstore.integrations import runrecord
 from jobstore.metrics import metrics
 from jobstore.wsgi import create_app
 from tests.contract.cli.conftest import WORLD
 from tests.postgres.servers import ANY_KIND, running
+from tests.waiting import LONG_SECONDS, until
 from tests.wsgi import ask
 
 if TYPE_CHECKING:
@@ -157,10 +161,35 @@ def test_commands_record_into_an_address(server: Server, database: str, tmp_path
     assert "VACUUM" in refused.stderr
 
 
-def test_exec_runs_its_command_where_the_server_is_away() -> None:
-    done = command("exec", "postgresql://u:s3cret@127.0.0.1:1/db", "reports", "--", "sh", "-c", "echo out; exit 7")
-    assert (done.returncode, done.stdout) == (7, "out\n")
-    assert "not recorded" in done.stderr
+def test_exec_runs_its_command_where_the_server_is_away(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runrecord, "PATIENCE_AFTER_SECONDS", 1)
+    away = "postgresql://u:s3cret@127.0.0.1:1/db"
+    assert run(["exec", away, "reports", "--", "sh", "-c", "echo out; exit 7"]) == 7
+    said = capfd.readouterr()
+    assert said.out == "out\n"
+    assert "not recorded: " in said.err
+    assert "127.0.0.1" in said.err
+    assert PASSWORD not in said.err
+
+
+def test_exec_records_a_command_that_ended_while_the_server_was_restarted(
+    server: Server, database: str, tmp_path: Path
+) -> None:
+    url, ended = server.url(database), tmp_path / "ended"
+    words = [sys.executable, "-m", "jobstore", "exec", url, "reports", "--", "touch", ended]
+    server.stop()
+    try:
+        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+        until(ended.exists)
+        time.sleep(0.5)  # many times as long as three tries take
+    finally:
+        server.start()
+    _, said = process.communicate(timeout=LONG_SECONDS)
+    assert (process.returncode, said) == (0, "")
+    with jobstore.open(url) as store:
+        assert [each["status"] for each in store.list_job_executions()["data"]] == ["SUCCESS"]
 
 
 def test_a_crontab_is_rewritten_without_the_password(tmp_path: Path) -> None:
