@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import tomllib
@@ -177,8 +179,9 @@ def test_tokens_are_made_listed_and_revoked_as_printed(desk: Desk) -> None:
 def test_a_server_runs_the_application_as_printed(desk: Desk, server: str) -> None:
     desk.write(block("^# app.py"))
     asking = f"curl -sS --retry 100 --retry-delay 1 --retry-connrefused -H 'Authorization: Bearer s3cret' {api(desk)}/api/v1/jobs"
-    with desk.running(desk.text(block(f"^{server} "))):
+    with desk.running(desk.text(block(f"^{server} "))) as process:
         assert '"name":"sync_klines"' in desk.shell(asking)
+        os.killpg(process.pid, signal.SIGKILL)  # at Ctrl-C, either of them may stay for minutes
 
 
 def api(desk: Desk) -> str:

@@ -178,7 +178,7 @@ def test_exec_records_a_command_that_ended_while_the_server_was_restarted(
     server: Server, database: str, tmp_path: Path
 ) -> None:
     url, ended = server.url(database), tmp_path / "ended"
-    words = [sys.executable, "-m", "jobstore", "exec", url, "reports", "--", "touch", ended]
+    words = [sys.executable, "-m", "jobstore", "exec", url, "reports", "--", "touch", str(ended)]
     server.stop()
     try:
         process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
