@@ -154,6 +154,7 @@ class Archive:
                 raise
         # Log rotation, for example: what was written to a file without a name would be lost.
         if not self._has_its_name():
+            self.cut(length)  # these executions stay in the store
             raise StoreUnreadable(f"{self._path} was removed or replaced while a prune wrote to it; prune again")
         self._mark(connection)
 
