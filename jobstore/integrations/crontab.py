@@ -177,6 +177,8 @@ class _Writer:
         made = _escaped(" ".join(shlex.quote(word) for word in words)) + given
         if len(made.encode("utf-8", "surrogateescape")) > _LONGEST_COMMAND:
             raise _NotRewritten(f"its command would have over {_LONGEST_COMMAND} bytes, which cron refuses")
+        if "\n" in made:  # in the path of the store or of this program
+            raise _NotRewritten("its command would have a line break, where cron ends it")
         self.jobs.append(name)
         if kept != schedule:
             self.unscheduled.append(name)

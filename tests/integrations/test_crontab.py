@@ -154,6 +154,12 @@ def test_what_is_not_understood_stays_and_is_told(line, reason):
     assert result.left[0][0] == line.count("\n") + 1
 
 
+def test_a_store_whose_path_has_a_line_break_breaks_no_line():
+    result = rewritten("@daily a", program=PROGRAM, store="/srv/a\nb.db")
+    assert (result.text, result.jobs) == ("@daily a", [])
+    assert "line break" in result.left[0][1]
+
+
 def test_below_a_zone_of_the_crontab_no_schedule_is_given_and_it_is_told():
     text = 'a=1\nCRON_TZ="Asia/Tokyo"\n@reboot up\n0 9 * * * a\n*/0 * * * * b\nCRON_TZ=""\n0 9 * * * c'
     result = made(text)
