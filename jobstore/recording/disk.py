@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from jobstore.language.errors import InvalidParameter, StoreFull
@@ -63,13 +64,15 @@ def _pages(connection: sqlite3.Connection) -> int:
 def prune_emergency(writer: Writer, bounds: Rules | None, progress: Progress | None) -> int:
     """Prune on a full disk, in the space of the reserve; without bounds, only free the reserve.
 
-    The log is checkpointed after each small batch, so it never needs more space than one batch.
+    The log is checkpointed after each small batch, so it never needs more space than one batch. A
+    reader that keeps the log from being freed is waited for only once there is no space left.
 
     Raises:
         StoreFull: there is not even enough space to delete one execution.
     """
     give_up_reserve(writer.file)
-    _write_back(writer)
+    with writer.held() as connection:
+        writer.shorten_log(connection)
     gone, batch, chooser = 0, EMERGENCY_BATCH, None
     while bounds is not None and (chooser is None or not chooser.is_done):
         chooser = chooser or Chooser(bounds)
@@ -82,16 +85,13 @@ def prune_emergency(writer: Writer, bounds: Rules | None, progress: Progress | N
             if batch == 1:
                 raise
             batch, chooser = batch // 2, None  # what it chose was not deleted: choose again
+            with suppress(StoreFull), writer.held() as connection:  # a reader may keep the log from being freed: wait
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             continue
-        _write_back(writer)
+        with writer.held() as connection:
+            writer.shorten_log(connection)
         gone += len(ones)
         if progress is not None and ones:
             progress(len(ones))
     keep_reserve(writer.file)
     return gone
-
-
-def _write_back(writer: Writer) -> None:
-    """Checkpoint the log and free its space."""
-    with writer.held() as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -550,15 +550,14 @@ def test_compact_gives_the_room_back_while_others_record(tmp_path):
     assert jobstore.check(path) == []
 
 
-def test_compact_beside_a_reader_that_stays_keeps_no_recorder_waiting(tmp_path):
-    path = tmp_path / "jobs.db"
-    jobstore.load(path, {"executions": [{"job_name": "a", "status": "SUCCESS", "started_at": f"{LATER}T00:00:00Z"}]})
+@pytest.mark.parametrize("task", [Recorder.compact, lambda recorder: recorder.prune(emergency=True, before=LATER)])
+def test_compact_and_an_emergency_keep_no_recorder_waiting_for_a_reader_that_stays(path, task):
     with closing(sqlite3.connect(path, isolation_level=None)) as reader, Recorder(path, timeout_seconds=30) as recorder:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM execution").fetchone()
         recorder.save_job("b", job_type="t", job_category="c")
         began = time.monotonic()
-        recorder.compact()
+        task(recorder)
         assert time.monotonic() - began < 30
     assert jobstore.check(path) == []
 
