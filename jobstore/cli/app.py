@@ -204,6 +204,8 @@ def described(error: JobStoreError | click.ClickException | OSError) -> tuple[st
         return "INVALID_PARAMETER", error.format_message().rstrip("."), _where_to_read(error)
     if isinstance(error, click.ClickException):
         return "INVALID_PARAMETER", error.format_message(), ""
+    if isinstance(error, FileNotFoundError) and not error.filename:  # the system names no file only here
+        return StoreError.code, "The current folder no longer exists; give absolute paths", ""
     place = f": {error.filename}" if error.filename else ""
     return StoreError.code, f"{error.strerror or error}{place}", ""
 

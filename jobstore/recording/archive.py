@@ -30,6 +30,7 @@ from jobstore.language.errors import Conflict, InvalidParameter, JobStoreError, 
 from jobstore.recording.transitions import execution_number
 from jobstore.replacing import replacing, sync_folder
 from jobstore.storage.documents import execution_document
+from jobstore.storage.folders import folder_gone
 from jobstore.storage.pruned import note_pruned, settings_under
 from jobstore.storage.rows import delete_by_id, fetch_execution, fetch_executions
 from jobstore.storage.sidefiles import base_of, belongs_to, create_for_users, identity_of, is_database_here
@@ -57,6 +58,7 @@ class Archive:
 
         Raises:
             InvalidParameter: the path is not valid, or is the store or a file beside it.
+            StoreUnreadable: the path is relative, and the current folder no longer exists.
         """
         refuse_address(path, "archive")
         self._writer = writer
@@ -65,6 +67,8 @@ class Archive:
             self._path = Path(os.path.realpath(path))
         except (TypeError, ValueError):
             raise InvalidParameter("archive must be the path of a file, without NUL characters") from None
+        except FileNotFoundError:
+            raise folder_gone(Path(path)) from None
         if base_of(self._path) or (isinstance(writer, Writer) and belongs_to(self._path, writer.file)):
             raise InvalidParameter(f"archive must not be the store or a file beside it; received '{self._path}'")
         # Each host that prunes a store on a server has its own archives, perhaps under the same path.

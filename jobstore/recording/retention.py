@@ -16,6 +16,7 @@ from jobstore.language.fields import LARGEST_SECONDS, checked_measure
 from jobstore.language.instants import MAX_US, instant_datetime, instant_text, instant_us
 from jobstore.language.models import STATUS_CODES
 from jobstore.recording.prune import Chooser, Rules, prune, rules
+from jobstore.storage.folders import folder_gone
 from jobstore.storage.rows import status_source
 from jobstore.storage.schema import DAY_US
 
@@ -90,6 +91,13 @@ def _check(retention: object) -> None:
         checked_measure(getattr(retention, name), name, LARGEST_SECONDS)
 
 
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        raise folder_gone(path) from None
+
+
 class Keeper:
     """Prunes for a recorder when it is due; callers notice only a short wait."""
 
@@ -98,7 +106,7 @@ class Keeper:
     ) -> None:
         _check(retention)
         if retention.archive is not None:  # resolved now: the process may change its folder
-            retention = replace(retention, archive=Path(retention.archive).absolute())
+            retention = replace(retention, archive=_absolute(Path(retention.archive)))
         self._retention = retention
         self._writer = writer
         self._clock = clock

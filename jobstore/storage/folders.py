@@ -28,6 +28,11 @@ def check_folder(folder: Path) -> None:
         raise StoreUnreadable(f"{folder} is on a network file system ({kind}); keep a job store on a local disk")
 
 
+def folder_gone(path: Path) -> StoreUnreadable:
+    """The error for a relative path in a current folder that was removed, where the system names neither."""
+    return StoreUnreadable(f"The current folder no longer exists; give the absolute path of {path}")
+
+
 def check_not_mounted(file: Path) -> None:
     """Raise `StoreUnreadable` for a file that is itself a mount point, as ``-v ./jobs.db:/data/jobs.db`` makes it.
 

@@ -18,7 +18,7 @@ from jobstore.language.errors import NotAStore, SchemaTooOld, StoreNotFound, Sto
 from jobstore.language.search import UNICODE_VERSION
 from jobstore.replacing import sync_folder, sync_path
 from jobstore.storage.connection import Reading, check_is_file, check_is_store, driver_errors, open_file
-from jobstore.storage.folders import check_folder, check_not_mounted
+from jobstore.storage.folders import check_folder, check_not_mounted, folder_gone
 from jobstore.storage.forking import check_not_crossed, holders, keep_for_good
 from jobstore.storage.limits import (
     LOG_BYTES,
@@ -296,7 +296,7 @@ def real_path(path: Path) -> Path:
     except ValueError:
         raise StoreNotFound("The path of the job store contains a NUL character; give the path of a file") from None
     except FileNotFoundError:
-        raise StoreUnreadable(f"The current folder no longer exists; give the absolute path of {path}") from None
+        raise folder_gone(path) from None
     if not real.name:
         raise NotAStore(f"{path} is not a regular file; give the path of a job store")
     return real

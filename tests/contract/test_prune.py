@@ -508,6 +508,18 @@ def test_an_automatic_archive_stays_in_its_folder_wherever_the_process_goes(path
     assert list((tmp_path / "sub").iterdir()) == []
 
 
+@pytest.mark.parametrize("is_automatic", [False, True])
+def test_an_archive_by_a_relative_path_in_a_folder_that_is_gone_is_told(path, tmp_path, monkeypatch, is_automatic):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    retention = Retention(days=1, archive="old.jsonl") if is_automatic else None
+    with pytest.raises(jobstore.StoreUnreadable, match=r"give the absolute path of old\.jsonl"):  # noqa: SIM117 - any may
+        with Recorder(path, retention=retention) as recorder:
+            recorder.prune(before=LATER, archive="old.jsonl")
+
+
 def test_names_of_a_job_that_is_removed_or_renamed_after_its_history_go_too(path):
     with Recorder(path) as recorder:
         recorder.prune(before=LATER)

@@ -154,6 +154,17 @@ def test_an_export_takes_the_filters_of_the_list(cli, store):
     assert cli("export", store, "--format", "xml").code == 2
 
 
+@pytest.mark.parametrize("command", ["export", "dump"])
+def test_a_relative_output_in_a_folder_that_is_gone_is_told(cli, store, tmp_path, monkeypatch, command):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    answer = cli(command, str(store), "-o", "out")
+    assert answer.code == 3
+    assert "The current folder no longer exists; give absolute paths" in answer.err
+
+
 def test_an_export_as_csv_has_a_heading_and_every_field(cli, store, tmp_path):
     out = tmp_path / "runs.csv"
     answer = cli("export", store, "--format", "csv", "-o", out)
