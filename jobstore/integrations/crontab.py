@@ -39,7 +39,7 @@ _ALIASES: Final = frozenset(
     {"@reboot", "@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"}
 )
 _USER: Final = re.compile(rf"(?P<user>\S+){_BLANK}+(?P<command>[^\s*].*)", re.DOTALL)
-_RECORDED: Final = re.compile(r"(?:\S*/)?jobstore(?:\s|\\ )+exec\b|-m jobstore exec\b")
+_RECORDED: Final = re.compile(r"jobstore(?:\s|\\ )+exec\b|-m jobstore exec\b")
 
 _UNNAMED: Final = "command"
 

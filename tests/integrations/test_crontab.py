@@ -160,6 +160,12 @@ def test_a_store_whose_path_has_a_line_break_breaks_no_line():
     assert "line break" in result.left[0][1]
 
 
+@pytest.mark.timeout(60)
+def test_a_line_of_any_length_is_read_at_once():
+    line = f"* * * * * {'x' * 400_000}"  # took ten minutes
+    assert made(line).text == line
+
+
 def test_below_a_zone_of_the_crontab_no_schedule_is_given_and_it_is_told():
     text = 'a=1\nCRON_TZ="Asia/Tokyo"\n@reboot up\n0 9 * * * a\n*/0 * * * * b\nCRON_TZ=""\n0 9 * * * c'
     result = made(text)
