@@ -8,7 +8,6 @@ label is ``job_name``, because ``job`` is the scraper's own.
 from __future__ import annotations
 
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobstore.language.errors import InvalidParameter, NotFound
@@ -26,11 +25,8 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _PAGE: Final = 1000
 
 
-class Sample(NamedTuple):
-    """One line: pairs of label and text, and a value."""
-
-    labels: tuple[tuple[str, str], ...]
-    value: float
+Samples = list[tuple[float, dict[str, str]]]
+"""Values, each with its labels."""
 
 
 class Family(NamedTuple):
@@ -38,7 +34,7 @@ class Family(NamedTuple):
 
     name: str
     help: str
-    samples: Sequence[Sample]
+    samples: Samples
     type: str = "gauge"
 
 
@@ -77,7 +73,7 @@ def families(store: Queries, max_jobs: int = MAX_JOBS) -> list[Family]:
         if stats is not None:
             known = totals.get(int(state["job_id"]), (0, 0)) if totals else None
             jobs.append(_Job(state, stats, starts.get(state["name"]), known))
-    found = (*_of_all(store, states, len(shown)), *map(partial(_family, jobs), _OF_EACH_JOB))
+    found = (*_of_all(store, states, len(shown)), *_of_each(jobs))
     return [family for family in found if family.samples]
 
 
@@ -98,91 +94,71 @@ def _stats(store: Queries, job: JobStateDocument) -> StatsDocument | None:
 
 def _of_all(store: Queries, states: Mapping[str, int], shown: int) -> Iterator[Family]:
     by_status = store.job_stats()["by_status"]
-    yield Family(
-        "jobstore_jobs", "Jobs in each state.", [_sample(count, state=state) for state, count in states.items()]
-    )
+    yield Family("jobstore_jobs", "Jobs in each state.", [(count, {"state": state}) for state, count in states.items()])
     yield Family(
         "jobstore_jobs_left_out",
         "Jobs left out of the series by job because there are too many.",
-        [_sample(max(0, sum(states.values()) - shown))],
+        [(max(0, sum(states.values()) - shown), {})],
     )
     yield Family(
         "jobstore_executions",
         "Stored executions by status, of all jobs, including removed ones.",
-        [_sample(by_status[status], status=status) for status in STATUSES],
+        [(by_status[status], {"status": status}) for status in STATUSES],
     )
 
 
-class _JobFamily(NamedTuple):
-    """A metric of each job: its name, help text and type, and a function from a job to values with labels."""
+def _of_each(jobs: Sequence[_Job]) -> Iterator[Family]:
+    def each(name: str, words: str, values: Callable[[_Job], Samples], kind: str = "gauge") -> Family:
+        samples = [(value, {"job_name": job.state["name"], **labels}) for job in jobs for value, labels in values(job)]
+        return Family(f"jobstore_job_{name}", words, samples, kind)
 
-    name: str
-    help: str
-    values: Callable[[_Job], list[tuple[float, dict[str, str]]]]
-    type: str = "gauge"
+    def instant(name: str, words: str, at: Callable[[_Job], str | None]) -> Family:
+        return each(
+            f"{name}_timestamp_seconds",
+            f"The time of {words}, in seconds since 1970.",
+            lambda job: [(_seconds(text), {}) for text in [at(job)] if text is not None],
+        )
 
-
-def _family(jobs: Sequence[_Job], kind: _JobFamily) -> Family:
-    samples = [
-        _sample(value, job_name=job.state["name"], **labels) for job in jobs for value, labels in kind.values(job)
-    ]
-    return Family(f"jobstore_job_{kind.name}", kind.help, samples, kind.type)
-
-
-def _instant(name: str, words: str, at: Callable[[_Job], str | None]) -> _JobFamily:
-    return _JobFamily(
-        f"{name}_timestamp_seconds",
-        f"The time of {words}, in seconds since 1970.",
-        lambda job: [(_seconds(text), {}) for text in [at(job)] if text is not None],
-    )
-
-
-def _durations(job: _Job) -> list[tuple[float, dict[str, str]]]:
-    spent: Mapping[str, Any] = {**job.stats["duration_ms"]}
-    return [(ms / 1000, {"statistic": statistic}) for statistic, ms in spent.items() if ms is not None]
-
-
-_OF_EACH_JOB: Final = (
-    _JobFamily(
+    yield each(
         "info",
         "The job's type and category; always 1, to join with the other series.",
         lambda job: [(1, {"job_type": job.state["job_type"], "job_category": job.state["job_category"]})],
-    ),
-    _JobFamily("state", "1 for the state that the job is in.", lambda job: [(1, {"state": job.state["state"]})]),
-    _JobFamily("enabled", "Whether the job is enabled.", lambda job: [(int(job.state["state"] != "disabled"), {})]),
-    _JobFamily(
+    )
+    yield each("state", "1 for the state that the job is in.", lambda job: [(1, {"state": job.state["state"]})])
+    yield each("enabled", "Whether the job is enabled.", lambda job: [(int(job.state["state"] != "disabled"), {})])
+    yield each(
         "failures_in_a_row",
         "Finished runs that failed or timed out since the last success.",
         lambda job: [(job.state["failures_in_a_row"], {})],
-    ),
-    _JobFamily(
+    )
+    yield each(
         "executions",
         "Stored executions by status.",
         lambda job: [(job.stats["by_status"][status], {"status": status}) for status in STATUSES],
-    ),
-    _JobFamily("duration_seconds", "Durations of stored finished executions: average, p50, p95 and max.", _durations),
-    _instant("last_run", "the latest start", lambda job: job.last_run_at),
-    _instant("last_success", "the start of the latest success", lambda job: job.stats["last_success_at"]),
-    _instant("last_failure", "the start of the latest failure", lambda job: job.stats["last_failure_at"]),
-    _instant("next_run", "the next run", lambda job: job.state["next_run_at"]),
+    )
+    yield each("duration_seconds", "Durations of stored finished executions: average, p50, p95 and max.", _durations)
+    yield instant("last_run", "the latest start", lambda job: job.last_run_at)
+    yield instant("last_success", "the start of the latest success", lambda job: job.stats["last_success_at"])
+    yield instant("last_failure", "the start of the latest failure", lambda job: job.stats["last_failure_at"])
+    yield instant("next_run", "the next run", lambda job: job.state["next_run_at"])
     # Without known totals there is no counter: a count that pruning makes smaller is not one.
-    _JobFamily(
+    yield each(
         "runs_total",
         "Runs so far, whatever their outcome, including pruned ones.",
         lambda job: [(job.totals[0], {})] if job.totals else [],
         "counter",
-    ),
-    _JobFamily(
+    )
+    yield each(
         "failures_total",
         "Runs so far that failed or timed out, including pruned ones.",
         lambda job: [(job.totals[1], {})] if job.totals else [],
         "counter",
-    ),
-)
+    )
 
 
-def _sample(value: float, **labels: str) -> Sample:
-    return Sample(tuple(labels.items()), value)
+def _durations(job: _Job) -> Samples:
+    spent: Mapping[str, Any] = {**job.stats["duration_ms"]}
+    return [(ms / 1000, {"statistic": statistic}) for statistic, ms in spent.items() if ms is not None]
 
 
 def _seconds(text: str) -> float:
@@ -195,19 +171,17 @@ def _seconds(text: str) -> float:
 def text(family: Family) -> str:
     r"""A metric in the text format: HELP, TYPE, then its samples.
 
-    >>> print(text(Family("up", "Is it up?", [Sample((("job", 'a "b" \\ c'),), 1.0)])), end="")
+    >>> print(text(Family("up", "Is it up?", [(1.0, {"job": 'a "b" \\ c'})])), end="")
     # HELP up Is it up?
     # TYPE up gauge
     up{job="a \"b\" \\ c"} 1
     """
     head = f"# HELP {family.name} {_escaped(family.help)}\n# TYPE {family.name} {family.type}\n"
-    return head + "".join(
-        f"{family.name}{_labels(sample.labels)} {number(sample.value)}\n" for sample in family.samples
-    )
+    return head + "".join(f"{family.name}{_labels(labels)} {number(value)}\n" for value, labels in family.samples)
 
 
-def _labels(labels: tuple[tuple[str, str], ...]) -> str:
-    pairs = [f'{name}="{_escaped(value).replace(chr(34), chr(92) + chr(34))}"' for name, value in labels]
+def _labels(labels: dict[str, str]) -> str:
+    pairs = [f'{name}="{_escaped(value).replace(chr(34), chr(92) + chr(34))}"' for name, value in labels.items()]
     return f"{{{','.join(pairs)}}}" if pairs else ""
 
 

@@ -137,7 +137,7 @@ def test_quotes_and_backslashes_in_a_name_are_escaped(store):
 
 
 def test_help_and_labels_escape_line_feeds():
-    family = metrics.Family("m", "two\nlines \\ here", [metrics.Sample((("a", "x\ny"),), 1)])
+    family = metrics.Family("m", "two\nlines \\ here", [(1, {"a": "x\ny"})])
     assert metrics.text(family) == '# HELP m two\\nlines \\\\ here\n# TYPE m gauge\nm{a="x\\ny"} 1\n'
 
 
