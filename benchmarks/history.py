@@ -194,15 +194,15 @@ def _document(number: int, h: int, job: Job, minute_us: int) -> dict[str, Any]:
         "job_id": str(job.number),
         "job_name": job.name,
         "status": status,
-        "started_at": _text(started_us) if started else None,
-        "completed_at": _text(started_us + duration * 1000) if ended else None,
+        "started_at": instant_text(started_us) if started else None,
+        "completed_at": instant_text(started_us + duration * 1000) if ended else None,
         "duration_ms": duration if ended else None,
         "result": _result(status, h),
         "error": _ERRORS[h % 5] if status == "FAILURE" else None,
         "trace_id": trace_id(number - 1),
         "worker_id": f"worker-{(h >> 44) % 24:02d}" if started else None,
         "parameters_snapshot": job.earlier_parameters if is_early else job.document["parameters"],
-        "created_at": _text(created_us),
+        "created_at": instant_text(created_us),
     }
 
 
@@ -236,18 +236,6 @@ def _result(status: str, h: int) -> dict[str, Any] | None:
     if status == "FAILURE":
         return {"error_message": _ERRORS[h % 5], "attempts": 1 + h % 3, "processed": 0, "checkpoint": f"{h >> 24:010x}"}
     return None
-
-
-def _text(us: int) -> str:
-    """What `instant_text` gives, three times as fast where most instants share few minutes."""
-    minute, rest = divmod(us, MINUTE_US)
-    second, fraction = divmod(rest, MICROSECONDS)
-    return f"{_minute_text(minute)}{second:02d}{f'.{fraction:06d}' if fraction else ''}Z"
-
-
-@lru_cache(maxsize=4096)
-def _minute_text(minute: int) -> str:
-    return str(instant_text(minute * MINUTE_US))[:17]
 
 
 def _hash(value: int) -> int:
