@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from jobstore.language.cron import WEEKDAY_NAMES
 from jobstore.language.instants import MICROSECONDS, instant_us
+from jobstore.language.zones import change_us, offset_us
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
 _DAY_MINUTES = 24 * 60
-_CHANGES_FORESEEN = timedelta(days=3653)
+_MINUTE_US = 60 * MICROSECONDS
+_DAY_US = _DAY_MINUTES * _MINUTE_US
+_DAYS_FORESEEN = 3653
 _RANGE_LENGTH = 3
 """Fewer consecutive values are written as a list."""
 
@@ -82,26 +85,14 @@ def doubtful_minutes(zone: str, year: int) -> frozenset[int]:
     repeats it in autumn, so its ambiguous minutes are those from 02:00 to 02:59 and from 00:00 to 00:59.
     """
     doubtful: set[int] = set()
-    for before, after in _clock_changes(zone, datetime(year, 1, 1, tzinfo=UTC) - timedelta(days=1)):
-        wall_before, wall_after = (instant_us(wall) // (60 * MICROSECONDS) for wall in (before, after))
+    tz, first_us = ZoneInfo(zone), instant_us(datetime(year, 1, 1, tzinfo=UTC)) - _DAY_US
+    for begins_us in range(first_us, first_us + _DAYS_FORESEEN * _DAY_US, _DAY_US):
+        old_us, new_us = offset_us(tz, begins_us), offset_us(tz, begins_us + _DAY_US)
+        if old_us == new_us:
+            continue
+        changed_us = change_us(tz, begins_us, begins_us + _DAY_US)
+        wall_before, wall_after = (changed_us + old_us) // _MINUTE_US, (changed_us + new_us) // _MINUTE_US
         low, high = sorted((wall_before, wall_after))
         doubtful.update(minute % _DAY_MINUTES for minute in range(low, high))
         doubtful.update(range(min(_DAY_MINUTES, wall_after - wall_before)))
     return frozenset(doubtful)
-
-
-def _clock_changes(zone: str, since: datetime) -> list[tuple[datetime, datetime]]:
-    """Return the wall time before and after each change, labelled as UTC; a binary search finds the second."""
-    tz = ZoneInfo(zone)
-    changes = []
-    for day in range(_CHANGES_FORESEEN // timedelta(days=1)):
-        low, high = since + timedelta(days=day), since + timedelta(days=day + 1)
-        old, new = low.astimezone(tz).utcoffset(), high.astimezone(tz).utcoffset()
-        if old is None or new is None or old == new:
-            continue
-        while high - low > timedelta(seconds=1):
-            middle = low + (high - low) / 2
-            low, high = (middle, high) if middle.astimezone(tz).utcoffset() == old else (low, middle)
-        moment = high.replace(microsecond=0)
-        changes.append((moment + old, moment + new))
-    return changes
