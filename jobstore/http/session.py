@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 from jobstore.http.hosts import is_loopback
-from jobstore.http.tokens import LONGEST_HEADER, READ_JOBS, TokenFile, TokenTable, cookie_value
+from jobstore.http.tokens import LONGEST_HEADER, READ_JOBS, TokenTable, cookie_value
 from jobstore.language.errors import Forbidden
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Sessions:
     """
 
     def __init__(self, authenticate: object) -> None:
-        self._tokens = authenticate if isinstance(authenticate, TokenTable | TokenFile) else None
+        self._tokens = authenticate if isinstance(authenticate, TokenTable) else None
         self.can_sign_in = self._tokens is not None
         self._throttle = Throttle()
 

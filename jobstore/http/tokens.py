@@ -13,7 +13,7 @@ import hmac
 import logging
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -106,7 +106,7 @@ class TokenRecord:
         }
 
 
-Entry = tuple[bytes, bytes, frozenset[str], "datetime | None"]
+Entry = tuple[tuple[bytes, bytes], frozenset[str], "datetime | None"]
 """The digests of a token and of its cookie, its permissions, and when it expires."""
 
 
@@ -126,21 +126,24 @@ class TokenTable:
 
     def permissions(self, token: str) -> frozenset[str] | None:
         """Return a token's permissions, or ``None``, in a time that does not depend on the token."""
-        return self._find(digest(token), [entry[0] for entry in self._entries])
+        return self._find(digest(token), 0)
 
     def of_cookie(self, value: str) -> frozenset[str] | None:
         """Return the permissions of the token that a cookie was made from, or ``None``."""
-        return self._find(digest(value), [entry[1] for entry in self._entries])
+        return self._find(digest(value), 1)
 
-    def _find(self, asked: bytes, digests: list[bytes]) -> frozenset[str] | None:
+    def _find(self, asked: bytes, place: int) -> frozenset[str] | None:
         found, until = None, None
-        for known, (*_, permissions, expires_at) in zip(digests, self._entries, strict=True):
-            if hmac.compare_digest(known, asked):
+        for digests, permissions, expires_at in self._current():
+            if hmac.compare_digest(digests[place], asked):
                 found, until = permissions, expires_at
         return None if until is not None and until <= self._clock() else found
 
+    def _current(self) -> tuple[Entry, ...]:
+        return self._entries
+
     def __repr__(self) -> str:
-        return f"<TokenTable of {len(self._entries)}>"
+        return f"<{type(self).__name__} of {len(self._current())}>"
 
 
 def utc_now() -> datetime:
@@ -163,7 +166,7 @@ def table(tokens: Mapping[str, Collection[str]]) -> TokenTable:
     for position, (given, permissions) in enumerate(tokens.items(), 1):
         token = _checked_token(given, f"tokens: entry {position}")
         allowed = _checked_permissions(permissions, position)
-        entries.append((digest(token), digest(cookie_value(token)), allowed, None))
+        entries.append(((digest(token), digest(cookie_value(token))), allowed, None))
     return TokenTable(entries, utc_now)
 
 
@@ -291,7 +294,7 @@ def load(path: str | os.PathLike[str], *, clock: Clock | None = None) -> TokenFi
     return TokenFile(path, clock or utc_now)
 
 
-class TokenFile:
+class TokenFile(TokenTable):
     """The current tokens of a file; see `load`.
 
     If the file is deleted or damaged while a server runs, every token is refused and the log says why. Accepting the
@@ -300,49 +303,27 @@ class TokenFile:
 
     def __init__(self, path: str | os.PathLike[str], clock: Clock) -> None:
         self._path = path
-        self._clock = clock
-        self._loaded = (tokenfile.signature(path), self._read())
+        self._loaded = (tokenfile.signature(path), tuple(_entries_of(path)))
+        super().__init__((), clock)
 
-    def __call__(self, environ: Mapping[str, Any]) -> frozenset[str] | None:
-        """Return the caller's permissions, or ``None``."""
-        return self._current()(environ)
-
-    def permissions(self, token: str) -> frozenset[str] | None:
-        """Return a token's permissions, or ``None``."""
-        return self._current().permissions(token)
-
-    def of_cookie(self, value: str) -> frozenset[str] | None:
-        """Return the permissions of the token that a cookie was made from, or ``None``."""
-        return self._current().of_cookie(value)
-
-    def _current(self) -> TokenTable:
+    def _current(self) -> tuple[Entry, ...]:
         signature, known = self._loaded
         current = tokenfile.signature(self._path)
         if current != signature:
-            known = self._read_again()
+            try:
+                known = tuple(_entries_of(self._path))
+            except JobStoreError as error:
+                _log.error("Every token is refused: %s", error)
+                known = ()
             self._loaded = (current, known)
         return known
 
-    def _read(self) -> TokenTable:
-        return _table_of(list_(self._path), self._clock)
 
-    def _read_again(self) -> TokenTable:
-        try:
-            return self._read()
-        except JobStoreError as error:
-            _log.error("Every token is refused: %s", error)
-            return TokenTable((), self._clock)
-
-
-def _table_of(records: Iterable[TokenRecord], clock: Clock) -> TokenTable:
-    # A token created before the web page existed has no cookie digest; the empty one matches no cookie.
-    return TokenTable(
-        (
-            (bytes.fromhex(each.sha256), bytes.fromhex(each.cookie_sha256 or ""), each.permissions, each.expires_at)
-            for each in records
-        ),
-        clock,
-    )
+def _entries_of(path: str | os.PathLike[str]) -> Iterator[Entry]:
+    for each in list_(path):
+        # A token created before the web page existed has no cookie digest; the empty one matches no cookie.
+        digests = (bytes.fromhex(each.sha256), bytes.fromhex(each.cookie_sha256 or ""))
+        yield digests, each.permissions, each.expires_at
 
 
 def _check_label(label: str) -> None:
