@@ -163,22 +163,9 @@ def test_a_rival_with_another_answer_breaks_a_line_off():
         line(2)
 
 
-def test_statistics_that_a_count_does_not_confirm_break_the_run_off(stores, tmp_path):
-    dataset = mutilated(stores[0], tmp_path)
-    peers.build(dataset.path("careful"), history.job_documents(), history.documents(guard.SMALL))
-    assert len(list(jobs.statistics(dataset))) == 2
-    with closing(sqlite3.connect(dataset.path("careful"), isolation_level=None)) as connection:
-        connection.execute("UPDATE executions SET status = 'FAILURE' WHERE id = 1")
-    with pytest.raises(Disagreement, match="job_stats of"):
-        list(jobs.statistics(dataset))
-
-
-def test_a_search_for_jobs_that_a_plain_statement_does_not_confirm_breaks_the_run_off(stores, tmp_path):
-    settings = Settings(rounds=1)
-    assert len(list(jobs.lists(stores[0].path("jobstore"), 10_000, settings))) == 4
-    lost = mutilated(stores[0], tmp_path, "UPDATE job SET folded = 'x' WHERE number < 100")
-    with pytest.raises(Disagreement, match="list_jobs, kline"):
-        list(jobs.lists(lost.path("jobstore"), 10_000, settings))
+def test_the_statistics_and_lists_of_jobs_are_measured(stores):
+    assert len(list(jobs.statistics(stores[0]))) == 2
+    assert len(list(jobs.lists(stores[0].path("jobstore"), 10_000, Settings(rounds=1)))) == 4
 
 
 def test_the_printed_tables_show_growth_and_missed_goals_with_their_reasons_and_are_written_again(tmp_path):
