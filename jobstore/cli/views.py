@@ -59,8 +59,9 @@ _WORDS_MOST = 36
 
 def job_lines(rows: Sequence[JobRow], screen: Screen) -> list[Text]:
     """Return the table of jobs."""
+    cells = [_job(row, screen) for row in rows]
     if not screen.is_terminal:
-        return lines(_PIPED_JOB_COLUMNS, [_piped_job(row, screen) for row in rows], None)
+        return _piped(("JOB", "STATE", "TYPE", "CATEGORY", "LAST_RUN", "NEXT_RUN", "SCHEDULE", "DESCRIPTION"), cells)
     columns = (
         Column("JOB", least=12, most=34),
         Column("STATE"),
@@ -73,43 +74,31 @@ def job_lines(rows: Sequence[JobRow], screen: Screen) -> list[Text]:
         Column(f"AT ({phrases.zone_name(screen.zone, screen.now_us)})", rank=4),
         Column("DESCRIPTION", rank=6, least=24),
     )
-    return lines(columns, [_job(row, screen) for row in rows], screen.width)
+    return lines(columns, [list(row.values()) for row in cells], screen.width)
 
 
-_PIPED_JOB_COLUMNS = tuple(
-    Column(title) for title in ("JOB", "STATE", "TYPE", "CATEGORY", "LAST_RUN", "NEXT_RUN", "SCHEDULE", "DESCRIPTION")
-)
+def _piped(titles: Sequence[str], rows: Sequence[Mapping[str, Cell]]) -> list[Text]:
+    """Return a table for programs: no cell is empty, which would hide a column from them."""
+    cells = [[Cell(row[title].text or "-") for title in titles] for row in rows]
+    return lines([Column(title) for title in titles], cells, None)
 
 
-def _job(row: JobRow, screen: Screen) -> list[Cell]:
-    job, state, words = row.job, row.state, _words(row.job)
+def _job(row: JobRow, screen: Screen) -> dict[str, Cell]:
+    job, state = row.job, row.state
+    words = _words(job) if screen.is_terminal else ""  # slow to import what makes them
     faint = "dim" if state == "disabled" else ""
-    return [
-        Cell(plain(job["name"]), faint or "bold"),
-        marked(state, STATE_STYLES, screen),
-        Cell(plain(job["job_type"]), faint),
-        Cell(plain(job["job_category"]), faint),
-        Cell(schedule_text(job), faint),
-        Cell(words if len(words) <= _WORDS_MOST else "", "dim"),  # half a sentence would mislead
-        _away(job["last_run_at"], screen, "magenta" if state == "late" else faint),
-        _away(job["next_run_at"], screen, faint),
-        _at(job["next_run_at"], screen),
-        Cell(plain(job["description"] or ""), "dim"),
-    ]
-
-
-def _piped_job(row: JobRow, screen: Screen) -> list[Cell]:
-    job = row.job
-    return [
-        Cell(plain(job["name"])),
-        Cell(row.state),
-        Cell(plain(job["job_type"])),
-        Cell(plain(job["job_category"])),
-        Cell(_stamp(job["last_run_at"], screen)),
-        Cell(_stamp(job["next_run_at"], screen)),
-        Cell(schedule_text(job)),
-        Cell(plain(job["description"] or "-")),
-    ]
+    return {
+        "JOB": Cell(plain(job["name"]), faint or "bold"),
+        "STATE": marked(state, STATE_STYLES, screen),
+        "TYPE": Cell(plain(job["job_type"]), faint),
+        "CATEGORY": Cell(plain(job["job_category"]), faint),
+        "SCHEDULE": Cell(schedule_text(job), faint),
+        "WHEN": Cell(words if len(words) <= _WORDS_MOST else "", "dim"),  # half a sentence would mislead
+        "LAST_RUN": moment(job["last_run_at"], screen, "magenta" if state == "late" else faint),
+        "NEXT_RUN": moment(job["next_run_at"], screen, faint),
+        "AT": _at(job["next_run_at"], screen),
+        "DESCRIPTION": Cell(plain(job["description"] or ""), "dim"),
+    }
 
 
 def _words(job: JobDocument) -> str:
@@ -131,8 +120,9 @@ def schedule_text(job: JobDocument) -> str:
 
 def execution_lines(executions: Sequence[ExecutionDocument], screen: Screen, *, of_one_job: bool = False) -> list[Text]:
     """Return the table of executions."""
+    cells = [_execution(each, screen) for each in executions]
     if not screen.is_terminal:
-        return lines(_PIPED_EXECUTION_COLUMNS, [_piped_execution(each, screen) for each in executions], None)
+        return _piped(("ID", "JOB", "STATUS", "STARTED", "TOOK", "WORKER", "TRACE", "ERROR_OR_RESULT"), cells)
     columns = [
         Column("ID", right=True),
         *([] if of_one_job else [Column("JOB", least=12, most=34)]),
@@ -144,30 +134,25 @@ def execution_lines(executions: Sequence[ExecutionDocument], screen: Screen, *, 
         Column("TRACE", rank=8, most=36),
         Column("ERROR OR RESULT", rank=6, least=40),
     ]
-    rows = [_execution(each, screen) for each in executions]
-    return lines(columns, [[*row[:1], *row[2:]] for row in rows] if of_one_job else rows, screen.width)
+    rows = [[cell for title, cell in row.items() if title != "JOB" or not of_one_job] for row in cells]
+    return lines(columns, rows, screen.width)
 
 
-_PIPED_EXECUTION_COLUMNS = tuple(
-    Column(title) for title in ("ID", "JOB", "STATUS", "STARTED", "TOOK", "WORKER", "TRACE", "ERROR_OR_RESULT")
-)
-
-
-def _execution(execution: ExecutionDocument, screen: Screen) -> list[Cell]:
+def _execution(execution: ExecutionDocument, screen: Screen) -> dict[str, Cell]:
     start = phrases.instant(execution["started_at"])
     since = start if start is not None else phrases.instant(execution["created_at"])
     shown, faint = phrases.instant(_due(execution)), "" if start is not None else "dim"
-    return [
-        Cell(execution["id"], "dim"),
-        Cell(plain(execution["job_name"]), "bold"),
-        marked(execution["status"], STATUS_STYLES, screen),
-        ABSENT if shown is None else Cell(phrases.clock_time(shown, screen.zone, screen.now_us), faint),
-        ABSENT if since is None else Cell(_since(execution, since, screen.now_us), "dim"),
-        _took(execution, start, screen.now_us),
-        Cell(plain(execution["worker_id"] or "-"), "dim"),
-        Cell(plain(execution["trace_id"] or "-"), "dim"),
-        outcome(execution),
-    ]
+    return {
+        "ID": Cell(execution["id"], "dim"),
+        "JOB": Cell(plain(execution["job_name"]), "bold"),
+        "STATUS": marked(execution["status"], STATUS_STYLES, screen),
+        "STARTED": ABSENT if shown is None else Cell(_clock(shown, screen), faint),
+        "AGO": ABSENT if since is None else Cell(_since(execution, since, screen.now_us), "dim"),
+        "TOOK": _took(execution, start, screen),
+        "WORKER": Cell(plain(execution["worker_id"] or "-"), "dim"),
+        "TRACE": Cell(plain(execution["trace_id"] or "-"), "dim"),
+        "ERROR_OR_RESULT": outcome(execution),
+    }
 
 
 def _due(execution: ExecutionDocument) -> str | None:
@@ -181,11 +166,16 @@ def _since(execution: ExecutionDocument, since_us: int, now_us: int) -> str:
     return phrases.distance(since_us, now_us)
 
 
-def _took(execution: ExecutionDocument, start_us: int | None, now_us: int) -> Cell:
+def _clock(us: int, screen: Screen) -> str:
+    return phrases.clock_time(us, screen.zone, screen.now_us) if screen.is_terminal else phrases.stamp(us, screen.zone)
+
+
+def _took(execution: ExecutionDocument, start_us: int | None, screen: Screen) -> Cell:
     if execution["duration_ms"] is not None:
         return Cell(phrases.took(execution["duration_ms"]))
-    if execution["status"] == Status.RUNNING and start_us is not None and start_us <= now_us:
-        return Cell(f"{phrases.took((now_us - start_us) // MICROSECONDS * 1_000)}…", "cyan")
+    is_running = screen.is_terminal and execution["status"] == Status.RUNNING
+    if is_running and start_us is not None and start_us <= screen.now_us:
+        return Cell(f"{phrases.took((screen.now_us - start_us) // MICROSECONDS * 1_000)}…", "cyan")
     return ABSENT
 
 
@@ -196,19 +186,6 @@ def outcome(execution: ExecutionDocument) -> Cell:
             plain(execution["error"]), STATUS_STYLES[execution["status"]][1].removeprefix("bold "), beneath=True
         )
     return Cell("" if execution["result"] is None else brief_json(execution["result"]), "dim")
-
-
-def _piped_execution(execution: ExecutionDocument, screen: Screen) -> list[Cell]:
-    return [
-        Cell(execution["id"]),
-        Cell(plain(execution["job_name"])),
-        Cell(execution["status"]),
-        Cell(_stamp(_due(execution), screen)),
-        Cell("-" if execution["duration_ms"] is None else phrases.took(execution["duration_ms"])),
-        Cell(plain(execution["worker_id"] or "-")),
-        Cell(plain(execution["trace_id"] or "-")),
-        Cell(outcome(execution).text or "-"),
-    ]
 
 
 def brief_json(value: Any) -> str:
@@ -343,11 +320,6 @@ def marked(word: str, styles: Mapping[str, tuple[str, str]], screen: Screen) -> 
     return Cell(f"{mark} {word}" if screen.marks and screen.colour else word, style)
 
 
-def _away(text: str | None, screen: Screen, style: str) -> Cell:
-    us = phrases.instant(text)
-    return ABSENT if us is None else Cell(phrases.distance(us, screen.now_us), style)
-
-
 def _at(text: str | None, screen: Screen) -> Cell:
     us = phrases.instant(text)
     return Cell("") if us is None else Cell(phrases.clock_time(us, screen.zone, screen.now_us), "dim")
@@ -362,14 +334,12 @@ def when(text: str | None, screen: Screen) -> str:
     return f"{phrases.clock_time(us, screen.zone)} {zone}  ({phrases.distance(us, screen.now_us)})"
 
 
-def moment(text: str | None, screen: Screen) -> Cell:
+def moment(text: str | None, screen: Screen, style: str = "") -> Cell:
     """Return an instant as a cell: the distance from now on a terminal, else RFC 3339."""
-    return _away(text, screen, "") if screen.is_terminal else Cell(_stamp(text, screen))
-
-
-def _stamp(text: str | None, screen: Screen) -> str:
     us = phrases.instant(text)
-    return "-" if us is None else phrases.stamp(us, screen.zone)
+    if us is None:
+        return ABSENT
+    return Cell(phrases.distance(us, screen.now_us) if screen.is_terminal else phrases.stamp(us, screen.zone), style)
 
 
 def page_line(pagination: Pagination, offset: int, shown: int, noun: str) -> str:
