@@ -10,14 +10,14 @@ import json
 import logging
 import signal
 import sys
-import threading
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
 from jobstore import __version__, tools
+from jobstore.handling import handling
 from jobstore.language.errors import InternalError, JobStoreError, ResponseTooLarge, StoreBusy, StoreError
 from jobstore.language.extras import missing
 from jobstore.store import open as open_store
@@ -45,7 +45,7 @@ except ImportError as error:
     raise missing("jobstore.mcp", "mcp") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -167,21 +167,9 @@ def run(path: Where, *, clock: Callable[[], datetime] | None = None) -> None:
     Raises:
         StoreError: the store cannot be opened.
     """
-    with open_store(path, clock=clock) as store, _interrupt_at_once():
+    # Python's own handler of Ctrl-C would first wait for the next line of input.
+    with open_store(path, clock=clock) as store, handling(signal.SIG_DFL, signal.SIGINT):
         anyio.run(_serve, create_server(store))
-
-
-@contextmanager
-def _interrupt_at_once() -> Iterator[None]:
-    """Let Ctrl-C end the process at once: Python's own handler would first wait for the next line of input."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 async def _serve(server: Server[Any]) -> None:

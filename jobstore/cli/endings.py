@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
+
+from jobstore.handling import handling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,19 +26,13 @@ class _Ended(BaseException):
 @contextmanager
 def ending_cleanly() -> Iterator[None]:
     """Let SIGTERM, SIGHUP and SIGQUIT leave the block by an exception, and end the process then."""
-    is_main = threading.current_thread() is threading.main_thread()  # no other thread may set handlers
-    ours = [each for each in _ENDINGS if is_main and signal.getsignal(each) is signal.SIG_DFL]
-    for each in ours:
-        signal.signal(each, _end)
     try:
-        yield
+        with handling(_end, *(each for each in _ENDINGS if signal.getsignal(each) is signal.SIG_DFL)):
+            yield
     except _Ended as ended:
         # By the signal itself, not by a code: for systemd, that is a clean end.
         signal.signal(ended.number, signal.SIG_DFL)
         os.kill(os.getpid(), ended.number)
-    finally:
-        for each in ours:
-            signal.signal(each, signal.SIG_DFL)
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from jobstore.cli.endings import ending_cleanly
 from jobstore.cli.screen import current_screen, is_dumb, rendered
+from jobstore.handling import handling
 from jobstore.language.errors import InvalidParameter, shown
 
 if TYPE_CHECKING:
@@ -89,16 +90,12 @@ def _other_screen() -> Iterator[list[int]]:
         _show(OTHER_SCREEN)
         resumed.append(number)
 
-    with ending_cleanly():
-        takes_stops = signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL
-        if takes_stops:
-            signal.signal(signal.SIGTSTP, stop)
+    stops = [signal.SIGTSTP] if signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL else []
+    with ending_cleanly(), handling(stop, *stops):
         sys.stdout.write(OTHER_SCREEN)
         try:
             yield resumed
         finally:
-            if takes_stops:
-                signal.signal(signal.SIGTSTP, signal.SIG_DFL)
             with suppress(OSError):  # the terminal may be gone
                 sys.stdout.write(OWN_SCREEN)
                 sys.stdout.flush()

@@ -18,7 +18,6 @@ import logging
 import signal
 import socket
 import struct
-import threading
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +30,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
 
 from jobstore import store as stores
+from jobstore.handling import handling
 from jobstore.http.app import create_app
 from jobstore.http.faults import envelope
 from jobstore.http.hosts import is_host_name, is_loopback
@@ -38,8 +38,7 @@ from jobstore.http.journal import LONGEST_TARGET, cut, log, request_id
 from jobstore.language.errors import InternalError, InvalidParameter, escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
-    from types import FrameType
+    from collections.abc import Callable, Collection, Mapping
 
     from jobstore.http.gate import Authenticate
     from jobstore.language.address import Where
@@ -101,7 +100,7 @@ def serve(
         app = create_app(store, **admitted, host_names=names, page=True, log_url=log_url)
         server = Server(app, host=host, port=port)
         _tame_log()
-        with _stopped_by_signals(server):
+        with handling(lambda *_: server.stop(), signal.SIGTERM, signal.SIGINT):
             if ready is not None:
                 ready(server.url)
             server.run()
@@ -316,21 +315,3 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
         waited_for = [each for each in self.active_channels.values() if each.is_waited_for]
         if waited_for:
             min(waited_for, key=lambda each: each.served_at).drop()
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(server: Server) -> Iterator[None]:
-    """Make SIGTERM and SIGINT stop the server. Outside the main thread Python sets no signal handlers: do nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        server.stop()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

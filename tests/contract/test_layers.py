@@ -19,6 +19,7 @@ FOLDER = Path(jobstore.__file__).parent
 MAY_IMPORT: dict[str, str] = {
     "language": "",
     "replacing": "",
+    "handling": "",
     "storage": "language replacing",
     "engine": "language storage",
     "recording": "language storage replacing",
@@ -28,17 +29,17 @@ MAY_IMPORT: dict[str, str] = {
     "reading": "language storage engine queries",
     "queries": "language",
     # interfaces: each knows the store, none knows another
-    "http": "language store queries metrics web replacing package",
+    "http": "language store queries metrics web replacing handling package",
     "web": "language queries",
     "integrations": "language store recording replacing",
     "tools": "language queries package",
-    "mcp": "language store queries tools package",
+    "mcp": "language store queries tools handling package",
     "metrics": "language queries",
     "testing": "language store transfer",
     "pytest_plugin": "store testing package",
     "wsgi": "language http",
     "tokens": "http",
-    "cli": "language store queries recording transfer http integrations mcp metrics replacing package",
+    "cli": "language store queries recording transfer http integrations mcp metrics replacing handling package",
     "__main__": "cli",
     "package": "language store queries recording transfer http",
 }
