@@ -17,6 +17,8 @@ from tests.waiting import LONG_SECONDS, until
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "integrations.md"
 PROGRAM = re.compile(r"^```python\n# (\S+\.py)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LATE = re.compile("skipped: maximum number of running instances reached|was missed by")
+"""What APScheduler says on a busy machine."""
 PROGRAMS = dict(PROGRAM.findall(PAGE.read_text(encoding="utf-8")))
 
 
@@ -25,7 +27,8 @@ def run(title: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, title], cwd=folder, capture_output=True, text=True, check=False, timeout=LONG_SECONDS
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    said = [line for line in done.stderr.splitlines() if not LATE.search(line)]
+    assert (done.returncode, said) == (0, [])
     return done.stdout
 
 
