@@ -863,6 +863,7 @@ with recorder.run("a") as run:
         assert by_id(store, done.stdout.strip())["result"] == {"of": "the child"}
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="its datetime crashes at exit: python/cpython#132413")
 def test_a_run_ends_whose_recorder_is_collected_before_it(path):
     code = f"""
 import jobstore
