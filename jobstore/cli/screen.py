@@ -189,7 +189,9 @@ def _refuse_planted(path: Path) -> None:
         owner, folder = path.lstat().st_uid, path.parent.stat()
         for_everybody = stat.S_ISVTX | stat.S_IWOTH
         if folder.st_mode & for_everybody == for_everybody and owner not in {os.geteuid(), folder.st_uid}:
-            raise PermissionError(errno.EACCES, "Another user made this, in a folder for everybody", str(path))
+            raise PermissionError(
+                errno.EACCES, "Another user made this in a folder for everybody; give another path", str(path)
+            )
 
 
 def _mode(source: Location | None) -> int:

@@ -141,6 +141,7 @@ class Mirror:
         huey.signal()(self._hear)
         huey.post_execute(HOOK)(self._executed)
         huey.on_startup(HOOK)(self._worker_starts)
+        huey.on_shutdown(HOOK)(self.flush)  # a worker that is a process runs no exit hook of Python's
         self._save_all()
 
     def __enter__(self) -> Mirror:
@@ -154,6 +155,7 @@ class Mirror:
         self._huey.disconnect_signal(self._hear)
         self._huey.unregister_post_execute(HOOK)
         self._huey.unregister_on_startup(HOOK)
+        self._huey.unregister_on_shutdown(HOOK)
         self.flush()
         self._store.close()
 
@@ -222,7 +224,6 @@ class Mirror:
 
     def _interrupted(self, task: Any) -> None:
         self._ends(task, Status.FAILURE, None, "Interrupted: the consumer was stopped while it ran")
-        self.flush()  # a worker that is a process ends next, and runs no exit hook
 
     def _cancelled(self, task: Any) -> None:
         """Handle a cancelled task. If it cancelled itself, the post-execute hook reports more, so do nothing here."""

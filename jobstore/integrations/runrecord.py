@@ -42,7 +42,7 @@ PATIENCE_BEFORE_SECONDS: Final = 2.0
 """How long recording the start may delay the command; after that, it continues beside the command."""
 PATIENCE_AFTER_SECONDS: Final = 30.0
 TRIES: Final = 3
-"""How often to try a step that fails, except for a busy store, which is retried until the deadline."""
+"""How often to try a step that fails; with a busy store or a server that is away, it is tried until the deadline."""
 DEFAULTS: Final = {"job_type": "command", "job_category": "scheduled"}
 """The fields of a new job."""
 
@@ -58,7 +58,8 @@ _LEFT_OUT: Final = (
 )
 _CALL_SECONDS = PATIENCE_AFTER_SECONDS
 """The timeout of one call: as long as the caller waits, so that the call keeps its place in the queue for the lock."""
-_PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
+"""Between tries, ever longer: a command may take hours, and its server may be away as long."""
 _ERROR_TAIL_BYTES = 8 * 1024
 _LONGEST_IN_JSON = 6
 """The most bytes that JSON takes for a byte of output: a control character becomes a backslash, a u and four digits."""
@@ -140,14 +141,15 @@ class RunRecord:
 
     def _attempt(self, step: Callable[[Recorder], None], is_too_late: Callable[[], bool]) -> str | None:
         """Try a step until it succeeds or it is too late; return None, or the problem."""
-        failures = 0
+        failures, pause = 0, _PAUSE_SECONDS
         while True:
             try:
                 step(self._opened())
             except StoreBusy as error:
                 problem = error.message
             except BaseException as error:  # noqa: BLE001 - a broken module may even exit
-                failures += not getattr(error, "may_repeat", False)  # a server that is away may come back
+                if not getattr(error, "may_repeat", False):  # a server that is away may come back
+                    failures += 1
                 problem = f"{getattr(error, 'message', '') or f'{type(error).__name__}: {error}'}"
                 self._drop()
             else:
@@ -155,7 +157,8 @@ class RunRecord:
             if failures >= TRIES or is_too_late():
                 return problem
             self._problem = problem
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _opened(self) -> Recorder:
         if self._recorder is None:

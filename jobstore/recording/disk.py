@@ -64,8 +64,8 @@ def _pages(connection: sqlite3.Connection) -> int:
 def prune_emergency(writer: Writer, bounds: Rules | None, progress: Progress | None) -> int:
     """Prune on a full disk, in the space of the reserve; without bounds, only free the reserve.
 
-    The log is checkpointed after each small batch, so it never needs more space than one batch. A
-    reader that keeps the log from being freed is waited for only once there is no space left.
+    The log is checkpointed after each small batch, so it never needs more space than one batch. A reader that keeps the
+    log from being freed is waited for only once there is no space left.
 
     Raises:
         StoreFull: there is not even enough space to delete one execution.

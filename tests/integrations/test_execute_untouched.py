@@ -574,6 +574,22 @@ def test_a_store_that_stays_locked_is_told_in_time_and_changes_no_code(path, mon
     until(lambda: threading.active_count() == 1 or not any(t.name == "jobstore-record" for t in threading.enumerate()))
 
 
+def test_a_server_that_stays_away_is_tried_ever_less_often(monkeypatch):
+    pauses: list[float] = []
+    away = jobstore.StoreUnreadable("away")
+    away.may_repeat = True
+
+    def step(_recorder):
+        raise away
+
+    record = runrecord.RunRecord("jobs.db", "job", {})
+    monkeypatch.setattr(record, "_opened", lambda: None)
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    assert record._attempt(step, lambda: len(pauses) == 20) == "away"
+    assert pauses == sorted(pauses)
+    assert sum(pauses) > 10
+
+
 def test_what_a_killed_exec_left_is_closed_by_the_next_one_of_its_job(path):
     with started(path, "echo $$; exec sleep 100") as process:
         pid = int(line_of(process))

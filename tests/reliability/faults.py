@@ -503,8 +503,8 @@ FAULTS = (
     Fault(
         "a worker process that ends before its run's end is recorded",
         "integrations/huey.py",
-        "        self.flush()  # a worker that is a process",
-        "        # a worker that is a process",
+        "        huey.on_shutdown(HOOK)(self.flush)  # a worker",
+        "        # a worker",
         "tests/integrations/test_huey.py::"
         "test_an_interrupted_worker_process_ends_no_sooner_than_its_run_is_recorded",
     ),
