@@ -11,12 +11,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
-import orjson
-
 from jobstore.language.errors import Conflict, InvalidParameter, InvalidRecord, JobStoreError, NotFound, shown
 from jobstore.language.fields import (
     LARGEST_SECONDS,
-    TEXT_BYTES,
     bounded_error,
     checked_duration,
     checked_end,
@@ -36,12 +33,13 @@ from jobstore.recording.leftovers import forget_unused
 from jobstore.recording.logs import captured_logs
 from jobstore.recording.prune import Chooser, count_prunable, prune, rules
 from jobstore.recording.retention import Keeper, Retention
+from jobstore.recording.run import Ending, Run, Stopwatch, described
 from jobstore.recording.together import Together
 from jobstore.recording.traces import current_trace_id
 from jobstore.recording.transitions import Closing, End, Entry, execution_number
 from jobstore.storage.documents import execution_document
 from jobstore.storage.limits import LONGEST_TIMEOUT_SECONDS, TIMEOUT_SECONDS
-from jobstore.storage.processes import is_gone, this_process
+from jobstore.storage.processes import this_process
 from jobstore.storage.rows import fetch_executions
 from jobstore.storage.transactions import WriterClosed
 from jobstore.storage.writer import open_writer
@@ -53,8 +51,6 @@ if TYPE_CHECKING:
 
     from jobstore.language.address import Location, Where
     from jobstore.language.models import ExecutionDocument
-    from jobstore.recording.logs import Captured
-    from jobstore.storage.processes import Owner
 
     OnFinish = Callable[[ExecutionDocument], object]
 
@@ -78,23 +74,6 @@ BEGUN_REMEMBERED: Final = 10_000
 _NONE: Final[_Unset[None]] = _Unset(None)
 _ONE: Final = _Unset(1)
 _TRUE: Final = _Unset(True)
-
-
-class Run:
-    """A run that `Recorder.run` records.
-
-    Attributes:
-        execution_id: the number of the execution, as text.
-        result: what the run returned; set it before the block ends. Any value: `jobstore.language.results` says how
-            values that are not JSON are stored.
-    """
-
-    def __init__(self, execution_id: str) -> None:
-        self.execution_id = execution_id
-        self.result: Any = None
-
-    def __repr__(self) -> str:
-        return f"Run({self.execution_id!r})"
 
 
 class Recorder:
@@ -433,8 +412,8 @@ class Recorder:
     def _running(self, name: str, labels: tuple[object, object, object], *, is_logged: bool) -> Iterator[Run]:
         entry = self._entry(*labels, None)
         begun: list[int] = []
-        run, stopwatch = Run(""), _Stopwatch(self._now_us, is_measured=self._is_measured)
-        ending = _Ending(this_process(), stopwatch)
+        run, stopwatch = Run(""), Stopwatch(self._now_us, is_measured=self._is_measured)
+        ending = Ending(this_process(), stopwatch)
         try:
             self._write(lambda connection: transitions.begin(connection, name, entry), begun)
             run.execution_id = str(begun[0])
@@ -595,7 +574,7 @@ class Recorder:
             with suppress(StopIteration, RuntimeError):
                 self._begun.pop(next(iter(self._begun)), None)
 
-    def _finish_well(self, number: int, run: Run, ending: _Ending, *, is_last: bool = False) -> None:
+    def _finish_well(self, number: int, run: Run, ending: Ending, *, is_last: bool = False) -> None:
         """Record the success; the `is_last` try does so without a result that cannot be converted."""
         if not ending.is_own():
             return
@@ -607,11 +586,11 @@ class Recorder:
             result = None
         self._finish(number, End(STATUS_CODES[Status.SUCCESS], *ending.stopwatch.end(), result, None))
 
-    def _finish_failed(self, number: int, error: BaseException, ending: _Ending, *, is_last: bool = False) -> None:
+    def _finish_failed(self, number: int, error: BaseException, ending: Ending, *, is_last: bool = False) -> None:
         """Try to record the failure; the job's exception matters more than ours."""
         if not ending.is_own():
             return
-        reason = bounded_error(_described(error, BaseException if is_last else Exception))
+        reason = bounded_error(described(error, BaseException if is_last else Exception))
         try:
             end = End(STATUS_CODES[Status.FAILURE], *ending.stopwatch.end(), ending.with_output(None), reason)
             self._finish(number, end)
@@ -635,67 +614,6 @@ def _system_clock() -> datetime:
     return datetime.now(UTC)
 
 
-def _steady_us() -> int:
-    return time.monotonic_ns() // 1000
-
-
-class _Stopwatch:
-    """Times a block, by a monotonic clock or by the caller's clock."""
-
-    def __init__(self, now_us: Callable[[], int], *, is_measured: bool) -> None:
-        self._now_us = now_us
-        self._read_us = _steady_us if is_measured else now_us
-        self._begun_us: int | None = None
-        self._ended_us = self._completed_us = 0
-
-    def start(self) -> None:
-        self._begun_us = self._read_us()
-
-    def stop(self) -> None:
-        self._ended_us = self._read_us()
-        self._completed_us = self._now_us()
-
-    def end(self) -> tuple[int, int]:
-        """When the block ended, and how many milliseconds it took: 0 if it never began."""
-        if self._begun_us is None:
-            return self._now_us(), 0
-        return self._completed_us, max(0, self._ended_us - self._begun_us) // 1000
-
-
-class _Ending:
-    """What the end of a run needs: the process that began it, its times, and what it logged."""
-
-    def __init__(self, process: Owner, stopwatch: _Stopwatch) -> None:
-        self._process = process
-        self.stopwatch = stopwatch
-        self.logs: Captured | None = None
-
-    def is_own(self) -> bool:
-        """Whether it is this process's to record: a forked child leaves it to its parent, while that lives."""
-        return self._process == this_process() or is_gone(self._process)
-
-    def with_output(self, result: str | None) -> str | None:
-        """The result with the run's log output."""
-        return result if self.logs is None else _with_output(result, self.logs)
-
-
-def _with_output(result: str | None, logs: Captured) -> str | None:
-    """The result with the run's log output, whose beginning is cut until both fit into 64 KiB."""
-    value = None if result is None else orjson.loads(result)
-    if value is None:
-        kept: dict[str, Any] = {}
-    else:
-        kept = value if isinstance(value, dict) else {"value": value}
-    output = logs.text
-    while True:
-        text = orjson.dumps({"output": output, **kept})
-        if len(text) <= TEXT_BYTES:
-            return text.decode()
-        if not output:
-            return result  # it takes all the space
-        output = output[max(1, len(text) - TEXT_BYTES) // 6 + 1 :]  # a character has at most six bytes as JSON
-
-
 def _names(value: object, field: str) -> frozenset[str]:
     if value is None:
         return frozenset()
@@ -703,16 +621,6 @@ def _names(value: object, field: str) -> frozenset[str]:
     if not isinstance(given, list | tuple | set | frozenset):
         raise InvalidRecord(f"{field} must be a text or a list of texts; received {shown(value)}")
     return frozenset(str(checked_label(name, field)) for name in given if name is not None)
-
-
-def _described(error: BaseException, broken: type[BaseException]) -> str:
-    if isinstance(error, GeneratorExit):
-        return "Interrupted: the `with` block ended without recording an outcome"
-    try:
-        message = str(error)
-    except broken:  # a __str__ of the job's must not hide the job's failure
-        message = ""
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def _checked_zone(timezone: str | None) -> str:

@@ -495,7 +495,7 @@ FAULTS = (
     ),
     Fault(
         "a forked child that ends its parent's run",
-        "recording/recorder.py",
+        "recording/run.py",
         "        return self._process == this_process() or is_gone(self._process)",
         "        return True",
         "tests/contract/test_recorder.py::test_a_child_that_was_forked_inside_a_run_ends_it_only_if_its_parent_is_gone",
