@@ -26,6 +26,7 @@ from jobstore.language.errors import (
     InvalidSchedule,
     JobStoreError,
     NotAStore,
+    NotFound,
     StoreBusy,
     StoreNotFound,
 )
@@ -150,8 +151,8 @@ class RunRecord:
             except BaseException as error:  # noqa: BLE001 - a broken module may even exit
                 if not getattr(error, "may_repeat", False):  # a server that is away may come back
                     failures += 1
+                    self._drop()
                 problem = f"{getattr(error, 'message', '') or f'{type(error).__name__}: {error}'}"
-                self._drop()
             else:
                 return None
             if failures >= TRIES or is_too_late():
@@ -204,10 +205,14 @@ class RunRecord:
         ended = self._ended
         assert ended is not None  # noqa: S101 - set before this is called
         assert self._execution_id is not None  # noqa: S101 - set by `_record_start`
-        recorder.finish(
-            self._execution_id, _status(ended), result=_result(ended, self._keeps_always), error=_error(ended),
-            at=max(self._ended_at, self._started_at), duration_ms=round((ended.seconds or 0) * 1000),
-        )  # fmt: skip
+        try:
+            recorder.finish(
+                self._execution_id, _status(ended), result=_result(ended, self._keeps_always), error=_error(ended),
+                at=max(self._ended_at, self._started_at), duration_ms=round((ended.seconds or 0) * 1000),
+            )  # fmt: skip
+        except NotFound:  # the store was replaced by one that lacks the start; the next try records both
+            self._execution_id = None
+            raise
 
     def _open(self) -> Recorder:
         """Open the recorder; a store that is created gets this machine's time zone."""

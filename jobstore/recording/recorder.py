@@ -68,9 +68,10 @@ class _Unset(Generic[_T]):
         return repr(self.value)
 
 
-BEGUN_REMEMBERED: Final = 10_000
-"""The most runs between `start` and `finish` whose start is remembered to measure their duration."""
+OWN_REMEMBERED: Final = 10_000
+"""The most unfinished runs of which a recorder remembers when they were created and started."""
 
+_UNKNOWN: Final = (None, None)
 _NONE: Final[_Unset[None]] = _Unset(None)
 _ONE: Final = _Unset(1)
 _TRUE: Final = _Unset(True)
@@ -116,7 +117,8 @@ class Recorder:
         self._clock = clock or _system_clock
         self._is_measured = clock is None
         self._on_finish = on_finish
-        self._begun: dict[int, int] = {}
+        self._own: dict[int, tuple[int, int | None]] = {}
+        """For each unfinished run that came through here: when it was created, and when its measured work began."""
         timeout_seconds = checked_measure(timeout_seconds, "timeout_seconds", LONGEST_TIMEOUT_SECONDS)
         self._writer = open_writer(path, timezone=_checked_zone(timezone), timeout_seconds=timeout_seconds)
         self._write = Together(self._writer, timeout_seconds).write
@@ -269,6 +271,7 @@ class Recorder:
         number = self._write(
             lambda connection: transitions.enqueue(connection, name, entry, outlives_process=outlives_process)
         )
+        self._note(number, entry.at_us, None)
         return str(number)
 
     def begin(
@@ -304,6 +307,7 @@ class Recorder:
             return transitions.begin(connection, name, entry)
 
         number = self._write(save_and_begin)
+        self._note(number, entry.at_us, None)
         return str(number)
 
     def start(
@@ -325,16 +329,17 @@ class Recorder:
             at: when it started. Default: now.
 
         Raises:
-            NotFound: there is no such execution.
+            NotFound: there is no such execution, or its number is another run's by now (see `finish`).
             Conflict: it has already started or ended.
             InvalidRecord: a value breaks its rule.
         """
         number = execution_number(execution_id)
         worker_id, trace_id = checked_label(worker_id, "worker_id"), checked_label(trace_id, "trace_id")
         at_us = instant_or_now(at, self._now_us())
-        self._write(lambda connection: transitions.start(connection, number, at_us, worker_id, trace_id))
-        if at is None and self._is_measured:
-            self._note_begin(number)
+        known_us, _ = self._own.get(number, _UNKNOWN)
+        labels = worker_id, trace_id
+        created_us = self._write(lambda connection: transitions.start(connection, number, known_us, at_us, *labels))
+        self._note(number, created_us, time.monotonic_ns() if at is None and self._is_measured else None)
 
     def finish(
         self,
@@ -363,7 +368,8 @@ class Recorder:
                 in between); null for a run that never started.
 
         Raises:
-            NotFound: there is no such execution.
+            NotFound: there is no such execution; or this recorder has enqueued or started it, and the store, replaced
+                by an older copy or a standby that lacked it, has given its number to another run.
             Conflict: it has already ended.
             InvalidRecord: a value breaks its rule.
         """
@@ -371,10 +377,10 @@ class Recorder:
         number, code = execution_number(execution_id), checked_end(status)
         stored, error = json_text(result, "result"), bounded_error(error)
         duration_ms = checked_duration(duration_ms)
-        begun_ns = self._begun.get(number)
+        created_us, begun_ns = self._own.get(number, _UNKNOWN)
         if duration_ms is None and begun_ns is not None and at is None:
             duration_ms = (ended_ns - begun_ns) // 1_000_000
-        self._finish(number, End(code, instant_or_now(at, self._now_us()), duration_ms, stored, error))
+        self._finish(number, created_us, End(code, instant_or_now(at, self._now_us()), duration_ms, stored, error))
 
     def run(
         self,
@@ -413,7 +419,7 @@ class Recorder:
         entry = self._entry(*labels, None)
         begun: list[int] = []
         run, stopwatch = Run(""), Stopwatch(self._now_us, is_measured=self._is_measured)
-        ending = Ending(this_process(), stopwatch)
+        ending = Ending(this_process(), entry.at_us, stopwatch)
         try:
             self._write(lambda connection: transitions.begin(connection, name, entry), begun)
             run.execution_id = str(begun[0])
@@ -543,13 +549,13 @@ class Recorder:
 
     # --- inside
 
-    def _finish(self, number: int, end: End) -> None:
+    def _finish(self, number: int, created_us: int | None, end: End) -> None:
         def finish(connection: sqlite3.Connection) -> list[ExecutionDocument]:
-            transitions.finish(connection, number, end)
+            transitions.finish(connection, number, created_us, end)
             return self._documents(connection, [number])
 
         self._tell(self._write(finish))
-        self._begun.pop(number, None)
+        self._own.pop(number, None)
         if self._keeper is not None:
             self._keeper.prune_if_due()
 
@@ -567,12 +573,12 @@ class Recorder:
             except Exception:  # noqa: BLE001 - the run is recorded, and its recorder goes on
                 _log.exception("on_finish failed for execution %s", document["id"])
 
-    def _note_begin(self, number: int) -> None:
-        """Remember when the work began. Only the newest are kept, because some runs never end."""
-        self._begun[number] = time.monotonic_ns()
-        if len(self._begun) > BEGUN_REMEMBERED:
+    def _note(self, number: int, created_us: int, begun_ns: int | None) -> None:
+        """Remember a run until it ends. Only the newest are kept, because some never end here."""
+        self._own[number] = created_us, begun_ns
+        if len(self._own) > OWN_REMEMBERED:
             with suppress(StopIteration, RuntimeError):
-                self._begun.pop(next(iter(self._begun)), None)
+                self._own.pop(next(iter(self._own)), None)
 
     def _finish_well(self, number: int, run: Run, ending: Ending, *, is_last: bool = False) -> None:
         """Record the success; the `is_last` try does so without a result that cannot be converted."""
@@ -584,7 +590,8 @@ class Recorder:
             if not is_last:
                 raise
             result = None
-        self._finish(number, End(STATUS_CODES[Status.SUCCESS], *ending.stopwatch.end(), result, None))
+        end = End(STATUS_CODES[Status.SUCCESS], *ending.stopwatch.end(), result, None)
+        self._finish(number, ending.created_us, end)
 
     def _finish_failed(self, number: int, error: BaseException, ending: Ending, *, is_last: bool = False) -> None:
         """Try to record the failure; the job's exception matters more than ours."""
@@ -593,7 +600,7 @@ class Recorder:
         reason = bounded_error(described(error, BaseException if is_last else Exception))
         try:
             end = End(STATUS_CODES[Status.FAILURE], *ending.stopwatch.end(), ending.with_output(None), reason)
-            self._finish(number, end)
+            self._finish(number, ending.created_us, end)
         except JobStoreError as ours:
             _log.warning("execution %s failed, but the store could not record it: %s", number, ours)
             error.add_note(f"jobstore could not record this failure: {ours}")

@@ -58,10 +58,11 @@ class Stopwatch:
 
 
 class Ending:
-    """What the end of a run needs: the process that began it, its times, and what it logged."""
+    """What the end of a run needs: the process that began it, when it was created, its times, and what it logged."""
 
-    def __init__(self, process: Owner, stopwatch: Stopwatch) -> None:
+    def __init__(self, process: Owner, created_us: int, stopwatch: Stopwatch) -> None:
         self._process = process
+        self.created_us = created_us
         self.stopwatch = stopwatch
         self.logs: Captured | None = None
 

@@ -245,25 +245,41 @@ def execution_number(execution_id: str | int) -> int:
     return number
 
 
-def _standing_of(connection: sqlite3.Connection, number: int) -> tuple[int, bool]:
-    """The status of an execution, and whether it may start."""
+def _standing_of(connection: sqlite3.Connection, number: int, created_us: int | None) -> tuple[int, bool, int]:
+    """The status of an execution, whether it may start, and when it was created.
+
+    Raises:
+        NotFound: there is no such execution, or none that was created then (None: whenever it was).
+    """
     found = connection.execute(
-        "SELECT status, started_by, enqueued_by FROM execution WHERE id = ?", (number,)
+        "SELECT status, started_by, enqueued_by, created_us FROM execution WHERE id = ?", (number,)
     ).fetchone()
     if found is None:
         raise NotFound(f"Execution not found: {number}")
-    status, started_by, enqueued_by = found
-    return status, status == PENDING or (enqueued_by == GUESSED and not started_by)
+    status, started_by, enqueued_by, then_us = found
+    if created_us not in {None, then_us}:
+        raise NotFound(f"Execution not found: {number} is another one by now; the store was replaced by an older copy")
+    return status, status == PENDING or (enqueued_by == GUESSED and not started_by), then_us
 
 
-def start(connection: sqlite3.Connection, number: int, at_us: int, worker_id: str | None, trace_id: str | None) -> None:
-    """Make a waiting execution RUNNING in this process; given labels replace earlier ones.
+def start(
+    connection: sqlite3.Connection,
+    number: int,
+    created_us: int | None,
+    at_us: int,
+    worker_id: str | None,
+    trace_id: str | None,
+) -> int:
+    """Make a waiting execution RUNNING in this process; returns when it was created.
+
+    Given labels replace earlier ones. If `created_us` is known, an execution that has the number now and was created at
+    another moment is not the one that is meant.
 
     Raises:
         NotFound: there is no such execution.
         Conflict: it has already started or ended.
     """
-    status, may_start = _standing_of(connection, number)
+    status, may_start, created_us = _standing_of(connection, number, created_us)
     if not may_start:
         raise _conflict(number, status, RUNNING)
     connection.execute(
@@ -276,6 +292,7 @@ def start(connection: sqlite3.Connection, number: int, at_us: int, worker_id: st
         (RUNNING, process_key(connection), at_us, worker_key(connection, worker_id), trace_id, number),
     )
     _note_start(connection, number, at_us)
+    return created_us
 
 
 def _note_start(connection: sqlite3.Connection, number: int, at_us: int) -> None:
@@ -304,15 +321,15 @@ class End(NamedTuple):
     error: str | None
 
 
-def finish(connection: sqlite3.Connection, number: int, end: End) -> None:
-    """Record the end of an open execution.
+def finish(connection: sqlite3.Connection, number: int, created_us: int | None, end: End) -> None:
+    """Record the end of an open execution, created at a known moment or whenever (None).
 
     Raises:
         NotFound: there is no such execution.
         Conflict: it has ended, and that end is not a guess.
     """
-    if not _end(connection, number, end, None):
-        status, _ = _standing_of(connection, number)
+    if not _end(connection, number, end, None, created_us):
+        status, *_ = _standing_of(connection, number, created_us)
         raise _conflict(number, status, end.code)
 
 
@@ -323,15 +340,18 @@ SET status = ?, completed_us = ?, duration_ms = coalesce(
         WHEN effective_us < ? THEN {LARGEST_DURATION_MS} ELSE (? - effective_us) / 1000 END
     ),
     result = ?, error = ?, started_by = CASE started_by WHEN 0 THEN 0 ELSE 1 END, enqueued_by = ?
-WHERE id = ? AND (status IN ({PENDING}, {RUNNING}) OR enqueued_by = {GUESSED})
+WHERE id = ? AND created_us = coalesce(?, created_us)
+    AND (status IN ({PENDING}, {RUNNING}) OR enqueued_by = {GUESSED})
 """
 
 
-def _end(connection: sqlite3.Connection, number: int, end: End, enqueued_by: int | None) -> bool:
+def _end(
+    connection: sqlite3.Connection, number: int, end: End, enqueued_by: int | None, created_us: int | None = None
+) -> bool:
     """Record an end; False if there is no such execution or it may not end."""
     code, at_us, duration_ms, result, error = end
     longest_us = at_us - LARGEST_DURATION_MS * 1000
-    values = (code, at_us, duration_ms, at_us, longest_us, at_us, result, error, enqueued_by, number)
+    values = (code, at_us, duration_ms, at_us, longest_us, at_us, result, error, enqueued_by, number, created_us)
     return connection.execute(_END, values).rowcount == 1
 
 

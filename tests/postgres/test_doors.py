@@ -192,6 +192,29 @@ def test_exec_records_a_command_that_ended_while_the_server_was_restarted(
         assert [each["status"] for each in store.list_job_executions()["data"]] == ["SUCCESS"]
 
 
+FAILOVER = """
+import sys, psycopg, jobstore
+with psycopg.connect(sys.argv[1], autocommit=True) as standby:  # as one that took over without the last commits
+    standby.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    standby.execute("DELETE FROM jobstore.execution")
+    standby.execute("ALTER TABLE jobstore.execution ALTER id RESTART WITH 1")
+jobstore.Recorder(sys.argv[1]).enqueue("reports", outlives_process=True)
+"""
+
+
+def test_exec_records_anew_a_run_that_a_failover_lost_and_leaves_alone_the_one_that_has_its_number(
+    server: Server, database: str
+) -> None:
+    url = server.url(database)
+    done = command("exec", url, "reports", "--", sys.executable, "-c", FAILOVER, url)
+    assert (done.returncode, done.stderr) == (0, "")
+    with jobstore.open(url) as store:
+        runs = store.list_job_executions(order_by="id", order_desc=False)["data"]
+    assert [(run["id"], run["status"], run["started_at"] is None) for run in runs] == [
+        ("1", "PENDING", True), ("2", "SUCCESS", False),
+    ]  # fmt: skip
+
+
 def test_a_crontab_is_rewritten_without_the_password(tmp_path: Path) -> None:
     (tmp_path / "crontab").write_text("0 * * * * /srv/reports.sh\n")
     done = command("cron", "import", tmp_path / "crontab", "--store", "postgresql://u:s3cret@h/db")

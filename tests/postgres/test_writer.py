@@ -257,6 +257,21 @@ class Now(BaseException):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one that comes in a __del__
+def test_a_run_that_a_failover_lost_does_not_end_the_one_that_has_its_number(recorder, url, caplog):
+    with jobstore.Recorder(url) as other:
+        with recorder.run("a") as run:
+            with psycopg.connect(url, autocommit=True) as standby:  # as one that took over without the last commits
+                standby.execute("DELETE FROM jobstore.execution")
+                standby.execute(f"ALTER TABLE jobstore.execution ALTER id RESTART WITH {run.execution_id}")
+            assert other.enqueue("a") == run.execution_id
+        assert "another one by now" in caplog.text
+        assert recorded(url) == ["PENDING"]
+        waiting = other.enqueue("a")
+        recorder.start(waiting)
+        recorder.finish(waiting, "SUCCESS")
+        assert recorded(url) == ["SUCCESS", "PENDING"]
+
+
 def test_an_interrupt_at_any_moment_leaves_a_run_recorded_once_or_not_at_all(recorder, url):
     def interrupt(*_: object) -> None:
         raise Now

@@ -494,6 +494,14 @@ FAULTS = (
         "tests/reliability/test_replaced.py::test_a_run_that_began_before_a_restore_does_not_end_another_one",
     ),
     Fault(
+        "an end for whichever run has the number by now",
+        "recording/transitions.py",
+        "WHERE id = ? AND created_us = coalesce(?, created_us)",
+        "WHERE id = ? AND coalesce(?, created_us) IS NOT NULL",
+        "tests/reliability/test_replaced.py::"
+        "test_a_block_that_an_older_copy_lacks_does_not_end_the_run_that_has_its_number",
+    ),
+    Fault(
         "a forked child that ends its parent's run",
         "recording/run.py",
         "        return self._process == this_process() or is_gone(self._process)",

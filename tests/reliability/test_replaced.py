@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +19,9 @@ from jobstore.storage.limits import RESERVE_BYTES
 from jobstore.transfer.backup import backup, check, give_up_reserve, restore
 from jobstore.transfer.dump import dump
 from jobstore.transfer.export import iter_executions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 JOB = {"name": "a", "job_type": "kline", "job_category": "sync"}
@@ -297,6 +301,49 @@ def test_a_run_that_began_before_a_restore_does_not_end_another_one(path: Path) 
         found = store.get_execution(number)
     assert (found["status"], found["error"], found["result"]) == ("FAILURE", "its own", None)
     assert int(number) > int(run.execution_id)
+
+
+def put_in_place(older: Path, path: Path) -> None:
+    """As `mv` does, without `restore`: the numbers after the copy are given again."""
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink()
+    older.rename(path)
+
+
+@pytest.fixture
+def twin(path: Path) -> Iterator[tuple[jobstore.Recorder, str]]:
+    """A recorder that has enqueued a run; then the store was replaced by an older copy, and another run has its number."""
+    older = path.with_name("older.db")
+    with jobstore.Recorder(path) as recorder, jobstore.Recorder(path) as other:
+        backup(path, older)
+        number = recorder.enqueue("a")
+        put_in_place(older, path)
+        assert other.enqueue("a") == number
+        yield recorder, number
+
+
+def test_a_run_that_an_older_copy_lacks_does_not_start_the_one_that_has_its_number(path: Path, twin) -> None:
+    recorder, number = twin
+    with pytest.raises(jobstore.NotFound, match="another one by now"):
+        recorder.start(number)
+    with pytest.raises(jobstore.NotFound, match="another one by now"):
+        recorder.finish(number, "SUCCESS")
+    with jobstore.open(path) as store:
+        assert store.get_execution(number)["status"] == "PENDING"
+
+
+def test_a_block_that_an_older_copy_lacks_does_not_end_the_run_that_has_its_number(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    older = path.with_name("older.db")
+    with jobstore.Recorder(path) as recorder, jobstore.Recorder(path) as other:
+        backup(path, older)
+        with recorder.run("a") as run:
+            put_in_place(older, path)
+            assert other.enqueue("a") == run.execution_id
+    assert "another one by now" in caplog.text
+    with jobstore.open(path) as store:
+        assert store.get_execution(run.execution_id)["status"] == "PENDING"
 
 
 @pytest.mark.parametrize("seq", ["9223372036854775807", "'x'", "-5"])
