@@ -86,6 +86,12 @@ def _naming(path: Path) -> Iterator[None]:
         raise
 
 
+def is_planted(path: Path, made: os.stat_result) -> bool:
+    """Whether another user made what is or was at `path`, in a folder for everybody, such as ``/tmp``."""
+    folder, for_everybody = path.parent.stat(), stat.S_ISVTX | stat.S_IWOTH
+    return folder.st_mode & for_everybody == for_everybody and made.st_uid not in {os.geteuid(), folder.st_uid}
+
+
 def take_over(target: int | Path, like: Path, withheld: int = 0) -> None:
     """Give a file the owner, group, mode and ACL of another, as far as this user may: only root may set the owner."""
     before = like.stat()

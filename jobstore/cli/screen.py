@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TextIO, cast
 from jobstore.cli.endings import ending_cleanly
 from jobstore.language.errors import escaped
 from jobstore.language.instants import instant_us
-from jobstore.replacing import replacing
+from jobstore.replacing import is_planted, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -186,9 +186,7 @@ def _refuse_planted(path: Path) -> None:
     The kernel refuses to open one there (``fs.protected_symlinks``, ``fs.protected_regular``), but not to replace it.
     """
     with suppress(FileNotFoundError):
-        owner, folder = path.lstat().st_uid, path.parent.stat()
-        for_everybody = stat.S_ISVTX | stat.S_IWOTH
-        if folder.st_mode & for_everybody == for_everybody and owner not in {os.geteuid(), folder.st_uid}:
+        if is_planted(path, path.lstat()):
             raise PermissionError(
                 errno.EACCES, "Another user made this in a folder for everybody; give another path", str(path)
             )

@@ -107,7 +107,8 @@ def admitted(store: Location, tokens_file: str | None, *, open_access: bool) -> 
             f"serve needs a token: make one with 'jobstore token create {store}', "
             f"set {TOKENS_VARIABLE}, or pass --open to allow anyone on this machine"
         )
-    return {"authenticate": tokens.load(path)}, f"tokens from {path}"
+    none = "" if tokens.list_(path) else ", which has none: every request is refused"
+    return {"authenticate": tokens.load(path)}, f"tokens from {path}{none}"
 
 
 def _log_to_stderr() -> None:

@@ -39,19 +39,21 @@ def read(path: str | os.PathLike[str]) -> list[Any]:
 
     Raises:
         NotFound: there is no such file.
-        InvalidParameter: it is not a token file, or other users may write to it.
+        InvalidParameter: it is not a token file, or other users may write to it or have made it.
         StoreUnreadable: it cannot be read.
     """
     try:
         with Path(path).open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            opened, named = os.fstat(file.fileno()), os.lstat(path)
             text = file.read(LARGEST_BYTES)
     except FileNotFoundError:
         raise NotFound(f"Token file not found: {path}; `jobstore token create` makes one") from None
     except OSError as error:
         raise StoreUnreadable(f"The token file {path} cannot be read: {error.strerror}") from None
-    if mode & WRITABLE_BY_OTHERS:
+    if opened.st_mode & WRITABLE_BY_OTHERS:
         raise InvalidParameter(f"Other users may write to the token file {path} and so add tokens; chmod go-w it")
+    if replacing.is_planted(Path(path), named) or replacing.is_planted(Path(os.path.realpath(path)), opened):
+        raise InvalidParameter(f"Another user made the token file {path} in a folder for everybody; give another path")
     return _entries(path, text)
 
 

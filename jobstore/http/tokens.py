@@ -260,7 +260,7 @@ def list_(path: str | os.PathLike[str]) -> list[TokenRecord]:
 
     Raises:
         NotFound: there is no such file.
-        InvalidParameter: it is not a token file, or other users may write to it.
+        InvalidParameter: it is not a token file, or other users may write to it or have made it.
         StoreUnreadable: it cannot be read.
     """
     return [_record(entry, f"{path}: token {position}") for position, entry in enumerate(tokenfile.read(path), 1)]
@@ -271,7 +271,7 @@ def revoke(path: str | os.PathLike[str], id_or_label: str) -> TokenRecord:
 
     Raises:
         NotFound: no token has this id or label, or there is no such file.
-        InvalidParameter: it is not a token file, or other users may write to it.
+        InvalidParameter: it is not a token file, or other users may write to it or have made it.
         StoreUnreadable: the file cannot be read or written.
     """
     with tokenfile.locked(path):

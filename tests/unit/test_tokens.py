@@ -4,6 +4,7 @@ import errno
 import hmac
 import json
 import multiprocessing
+import os
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -236,6 +237,25 @@ def test_a_file_that_others_may_write_to_is_refused(path, mode):
     path.chmod(mode)
     with pytest.raises(InvalidParameter, match="chmod go-w"):
         tokens.load(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make another user's files")
+def test_a_file_that_another_user_made_in_a_folder_for_everybody_is_refused(path):
+    tokens.create(path, label="web", now=NOW)
+    os.chown(path, 4711, -1)
+    tokens.load(path)  # as a service reads the file of the store's owner
+    path.parent.chmod(0o1777)
+    with pytest.raises(InvalidParameter, match="Another user made"):
+        tokens.load(path)
+    os.chown(path, os.geteuid(), -1)
+    tokens.load(path)
+    link, own = path.with_name("link"), path.parent / "own"
+    own.mkdir()
+    link.symlink_to(path.rename(own / path.name))
+    tokens.load(link)
+    os.chown(link, 4711, -1, follow_symlinks=False)
+    with pytest.raises(InvalidParameter, match="Another user made"):
+        tokens.load(link)
 
 
 def test_the_list_tells_everything_but_the_token(path):

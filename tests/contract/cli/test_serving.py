@@ -70,6 +70,8 @@ def test_a_token_that_was_created_is_let_in_until_it_is_revoked(process, own):
         assert get(f"{url}/api/v1/jobs", token)[0] == 401
         server.send_signal(signal.SIGINT)
         assert server.wait(DEADLINE_SECONDS) == 0
+    with serving(own) as (_, _, said):
+        assert f"(tokens from {own}.tokens, which has none: every request is refused)" in said
 
 
 def test_the_variable_s_tokens_are_let_in(own):
