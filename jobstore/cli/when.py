@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _LENGTH: Final = re.compile("".join(rf"(?:([0-9]{{1,9}}){unit})?" for unit in _UNITS))
-_WALL_TIME: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?))?(\.[0-9]+)?")
+_WALL_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ]((?!24)\d\d:\d\d(?::\d\d)?))?(\.\d+)?", re.ASCII)
 _DAYS_BACK: Final = {"today": 0, "yesterday": 1}
 
 

@@ -47,7 +47,8 @@ def meant_integer(parameter: Parameter, text: str) -> int | None:
 
 
 def meant_instant(text: str) -> int | None:
-    shape = r"\d\d\d\d-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+ -]\d\d:[0-5]\d)?)?"  # Python reads +08:60
+    # Python reads +08:60, and from 3.14 on T24:00.
+    shape = r"\d\d\d\d-\d\d-\d\d([T ](?!24)\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+ -]\d\d:[0-5]\d)?)?"
     if not re.fullmatch(shape, text, re.ASCII):
         return None
     try:
