@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from jobstore.cli.endings import ending_cleanly
 from jobstore.cli.screen import current_screen, is_dumb, rendered
 from jobstore.handling import handling
-from jobstore.language.errors import InvalidParameter, shown
+from jobstore.language.errors import InvalidParameter, StoreError, escaped, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,18 +41,36 @@ def watch_seconds(text: str | None) -> float | None:
 
 
 def watch(draw: Callable[[Screen], list[Text]], seconds: float, *, utc: bool) -> None:
-    """Draw until Ctrl-C: on a terminal over the last drawing, in a pipe or on a dumb terminal one after another."""
+    """Draw until Ctrl-C: on a terminal over the last drawing, in a pipe or on a dumb terminal one after another.
+
+    If the store cannot be read later on, as while its server restarts, the reason is drawn until it can.
+    """
+    from rich.text import Text
+
+    is_first = True
+
+    def drawn(screen: Screen) -> list[Text]:
+        nonlocal is_first
+        try:
+            lines = draw(screen)
+        except StoreError as error:
+            if is_first:
+                raise
+            return [Text(escaped(error.message), "red")]
+        is_first = False
+        return lines
+
     if not sys.stdout.isatty() or is_dumb():
         while True:
             screen = current_screen(utc=utc)
-            sys.stdout.write(rendered(draw(screen), colour=screen.colour) + "\n")
+            sys.stdout.write(rendered(drawn(screen), colour=screen.colour) + "\n")
             sys.stdout.flush()
             time.sleep(seconds)
     with _other_screen() as resumed:
         while True:
             resumed.clear()
             screen = current_screen(utc=utc)
-            sys.stdout.write(frame(draw(screen), screen, seconds))
+            sys.stdout.write(frame(drawn(screen), screen, seconds))
             sys.stdout.flush()
             until = time.monotonic() + seconds
             while not resumed and (left := until - time.monotonic()) > 0:

@@ -18,6 +18,7 @@ from rich.cells import cell_len
 
 import jobstore
 from jobstore.cli.screen import say
+from jobstore.transfer.dump import dump
 
 from .conftest import DEADLINE_SECONDS, command, environment
 
@@ -224,6 +225,20 @@ def test_watch_sees_a_run_that_starts_meanwhile(terminal, tmp_path):
         with recorder.run("live"):
             one.read_until(lambda text: "RUNNING" in text)
         one.read_until(lambda text: "SUCCESS" in text)
+    one.send_signal(signal.SIGINT)
+    assert one.end() == 130
+
+
+@pytest.mark.parametrize("name", ["xterm", "dumb"])
+def test_watch_goes_on_when_the_store_is_there_again(terminal, store, tmp_path, name):
+    own, away = tmp_path / "own.db", tmp_path / "away.db"
+    jobstore.load(own, dump(store))
+    one = terminal("jobs", own, "--watch", "0.1", TERM=name)
+    one.read_until(lambda text: "poll" in text)
+    own.rename(away)
+    one.read_until(lambda text: "is no job store" in text)
+    away.rename(own)
+    one.read_until(lambda text: "poll" in text.rpartition("is no job store")[2])
     one.send_signal(signal.SIGINT)
     assert one.end() == 130
 
