@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from jobstore.engine.selection import Part, Wanted
     from jobstore.storage.segments import Planes
 
-# With this many executions left or fewer, reading and sorting them is faster than testing further bits.
-FEW: Final = 256
 # If more executions share a code that is not the whole key, another path answers: each row would have to be read.
 MOST_READ: Final = 50_000
 # Small, so that the budget of a query is checked often while the names of a search are loaded.
@@ -355,7 +353,7 @@ def _ranked(
     the 120 come first, then positions 0 to 30 of the other 480.
     """
     for done, bit in enumerate(bits, 1):
-        if len(rows) <= FEW:
+        if len(rows) <= costs.FEW:
             break
         # One pass splits the rows; counting first and splitting afterwards would take two.
         ones = rows & key.planes[bit]
@@ -369,7 +367,7 @@ def _ranked(
             low = _ranked(connection, key, rows - ones, first, zeros, bits[done:])
             return low + _ranked(connection, key, ones, 0, last - zeros, bits[done:])
     # Executions that share a whole code may still differ in the key (a minute, three characters): the rows decide.
-    if len(rows) <= FEW or key.name not in _EXACT:
+    if len(rows) <= costs.FEW or key.name not in _EXACT:
         rows_in_order = _sorted(connection, COLUMNS[key.name], rows)
         return rows_in_order[first:last]
     return list(rows[first:last])

@@ -31,5 +31,11 @@ class Costs:
     """Add one execution to the bitmaps of one kind, from its row."""
 
 
+# Two limits that several paths share; the other limits stand with the path that they belong to.
+FEW = 256
+"""So few executions that reading them costs less than any way around it."""
+FEW_RANGES = 24
+"""So few index ranges that SQLite opens one for each in a single statement."""
+
 # Read as `costs.COSTS` at each use, not imported by name: a test replaces it to force an access path.
 COSTS = Costs()

@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from jobstore.engine import costs
 from jobstore.language.instants import MIN_US
 from jobstore.storage.rows import in_chunks
 from jobstore.storage.schema import DAY_US, HOUR_US, SPAN_ALL, SPAN_DAY, SPAN_HOUR
@@ -26,8 +27,6 @@ HOURS_A_DAY = 24
 FARTHEST_US = 2**62
 # Days whose hours are remembered. A deep page needs one and a window two; the rest is for browsing.
 DAYS_REMEMBERED = 64
-# Up to this number, names are looked up one by one; for more, reading every name of the hour is faster.
-FEW_NAMES = 20
 
 
 def bounds(after_us: int | None, before_us: int | None) -> tuple[int, int]:
@@ -148,8 +147,9 @@ class Counters:
                 "SELECT period, status, runs FROM period_tally WHERE span = ? AND period BETWEEN ? AND ?",
                 (SPAN_HOUR, first, last),
             )
-        elif len(self.names) <= FEW_NAMES:
-            # The key starts with the hour, so the names of one hour are neighbours: 24 ranges, not the whole day.
+        elif len(self.names) <= costs.FEW_RANGES:
+            # The key starts with the hour, so the names of one hour are neighbours: 24 ranges, not the whole day. For
+            # more names, reading every name of the hour is faster.
             marks = ",".join("?" * len(self.names))
             sql = f"SELECT hour, status, runs FROM name_hour_tally WHERE hour = ? AND name_id IN ({marks})"
             for hour in range(first, last + 1):

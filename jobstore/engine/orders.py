@@ -129,8 +129,7 @@ def _listed(connection: sqlite3.Connection, ids: list[int] | KeyQuery) -> list[i
 
 def _nearer(connection: sqlite3.Connection, memory: Memory, order: str, wanted: Wanted) -> list[int] | KeyQuery:
     """A page of executions that all have the key, counted from the nearer end."""
-    # With few executions, a second kind of statement costs more to prepare than the direction saves.
-    if not wanted.is_far or wanted.total <= _FEW:
+    if not wanted.is_far:
         return _chosen(connection, memory, order, wanted)
     found = _chosen(connection, memory, order, wanted.turned())
     return found._replace(is_turned=True) if isinstance(found, KeyQuery) else found[::-1]
@@ -166,8 +165,6 @@ def _chosen(connection: sqlite3.Connection, memory: Memory, order: str, wanted: 
 
 # If at least one execution in 100 is selected, a server may scan the ids: it soon finds a page of them.
 _DENSE = 100
-# Up to this number of executions, a page is always counted from the first one on.
-_FEW = 10_000
 _ALL = 2**62
 
 

@@ -26,16 +26,12 @@ if TYPE_CHECKING:
     from jobstore.engine.memory import Memory
     from jobstore.engine.selection import Selection, Wanted
 
-# Index ranges that one statement merges: SQLite plans each, and compares their heads for each row.
-MOST_RANGES = 24
-# The same on a server, which plans each range again.
-FEW_RANGES = 6
+# The most index ranges of a statement on a server, which plans each again.
+FEW_RANGES_THERE = 6
 # Up to this number of executions, a server sorts them all faster than it plans anything else.
-FEW = 1_000
+FEW_THERE = 1_000
 # The same for executions in many ranges: spread over many hours, they would make a walk filter all of those.
 FEW_SCATTERED = 5_000
-# A larger offset is found by counters; a smaller one is faster to skip row by row.
-SKIPPED = 256
 # Index entries that a scan may read before it gives up: one or two milliseconds.
 MOST_ENTRIES = 25_000
 
@@ -66,18 +62,18 @@ def page_ids_by_start(connection: sqlite3.Connection, memory: Memory, wanted: Wa
     """The ids at ``offset`` to ``offset + take`` of a selection inside a window, in the default order."""
     bound = wanted.window[1] + 1 if wanted.descending else wanted.window[0]
     near = Slice(wanted.descending, bound, wanted.offset, wanted.take)
-    if not memory.merges and wanted.total <= FEW:
+    if not memory.merges and wanted.total <= FEW_THERE:
         return page_ids_sorted(connection, memory, "started_at", wanted)
-    ranges = _ranges(wanted.selection, MOST_RANGES if memory.merges else FEW_RANGES)
+    ranges = _ranges(wanted.selection, costs.FEW_RANGES if memory.merges else FEW_RANGES_THERE)
     walk = partial(walk_hours, connection, wanted.selection, at_once=not memory.merges)
     if ranges is not None:
         # A merge reads each row that it skips, so a large offset first jumps to its hour.
-        if wanted.offset > SKIPPED:
+        if wanted.offset > costs.FEW:
             near = _found_by_counters(connection, wanted, near, descending=wanted.descending)
         return merge_ranges(ranges, near, is_merged=memory.merges)
     if not memory.merges and wanted.total <= FEW_SCATTERED:
         return page_ids_sorted(connection, memory, "started_at", wanted)
-    if wanted.offset <= SKIPPED:
+    if wanted.offset <= costs.FEW:
         model = costs.COSTS
         # Density over all time, not over the window: the scan begins at the edge of the window.
         entries = wanted.end * wanted.everything / wanted.selection.total

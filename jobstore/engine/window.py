@@ -8,7 +8,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from jobstore.engine.counters import FARTHEST_US, FEW_NAMES, HOURS_A_DAY, hour_begins_us, hour_of
+from jobstore.engine import costs
+from jobstore.engine.counters import FARTHEST_US, HOURS_A_DAY, hour_begins_us, hour_of
 from jobstore.storage.schema import HOUR_US
 from jobstore.storage.soundness import Inconsistent
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 # Counts before an instant that are kept: pages of one window need the same two edges again and again.
 EDGES_REMEMBERED = 4_096
-# A part of few names with at most this many executions is counted in its index: faster than reading counters by day.
-COUNTED_DIRECTLY = 500
 
 
 def count_between(connection: sqlite3.Connection, part: Part, after_us: int | None, before_us: int | None) -> int:
@@ -40,8 +39,8 @@ def count_selected(
 
 
 def is_small(part: Part) -> bool:
-    """Whether a part has few names and few executions, so that counting them directly is fastest."""
-    return part.names is not None and len(part.names) <= FEW_NAMES and part.total <= COUNTED_DIRECTLY
+    """Whether a part has few names and few executions, so that its index counts them faster than counters do."""
+    return part.names is not None and len(part.names) <= costs.FEW_RANGES and part.total <= costs.FEW
 
 
 def count_before(connection: sqlite3.Connection, part: Part, us: int) -> int:
@@ -76,7 +75,7 @@ def _count_in_hour(connection: sqlite3.Connection, part: Part, hour: int, us: in
 
 def count_range(connection: sqlite3.Connection, part: Part, begins_us: int, ends_us: int) -> int:
     """Executions of a part with ``begins_us <= effective start < ends_us``, by walking an index over that range."""
-    if part.names is not None and len(part.names) <= FEW_NAMES:
+    if part.names is not None and len(part.names) <= costs.FEW_RANGES:
         return _count_few(connection, part, begins_us, ends_us)
     condition, values = part.condition()
     sql = f"""
