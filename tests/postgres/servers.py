@@ -217,8 +217,13 @@ def _reachable(programs: Path, folder: Path) -> Path:
     may = subprocess.run(["test", "-x", programs / "postgres"], user=user(), group=user(), extra_groups=[], check=False)
     if may.returncode == 0:
         return programs
-    shutil.copytree(programs.parent, folder / "programs")
-    return folder / "programs" / "bin"
+    package = programs.parents[1]
+    reachable = folder / "programs" / package.name / programs.parent.name
+    shutil.copytree(programs.parent, reachable)
+    libraries = package.with_name(f"{package.name}.libs")  # where a wheel's programs look for theirs
+    if libraries.exists():
+        shutil.copytree(libraries, folder / "programs" / libraries.name)
+    return reachable / programs.name
 
 
 KINDS = ("debian", "wheel")

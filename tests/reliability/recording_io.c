@@ -167,6 +167,12 @@ int link(const char *from, const char *to) {
     if (!failed) moved('L', from, to);
     return failed;
 }
+int linkat(int from_in, const char *from, int to_in, const char *to, int flags) { /* what Python 3.14 calls */
+    REAL(int, linkat, int, const char *, int, const char *, int);
+    int failed = real(from_in, from, to_in, to, flags);
+    if (!failed && from_in == AT_FDCWD && to_in == AT_FDCWD) moved('L', from, to);
+    return failed;
+}
 int unlink(const char *path) {
     REAL(int, unlink, const char *);
     char whole[PATH_MAX];
