@@ -78,7 +78,7 @@ def checked_words(value: object, field: str) -> str:
         refuse(field, "a text of 1 to 200 characters without control characters", value)
     if not is_storable(value):
         refuse(field, "text that can be encoded as UTF-8", value)
-    return str(value)
+    return str.__str__(value)
 
 
 def checked_label(value: object, field: str) -> str | None:
@@ -89,7 +89,7 @@ def checked_label(value: object, field: str) -> str | None:
         refuse(field, "a text of 1 to 512 characters without NUL", value)
     if not is_storable(value):
         refuse(field, "text that can be encoded as UTF-8", value)
-    return str(value)
+    return str.__str__(value)
 
 
 def checked_text(value: object, field: str) -> str | None:
@@ -100,7 +100,7 @@ def checked_text(value: object, field: str) -> str | None:
         refuse(field, "text that can be encoded as UTF-8", value)
     if len(value) * 4 > TEXT_BYTES and len(value.encode()) > TEXT_BYTES:
         refuse(field, "at most 64 KiB of text", value)
-    return str(value)
+    return str.__str__(value)
 
 
 def bounded_error(value: object) -> str | None:

@@ -34,7 +34,7 @@ def instant_us(moment: datetime) -> int:
     """
     if moment.utcoffset() is None:
         raise ValueError("a datetime without a time zone is ambiguous")
-    us = (moment - EPOCH) // TICK
+    us = datetime.__sub__(moment, EPOCH) // TICK
     if not MIN_US <= us <= MAX_US:
         raise ValueError("the instant lies outside the years 1 to 9999")
     return us

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -24,7 +24,7 @@ def check_timezone(name: object) -> str:
         InvalidRecord: zoneinfo does not know it, or it means another zone on another host (``localtime``).
     """
     if isinstance(name, str) and not name.startswith(_NOT_PLACES) and zone_of(name) is not None:
-        return str(name)
+        return str.__str__(name)
     raise InvalidRecord(
         f"timezone must be an IANA name such as 'Europe/Berlin' or 'UTC'; received {shown(name)}{_did_you_mean(name)}"
     )
@@ -35,7 +35,7 @@ def zone_of(name: str) -> tzinfo | None:
     try:
         return ZoneInfo(name)
     except (LookupError, ValueError, OSError):  # unknown name; malformed name; name of a folder
-        return None
+        return UTC if name == "UTC" else None  # a machine without time zones has that one
 
 
 def same_zone(one: str, other: str) -> bool:

@@ -7,13 +7,13 @@ delete them, and note the archive's new length. `jobstore.recording.archive` exp
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from heapq import merge
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jobstore.language.errors import InvalidParameter, StoreCorrupt, shown
+from jobstore.language.errors import InvalidParameter, StoreCorrupt, StoreError, shown
 from jobstore.language.instants import MAX_US
 from jobstore.language.models import STATUS_CODES, Status
 from jobstore.language.rules import Kind, Parameter
@@ -23,6 +23,7 @@ from jobstore.recording.leftovers import flush_segments
 from jobstore.storage.pruned import note_pruned
 from jobstore.storage.rows import delete_by_id, is_server, schema_version, status_source
 from jobstore.storage.soundness import is_server_sound, is_sound
+from jobstore.storage.transactions import OutcomeUnknown
 
 if TYPE_CHECKING:
     import os
@@ -266,7 +267,14 @@ def _prune(
 ) -> tuple[int, bool]:
     gone, begun = 0, time.monotonic()
     while not chooser.is_done:
-        ones, started = writer.write(_batch(writer, chooser, archive))
+        length = 0 if archive is None else archive.length
+        try:
+            ones, started = writer.write(_batch(writer, chooser, archive))
+        except StoreError as error:
+            if archive is not None and not isinstance(error, OutcomeUnknown):
+                with suppress(StoreError):
+                    archive.cut(length)  # nothing of the batch was deleted
+            raise
         gone += len(ones)
         if progress is not None and ones:
             progress(len(ones))

@@ -11,15 +11,16 @@ hint: a thread that misses its wake-up looks again after a short time.
 
 from __future__ import annotations
 
+import logging
 import threading
-import time
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from jobstore.language.errors import JobStoreError
 from jobstore.storage.forking import Forkable, tell_of_forks
 from jobstore.storage.transactions import Outcome, OutcomeUnknown
-from jobstore.storage.turns import give_back
+from jobstore.storage.turns import give_back, ticking
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     Step = Callable[[sqlite3.Connection], Any]
 
 _T = TypeVar("_T")
+_log = logging.getLogger("jobstore")
 
 MOST_TOGETHER: Final = 64
 """The most calls in one transaction, so that other processes get their turn."""
@@ -47,6 +49,7 @@ class Together(Forkable):
 
     def _begin_anew(self) -> None:
         self._waiting: dict[_Call, None] = {}
+        self._late: deque[Step] = deque()
         self._leading = threading.RLock()
         self._leader = 0
         """The thread that leads, as a hint; 0 for none."""
@@ -68,9 +71,12 @@ class Together(Forkable):
             StoreError: the file cannot be written.
         """
         if self._leader == threading.get_ident():  # a signal handler records during its thread's own call
-            with self._writer.transaction() as connection:  # this refuses it
-                return step(connection)
-        call = _Call(step, time.monotonic() + self._timeout_seconds)
+            with self._writer.transaction() as connection:  # this refuses it, unless that is over
+                value = step(connection)
+            if written is not None:
+                written[:] = [value]
+            return value
+        call = _Call(step, ticking() + self._timeout_seconds)
         try:
             self._waiting[call] = None
             self._until_over(call)
@@ -87,6 +93,10 @@ class Together(Forkable):
             raise call.error
         return cast("_T", call.value)
 
+    def later(self, step: Callable[[sqlite3.Connection], Any]) -> None:
+        """Write a step after the call of this thread that is under way: a finalizer came inside it."""
+        self._late.append(step)
+
     def _until_over(self, call: _Call) -> None:
         while not call.is_over:
             if self._leader:
@@ -96,8 +106,16 @@ class Together(Forkable):
                     self._leader = threading.get_ident()
                     if not call.is_over:
                         self._lead(call)
+                    while self._late:
+                        self._write_late(self._late.popleft())
                     self._leader = 0
                     self._pass_on()
+
+    def _write_late(self, step: Step) -> None:
+        call = _Call(step, ticking() + self._timeout_seconds)
+        self._lead(call)
+        if call.error is not None:
+            _log.warning("the end of a run could not be recorded: %s", call.error)
 
     def _step_down(self) -> None:
         """Release what this thread may still hold after an exception."""
@@ -121,15 +139,17 @@ class Together(Forkable):
         """
         outcome = Outcome()
         try:
-            with self._writer.transaction(outcome, own.deadline - time.monotonic()) as connection:
+            with self._writer.transaction(outcome, own.deadline - ticking()) as connection:
                 calls = self._take(own, most, outcome)
                 for call in calls:
                     call.attempt(connection, is_alone=len(calls) == 1)
         except OutcomeUnknown as error:
             for call in self._flying:
                 call.failed(error)  # a repeated call might be written twice
-        except Exception as error:  # noqa: BLE001 - raised again by its own thread
-            may_repeat = getattr(error, "may_repeat", False) and time.monotonic() < own.deadline
+        except Exception as error:  # raised again by its own thread
+            if outcome.is_committed and not isinstance(error, JobStoreError):
+                raise  # a signal handler's, which came after the commit
+            may_repeat = getattr(error, "may_repeat", False) and ticking() < own.deadline
             if not outcome.is_committed and len(self._flying) <= 1 and not may_repeat:
                 own.failed(error)
         finally:

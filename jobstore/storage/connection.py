@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import stat
 import threading
 import time
 from contextlib import ExitStack
@@ -306,10 +307,12 @@ def check_is_file(path: Path) -> None:
             f"There is no job store at {path}; a Recorder creates one, or try 'jobstore demo'"
         ) from None
     except OSError as error:
+        if error.errno is None:
+            raise
         raise StoreUnreadable(f"{path} cannot be read: {error.strerror}; check the path and its permissions") from None
     except ValueError:
         raise StoreNotFound("The path of the job store contains a NUL character; give the path of a file") from None
-    if not os.path.isfile(path):  # noqa: PTH113 - stat is paid already; a device or folder is no store
+    if not stat.S_ISREG(found.st_mode):
         raise NotAStore(f"{path} is not a regular file; give the path of a job store")
     if found.st_nlink > 1:
         raise StoreUnreadable(f"{path} has several names (hard links), which SQLite cannot handle; keep one name")
@@ -377,7 +380,7 @@ def _ours(error: BaseException, path: Path) -> StoreError | None:
     if isinstance(error, sqlite3.Error):
         # Without a code, the driver complains about our call, not SQLite about the file.
         return store_error(error, path) if hasattr(error, "sqlite_errorcode") else None
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:  # else a handler raised TimeoutError
         return StoreUnreadable(f"{path} cannot be used: {error.strerror or error}; check the disk and permissions")
     if isinstance(error, MemoryError):
         # SQLite also reports this for a damaged page that asks for too much memory.

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 import struct
 import threading
 import time
@@ -25,7 +24,7 @@ from jobstore.language.errors import StoreBusy, StoreUnreadable
 from jobstore.storage.forking import Forkable, tell_of_forks
 from jobstore.storage.limits import FORK_TIMEOUT_SECONDS, LINE_STUCK_SECONDS, LOCK_PAUSE_SECONDS, MOST_COUNTED
 from jobstore.storage.sidefiles import lock_path, may_write, owner_of, share_with_writers
-from jobstore.storage.turns import frame_above, give_back, is_running
+from jobstore.storage.turns import CHANCE, frame_above, give_back, is_running, ticking
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +36,10 @@ if TYPE_CHECKING:
 _SET_LOCK: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None) if struct.calcsize("P") == 8 else None  # noqa: PLR2004
 # ``struct flock`` on 64-bit Linux: type, whence, start, length, pid (which must be 0 for these locks).
 _RANGE: Final = "hhqqi4x"
+
+
+class AlreadyWriting(StoreBusy):
+    """A call came inside another of the same thread, from a signal handler or a finalizer."""
 
 
 class ThreadLock:
@@ -74,14 +77,14 @@ class ThreadLock:
         """
         # A signal handler that writes during a write of its own thread would wait for itself.
         if is_running(self._frame, frame):
-            raise StoreBusy(f"This thread is already writing to {self._name}; finish that call first")
-        came_at = time.monotonic_ns()
+            raise AlreadyWriting(f"This thread is already writing to {self._name}; finish that call first")
+        came_at = ticking()
         try:
-            self._queue(time.monotonic() + timeout_seconds)
+            self._queue(came_at + timeout_seconds)
             self._key, self._frame = key, frame
             give_back(self._next)
             # Threads first, processes second: only one thread of each process joins the line of processes.
-            self._lock(came_at, timeout_seconds)
+            self._lock(int(came_at * 1e9), timeout_seconds)
         except BaseException:
             self.leave(close=True)
             raise
@@ -101,7 +104,7 @@ class ThreadLock:
 
     def _queue(self, deadline: float) -> None:
         for lock in (self._next, self._turn):
-            if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            if not lock.acquire(timeout=max(0.0, deadline - ticking())):
                 raise StoreBusy(f"Other threads have held {self._name} for longer than the timeout; try again")
 
     def _lock(self, came_at: int, timeout_seconds: float) -> None:
@@ -149,7 +152,7 @@ class FileLock(ThreadLock, Forkable):
             return
         try:
             # The lock among processes too: closing the last connection writes the log back.
-            self._lock(time.monotonic_ns(), FORK_TIMEOUT_SECONDS)
+            self._lock(int(ticking() * 1e9), FORK_TIMEOUT_SECONDS)
             try:
                 for user in self.users():
                     user.disconnect()
@@ -207,7 +210,7 @@ class FileLock(ThreadLock, Forkable):
         deadline = place / 1e9 + timeout_seconds
         first, since = None, 0.0
         while True:
-            now, (found, before) = time.monotonic(), _line_before(descriptor, place)
+            now, (found, before) = ticking(), _line_before(descriptor, place)
             # Try before judging the line: a lock that others hold shows that the line moves.
             is_last_look, is_free = now >= deadline, _take_turn(descriptor)
             if is_free and (not before or is_last_look or (found == first and now > since + LINE_STUCK_SECONDS)):
@@ -220,7 +223,7 @@ class FileLock(ThreadLock, Forkable):
             if found != first or not is_free:
                 first, since = found, now
             # Look as often as the turn may come, at random so that processes do not look in step.
-            time.sleep(LOCK_PAUSE_SECONDS * max(1, 2 * before - 2) * (0.5 + random.random()))  # noqa: S311
+            time.sleep(LOCK_PAUSE_SECONDS * max(1, 2 * before - 2) * (0.5 + CHANCE.random()))
 
     def _unlock(self) -> None:
         if self._descriptor is not None:

@@ -63,7 +63,9 @@ def look_at(path: str | os.PathLike[str]) -> os.stat_result | None:
     """The `os.stat_result` of a file; None if there is none."""
     try:
         return os.stat(path)  # noqa: PTH116 - for every query, and Path costs three times as much
-    except OSError:
+    except OSError as error:
+        if error.errno is None:  # not the system's: a handler raised TimeoutError
+            raise
         return None
 
 

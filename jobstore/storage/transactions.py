@@ -5,11 +5,10 @@ Every write to a store runs inside `Transactions.transaction`, a checkpoint insi
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, TypeVar
 
 from jobstore.language.errors import Conflict, JobStoreError, StoreError, StoreUnreadable
-from jobstore.storage.turns import frame_above
+from jobstore.storage.turns import frame_above, ticking
 
 if TYPE_CHECKING:
     import sqlite3
@@ -82,14 +81,14 @@ class Transactions:
 
     def write(self, step: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run `step` in a transaction and return its result; repeat it if a server gave up and wrote nothing."""
-        deadline = time.monotonic() + self.timeout_seconds
+        deadline = ticking() + self.timeout_seconds
         while True:
             try:
                 with self.transaction() as connection:
                     return step(connection)
             except StoreError as error:
                 # Repeat only if the server has certainly written nothing: a repeated step could record a run twice.
-                if not error.may_repeat or time.monotonic() >= deadline:
+                if not error.may_repeat or ticking() >= deadline:
                     raise
 
     def current(self) -> sqlite3.Connection:
@@ -184,7 +183,7 @@ class Turn:
             try:
                 writer.commit()
             # COMMIT itself failed, so nothing was committed. An interrupt is different: it may arrive after the commit.
-            except (writer.driver_error, StoreError):
+            except (writer.driver_error, OutcomeUnknown):
                 self._is_ending = False
                 raise
             self._note_commit()

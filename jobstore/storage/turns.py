@@ -7,12 +7,18 @@ harmless, and a turn is valid only while the frame that took it runs.
 
 from __future__ import annotations
 
+import random
 import sys
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import threading
     from types import FrameType
+
+
+CHANCE: Final = random.SystemRandom()
+"""Not the program's random numbers, which its own seed must decide alone."""
 
 
 def give_back(lock: threading.RLock) -> None:
@@ -23,6 +29,11 @@ def give_back(lock: threading.RLock) -> None:
             lock.release()
     except RuntimeError:  # it is not, or no longer, this thread's
         pass
+
+
+def ticking() -> float:
+    """The seconds of the system's monotonic clock, which go on in tests that freeze Python's clocks."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def frame_above(levels: int) -> FrameType:

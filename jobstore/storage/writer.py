@@ -441,3 +441,4 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StoreUnreadable(f"{path} cannot keep a write-ahead log here; keep a job store on a local disk")
+    connection.execute("PRAGMA user_version").fetchone()  # creates the log, if the file was in another mode until now

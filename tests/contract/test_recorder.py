@@ -6,13 +6,16 @@ import inspect
 import logging
 import math
 import os
+import random
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
+from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,6 +39,7 @@ from jobstore.storage.schema import APPLICATION_ID
 from jobstore.transfer import backup as upkeep
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
 START = datetime(2026, 1, 15, 8, tzinfo=UTC)
@@ -890,3 +894,152 @@ next(begun)
 def test_a_timeout_has_a_rule(path, seconds):
     with pytest.raises(jobstore.InvalidParameter, match="timeout_seconds must be a number from 0 to 1,000,000"):
         jobstore.Recorder(path, timeout_seconds=seconds)
+
+
+# --- what comes in the middle of a call ---------------------------------------------------------
+
+
+def after_commit(recorder: Recorder, monkeypatch: pytest.MonkeyPatch, raises: Exception) -> None:
+    """The next commit succeeds, and an exception of a signal handler comes right after it."""
+    commit = recorder._writer.commit
+
+    def commit_and_raise() -> None:
+        monkeypatch.setattr(recorder._writer, "commit", commit)
+        commit()
+        raise raises
+
+    monkeypatch.setattr(recorder._writer, "commit", commit_and_raise)
+
+
+def test_an_error_of_ours_right_after_the_commit_is_no_failed_commit(recorder, path, monkeypatch):
+    recorder.save_job("job", job_type="t", job_category="c")
+    after_commit(recorder, monkeypatch, StoreBusy("of a handler that recorded"))
+    number = recorder.enqueue("job")
+    with jobstore.open(path) as store:
+        assert [each["id"] for each in store.list_job_executions()["data"]] == [number]
+
+
+def test_another_error_right_after_the_commit_comes_through_and_the_call_is_recorded_once(recorder, path, monkeypatch):
+    recorder.save_job("job", job_type="t", job_category="c")
+    after_commit(recorder, monkeypatch, ValueError("of a handler"))
+    with pytest.raises(ValueError, match="of a handler"):
+        recorder.enqueue("job")
+    with jobstore.open(path) as store:
+        assert store.list_job_executions()["pagination"]["total"] == 1
+
+
+def test_a_timeout_error_of_a_handler_is_no_error_of_the_system(recorder, path, monkeypatch):
+    """A handler's TimeoutError is an OSError without a number."""
+    recorder.save_job("job", job_type="t", job_category="c")
+    stat, late = os.stat, [False]
+
+    def look(*words, **more):
+        if late.pop():
+            raise TimeoutError("the job took too long")
+        late.append(False)
+        return stat(*words, **more)
+
+    with jobstore.open(path) as store:
+        monkeypatch.setattr(os, "stat", look)
+        for call in (partial(recorder.enqueue, "job"), store.list_jobs):
+            late[:] = [True]
+            with pytest.raises(TimeoutError):
+                call()
+            late[:] = [False]
+            call()
+
+
+def test_a_block_that_is_closed_inside_another_call_of_its_thread_ends_after_that_call(recorder, path, monkeypatch):
+    """As the garbage collector closes a generator: whenever it likes."""
+    recorder.save_job("job", job_type="t", job_category="c")
+
+    def stream() -> Generator[None]:
+        with recorder.run("job"):
+            yield
+
+    block, insert = stream(), recording._insert
+    next(block)
+
+    def insert_and_close(*words, **more):
+        block.close()
+        return insert(*words, **more)
+
+    monkeypatch.setattr(recording, "_insert", insert_and_close)
+    recorder.enqueue("job")
+    with jobstore.open(path) as store:
+        statuses = [each["status"] for each in store.list_job_executions(order_by="id", order_desc=False)["data"]]
+    assert statuses == ["FAILURE", "PENDING"]
+
+
+class Name(str, Enum):  # noqa: UP042 - its str() is not its value
+    JOB, ZONE = "job", "Europe/Berlin"
+
+
+def test_a_text_of_an_enum_is_its_value(tmp_path):
+    with Recorder(tmp_path / "new.db", timezone=Name.ZONE) as recorder, jobstore.open(tmp_path / "new.db") as store:
+        recorder.save_job(Name.JOB, job_type=Name.JOB, job_category=Name.JOB, description=Name.JOB)
+        recorder.enqueue(Name.JOB, worker_id=Name.JOB, trace_id=Name.JOB)
+        job = store.get_job(Name.JOB)
+        run = store.list_job_executions()["data"][0]
+        assert (job["name"], job["job_type"], job["job_category"], job["description"]) == ("job",) * 4
+        assert (run["worker_id"], run["trace_id"], store.timezone) == ("job", "job", "Europe/Berlin")
+
+
+class Pendulum(datetime):
+    def __sub__(self, other):
+        raise AttributeError("a difference of another class")
+
+
+def test_a_datetime_of_another_library_is_a_moment(recorder, path):
+    recorder.save_job("job", job_type="t", job_category="c")
+    recorder.enqueue("job", at=Pendulum(2026, 1, 1, tzinfo=UTC))
+    with jobstore.open(path) as store:
+        assert store.list_job_executions(after=Pendulum(2026, 1, 1, tzinfo=UTC))["pagination"]["total"] == 1
+
+
+def test_a_clock_that_a_test_froze_in_between_gives_no_negative_duration(path, monkeypatch):
+    with Recorder(path) as recorder, jobstore.open(path) as store:
+        recorder.save_job("job", job_type="t", job_category="c")
+        number = recorder.enqueue("job")
+        recorder.start(number)
+        monkeypatch.setattr(time, "monotonic_ns", lambda: 0)
+        recorder.finish(number, "SUCCESS")
+        assert store.get_execution(number)["duration_ms"] == 0
+
+
+def test_waiting_for_others_ends_where_a_test_froze_the_clocks(path, monkeypatch):
+    with Recorder(path, timeout_seconds=0.2) as recorder, Recorder(path) as other:
+        monkeypatch.setattr(time, "monotonic", lambda: 7.0)
+        monkeypatch.setattr(time, "monotonic_ns", lambda: 7_000_000_000)
+        with other._writer.transaction(), pytest.raises(StoreBusy):
+            recorder.save_job("job", job_type="t", job_category="c")
+
+
+def test_waiting_draws_nothing_from_the_programs_random_numbers(path):
+    with Recorder(path, timeout_seconds=0.05) as recorder, Recorder(path) as other:
+        random.seed(42)
+        with other._writer.transaction(), pytest.raises(StoreBusy):
+            recorder.save_job("job", job_type="t", job_category="c")
+        assert random.random() == random.Random(42).random()
+
+
+def test_a_prune_whose_cleaning_fails_has_pruned(recorder, monkeypatch):
+    recorder.save_job("job", job_type="t", job_category="c")
+    with recorder.run("job"):
+        pass
+
+    def busy(_writer):
+        raise StoreBusy("others write")
+
+    monkeypatch.setattr("jobstore.recording.recorder.forget_unused", busy)
+    assert recorder.prune(before="9999-01-01") == 1
+
+
+def test_a_store_in_another_journal_mode_takes_the_first_run(path, recorder):
+    recorder.save_job("job", job_type="t", job_category="c")
+    recorder.close()
+    copy = path.with_name("vacuumed.db")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", (str(copy),))
+    with Recorder(copy) as later, later.run("job"):
+        pass

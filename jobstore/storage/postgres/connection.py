@@ -224,6 +224,7 @@ class Connection:
             # A reader may hold a snapshot for long (an export); a limit of the server must not end it.
             "idle_in_transaction_session_timeout": "0",
             "DateStyle": "ISO",
+            "synchronous_commit": "on",
             # A policy that hides rows would make pages and totals disagree; "off" raises an error instead.
             "row_security": "off",
         }
@@ -432,7 +433,7 @@ _KINDS: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[StoreError], str
     (
         (errors.DiskFull,),
         StoreFull,
-        "The disk of {place} is full; free space on the server, or run 'jobstore prune'",
+        "The disk of {place} is full; free space on the server",
     ),
     (
         (errors.DataCorrupted, errors.IndexCorrupted),

@@ -124,7 +124,7 @@ CREATE TABLE change (
 CREATE INDEX change_xid ON change (xid);
 
 -- Changes of earlier transactions than ``folded`` are in the sums; of those up to ``trimmed`` some are deleted.
-CREATE TABLE folding (folded bigint NOT NULL, trimmed bigint NOT NULL);
+CREATE TABLE folding (folded bigint NOT NULL, trimmed bigint NOT NULL, is_only boolean PRIMARY KEY DEFAULT TRUE);
 INSERT INTO folding VALUES (0, -1);
 
 CREATE TABLE period_sum (span bigint, period bigint, status smallint, {_MOVED}, PRIMARY KEY (span, period, status));

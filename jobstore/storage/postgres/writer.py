@@ -12,7 +12,6 @@ connection. Otherwise the log of changes says whether the transaction wrote its 
 from __future__ import annotations
 
 import logging
-import random
 import time
 from contextlib import closing, contextmanager
 from functools import partial
@@ -29,6 +28,7 @@ from jobstore.storage.postgres.connection import Connection, Place, ServerErrors
 from jobstore.storage.postgres.schema import fold, migrate, settle_restored
 from jobstore.storage.postgres.unused import delete_unused, find_unused, forget_processes
 from jobstore.storage.transactions import OutcomeUnknown, Transactions, WriterClosed
+from jobstore.storage.turns import CHANCE
 
 if TYPE_CHECKING:
     import sqlite3
@@ -56,7 +56,7 @@ SELECT set_config('jobstore.session', ?, false), set_config('plan_cache_mode', '
     pg_is_in_recovery(), pid, backend_start::text
 FROM pg_stat_activity WHERE pid = pg_backend_pid()
 """
-_STILL_THERE: Final = "SELECT 1 FROM pg_stat_activity WHERE pid = ? AND backend_start::text = ?"
+_STILL_THERE: Final = "SELECT 1 FROM pg_stat_activity WHERE pid = ? AND backend_start::text IS NOT DISTINCT FROM ?"
 _WRITTEN: Final = """
 SELECT f.trimmed >= ?, EXISTS (SELECT 1 FROM change AS c WHERE c.xid = ? AND c.session = ?) FROM folding AS f
 """
@@ -167,7 +167,7 @@ class PostgresWriter(Transactions, Forkable):
 
     def tidy(self) -> None:
         """Now and then, fold the counters and delete old processes."""
-        if random.randrange(TIDIED_EVERY) == 0:  # noqa: S311 - only to be out of step
+        if CHANCE.randrange(TIDIED_EVERY) == 0:
             self._apart(fold)
             self._apart(forget_processes)
 
@@ -234,7 +234,7 @@ class PostgresWriter(Transactions, Forkable):
         assert self._connection is not None  # noqa: S101 - its callers have made one
         self._connection.raw.autocommit = True
         # Random, so that recorders of all hosts get different numbers without coordination.
-        number = random.getrandbits(63)
+        number = CHANCE.getrandbits(63)
         found = self._connection.execute(_SETTLE_IN, (str(number),)).fetchone() or ()
         *_, is_standby, pid, begun = found
         if is_standby:
