@@ -21,10 +21,12 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 import weakref
 from collections import Counter
 from datetime import UTC, datetime
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobstore.language.extras import missing
@@ -32,6 +34,7 @@ from jobstore.language.extras import missing
 try:
     from apscheduler import events
     from apscheduler.jobstores.memory import MemoryJobStore
+    from apscheduler.schedulers.base import BaseScheduler
     from apscheduler.triggers.date import DateTrigger
 
     from jobstore.integrations.apscheduler_runs import Runs, attach, copy_of, detach
@@ -66,6 +69,8 @@ SHUTDOWN_SECONDS = 2.0
 """How long the scheduler's shutdown waits for the last writes; the rest is written when the program ends."""
 LOOK_SECONDS = 10.0
 """The interval at which a job store that other schedulers may share is checked for changed jobs."""
+LOOK_SHARE = 50
+"""How many times as long as a look takes is the shortest pause after it: large job stores are read less often."""
 RETIRED_REMEMBERED = 1_000
 """The removed jobs that are disabled again in a restored store."""
 _NAME_CHARACTERS, _WORDS_CHARACTERS, _DESCRIPTION_CHARACTERS = 80, 100, 300
@@ -101,11 +106,14 @@ def mirror(
 
     Raises:
         Conflict: the scheduler is already mirrored.
-        InvalidParameter: `removed` is neither ``"disable"`` nor ``"remove"``.
+        InvalidParameter: `scheduler` is no scheduler of APScheduler 3, or `removed` neither ``"disable"`` nor
+            ``"remove"``.
         StoreError: the store cannot be read.
     """
     if removed not in ("disable", "remove"):
         raise InvalidParameter(f"removed must be 'disable' or 'remove'; received {shown(removed)}")
+    if not isinstance(scheduler, BaseScheduler):
+        raise InvalidParameter(f"scheduler must be a scheduler of APScheduler 3; received {shown(type(scheduler))}")
     if scheduler in _mirrored:
         raise Conflict("This scheduler is already mirrored; close that mirror first")
     with open_store(recorder.path) as store:
@@ -210,7 +218,7 @@ class Mirror:
         if identity != self._written:
             self._written = identity
             self._journal.put(self._begin_anew)
-            for job in self._scheduler.get_jobs():
+            for job in _jobs_of(self._scheduler):
                 self._save(job, job._jobstore_alias)
 
     def _begin_anew(self, recorder: Recorder) -> None:
@@ -261,7 +269,7 @@ class Mirror:
         """Record the jobs of all job stores when the scheduler starts, or of a job store that was added."""
         if alias is None:  # an earlier process may have been killed during a run
             self._journal.put(lambda recorder: recorder.close_interrupted())
-        for job in self._scheduler.get_jobs(alias):
+        for job in _jobs_of(self._scheduler, alias):
             self._save(job, job._jobstore_alias)
         if self._looking is None and any(map(self._is_shared, self._scheduler._jobstores)):
             self._looking = threading.Thread(target=self._look_often, name="jobstore-mirror", daemon=True)
@@ -273,12 +281,16 @@ class Mirror:
         return store is not None and type(store) is not MemoryJobStore
 
     def _look_often(self) -> None:
-        while not self._closed.wait(LOOK_SECONDS):
+        pause = LOOK_SECONDS
+        while not self._closed.wait(pause):
+            begun = time.monotonic()
             for alias in [alias for alias in list(self._scheduler._jobstores) if self._is_shared(alias)]:
                 try:
                     self._look(alias)
                 except Exception:  # noqa: BLE001 - a foreign job store, which may be unreachable
                     _log.debug("The job store %s cannot be read", alias, exc_info=True)
+            self._journal.flush(pause)  # what was read is translated there
+            pause = max(LOOK_SECONDS, LOOK_SHARE * (time.monotonic() - begun))
 
     def _look(self, alias: str) -> None:
         """Record the jobs that other schedulers added, changed or removed in a job store."""
@@ -286,7 +298,7 @@ class Mirror:
             return
         with self._lock:
             known = {job_id for job_id, known_alias in self._aliases.items() if known_alias == alias}
-        jobs = self._scheduler.get_jobs(alias)
+        jobs = _jobs_of(self._scheduler, alias)
         with self._lock:
             self._aliases.update(dict.fromkeys((job.id for job in jobs), alias))
         self._journal.put(partial(self._write_all, [copy_of(job) for job in jobs], datetime.now(UTC)))
@@ -387,6 +399,34 @@ class Mirror:
                 return
             self._removing.discard(job_id)
         self._journal.put(partial(self._write_retired, job_id, None))
+
+
+def _jobs_of(scheduler: Any, alias: str | None = None) -> list[Any]:
+    """List jobs as `get_jobs` does, without those that this process cannot restore.
+
+    `get_jobs` deletes these from their job store, as if they were damaged. They may be another program's, whose modules
+    are not here.
+    """
+    with scheduler._jobstores_lock:
+        stores = [store for store in scheduler._jobstores.values() if hasattr(store, "_reconstitute_job")]
+        for store in stores:
+            store._reconstitute_job = partial(_restored, store._reconstitute_job)
+        try:
+            return [job for job in scheduler.get_jobs(alias) if job is not _ELSEWHERE]
+        finally:
+            for store in stores:
+                del store._reconstitute_job
+
+
+def _restored(restore: Callable[[Any], Any], state: Any) -> Any:
+    try:
+        return restore(state)
+    except Exception:  # noqa: BLE001 - whatever the import of a module may raise
+        return _ELSEWHERE
+
+
+_ELSEWHERE = SimpleNamespace(next_run_time=None)
+"""In the place of a job that cannot be restored here; job stores sort by the attribute."""
 
 
 def _is_external(fields: dict[str, Any] | None) -> bool:

@@ -42,8 +42,11 @@ if TYPE_CHECKING:
     from jobstore.integrations.journal import Journal
     from jobstore.recording.recorder import Recorder
 
-PATIENCE_SECONDS = 2.0
-"""How long a job waits until its start is on the disk, and its thread until its end is; then they go on anyway."""
+PATIENCE_SECONDS = 0.5
+"""How long after it was due a run waits until its start, and its thread until its end, is on the disk.
+
+By default, APScheduler gives up a run that has no thread a second after it was due.
+"""
 
 _ASYNC_EXECUTORS = frozenset({"AsyncIOExecutor", "TornadoExecutor"})
 
@@ -78,6 +81,12 @@ class Run:
 
         return self._runs.journal.put(start)
 
+    @property
+    def patience(self) -> float:
+        """The seconds that are left of `PATIENCE_SECONDS`."""
+        late = (datetime.now(UTC) - self._scheduled_at).total_seconds()
+        return min(PATIENCE_SECONDS, max(0.0, PATIENCE_SECONDS - late))
+
     def time(self) -> None:
         """Start measuring the duration, which excludes the wait for the store."""
         self._began = time.monotonic()
@@ -103,7 +112,7 @@ class Run:
     def _stop(self) -> datetime:
         """Stop measuring, before a large result or traceback is converted; return the time."""
         if self._began is not None:
-            self._duration_ms = int((time.monotonic() - self._began) * 1000)
+            self._duration_ms = max(0, int((time.monotonic() - self._began) * 1000))
         return datetime.now(UTC)
 
     def _end(self, status: Status, result: object, error: str | None, at: datetime) -> Future[None]:
@@ -173,14 +182,14 @@ class Runs(list[datetime]):
             run = self._current
             if run is None or run.is_begun or run.is_over:
                 return func(*args, **kwargs)
-            wait_for(run.begin(), PATIENCE_SECONDS)
+            wait_for(run.begin(), run.patience)
             run.time()
             try:
                 value = func(*args, **kwargs)
             except BaseException as error:
-                wait_for(run.raised(error), PATIENCE_SECONDS)
+                wait_for(run.raised(error), run.patience)
                 raise
-            wait_for(run.succeed(value), PATIENCE_SECONDS)
+            wait_for(run.succeed(value), run.patience)
             return value
 
         return recorded
@@ -192,7 +201,7 @@ class Runs(list[datetime]):
                 return await func(*args, **kwargs)
             begun = run.begin()
             try:
-                await asyncio.wait([asyncio.wrap_future(begun)], timeout=PATIENCE_SECONDS)
+                await asyncio.wait([asyncio.wrap_future(begun)], timeout=run.patience)
                 run.time()
                 value = await func(*args, **kwargs)
             except BaseException as error:
@@ -270,6 +279,7 @@ def attach(executor: Any, runs_of: Callable[[Any, list[datetime]], Runs]) -> Non
         executor: an APScheduler executor.
         runs_of: returns the `Runs` for a job and its run times.
     """
+    detach(executor)  # one that was removed from its scheduler and added again
     submit = executor._do_submit_job  # APScheduler has no public seam
     elsewhere = not _runs_in_this_process(executor)
     awaits = bool(_class_names(executor) & _ASYNC_EXECUTORS)

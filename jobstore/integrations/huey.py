@@ -43,7 +43,7 @@ except ImportError as error:
     raise missing("jobstore.integrations.huey", "huey") from error
 
 from jobstore.integrations.huey_schedules import cron_of, enclosed
-from jobstore.integrations.journal import Journal, unseen, wait_for
+from jobstore.integrations.journal import Journal, unseen
 from jobstore.integrations.localzone import local_timezone
 from jobstore.integrations.names import job_name, worker_id
 from jobstore.integrations.outcomes import bounded, error_text, kept_result, traceback_result
@@ -63,7 +63,8 @@ if TYPE_CHECKING:
 HOOK = "jobstore"
 """The name under which the mirror registers its huey hooks."""
 PATIENCE_SECONDS = 2.0
-"""How long a task waits for a busy store; then it goes on, and is recorded once the store can be written."""
+"""How long a task waits for a busy store; then it goes on, and is recorded once the store can be written. The next ones
+do not wait until it can."""
 FLUSH_SECONDS = 10.0
 
 _DESCRIPTION_CHARACTERS = 2000
@@ -139,6 +140,8 @@ class Mirror:
         self._saved: set[type] = set()
         self._names: dict[type, str] = {}
         huey.signal()(self._hear)
+        self._enqueue_there, self._execute_there = huey.enqueue, huey._execute
+        huey.enqueue, huey._execute = self._enqueued, self._executed_whole
         huey.post_execute(HOOK)(self._executed)
         huey.on_startup(HOOK)(self._worker_starts)
         huey.on_shutdown(HOOK)(self.flush)  # a worker that is a process runs no exit hook of Python's
@@ -153,6 +156,8 @@ class Mirror:
     def close(self) -> None:
         """Stop the mirror and wait until everything so far is on the disk."""
         self._huey.disconnect_signal(self._hear)
+        for wrapped in ("enqueue", "_execute"):
+            vars(self._huey).pop(wrapped, None)
         self._huey.unregister_post_execute(HOOK)
         self._huey.unregister_on_startup(HOOK)
         self._huey.unregister_on_shutdown(HOOK)
@@ -176,8 +181,24 @@ class Mirror:
         """Handle an enqueued or scheduled task: record it before a consumer can start it."""
         call = partial(self._write_waiting, type(task), task.id, self._parameters(task), datetime.now(UTC))
         future = self._journal.put(call)
-        if not wait_for(future, PATIENCE_SECONDS):
+        if not self._journal.wait(future, PATIENCE_SECONDS):
             future.cancel()
+
+    def _enqueued(self, task: Any) -> Any:
+        """Enqueue a task. If that fails after huey's signal, for a value that it cannot pickle, say, nothing waits."""
+        try:
+            return self._enqueue_there(task)
+        except BaseException as error:
+            self._journal.put(partial(self._write_not_enqueued, task.id, error_text(error), datetime.now(UTC)))
+            raise
+
+    def _executed_whole(self, task: Any, timestamp: Any) -> Any:
+        """Execute a task. huey tells no hook of the end if it cannot store the result, or for `sys.exit()`."""
+        try:
+            return self._execute_there(task, timestamp)
+        except BaseException as error:
+            self._ends_badly(task, error, skipped_frames=1)
+            raise
 
     def _starts(self, task: Any) -> None:
         """Handle the start of a task. Each message has its own task object: a task enqueued twice is two attempts."""
@@ -185,7 +206,7 @@ class Mirror:
         task.execute = partial(self._execute, attempt, task.execute)
         worker, parameters = worker_id(_worker_name()), self._parameters(task)
         call = partial(self._write_start, attempt, type(task), task.id, parameters, worker, datetime.now(UTC))
-        wait_for(self._journal.put(call), PATIENCE_SECONDS)
+        self._journal.wait(self._journal.put(call), PATIENCE_SECONDS)
 
     def _execute(self, attempt: _Attempt, execute: Callable[[], object]) -> object:
         """Run the task's callable. huey does not report what is not an `Exception`, such as that of `sys.exit()`."""
@@ -220,7 +241,7 @@ class Mirror:
         # A child that the task forked leaves its end to the parent.
         if attempt is not None and attempt.process == os.getpid():
             call = partial(_write_end, attempt, status, result, error, datetime.now(UTC))
-            wait_for(self._journal.put(call), PATIENCE_SECONDS)
+            self._journal.wait(self._journal.put(call), PATIENCE_SECONDS)
 
     def _interrupted(self, task: Any) -> None:
         self._ends(task, Status.FAILURE, None, "Interrupted: the consumer was stopped while it ran")
@@ -353,6 +374,11 @@ class Mirror:
             recorder.start(execution_id, worker_id=worker, at=at)
         attempt.execution_id = execution_id
 
+    def _write_not_enqueued(self, task_id: str, reason: str, at: datetime, recorder: Recorder) -> None:
+        waiting = self._waiting(task_id)
+        if waiting is not None:
+            recorder.finish(waiting, Status.FAILURE, error=f"Not enqueued: {reason}", at=at)
+
     def _write_never_ran(
         self, task_class: type, task_id: str, parameters: object, reason: str, at: datetime, recorder: Recorder
     ) -> None:
@@ -374,7 +400,7 @@ def _identity(task_class: type) -> str:
 
 
 def _milliseconds_since(began: float) -> int:
-    return int((time.monotonic() - began) * 1000)
+    return max(0, int((time.monotonic() - began) * 1000))
 
 
 def _worker_name() -> str:

@@ -49,10 +49,10 @@ class Journal:
         self._waiting: deque[tuple[Callable[[Recorder], object], Future[None]]] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._is_troubled = False
+        self._is_troubled = self._is_stalled = False
 
     def put(self, call: Callable[[Recorder], object]) -> Future[None]:
-        """Queue a call behind the earlier ones.
+        """Queue a call behind the earlier ones; one that an earlier call makes is carried out at once.
 
         The thread repeats a call that cannot be written at the moment, so one of several steps must remember which are
         done.
@@ -60,6 +60,9 @@ class Journal:
         Returns:
             A future that is done when the call is, whether the call succeeded or not.
         """
+        if threading.current_thread() is self._thread:
+            self._carry_out(call)
+            return done()
         future: Future[None] = Future()
         with self._changed:
             if len(self._waiting) >= MOST_WAITING:
@@ -84,6 +87,16 @@ class Journal:
         self._thread = thread
         return True
 
+    def wait(self, future: Future[None], seconds: float) -> bool:
+        """Wait for a call of `put`; return whether it is done.
+
+        After a wait that was in vain, do not wait again until some call is done: callers that wait one after the other
+        would add their waits up.
+        """
+        is_done = wait_for(future, 0 if self._is_stalled else seconds)
+        self._is_stalled = not is_done
+        return is_done
+
     def flush(self, seconds: float) -> bool:
         """Wait until the queue is empty; return False if that takes longer than `seconds`."""
         with self._changed:
@@ -101,6 +114,7 @@ class Journal:
             if future.set_running_or_notify_cancel():
                 self._carry_out(call)
                 future.set_result(None)
+            self._is_stalled = False
             with self._changed:
                 self._waiting.popleft()
                 self._changed.notify_all()
@@ -119,7 +133,7 @@ class Journal:
                 self._is_troubled = True
                 time.sleep(RETRY_SECONDS)
                 continue
-            except Exception:  # noqa: BLE001 - nothing may stop the thread
+            except (Exception, SystemExit):  # noqa: BLE001 - nothing may stop the thread
                 _log.exception("Not recorded because of a bug in the mirror")
             self._is_troubled = False
             return

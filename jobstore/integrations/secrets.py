@@ -89,7 +89,7 @@ def _option(word: object) -> str:
 
 
 def _is_secret(name: str, value: object) -> bool:
-    if value is None or isinstance(value, bool) or value in ("", {}, []):
+    if value is None or isinstance(value, bool) or (isinstance(value, str | dict | list) and not value):
         return False
     words = [word.lower() for word in _WORDS.findall(name)]
     whole = "".join(words)

@@ -59,8 +59,8 @@ class _Plain:
 
     def of(self, value: Any, depth: int = 1) -> Any:
         self._values += 1
-        if value is None or isinstance(value, bool):
-            return value
+        if value is None or isinstance(value, bool) or self._values > MOST_VALUES:
+            return value if isinstance(value, bool) else None
         if isinstance(value, Enum):
             return self.of(value.value, depth)
         if isinstance(value, str | bytes | bytearray):
@@ -81,7 +81,7 @@ class _Plain:
             return value.isoformat()
         try:
             pairs, items = _pairs(value), _items(value)
-            if (pairs is None and items is None) or depth >= DEEPEST or self._values > MOST_VALUES:
+            if (pairs is None and items is None) or depth >= DEEPEST:
                 return _shown(value)
             if pairs is not None:
                 return {_key(key): self.of(item, depth + 1) for key, item in pairs}

@@ -863,3 +863,79 @@ def test_a_child_that_a_job_forked_does_not_end_its_run(bench):
     assert runs.journal.flush(LONG_SECONDS)
     (found,) = bench.executions()
     assert (found["status"], found["result"]) == ("SUCCESS", {"value": "of the parent"})
+
+
+# --- what others must not lose by a mirror ------------------------------------------------------
+
+
+class SharedJobStore(MemoryJobStore):  # type: ignore[misc]
+    """As APScheduler's persistent ones: what this program cannot import is deleted when jobs are listed."""
+
+    def _reconstitute_job(self, job: Any) -> Any:
+        if job.id == "elsewhere":
+            raise ImportError("a module of another program")
+        return job
+
+    def get_all_jobs(self) -> list[Any]:
+        found = []
+        for job in super().get_all_jobs():
+            try:
+                found.append(self._reconstitute_job(job))
+            except ImportError:
+                self.remove_job(job.id)
+        self._fix_paused_jobs_sorting(found)
+        return found
+
+
+def test_a_job_that_this_program_cannot_import_stays_in_its_job_store(bench, monkeypatch):
+    monkeypatch.setattr(apscheduler, "LOOK_SECONDS", 0.05)
+    shared = SharedJobStore()
+    bench.scheduler.add_jobstore(shared, "shared")
+    bench.scheduler.start(paused=True)
+    for name in ("here", "elsewhere"):
+        bench.scheduler.add_job(add, "interval", hours=1, id=name, jobstore="shared")
+    bench.mirror()
+    shared.remove_job("here")
+    until(lambda: not bench.jobs()["here"]["enabled"])  # it has looked again
+    assert shared.lookup_job("elsewhere") is not None
+    assert "_reconstitute_job" not in vars(shared)
+
+
+def test_runs_that_are_due_at_once_wait_together_for_a_store_that_is_away(bench):
+    runs = apscheduler_runs.Runs([], Journal(bench.recorder), "job", define=lambda _: None)
+    now = datetime.now(UTC)
+    assert 0 < apscheduler_runs.Run(runs, now + timedelta(hours=1)).patience <= apscheduler_runs.PATIENCE_SECONDS
+    assert apscheduler_runs.Run(runs, now - timedelta(seconds=1)).patience == 0
+
+
+def test_an_executor_that_is_added_again_records_each_run_once(bench):
+    bench.mirror()
+    bench.scheduler.start()
+    executor = bench.scheduler._executors["default"]
+    bench.scheduler.add_executor(executor, "again")
+    bench.scheduler.add_job(add, id="job", executor="again")
+    assert [each["status"] for each in bench.ended(1)] == ["SUCCESS"]
+
+
+class Array:
+    """As numpy's: a comparison is no truth value."""
+
+    def __eq__(self, other):
+        return self
+
+    def __bool__(self):
+        raise ValueError("the truth value is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_an_argument_that_does_not_compare_is_recorded(bench):
+    bench.mirror()
+    bench.scheduler.start()
+    bench.scheduler.add_job(str, args=[Array()], id="job")
+    assert bench.ended(1)[0]["status"] == "SUCCESS"
+
+
+def test_what_is_no_scheduler_of_apscheduler_3_is_refused(bench):
+    with pytest.raises(InvalidParameter, match="must be a scheduler of APScheduler 3"):
+        apscheduler.mirror(object(), bench.recorder)

@@ -725,3 +725,36 @@ def test_an_expression_comes_at_the_minutes_that_huey_lets_through(fields, weekd
             assert not task_class().validate_datetime(between.astimezone(tz))
             between += timedelta(minutes=1)
         at_us = next_us
+
+
+# --- what huey tells no hook of -----------------------------------------------------------------
+
+
+def test_a_task_that_cannot_be_stored_does_not_wait(bench):
+    @bench.huey.task()
+    def job(_value: object) -> None:
+        pass
+
+    with pytest.raises(Exception, match=r"[Pp]ickle|local object"):
+        job(lambda: None)
+    (found,) = bench.executions()
+    assert (found["status"], found["started_at"]) == ("FAILURE", None)
+    assert found["error"].startswith("Not enqueued: ")
+
+
+def test_a_run_whose_result_cannot_be_stored_has_ended(bench):
+    @bench.huey.task()
+    def job() -> object:
+        return lambda: None
+
+    bench.consume()
+    job()
+    (found,) = bench.ended(1)
+    assert found["status"] == "FAILURE"
+    assert not bench.mirror._attempts
+
+
+def test_a_closed_mirror_leaves_huey_as_it_was(bench):
+    bench.mirror.close()
+    bench.mirror.close()
+    assert not {"enqueue", "_execute"} & vars(bench.huey).keys()

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -151,3 +152,31 @@ for _ in range(20):
 def test_a_program_that_ends_records_what_waits_first(recorder):
     subprocess.run([sys.executable, "-c", AT_THE_END, recorder.path], check=True, timeout=LONG_SECONDS)
     assert count(recorder.path) == 40
+
+
+def test_a_call_that_a_call_makes_is_carried_out_at_once(recorder):
+    """As an `on_finish` that enqueues a task: the journal's thread must not wait for itself."""
+    journal = Journal(recorder)
+    inner: list[bool] = []
+    outer = journal.put(lambda _: inner.append(wait_for(journal.put(lambda writer: writer.enqueue("job")), 0)))
+    assert wait_for(outer, LONG_SECONDS)
+    assert inner == [True]
+
+
+def test_after_a_wait_in_vain_nobody_waits_until_a_call_is_done(recorder):
+    journal, gate = Journal(recorder), threading.Event()
+    first = journal.put(lambda _: gate.wait())
+    assert not journal.wait(first, 0.05)
+    begun = time.monotonic()
+    assert not journal.wait(first, LONG_SECONDS)
+    assert time.monotonic() - begun < LONG_SECONDS / 2
+    gate.set()
+    assert wait_for(first, LONG_SECONDS)
+    assert journal.wait(journal.put(lambda _: time.sleep(0.05)), LONG_SECONDS)
+
+
+def test_what_would_end_a_thread_ends_no_journal(recorder):
+    journal = Journal(recorder)
+    journal.put(lambda _: sys.exit())
+    assert wait_for(journal.put(lambda writer: writer.enqueue("job")), LONG_SECONDS)
+    assert journal.flush(0)
