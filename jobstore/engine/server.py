@@ -102,6 +102,8 @@ class ServerMemory(Memory):
         """Increases with each look that finds a change."""
         self._looked_at = ""
         self._oldest: int | None = None
+        self._table = 0
+        """The server's number of a table: another one after `pg_restore`, or if the schema was made anew."""
         self._seen: set[int] = set()
         self._words = _Words()
 
@@ -120,9 +122,11 @@ class ServerMemory(Memory):
     def _look(self, connection: sqlite3.Connection, oldest: int) -> None:
         before = self._oldest
         looked = connection.execute(_LOG, (oldest if before is None else before,)).fetchall()
-        trimmed = looked[0][0]
+        table, trimmed = looked[0][:2]
+        if table != self._table:
+            before, self._table, self._seen, self._words = None, table, set(), _Words()
         # A row may be read twice, since each look begins at the oldest transaction that was open at the previous one.
-        changes = [row[3:] for row in looked if row[1] is not None and row[1] not in self._seen]
+        changes = [row[4:] for row in looked if row[2] is not None and row[2] not in self._seen]
         # Trimmed rows may include some that this reader has not seen: then it reads everything again.
         is_behind = before is not None and trimmed >= before
         if before is None:
@@ -131,7 +135,7 @@ class ServerMemory(Memory):
             self.version += 1
             self._take_in(connection, changes, is_behind=is_behind)
         # Remember only the rows that the next look will read again.
-        self._seen = {row[1] for row in looked if row[1] is not None and row[2] >= oldest}
+        self._seen = {row[2] for row in looked if row[2] is not None and row[3] >= oldest}
         self._oldest = oldest
 
     def rows(self, connection: sqlite3.Connection, ids: list[int] | KeyQuery) -> list[ExecutionRow]:
@@ -149,7 +153,8 @@ class ServerMemory(Memory):
 
 # The second seq is the first column of a change as `Memory` takes it.
 _LOG = """
-SELECT f.trimmed, c.seq, c.xid, c.seq, c.name_id, c.status, c.hour, c.runs, c.job_number, c.execution_id
+SELECT f.tableoid::bigint, f.trimmed, c.seq, c.xid, c.seq, c.name_id, c.status, c.hour, c.runs, c.job_number,
+    c.execution_id
 FROM folding AS f LEFT JOIN change AS c ON c.xid >= ?
 """
 _COLUMNS = """

@@ -138,7 +138,7 @@ def _without_password(text: str) -> str:
     authority, slash, database = main.partition("/")
     who, at, hosts = authority.rpartition("@")
     pairs = [_PAIR.fullmatch(pair) for pair in query.split("&")] if query else []
-    is_whole = "@" not in who and "@" not in database and all(map(_HOST.fullmatch, hosts.split(",")))
+    is_whole = "@" not in who + database + query and all(map(_HOST.fullmatch, hosts.split(",")))
     if scheme not in _SCHEMES or not is_whole or None in pairs or not text.isprintable() or " " in text:
         raise InvalidParameter(
             "The address of the PostgreSQL store cannot be read; write it as postgresql://USER@HOST:PORT/DATABASE?NAME="

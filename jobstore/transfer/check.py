@@ -140,11 +140,6 @@ def _settings(connection: sqlite3.Connection) -> Iterator[str]:
         check_timezone(settings.get("timezone"))
     except InvalidRecord as error:
         yield f"The store's {error}"
-    if settings.get("unicode_version") != UNICODE_VERSION:
-        yield (
-            f"Names are stored for Unicode {settings.get('unicode_version')}, but searched with {UNICODE_VERSION}; "
-            "open the store once with a Recorder"
-        )
 
 
 def _jobs(connection: sqlite3.Connection) -> Iterator[str]:

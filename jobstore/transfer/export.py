@@ -16,7 +16,7 @@ from jobstore.engine.executions import select_all, select_of_job
 from jobstore.language.csvtext import BOM, csv_line
 from jobstore.language.errors import InvalidParameter, StoreBusy, shown
 from jobstore.language.instants import MAX_US, MIN_US
-from jobstore.language.models import EXECUTION_FIELDS, Status
+from jobstore.language.models import EXECUTION_FIELDS
 from jobstore.language.parameters import GET_JOB_EXECUTIONS, LIST_JOB_EXECUTIONS
 from jobstore.language.query import JobExecutionsQuery
 from jobstore.storage.documents import execution_document
@@ -166,7 +166,7 @@ def _documents(store: JobStore, query: ExecutionsQuery, last_id: int, identity: 
         for document in documents:
             if document["id"] in waiting:
                 continue  # it came already, while it waited; its start moved it here
-            if document["status"] == Status.PENDING:
+            if document["started_at"] is None:
                 waiting.add(document["id"])
             yield document
 
@@ -210,7 +210,7 @@ def _of_range(connection: sqlite3.Connection, name_id: int | None, status: int, 
     return connection.execute(
         f"""
         SELECT effective_us, id FROM execution INDEXED BY {source} AND (effective_us, id) > (?, ?) AND effective_us <= ?
-        ORDER BY effective_us, id
+        ORDER BY effective_us, id LIMIT {CHUNK}
         """,
         values,
     )

@@ -56,6 +56,7 @@ class Loader(ABC):
         self._numbers_by_name: dict[str, int] = {}
         self._names_by_number: dict[int, str] = {}
         self._free_numbers = count(1)
+        self._numbered_here: set[str] = set()
         self._last_number = 0
         self._last_id = 0
         self._name_keys = _Keys(self._name_key)
@@ -149,6 +150,7 @@ class Loader(ABC):
 
     def _number_of(self, number: int | None, name: str) -> int:
         if number is None:
+            self._numbered_here.add(name)
             number = next(free for free in self._free_numbers if free not in self._names_by_number)
             self._name_job(number, name)
         return number
@@ -200,7 +202,9 @@ class Loader(ABC):
         name = self._names_by_number.get(job_number or 0) if job_name is None else checked_name(job_name, "job_name")
         if name is None:
             raise InvalidRecord(f"an execution of the job {job_number}, which is not loaded, needs its job_name")
-        number = self._numbers_by_name.get(name) if job_number is None else job_number
+        # A job_id of another store says nothing about a job that got its number here.
+        is_here = job_number is None or name in self._numbered_here
+        number = self._numbers_by_name.get(name) if is_here else job_number
         key = self._keys_by_name.get((number, name))
         if key is None:
             self._last_number = max(self._last_number, number or 0)

@@ -6,8 +6,6 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from psycopg import errors
-
 from jobstore.language.errors import Conflict, shown
 from jobstore.language.instants import MIN_US
 from jobstore.language.search import UNICODE_VERSION
@@ -18,6 +16,9 @@ from jobstore.storage.rows import EXECUTION_SELECT, JOB_SELECT, JobRow
 from jobstore.storage.schema import DAY_US
 from jobstore.transfer.check import EXECUTIONS, problems_of_server
 from jobstore.transfer.load import EXECUTION_COLUMNS, Loader
+
+# After `jobstore.storage.postgres`, whose error says how to install it.
+from psycopg import errors  # isort: skip
 
 if TYPE_CHECKING:
     import sqlite3

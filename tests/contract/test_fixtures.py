@@ -479,3 +479,20 @@ def test_a_fixture_that_breaks_a_rule_is_refused_by_its_field(execution, words):
 def test_fixtures_may_play_on_the_first_day_of_the_calendar(path):
     load(path, document(["a"], [{}, {}], now="0001-01-01"))
     assert len(dump(path)["executions"]) == 2
+
+
+def test_documents_of_the_api_keep_their_histories_though_a_job_was_removed(path, tmp_path):
+    """Job documents have no number, and the numbers in executions are the old store's."""
+    with Recorder(path) as recorder:
+        for name in "abc":
+            recorder.save_job(name, job_type="t", job_category="c")
+        for name in "abbccc":
+            recorder.enqueue(name)
+        recorder.remove_job("a")
+    with jobstore.open(path) as store:
+        document = {"jobs": store.list_jobs()["data"], "executions": store.list_job_executions()["data"]}
+    jobstore.load(tmp_path / "copy.db", document)
+    with jobstore.open(tmp_path / "copy.db") as store:
+        for name, total in (("b", 2), ("c", 3)):
+            names = [run["job_name"] for run in store.get_job_executions(name)["data"]]
+            assert names.count(name) == total

@@ -8,6 +8,7 @@ import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 import jobstore
@@ -287,3 +288,28 @@ def test_an_answer_is_of_one_moment(filled: str) -> None:
         assert store.read(asked_in_between) == (before, before)
         assert store.list_job_executions()["pagination"]["total"] == 0
         writer.close()
+
+
+def test_a_reader_notices_that_another_store_has_taken_the_place(url: str) -> None:
+    """As after `pg_restore --clean`, or DROP SCHEMA and a load."""
+
+    def made(names: str) -> None:
+        jobs = [{"name": name, "job_type": "t", "job_category": "c"} for name in names]
+        runs = [{"job_name": name, "status": "SUCCESS", "started_at": "2026-01-01T00:00:00Z"} for name in names]
+        jobstore.load(url, {"jobs": jobs, "executions": runs})
+
+    def seen() -> list[str]:
+        page = store.list_job_executions(order_by="id", order_desc=False)
+        assert page["pagination"]["total"] == len(page["data"])
+        return [run["job_name"] for run in page["data"]]
+
+    made("ab")
+    with jobstore.open(url) as store:
+        assert seen() == ["a", "b"]
+        assert len(store.list_jobs()["data"]) == 2
+        with psycopg.connect(url) as other:
+            other.execute("DROP SCHEMA jobstore CASCADE")
+        made("xyz")
+        assert seen() == ["x", "y", "z"]
+        assert [job["name"] for job in store.list_jobs(order_by="name", order_desc=False)["data"]] == ["x", "y", "z"]
+        assert store.job_stats("z")["runs"] == 1

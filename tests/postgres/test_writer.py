@@ -16,6 +16,8 @@ import pytest
 import jobstore
 from jobstore.integrations.journal import Journal, wait_for
 from jobstore.recording import transitions
+from jobstore.storage.postgres.connection import Connection, Place
+from jobstore.storage.postgres.schema import fold
 from jobstore.storage.postgres.writer import PostgresWriter
 from jobstore.storage.transactions import OutcomeUnknown
 from tests.postgres.servers import LONG
@@ -252,11 +254,26 @@ def test_a_store_that_was_restored_into_another_cluster_counts_on(recorder, url,
     assert jobstore.check(url) == []
 
 
-class Now(BaseException):
-    """Comes at any moment, as Ctrl-C does; psycopg itself would take another for an error of its own."""
+def test_a_recorder_brings_each_call_to_the_disk_whatever_the_database_is_set_to(recorder, server, url):
+    name = url.partition("@/")[2].partition("?")[0]
+    with server.connect(name) as other:
+        other.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
+    with jobstore.Recorder(url) as later:
+        later.enqueue("a")
+        assert raw(later).execute("SHOW synchronous_commit").fetchone() == ("on",)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one that comes in a __del__
+def test_counters_are_folded_where_all_tables_are_published(recorder, server, url):
+    with server.connect(url.partition("@/")[2].partition("?")[0]) as other:
+        other.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    recorder.enqueue("a")
+    connection = Connection(Place(url))
+    try:
+        assert fold(connection)
+    finally:
+        connection.close()
+
+
 def test_a_run_that_a_failover_lost_does_not_end_the_one_that_has_its_number(recorder, url, caplog):
     with jobstore.Recorder(url) as other:
         with recorder.run("a") as run:
@@ -272,6 +289,11 @@ def test_a_run_that_a_failover_lost_does_not_end_the_one_that_has_its_number(rec
         assert recorded(url) == ["SUCCESS", "PENDING"]
 
 
+class Now(BaseException):
+    """Comes at any moment, as Ctrl-C does; psycopg itself would take another for an error of its own."""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one that comes in a __del__
 def test_an_interrupt_at_any_moment_leaves_a_run_recorded_once_or_not_at_all(recorder, url):
     def interrupt(*_: object) -> None:
         raise Now
