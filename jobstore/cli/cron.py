@@ -8,7 +8,9 @@ import subprocess
 import sys
 from contextlib import suppress
 from datetime import datetime
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,7 +19,7 @@ from jobstore.cli.options import STORE_VARIABLE, flag, once, optional
 from jobstore.cli.phrases import count
 from jobstore.cli.screen import say
 from jobstore.language.address import Address, location_of
-from jobstore.language.errors import InvalidParameter, NotFound, StoreUnreadable
+from jobstore.language.errors import InvalidParameter, NotFound, StoreUnreadable, shown
 
 _CRONTAB = "crontab"
 _ETC = "/etc/"
@@ -34,7 +36,11 @@ def _import(file: str | None, user: str | None, store: str | None, system: bool 
 
     text = _of_user(user) if file is None else _of_file(file)
     is_system = _is_system(file, text) if system is None else system
-    made = rewritten(text, program=_program(), store=_store(store), is_user=_is_user if is_system else None)
+    program = _program()
+    made = rewritten(
+        text, program=program, store=_store(store), is_user=_is_user if is_system else None,
+        why_not=lambda each: _why_not(tuple(program), each or user),
+    )  # fmt: skip
     for number, reason in made.left:
         say(f"jobstore: line {number} stays as it is: {reason}")
     if made.unscheduled:
@@ -117,6 +123,27 @@ def _program() -> list[str]:
     started = Path(sys.argv[0])
     is_command = started.name == "jobstore" and started.exists()
     return [str(started.absolute())] if is_command else [sys.executable, "-m", "jobstore"]
+
+
+@cache
+def _why_not(program: tuple[str, ...], user: str | None) -> str | None:
+    """Return why cron could not run a program for a user; None if it can. Only root can try as another."""
+    import pwd
+
+    may_change = user is not None and os.geteuid() == 0
+    found = pwd.getpwnam(user) if may_change and user is not None else None
+    as_user: dict[str, Any] = {} if found is None else {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+    try:
+        done = subprocess.run(  # noqa: S603 - this program
+            [*program, "--version"], cwd="/", env={"PATH": "/usr/bin:/bin"}, stdin=subprocess.DEVNULL,
+            capture_output=True, check=False, **as_user,
+        )  # fmt: skip
+        reason = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2] if done.returncode else None
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason is None:
+        return None
+    return f"user {shown(user or 'you')} cannot run {program[0]} ({reason}); install jobstore for all, such as in /opt"
 
 
 def _install_for_user(user: str | None, old: str, new: str) -> None:

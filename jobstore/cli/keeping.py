@@ -90,9 +90,12 @@ def _records(path: Location) -> int:
 
 
 def _write_lines(stream: TextIO, lines: Iterable[dict[str, Any]], tally: Tally) -> None:
+    from jobstore.transfer.dump import END_LINE
+
     for line in lines:
         stream.write(f"{_compact(line)}\n")
         tally("store" not in line)
+    stream.write(f"{_compact(END_LINE)}\n")
 
 
 def _write_document(stream: TextIO, lines: Iterable[dict[str, Any]], tally: Tally) -> None:

@@ -193,8 +193,9 @@ def _refuse_planted(path: Path) -> None:
 
 
 def _mode(source: Location | None) -> int:
-    is_secret = isinstance(source, Path) and source.exists() and not source.stat().st_mode & stat.S_IROTH
-    return 0o600 if is_secret else 0o666
+    if isinstance(source, Path):
+        return 0o600 if source.exists() and not source.stat().st_mode & stat.S_IROTH else 0o666
+    return 0o666 if source is None else 0o600  # a server asks its readers for a password
 
 
 def say(message: str) -> None:

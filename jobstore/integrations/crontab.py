@@ -91,7 +91,12 @@ def is_system_crontab(text: str, is_user: Callable[[str], bool]) -> bool:
 
 
 def rewritten(
-    text: str, *, program: Sequence[str], store: str, is_user: Callable[[str], bool] | None = None
+    text: str,
+    *,
+    program: Sequence[str],
+    store: str,
+    is_user: Callable[[str], bool] | None = None,
+    why_not: Callable[[str], str | None] = lambda _user: None,
 ) -> Rewritten:
     """Rewrite a crontab so that ``jobstore exec`` runs each command.
 
@@ -100,11 +105,12 @@ def rewritten(
         program: the words that start jobstore, with its absolute path, since cron's own PATH is short.
         store: the absolute path of the store.
         is_user: for a crontab with a user before each command: whether this machine has a user of that name.
+        why_not: why a user (before the command, or empty) cannot run the program; None if that works.
 
     >>> print(rewritten("*/5 * * * * /srv/sync.sh -q", program=["/bin/jobstore"], store="/srv/jobs.db").text)
     */5 * * * * /bin/jobstore exec /srv/jobs.db sync --schedule '*/5 * * * *' -- /bin/sh -c '/srv/sync.sh -q'
     """
-    writer = _Writer(list(program), store, is_user)
+    writer = _Writer(list(program), store, is_user, why_not)
     lines = text.removesuffix("\n").split("\n")
     writer.keep_names(lines)
     made = "\n".join(writer.line(number, line) for number, line in enumerate(lines, 1))
@@ -114,8 +120,14 @@ def rewritten(
 class _Writer:
     """Rewrites line by line; a variable applies to the lines after it."""
 
-    def __init__(self, program: list[str], store: str, is_user: Callable[[str], bool] | None) -> None:
-        self._program, self._store, self._is_user = program, store, is_user
+    def __init__(
+        self,
+        program: list[str],
+        store: str,
+        is_user: Callable[[str], bool] | None,
+        why_not: Callable[[str], str | None],
+    ) -> None:
+        self._program, self._store, self._is_user, self._why_not = program, store, is_user, why_not
         self._shell = "/bin/sh"
         self._zone = ""
         self._names: Counter[str] = Counter()
@@ -153,20 +165,23 @@ class _Writer:
         entry = _ENTRY.fullmatch(line)
         if entry is None or (entry["when"].startswith("@") and entry["when"] not in _ALIASES):
             raise _NotRewritten("cron does not understand this line")
-        user, rest = "", entry["rest"]
+        user, name, rest = "", "", entry["rest"]
         if self._is_user:
             parted = _USER.fullmatch(rest)
             if parted is None:
                 raise _NotRewritten("there is no command after the user")
             if not self._is_user(parted["user"]):
                 raise _NotRewritten(f"this machine has no user {shown(parted['user'])}")
-            user, rest = rest[: parted.start("command")], parted["command"]
+            user, name, rest = rest[: parted.start("command")], parted["user"], parted["command"]
         if _RECORDED.search(rest):
             raise _NotRewritten("it is already recorded")
         if PurePath(self._shell).name not in _SHELLS:
             raise _NotRewritten(f"its SHELL, {self._shell}, has quoting rules of its own")
         if rest.endswith("\r"):
             raise _NotRewritten("it ends in CR LF, and cron takes the CR as part of the command")
+        reason = self._why_not(name)
+        if reason is not None:
+            raise _NotRewritten(reason)
         return f"{entry['indent']}{entry['when']}{entry['gap']}{user}{self._recorded(entry['when'], *_parted(rest))}"
 
     def _recorded(self, when: str, command: str, given: str) -> str:

@@ -109,7 +109,7 @@ class Archive:
             if isinstance(self._writer, Writer):
                 create_for_users(self._path, self._writer.file)
             else:
-                self._path.touch(exist_ok=False)
+                self._path.touch(mode=0o600, exist_ok=False)  # a server asks its readers for a password
 
     def recover(self, is_named: IsNamed) -> int:
         """Finish what interrupted prunes began, then mark this archive; returns how many executions were deleted."""

@@ -629,7 +629,7 @@ class Recorder:
     def _now_us(self) -> int:
         try:
             return instant_us(self._clock())
-        except ValueError as error:
+        except (AttributeError, ValueError) as error:  # time.time gives a float
             raise InvalidRecord(f"the clock must return an aware datetime: {error}") from None
 
 

@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from jobstore.transfer.load import Loader, Progress
 
 DOCUMENT_KEYS: Final = dict.fromkeys((*STORE_KEYS, "jobs", "executions")).keys()
-LINE_KEYS: Final = dict.fromkeys(("store", "job", "execution")).keys()
+LINE_KEYS: Final = dict.fromkeys(("store", "job", "execution", "end")).keys()
+END_LINE: Final[dict[str, Any]] = {"end": {}}
+"""The last line of a dump: without it, a program that was killed in the middle would look like a smaller store."""
 
 
 def load(path: Where, document: Mapping[str, Any], *, progress: Progress | None = None) -> None:
@@ -79,7 +81,8 @@ def load_file(path: Where, source: str | os.PathLike[str] | IO[bytes], *, progre
     """Build a store at `path` from a file with `dump`'s document, or with JSON lines, which stream.
 
     Lines are ``{"store": {...}}``, ``{"job": {...}}`` and ``{"execution": {...}}``, or documents as `export` and an
-    archive write them. A job must come before executions that have only its name.
+    archive write them. A job must come before executions that have only its name. A dump, whose first line has
+    ``next_execution_id``, must have its last line, ``{"end": {}}``, or it is not whole.
 
     Args:
         path: a file that does not exist yet, or the address of a database (or a schema in it) without a store.
@@ -87,7 +90,7 @@ def load_file(path: Where, source: str | os.PathLike[str] | IO[bytes], *, progre
         progress: called with the number of further documents loaded.
 
     Raises:
-        InvalidRecord: the source is not JSON, or a document breaks a rule; the message says which one.
+        InvalidRecord: the source is not JSON or not whole, or a document breaks a rule; the message says which one.
         Conflict: a file or a store already exists at `path`.
         StoreError: the file cannot be written.
     """
@@ -183,6 +186,7 @@ def _load_lines(path: Where, source: IO[bytes], progress: Progress | None) -> No
         parsed = ((number, _json(line, f"line {number}")) for number, line in lines if line.strip())
         for kind, group in groupby(((number, *_line(value, number)) for number, value in parsed), key=itemgetter(1)):
             loader.add(kind, ((number, document) for number, _, document in group), "line {}", progress)
+        loader.check_end()
 
 
 def _is_line(text: bytes) -> bool:

@@ -57,6 +57,7 @@ class Loader(ABC):
         self._names_by_number: dict[int, str] = {}
         self._free_numbers = count(1)
         self._numbered_here: set[str] = set()
+        self._has_ended = False
         self._last_number = 0
         self._last_id = 0
         self._name_keys = _Keys(self._name_key)
@@ -85,14 +86,21 @@ class Loader(ABC):
         """Add settings, counters, indexes and triggers, set the last numbers given, and commit."""
 
     def add(self, kind: str, documents: Placed, where: str, progress: Progress | None) -> None:
-        """Add consecutive documents of one kind: ``store``, ``job`` or ``execution``."""
+        """Add consecutive documents of one kind: ``store``, ``job`` or ``execution``; or note a dump's ``end``."""
         if kind == "execution":
             self.add_executions(documents, where, progress)
         elif kind == "job":
             self.add_jobs(documents, where, progress)
+        elif kind == "end":
+            self._has_ended = bool(list(documents))
         else:
             for place, document in documents:
                 self.set_store(document, where, place)
+
+    def check_end(self) -> None:
+        """Refuse the lines of a dump that was cut off."""
+        if "next_execution_id" in (self._store or {}) and not self._has_ended:
+            raise InvalidRecord('the dump ends early, without its last line, {"end": {}}; dump the store again')
 
     def set_store(self, document: object, where: str = "the document", place: int = 0) -> None:
         """Take the description of the store: everything beside its two lists."""

@@ -27,7 +27,7 @@ from jobstore.recording.recorder import Recorder
 from jobstore.testing import document
 from jobstore.transfer import backup as upkeep
 from jobstore.transfer import load as loading
-from jobstore.transfer.dump import dump, dump_lines, load, load_file
+from jobstore.transfer.dump import END_LINE, dump, dump_lines, load, load_file
 from jobstore.transfer.export import export
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ def test_lines_build_the_same_store_as_the_document(path, tmp_path):
     load(path, {"jobs": [JOB, {**JOB, "name": "b"}], "executions": [RUN] * 20, "timezone": "Europe/Berlin"})
     whole, lines = tmp_path / "whole.json", tmp_path / "lines.jsonl"
     whole.write_text(json.dumps(dump(path), indent=2), encoding="utf-8")
-    lines.write_text("\n\n".join(json.dumps(line) for line in dump_lines(path)), encoding="utf-8")
+    lines.write_text("\n\n".join(json.dumps(line) for line in (*dump_lines(path), END_LINE)), encoding="utf-8")
     for source in (whole, lines):
         copy = tmp_path / f"{source.stem}.db"
         load_file(copy, source)

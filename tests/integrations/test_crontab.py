@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobstore.cli import cron
+from jobstore.cli.cron import _why_not
 from jobstore.integrations.crontab import is_system_crontab, name_of, rewritten
 
 if TYPE_CHECKING:
@@ -410,3 +411,24 @@ def test_a_crontab_that_is_not_utf_8_is_printed_byte_for_byte(tmp_path):
     first, second = done.stdout.splitlines()
     assert first == b"# r\xe9sum\xe9"
     assert second.endswith(b"-- /bin/sh -c '/srv/\xe9t\xe9.sh'")
+
+
+def test_a_line_whose_user_cannot_run_jobstore_stays_as_it_is():
+    text = "5 * * * * root /srv/a.sh\n5 * * * * www-data /srv/b.sh"
+    reasons = {"www-data": "user 'www-data' cannot run it"}
+    made = rewritten(text, program=PROGRAM, store=STORE, is_user=lambda _: True, why_not=reasons.get)
+    assert made.jobs == ["a"]
+    assert made.left == [(2, "user 'www-data' cannot run it")]
+    assert made.text.splitlines()[1] == text.splitlines()[1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_program_in_a_closed_folder_runs_for_its_owner_alone(tmp_path):
+    program = tmp_path / "jobstore"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    tmp_path.chmod(0o700)
+    assert _why_not((str(program),), None) is None
+    assert "cannot run" in (_why_not((str(program),), "nobody") or "")
+    program.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
+    assert "(broken)" in (_why_not((str(program), "again"), None) or "")

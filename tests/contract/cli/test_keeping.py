@@ -428,3 +428,14 @@ def test_a_file_that_may_not_be_replaced_is_named_as_it_was_asked_for(cli, store
         3, f"jobstore: Operation not permitted: {tmp_path}/out.json [STORE_UNREADABLE]\n"
     )  # fmt: skip
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_dump_that_was_cut_off_makes_no_store(process, cli, store, tmp_path):
+    """As when the dumping side of a pipe is killed: each line that came is whole."""
+    whole = cli("dump", store, "--jsonl").out.splitlines(keepends=True)
+    for kept in (len(whole) - 1, 3, 1):
+        (tmp_path / "cut.jsonl").write_text("".join(whole[:kept]), encoding="utf-8")
+        answer = cli("load", tmp_path / "new.db", tmp_path / "cut.jsonl")
+        assert answer.code == 2
+        assert "the dump ends early" in answer.err
+        assert not (tmp_path / "new.db").exists()
