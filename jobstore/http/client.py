@@ -40,8 +40,8 @@ from jobstore.queries import Queries
 
 try:
     import httpx
-except ImportError as error:
-    raise missing("jobstore.connect", "client") from error
+except ImportError:  # an extra; only a connection needs it, and `help(jobstore)` shows what needs none
+    httpx = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from typing import Self
@@ -101,6 +101,8 @@ class RemoteJobStore(Queries):
         timeout_seconds: float = TIMEOUT_SECONDS,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
+        if httpx is None:
+            raise missing("jobstore.connect", "client")
         self.url = _checked_url(url)
         self._headers = {"Accept": "application/json", "User-Agent": f"jobstore/{__version__}", **_authorization(token)}
         self._timeout = httpx.Timeout(_checked_timeout(timeout_seconds))

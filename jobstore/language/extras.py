@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 DISTRIBUTION = "jobstore"
@@ -22,8 +23,9 @@ def install_command(extra: str) -> str:
 
 def _requirement(extra: str) -> list[str]:
     clone = Path(__file__).resolve().parents[2]
-    if (clone / "pyproject.toml").is_file():
-        return ["-e", f"{clone}[{extra}]"]
+    with suppress(OSError, UnicodeDecodeError):  # a project that has jobstore in its own folder has its own pyproject
+        if f'name = "{DISTRIBUTION}"' in (clone / "pyproject.toml").read_text("utf-8"):
+            return ["-e", f"{clone}[{extra}]"]
     came_from = _origin()
     return [f"{DISTRIBUTION}[{extra}] @ {came_from}" if came_from else f"{DISTRIBUTION}[{extra}]"]
 

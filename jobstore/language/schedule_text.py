@@ -202,7 +202,10 @@ def _nth(weekday: CronField) -> _Told | None:
 def _english(shape: _Shape) -> str:
     from cron_descriptor.ExpressionParser import ExpressionParser  # importing jobstore stays cheap
 
-    made, options = _descriptor()
+    try:
+        made, options = _descriptor()
+    except OSError:  # a frozen program or a slim image, without the translations of cron-descriptor
+        return " ".join(told.text for told in shape)
     descriptor = copy(made)  # a new one would read its translations again, which takes milliseconds
     parts = ExpressionParser(" ".join(told.text for told in shape), options).parse()
     descriptor._expression_parts = parts  # noqa: SLF001 - the constructor's other half

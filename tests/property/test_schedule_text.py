@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobstore.language import schedule_text as module
 from jobstore.language.errors import InvalidParameter
 from jobstore.language.instants import instant_us
 from jobstore.language.schedule import next_cron_us
@@ -268,3 +269,11 @@ def test_the_locale_of_the_process_changes_nothing(monkeypatch):
 def test_importing_the_module_does_not_import_cron_descriptor():
     script = "import sys, jobstore.language.schedule_text; sys.exit('cron_descriptor' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=120).returncode == 0
+
+
+def test_without_the_translations_of_cron_descriptor_an_expression_stays(monkeypatch):
+    def missing() -> None:
+        raise FileNotFoundError(2, "No such file or directory", "en_US.mo")
+
+    monkeypatch.setattr(module, "_descriptor", missing)
+    assert module._english(module._Shape(*[module._ALL] * 5)) == "* * * * *"

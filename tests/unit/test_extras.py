@@ -32,9 +32,32 @@ def test_an_installed_package_is_installed_again_from_where_it_came(monkeypatch,
 
 
 def test_a_clone_is_installed_from_the_clone(monkeypatch, tmp_path):
-    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "jobstore"\n')
     monkeypatch.setattr(extras, "__file__", str(tmp_path / "jobstore" / "language" / "extras.py"))
     assert shlex.split(extras.install_command("mcp"))[-2:] == ["-e", f"{tmp_path}[mcp]"]
+
+
+def test_the_project_of_someone_who_has_jobstore_in_its_folder_is_no_clone(monkeypatch, tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "theirs"\n')
+    monkeypatch.setattr(extras, "__file__", str(tmp_path / "jobstore" / "language" / "extras.py"))
+    assert str(tmp_path) not in extras.install_command("http")
+
+
+def run_without(module: str, code: str) -> str:
+    code = f"import sys; sys.modules[{module!r}] = None; {code}"
+    return subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True).stderr
+
+
+def test_without_the_client_everything_but_a_connection_is_there():
+    assert run_without("httpx", "import jobstore, inspect; inspect.getmembers(jobstore)") == ""
+    said = run_without("httpx", "import jobstore; jobstore.connect('http://h')")
+    assert "ImportError: jobstore.connect needs the extra 'client'; install it: " in said
+
+
+@pytest.mark.parametrize("call", ["check(url)", "dump(url)", "load(url, {})", "open(url)", "Recorder(url)"])
+def test_an_address_without_the_driver_names_the_extra(call):
+    said = run_without("psycopg", f"import jobstore; url = 'postgresql://h/d'; jobstore.{call}")
+    assert "needs the extra 'postgres'; install it: " in said
 
 
 @pytest.mark.parametrize("name", ["apscheduler", "huey"])
