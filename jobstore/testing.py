@@ -109,6 +109,8 @@ def document(
         InvalidRecord: a document is not a dict, or lacks a field that cannot be guessed.
     """
     moment = _moment(now)
+    if isinstance(jobs, str | Mapping):
+        raise InvalidRecord(f"jobs must be a list of names and documents; received {shown(jobs)}")
     given_jobs = [_job_given(job, position) for position, job in enumerate(jobs, 1)]
     given = [dict(_mapping(execution, "an execution")) for execution in executions]
     made = [
@@ -158,9 +160,12 @@ def _job(given: dict[str, Any], executions: list[dict[str, Any]], now: datetime)
 
 def _execution(given: dict[str, Any], jobs: list[dict[str, Any]], begins: datetime) -> dict[str, Any]:
     """An execution with the times that its status requires."""
-    made = {**given, "status": str(given.get("status", Status.SUCCESS)), "job_name": _job_name(given, jobs)}
+    made = {**given, "status": str.__str__(given.get("status", Status.SUCCESS)), "job_name": _job_name(given, jobs)}
     status = made["status"]
-    made.setdefault("created_at", given.get("started_at") or instant_text(instant_us(begins)))
+    begins_us = instant_us(begins)
+    if given.get("completed_at") is not None and status in FINISHED:  # else it might end before it began
+        begins_us = _us(given["completed_at"]) - (checked_duration(given.get("duration_ms", DURATION_MS)) or 0) * 1000
+    made.setdefault("created_at", given.get("started_at") or instant_text(begins_us))
     if status != Status.PENDING:
         made.setdefault("started_at", made["created_at"])
     if status in FINISHED:
@@ -175,7 +180,7 @@ def _job_name(given: Mapping[str, Any], jobs: list[dict[str, Any]]) -> str:
     name = given["job_name"] if "job_name" in given else jobs[0]["name"]
     if not isinstance(name, str):
         raise InvalidRecord(f"job_name must be text; received {shown(name)}")
-    return str(name)
+    return str.__str__(name)
 
 
 def _end(made: dict[str, Any]) -> None:

@@ -8,8 +8,8 @@ strict `jobstore.language.fields.json_text` instead, because there a wrong type 
 - Mappings, dataclasses and named tuples become objects; lists, tuples and sets become arrays; dates and times become
   ISO text; bytes become text.
 - Anything else becomes its ``str()``, or its type's name if that fails, cut at 1,000 characters.
-- A value over 64 KiB (16 KiB when a scheduler is mirrored) becomes ``{"cut": its beginning, "bytes": its size}``. One
-  that is nested deeper than 64 levels or contains itself is cut there.
+- A value over 64 KiB (16 KiB when a scheduler is mirrored) becomes ``{"cut": its beginning, "bytes": its size}``; its
+  parts beyond 50,000 count as null. One that is nested deeper than 64 levels or contains itself is cut there.
 """
 
 from __future__ import annotations
@@ -44,11 +44,19 @@ def result_text(value: object, most: int = TEXT_BYTES, *, is_inner: bool = False
     if value is None:
         return None
     try:
-        text = (json_text([value], "result") or "")[1:-1] if is_inner else json_text(value, "result") or ""
+        text = "" if _is_long(value, most) else json_text([value] if is_inner else value, "result") or ""
+        text = text[1:-1] if is_inner else text
     except Exception:  # noqa: BLE001 - no JSON, or somebody else's class
+        text = ""
+    if not text:
         text = orjson.dumps(_Plain().of(value, 2 if is_inner else 1)).decode()
     size = len(text.encode())
     return text if size <= most else orjson.dumps({"cut": text[:TEXT_CHARACTERS], "bytes": size}).decode()
+
+
+def _is_long(value: object, most: int) -> bool:
+    """Whether JSON of the value is too large for certain, so that it is not worth converting whole."""
+    return isinstance(value, list | tuple | dict) and len(value) > most
 
 
 class _Plain:

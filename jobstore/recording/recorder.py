@@ -416,7 +416,8 @@ class Recorder:
             parameters: the snapshot. Default: the job's own parameters.
             capture_logs: keep the end of what the block logs (on its own thread, or in its own asyncio task) in
                 ``result["output"]``, at most 64 KiB, whether it succeeds or fails. A result that is not an object
-                becomes ``{"value": result, "output": ...}``; one with an ``output`` of its own stays as it is.
+                becomes ``{"value": result, "output": ...}``; one with an ``output`` of its own stays as it is. The
+                program's log filters do not apply: what they mask or drop is kept.
 
         Raises:
             NotFound: there is no such job.
@@ -453,11 +454,11 @@ class Recorder:
             raise
         except (Conflict, NotFound) as ours:
             _log.warning("execution %s succeeded, but its end could not be recorded: %s", begun[0], ours)
-        except JobStoreError:
-            raise
-        except BaseException:
-            with suppress(JobStoreError):  # it may have been written already
-                self._finish_well(begun[0], run, ending, is_last=True)
+        except BaseException as error:
+            # Other errors of ours are the store's; this one comes from a signal handler that recorded during the call.
+            if isinstance(error, AlreadyWriting) or not isinstance(error, JobStoreError):
+                with suppress(JobStoreError):  # it may have been written already
+                    self._finish_well(begun[0], run, ending, is_last=True)
             raise
 
     # --- upkeep

@@ -11,6 +11,7 @@ import pytest
 
 from jobstore.language.errors import InvalidRecord
 from jobstore.language.models import EXECUTION_FIELDS, JOB_FIELDS, Status
+from jobstore.testing import document
 
 pytest_plugins = ["pytester"]
 
@@ -248,3 +249,14 @@ def test_the_tests_of_the_page_run_as_printed(pytester):
     pytester.makepyfile(**dict(blocks))
     pytester.runpytest_inprocess("--jobstore-snapshot-update").assert_outcomes(passed=3)
     pytester.runpytest_inprocess().assert_outcomes(passed=3)
+
+
+def test_a_given_end_comes_after_a_start_that_is_filled_in():
+    (made,) = document(executions=[{"job_name": "a", "completed_at": "2026-01-01T00:00:09Z"}])["executions"]
+    assert (made["started_at"], made["duration_ms"]) == ("2026-01-01T00:00:07.500000Z", 1500)
+
+
+@pytest.mark.parametrize("jobs", ["sync", {"name": "sync"}])
+def test_one_job_that_is_no_list_is_refused(jobs):
+    with pytest.raises(InvalidRecord, match="jobs must be a list"):
+        document(jobs=jobs)
