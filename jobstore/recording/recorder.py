@@ -91,7 +91,8 @@ class Recorder:
 
     One recorder may be used from several threads: calls that wait for each other are written in one transaction, each
     with its own error. Several processes may each have a recorder on the same store. As a context manager it closes
-    itself at the end of the block.
+    itself at the end of the block. A signal handler that records while its own thread is in a call mostly gets
+    `StoreBusy`: let it set a flag, and record in the program itself.
     """
 
     def __init__(

@@ -46,7 +46,7 @@ def store_errors(error: type[errors.StoreError] = errors.StoreError) -> list[typ
 @pytest.mark.parametrize("target", ["/api/v1/jobs", "/api/v1/jobs/1", "/healthz"])
 def test_a_store_error_is_a_503_that_names_no_file(failing, kind, target, caplog):
     answer = failing(kind("/secret/place/jobs.db is in a bad way"))(target)
-    busy = kind is errors.StoreBusy
+    busy = issubclass(kind, errors.StoreBusy)
     assert answer.status == 503
     assert answer.error == (kind.code, "The job store is busy; try again in a moment" if busy else UNAVAILABLE)
     assert answer.headers.get("retry-after") == ("1" if busy else None)
