@@ -289,8 +289,9 @@ class Mirror:
                     self._look(alias)
                 except Exception:  # noqa: BLE001 - a foreign job store, which may be unreachable
                     _log.debug("The job store %s cannot be read", alias, exc_info=True)
-            self._journal.flush(pause)  # what was read is translated there
-            pause = max(LOOK_SECONDS, LOOK_SHARE * (time.monotonic() - begun))
+            is_done = self._journal.flush(pause)  # what was read is translated there
+            took = time.monotonic() - begun if is_done else 0.0  # else the store is away, which says nothing
+            pause = max(LOOK_SECONDS, LOOK_SHARE * took)
 
     def _look(self, alias: str) -> None:
         """Record the jobs that other schedulers added, changed or removed in a job store."""

@@ -210,8 +210,9 @@ class Loader(ABC):
         name = self._names_by_number.get(job_number or 0) if job_name is None else checked_name(job_name, "job_name")
         if name is None:
             raise InvalidRecord(f"an execution of the job {job_number}, which is not loaded, needs its job_name")
-        # A job_id of another store says nothing about a job that got its number here.
-        is_here = job_number is None or name in self._numbered_here
+        # A job_id of another store says nothing about jobs that got their numbers here.
+        owner = self._names_by_number.get(job_number or 0)
+        is_here = job_number is None or not self._numbered_here.isdisjoint({name, owner})
         number = self._numbers_by_name.get(name) if is_here else job_number
         key = self._keys_by_name.get((number, name))
         if key is None:

@@ -494,5 +494,5 @@ def test_documents_of_the_api_keep_their_histories_though_a_job_was_removed(path
     jobstore.load(tmp_path / "copy.db", document)
     with jobstore.open(tmp_path / "copy.db") as store:
         for name, total in (("b", 2), ("c", 3)):
-            names = [run["job_name"] for run in store.get_job_executions(name)["data"]]
-            assert names.count(name) == total
+            assert [run["job_name"] for run in store.get_job_executions(name)["data"]] == [name] * total
+        assert store.list_job_executions(search="a")["pagination"]["total"] == 1
