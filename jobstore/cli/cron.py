@@ -130,9 +130,11 @@ def _why_not(program: tuple[str, ...], user: str | None) -> str | None:
     """Return why cron could not run a program for a user; None if it can. Only root can try as another."""
     import pwd
 
-    may_change = user is not None and os.geteuid() == 0
-    found = pwd.getpwnam(user) if may_change and user is not None else None
-    as_user: dict[str, Any] = {} if found is None else {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+    as_user: dict[str, Any] = {}
+    if user is not None and os.geteuid() == 0:
+        found = pwd.getpwnam(user)
+        groups = os.getgrouplist(user, found.pw_gid)  # cron gives a job all of them
+        as_user = {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": groups}
     try:
         done = subprocess.run(  # noqa: S603 - this program
             [*program, "--version"], cwd="/", env={"PATH": "/usr/bin:/bin"}, stdin=subprocess.DEVNULL,
@@ -143,7 +145,8 @@ def _why_not(program: tuple[str, ...], user: str | None) -> str | None:
         reason = str(error.strerror)
     if reason is None:
         return None
-    return f"user {shown(user or 'you')} cannot run {program[0]} ({reason}); install jobstore for all, such as in /opt"
+    who = f"user {shown(user)}" if user else "this user"
+    return f"{who} cannot run {program[0]} as cron would ({reason}); install jobstore for all, such as in /opt"
 
 
 def _install_for_user(user: str | None, old: str, new: str) -> None:

@@ -48,6 +48,8 @@ PATIENCE_SECONDS = 0.5
 By default, APScheduler gives up a run that has no thread a second after it was due.
 """
 
+_UNRECORDED = "_jobstore_unrecorded"
+"""The attribute of our own submit method that holds the executor's."""
 _ASYNC_EXECUTORS = frozenset({"AsyncIOExecutor", "TornadoExecutor"})
 
 
@@ -279,8 +281,8 @@ def attach(executor: Any, runs_of: Callable[[Any, list[datetime]], Runs]) -> Non
         executor: an APScheduler executor.
         runs_of: returns the `Runs` for a job and its run times.
     """
-    detach(executor)  # one that was removed from its scheduler and added again
     submit = executor._do_submit_job  # APScheduler has no public seam
+    submit = getattr(submit, _UNRECORDED, submit)  # of an executor that was removed from its scheduler and added again
     elsewhere = not _runs_in_this_process(executor)
     awaits = bool(_class_names(executor) & _ASYNC_EXECUTORS)
 
@@ -297,6 +299,7 @@ def attach(executor: Any, runs_of: Callable[[Any, list[datetime]], Runs]) -> Non
             _carefully(runs.refused, f"Not run: the executor refused it: {error_text(refusal)}")
             raise
 
+    setattr(recorded_submit, _UNRECORDED, submit)
     executor._do_submit_job = recorded_submit
     if "_run_job_success" not in vars(executor):
         _attach_reports(executor, elsewhere=elsewhere)

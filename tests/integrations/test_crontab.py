@@ -8,7 +8,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,9 +18,6 @@ from hypothesis import strategies as st
 from jobstore.cli import cron
 from jobstore.cli.cron import _why_not
 from jobstore.integrations.crontab import is_system_crontab, name_of, rewritten
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PROGRAM = ["/usr/bin/jobstore"]
 STORE = "/var/lib/jobs.db"
@@ -423,12 +421,16 @@ def test_a_line_whose_user_cannot_run_jobstore_stays_as_it_is():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
-def test_a_program_in_a_closed_folder_runs_for_its_owner_alone(tmp_path):
-    program = tmp_path / "jobstore"
-    program.write_text("#!/bin/sh\nexit 0\n")
-    program.chmod(0o755)
-    tmp_path.chmod(0o700)
-    assert _why_not((str(program),), None) is None
-    assert "cannot run" in (_why_not((str(program),), "nobody") or "")
-    program.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
-    assert "(broken)" in (_why_not((str(program), "again"), None) or "")
+def test_a_program_in_a_closed_folder_runs_for_those_who_may_enter_it(monkeypatch):
+    with tempfile.TemporaryDirectory() as name:  # not below pytest's own, which is closed to others
+        folder, program = Path(name), Path(name) / "jobstore"
+        program.write_text("#!/bin/sh\nexit 0\n")
+        program.chmod(0o755)
+        assert _why_not((str(program),), None) is None
+        assert "cannot run" in (_why_not((str(program),), "nobody") or "")
+        monkeypatch.setattr(os, "getgrouplist", lambda _name, group: [group, 4711])
+        os.chown(folder, -1, 4711)
+        folder.chmod(0o710)
+        assert _why_not((str(program), "by a group that is not the first"), "nobody") is None
+        program.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
+        assert "(broken)" in (_why_not((str(program), "again"), None) or "")
