@@ -167,6 +167,8 @@ class Recorder:
 
     def close(self) -> None:
         """Close the recorder. Safe to call twice."""
+        with suppress(JobStoreError):
+            self._together.settle()
         self._writer.close()
 
     # --- jobs

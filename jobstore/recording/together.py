@@ -97,6 +97,11 @@ class Together(Forkable):
         """Write a step after the call of this thread that is under way: a finalizer came inside it."""
         self._late.append(step)
 
+    def settle(self) -> None:
+        """Write what is left for later: a finalizer came inside a prune, say, and nothing was recorded since."""
+        if self._late:
+            self.write(lambda _: None)
+
     def _until_over(self, call: _Call) -> None:
         while not call.is_over:
             if self._leader:

@@ -971,6 +971,21 @@ def test_a_block_that_is_closed_inside_another_call_of_its_thread_ends_after_tha
     assert statuses == ["FAILURE", "PENDING"]
 
 
+def test_a_block_that_is_closed_inside_a_prune_ends_at_the_latest_when_the_recorder_is_closed(path):
+    def stream(recorder: Recorder) -> Generator[None]:
+        with recorder.run("job"):
+            yield
+
+    with Recorder(path) as recorder:
+        recorder.save_job("job", job_type="t", job_category="c")
+        block = stream(recorder)
+        next(block)
+        with recorder._writer.transaction():
+            block.close()
+    with jobstore.open(path) as store:
+        assert [each["status"] for each in store.list_job_executions()["data"]] == ["FAILURE"]
+
+
 class Name(str, Enum):  # noqa: UP042 - its str() is not its value
     JOB, ZONE = "job", "Europe/Berlin"
 
