@@ -72,7 +72,7 @@ def location_of(given: Where) -> Location:
     'jobs.db'
 
     Raises:
-        InvalidParameter: it has another scheme, or is a malformed address.
+        InvalidParameter: it has another scheme, is a malformed address, or names no file (``:memory:``).
     """
     if isinstance(given, Address):
         return given
@@ -85,6 +85,11 @@ def location_of(given: Where) -> Location:
             raise InvalidParameter(
                 "Write the address of a PostgreSQL store as postgresql://USER@HOST:PORT/DATABASE?NAME=VALUE, "
                 "and give it as text: a Path changes it. For a file of that name, give its whole path"
+            )
+        # SQLite's own special names: taken as paths, they would silently make files that are called so.
+        if text == ":memory:" or text.startswith("file:"):
+            raise InvalidParameter(
+                f"A store is a file: give its path, in tests that of a temporary one; received {shown(text)}"
             )
     return Path(text)
 
@@ -129,7 +134,9 @@ def _refuse(scheme: str) -> Path:
         raise InvalidParameter("A store is a file or a postgresql:// address; for an HTTP server, use jobstore.connect")
     if scheme.lower().partition("+")[0] in _SCHEMES:
         raise InvalidParameter(f"Write the address as postgresql://..., without a driver's name; received {scheme}://")
-    raise InvalidParameter(f"A store is a file or a postgresql:// address; received {shown(scheme)}")
+    raise InvalidParameter(
+        f"A store is the path of a file or a postgresql:// address; received {shown(scheme + '://')}"
+    )
 
 
 def _without_password(text: str) -> str:

@@ -67,6 +67,17 @@ def test_what_has_no_scheme_is_a_path(tmp_path: Path) -> None:
         location_of(Path("postgresql://u@h/db"))
 
 
+@pytest.mark.parametrize("text", [":memory:", "file:jobs.db?mode=ro", "file:///data/jobs.db", "sqlite:///jobs.db"])
+def test_a_name_that_sqlite_reads_in_its_own_way_is_no_path(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for use in (jobstore.Recorder, jobstore.open, lambda path: jobstore.load(path, {"jobs": [], "executions": []})):
+        with pytest.raises(jobstore.InvalidParameter, match="A store is"):
+            use(text)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_about_a_file_says_what_a_server_has_instead(tmp_path: Path) -> None:
     address = SECRETS[0]
     calls: dict[str, Callable[[], object]] = {
