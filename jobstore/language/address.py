@@ -72,7 +72,7 @@ def location_of(given: Where) -> Location:
     'jobs.db'
 
     Raises:
-        InvalidParameter: it has another scheme, is a malformed address, or names no file (``:memory:``).
+        InvalidParameter: it has another scheme, is a malformed address, or names no file (``:memory:``, ``~/jobs.db``).
     """
     if isinstance(given, Address):
         return given
@@ -91,6 +91,8 @@ def location_of(given: Where) -> Location:
             raise InvalidParameter(
                 f"A store is a file: give its path, in tests that of a temporary one; received {shown(text)}"
             )
+        if text.startswith("~/"):
+            raise InvalidParameter(f"Only a shell expands ~; give the whole path instead of {shown(text)}")
     return Path(text)
 
 

@@ -59,6 +59,7 @@ def test_what_has_no_scheme_is_a_path(tmp_path: Path) -> None:
         "a/user=5",
         "/data/host=a user=b/jobs.db",
         "limit=5 order=name.db",
+        "~jobs.db",
     ):
         assert location_of(given) == Path(given)
         assert file_of(given, "", "") == Path(given)
@@ -67,13 +68,15 @@ def test_what_has_no_scheme_is_a_path(tmp_path: Path) -> None:
         location_of(Path("postgresql://u@h/db"))
 
 
-@pytest.mark.parametrize("text", [":memory:", "file:jobs.db?mode=ro", "file:///data/jobs.db", "sqlite:///jobs.db"])
-def test_a_name_that_sqlite_reads_in_its_own_way_is_no_path(
+@pytest.mark.parametrize(
+    "text", [":memory:", "file:jobs.db?mode=ro", "file:///data/jobs.db", "sqlite:///jobs.db", "~/jobs.db"]
+)
+def test_a_name_that_sqlite_or_a_shell_reads_in_its_own_way_is_no_path(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for use in (jobstore.Recorder, jobstore.open, lambda path: jobstore.load(path, {"jobs": [], "executions": []})):
-        with pytest.raises(jobstore.InvalidParameter, match="A store is"):
+        with pytest.raises(jobstore.InvalidParameter, match=r"A store is|whole path"):
             use(text)
     assert not list(tmp_path.iterdir())
 
