@@ -79,7 +79,7 @@ def _questions(size: int) -> Iterator[tuple[str, str, dict[str, Any], float | No
 def run(dataset: Dataset, _: Settings) -> Iterator[Line]:
     """Import, opening, the first query of each kind beside the same asked ten times, the most memory."""
     found = [_run(IMPORT) for _ in range(REPEATS)]
-    pulled = f"pulls {', '.join(found[0]['pulled']) or 'no door'}"
+    pulled = f"imports {', '.join(found[0]['pulled']) or 'no heavy library'}"
     yield Line(PART, "import jobstore", dataset.label, [_milliseconds(found, "seconds", 150)], {}, pulled)
     path = dataset.path("jobstore")
     for name, method, query, first, warm in _questions(dataset.size):

@@ -50,7 +50,7 @@ def jobstore_clock() -> FrozenClock:
 def jobstore_factory(tmp_path: Path, jobstore_clock: FrozenClock) -> Iterator[Callable[..., JobStore]]:
     """Build stores: ``jobstore_factory(jobs=[...], executions=[...], now=..., timezone=...)`` -> `JobStore`.
 
-    What is left out of jobs and executions is filled in as `jobstore.testing.document` tells; an execution
+    What is left out of jobs and executions is filled in by `jobstore.testing.document`; an execution
     needs ``job_name`` and ``status``. All stores of a test share ``jobstore_clock``, which ``now`` sets.
     """
     from jobstore import testing  # see the module's docstring

@@ -87,7 +87,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def is_planted(path: Path, made: os.stat_result) -> bool:
-    """Whether another user made what is or was at `path`, in a folder for everybody, such as ``/tmp``."""
+    """Whether another user made what is or was at `path`, in a world-writable folder, such as ``/tmp``."""
     folder, for_everybody = path.parent.stat(), stat.S_ISVTX | stat.S_IWOTH
     return folder.st_mode & for_everybody == for_everybody and made.st_uid not in {os.geteuid(), folder.st_uid}
 

@@ -219,7 +219,7 @@ _import_command = Command(
         click.Option(
             ["--system/--no-system"],
             default=None,
-            help="Whether each line names a user before its command, as in /etc/cron.d. Detected only in /etc.",
+            help="Each line names a user before its command. Default: detected in /etc, else no.",
         ),
         flag("--install", "Install the new crontab; a copy of the old one is kept."),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobstore.cli.command import Command
-from jobstore.cli.options import FileArgument, ascii_integer, once, optional, repeated, two_places
+from jobstore.cli.options import FILE_ONLY_HELP, FileArgument, ascii_integer, once, optional, repeated, two_places
 from jobstore.cli.phrases import count
 from jobstore.cli.screen import output, say
 
@@ -97,6 +97,6 @@ compact = Command(
 
     After a prune the file keeps its size and reuses the space, so compact only after a large prune. Other processes may
     record and read meanwhile.""",
-    params=[FileArgument()],
+    params=[FileArgument(FILE_ONLY_HELP)],
     examples=[("jobstore compact jobs.db", "after 'jobstore prune jobs.db ...'")],
 )

@@ -41,6 +41,7 @@ _HOW = {
     Kind.INSTANT: "A date, a time, today, yesterday, or how long ago, such as 24h or 7d.",
 }
 FILE_HELP = f"The job store: a file or a postgresql:// address. May be left out if {STORE_VARIABLE} names one."
+FILE_ONLY_HELP = f"The job store, a file. May be left out if {STORE_VARIABLE} names one."
 TAKEN_FOR = "jobstore.taken_for"
 MEANT = "jobstore.meant"
 """The context key for a job's name that is similar to an unknown one."""

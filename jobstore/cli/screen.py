@@ -181,14 +181,14 @@ def output(target: str | None, source: Location | None = None) -> Iterator[TextI
 
 
 def _refuse_planted(path: Path) -> None:
-    """Refuse a file or link that another user made in a folder for everybody, such as ``/tmp``.
+    """Refuse a file or link that another user made in a world-writable folder, such as ``/tmp``.
 
     The kernel refuses to open one there (``fs.protected_symlinks``, ``fs.protected_regular``), but not to replace it.
     """
     with suppress(FileNotFoundError):
         if is_planted(path, path.lstat()):
             raise PermissionError(
-                errno.EACCES, "Another user made this in a folder for everybody; give another path", str(path)
+                errno.EACCES, "Another user made this in a world-writable folder; give another path", str(path)
             )
 
 

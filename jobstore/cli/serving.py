@@ -95,7 +95,7 @@ def admitted(store: Location, tokens_file: str | None, *, open_access: bool) -> 
     if open_access:
         if tokens_file or variable:
             kept = "--tokens-file" if tokens_file else TOKENS_VARIABLE
-            raise InvalidParameter(f"--open allows anyone and {kept} does not; leave one of them out")
+            raise InvalidParameter(f"--open and {kept} exclude each other; give one")
         return {"open_access": True}, "open to anyone on this machine"
     from jobstore.http import tokens
 
@@ -247,7 +247,7 @@ serve = Command(
         ),
         _tokens_file_option(),
         flag("--open", "Allow anyone on this machine, without a token.", "open_access"),
-        once("--log-url", "URL", "The page links each trace to its log here: http(s)://...{trace_id}..."),
+        once("--log-url", "URL", "Link each trace on the page to its log: an http(s) URL with {trace_id} in it."),
     ],
     examples=[
         ("jobstore serve jobs.db --open", "for yourself"),

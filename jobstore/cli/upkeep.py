@@ -10,7 +10,17 @@ import click
 
 from jobstore.cli.command import Command
 from jobstore.cli.endings import ending_cleanly
-from jobstore.cli.options import FileArgument, ascii_integer, flag, once, optional, store_path, two_places, utc_option
+from jobstore.cli.options import (
+    FILE_ONLY_HELP,
+    FileArgument,
+    ascii_integer,
+    flag,
+    once,
+    optional,
+    store_path,
+    two_places,
+    utc_option,
+)
 from jobstore.cli.phrases import count, plain
 from jobstore.cli.progress import progress
 from jobstore.cli.screen import say, stdout_in_utf8
@@ -155,7 +165,7 @@ def _restore(source: str | None, file: str | None) -> None:
 prune = Command(
     "prune",
     callback=_prune,
-    help="""Delete old executions, but keep the last N of each job.
+    help="""Delete old executions.
 
     Give --older-than, --before or --keep-last; --emergency alone only frees the reserve. Waiting and running executions
     are never deleted. Other processes may record meanwhile.""",
@@ -191,7 +201,7 @@ backup = Command(
     callback=_backup,
     help="Copy a store to TARGET, even while it is being written. TARGET must not exist yet.",
     params=[
-        FileArgument(),
+        FileArgument(FILE_ONLY_HELP),
         optional("target", "TARGET", "The file to create.", is_path=True),
     ],
     examples=[('jobstore backup jobs.db "backup/jobs-$(date +%F).db"', "")],
@@ -205,7 +215,7 @@ restore = Command(
     backup. Readers and recorders need not stop; they use the restored store from their next call on.""",
     params=[
         optional("source", "BACKUP", "The backup.", is_path=True),
-        FileArgument(),
+        FileArgument(FILE_ONLY_HELP),
     ],
     examples=[("jobstore restore backup/jobs-2026-03-01.db jobs.db", "")],
 )

@@ -55,8 +55,8 @@ TIMEOUT_SECONDS: Final = 30.0
 LONGEST_TIMEOUT_SECONDS: Final = 86_400
 KEEP_ALIVE_SECONDS: Final = 30.0
 
-_TOKEN = re.compile(r"[!-~]{1,500}", re.ASCII)
-"""Only what a header can carry: the server checks the rest."""
+_TOKEN = re.compile(r"[!-~]{1,505}", re.ASCII)
+"""Only what a header can carry: the server checks the rest, and takes no longer ones."""
 
 
 def connect(
@@ -195,7 +195,7 @@ def _authorization(token: object) -> dict[str, str]:
     if token is None:
         return {}
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-        raise InvalidParameter("token must be 1 to 500 visible ASCII characters; what came is not shown")
+        raise InvalidParameter("token must be 1 to 505 visible ASCII characters; what came is not shown")
     return {"Authorization": f"Bearer {token}"}
 
 

@@ -53,7 +53,7 @@ def read(path: str | os.PathLike[str]) -> list[Any]:
     if opened.st_mode & WRITABLE_BY_OTHERS:
         raise InvalidParameter(f"Other users may write to the token file {path} and so add tokens; chmod go-w it")
     if replacing.is_planted(Path(path), named) or replacing.is_planted(Path(os.path.realpath(path)), opened):
-        raise InvalidParameter(f"Another user made the token file {path} in a folder for everybody; give another path")
+        raise InvalidParameter(f"Another user made the token file {path} in a world-writable folder; give another path")
     return _entries(path, text)
 
 

@@ -143,7 +143,7 @@ class _Description:
         if translation.reason is not None:
             description = bounded(description, _NAME_CHARACTERS)
             words = bounded(trigger_words(job.trigger), _WORDS_CHARACTERS)
-            description = f"{description}: {words}; external, for {translation.reason}"
+            description = f"{description}: {words}; external: {translation.reason}"
         known_as = f" (id {bounded(repr(job.id), _NAME_CHARACTERS)})" if job_name(job.id) != job.id else ""
         return {
             "job_type": _word(self._job_type, job),
@@ -246,7 +246,7 @@ class Mirror:
 
     def _record_refused(self, event: Any) -> None:
         job = self._scheduler.get_job(event.job_id, event.jobstore)
-        instances = "as many as max_instances allows" if job is None else f"max_instances is {job.max_instances}"
+        instances = "max_instances is reached" if job is None else f"max_instances is {job.max_instances}"
         runs = self._runs(event.job_id, job, event.scheduled_run_times, None)
         runs.close(f"Refused: this job is still running, and {instances}")
 

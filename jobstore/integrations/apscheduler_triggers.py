@@ -173,7 +173,7 @@ def _values(field: Any) -> list[int]:
     found: set[int] = set()
     for expression in field.expressions:
         if type(expression) not in _RANGES:
-            raise _NotSayable(f"cron cannot say {expression} for the {field.name}")
+            raise _NotSayable(f"cron cannot express {expression} in the {field.name}")
         first = getattr(expression, "first", MIN_VALUES[field.name])
         last = getattr(expression, "last", None)
         found.update(range(first, (MAX_VALUES[field.name] if last is None else last) + 1, expression.step or 1))

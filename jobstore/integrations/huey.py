@@ -288,7 +288,7 @@ class Mirror:
             zone = "UTC" if self._huey.utc else local_timezone().name
             schedule, reason = cron_of(task_class, zone, self._store.timezone, datetime.now(UTC).year)
         if reason is not None:
-            description = f"{description or task_class.__name__}; external, for {reason}"
+            description = f"{description or task_class.__name__}; external: {reason}"
         timeout = task_class.default_timeout
         return {
             "job_type": self._job_type if isinstance(self._job_type, str) else self._job_type(task_class),

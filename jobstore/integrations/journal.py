@@ -154,7 +154,7 @@ def unseen(what: str) -> Iterator[None]:
 
 
 def done() -> Future[None]:
-    """Return the future of a call that there is no need for."""
+    """Return a finished future, for a call that is not needed."""
     future: Future[None] = Future()
     future.set_result(None)
     return future

@@ -89,7 +89,7 @@ def location_of(given: Where) -> Location:
         # SQLite's own special names: taken as paths, they would silently make files that are called so.
         if text == ":memory:" or text.startswith("file:"):
             raise InvalidParameter(
-                f"A store is a file: give its path, in tests that of a temporary one; received {shown(text)}"
+                f"A store is a file; give a path (in a test, a temporary one); received {shown(text)}"
             )
         if text.startswith("~/"):
             raise InvalidParameter(f"Only a shell expands ~; give the whole path instead of {shown(text)}")

@@ -88,14 +88,14 @@ class NotFound(JobStoreError, LookupError):
 
 
 class InvalidParameter(JobStoreError, ValueError):
-    """A parameter of a query breaks its rule."""
+    """A parameter breaks its rule."""
 
     code = "INVALID_PARAMETER"
     http_status = 400
 
 
 class InvalidSchedule(JobStoreError, ValueError):
-    """A schedule was refused because it cannot be computed."""
+    """A schedule was refused: it is not valid, or never fires."""
 
     code = "INVALID_SCHEDULE"
     http_status = 400

@@ -75,7 +75,7 @@ def checked_words(value: object, field: str) -> str:
     if type(value) is str and value.isascii() and value.isprintable() and 1 <= len(value) <= NAME_CHARACTERS:
         return value  # most values: no search for control characters needed
     if not isinstance(value, str) or not 1 <= len(value) <= NAME_CHARACTERS or _CONTROL.search(value):
-        refuse(field, "a text of 1 to 200 characters without control characters", value)
+        refuse(field, "text of 1 to 200 characters without control characters", value)
     if not is_storable(value):
         refuse(field, "text that can be encoded as UTF-8", value)
     return str.__str__(value)
@@ -86,7 +86,7 @@ def checked_label(value: object, field: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not 1 <= len(value) <= LABEL_CHARACTERS or "\0" in value:
-        refuse(field, "a text of 1 to 512 characters without NUL", value)
+        refuse(field, "text of 1 to 512 characters without NUL", value)
     if not is_storable(value):
         refuse(field, "text that can be encoded as UTF-8", value)
     return str.__str__(value)

@@ -249,14 +249,14 @@ GET_JOB: Final = Operation("get_job", "Get one job by its name or number.", (_JO
 _AFTER = Parameter(
     "after",
     Kind.INSTANT,
-    "Only executions that started at this time or later (if waiting: that were created). "
+    "Only executions that started (if waiting: were created) at this time or later. "
     "RFC 3339, or a date, which means its 00:00 UTC.",
     example="2026-01-01T00:00:00Z",
 )
 _BEFORE = Parameter(
     "before",
     Kind.INSTANT,
-    "Only executions that started at this time or earlier (if waiting: that were created). "
+    "Only executions that started (if waiting: were created) at this time or earlier. "
     "RFC 3339, or a date, which means its 00:00 UTC, so before=2026-01-15 excludes that day.",
     example="2026-01-15T00:00:00Z",
 )

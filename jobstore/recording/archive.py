@@ -355,7 +355,7 @@ def _close(descriptor: int) -> None:
 
 
 def _no_lines(path: Path) -> InvalidParameter:
-    return InvalidParameter(f"archive must be a file of JSON lines, not packed, nor a database; received '{path}'")
+    return InvalidParameter(f"archive must be JSON lines, not compressed and not a database; received '{path}'")
 
 
 @contextmanager

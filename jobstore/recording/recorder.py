@@ -153,7 +153,7 @@ class Recorder:
 
     @property
     def identity(self) -> tuple[int, int] | None:
-        """Device and inode of the file that was written last: others after a restore. None for a server."""
+        """Device and inode of the file that was written last: a restore changes them. None for a server."""
         return self._writer.identity
 
     def __repr__(self) -> str:
@@ -208,7 +208,7 @@ class Recorder:
 
         Raises:
             InvalidRecord: a value breaks its rule.
-            InvalidSchedule: the schedule can never be computed, or both kinds are given.
+            InvalidSchedule: the schedule is not valid or never fires, or an interval is given, too.
         """
         name = checked_name(name)
         given = {
@@ -309,7 +309,7 @@ class Recorder:
 
         Raises:
             InvalidRecord: a value breaks its rule.
-            InvalidSchedule: the schedule can never be computed, or both kinds are given.
+            InvalidSchedule: the schedule is not valid or never fires, or an interval is given, too.
         """
         name = checked_name(name)
         entry = self._entry(trace_id=None, worker_id=worker_id, parameters=None, at=at)
@@ -513,7 +513,7 @@ class Recorder:
             try:
                 forget_unused(self._writer)
             except StoreError as error:  # nothing is lost: the next prune tries again
-                _log.warning("unused names of %s were not deleted: %s", self._writer.path, error)
+                _log.warning("unused names and parameters of %s were not deleted: %s", self._writer.path, error)
         return gone
 
     def compact(self, *, progress: Callable[[int], None] | None = None) -> int:
@@ -646,7 +646,7 @@ def _names(value: object, field: str) -> frozenset[str]:
         return frozenset()
     given = [value] if isinstance(value, str) else value
     if not isinstance(given, list | tuple | set | frozenset):
-        raise InvalidRecord(f"{field} must be a text or a list of texts; received {shown(value)}")
+        raise InvalidRecord(f"{field} must be text or a list of text; received {shown(value)}")
     return frozenset(str(checked_label(name, field)) for name in given if name is not None)
 
 

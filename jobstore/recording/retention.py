@@ -43,7 +43,7 @@ class Retention:
     executions that would be deleted. `Recorder.prune` still works then.
 
     Attributes:
-        days: delete executions that started longer ago; a period that reaches back beyond the year 1 deletes none.
+        days: delete executions that started longer ago than this; a period that begins before the year 1 deletes none.
         keep_last: always keep each job's newest N executions.
         failure_days: delete failures and timeouts only if they started longer ago than this.
         archive: append the documents to this file first, as JSON lines.

@@ -258,7 +258,7 @@ def _standing_of(connection: sqlite3.Connection, number: int, created_us: int | 
         raise NotFound(f"Execution not found: {number}")
     status, started_by, enqueued_by, then_us = found
     if created_us not in {None, then_us}:
-        raise NotFound(f"Execution not found: {number} is another one by now; the store was replaced by an older copy")
+        raise NotFound(f"Execution not found: {number} now belongs to another run; an older copy replaced the store")
     return status, status == PENDING or (enqueued_by == GUESSED and not started_by), then_us
 
 

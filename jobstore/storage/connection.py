@@ -268,7 +268,7 @@ class Reading(Forkable):
         finally:
             self._lock.acquire()
         if os.getpid() != process:
-            raise StoreUnreadable(f"The reading of {self._path} belongs to the process before the fork; start it again")
+            raise StoreUnreadable(f"{self._path} was being read when this process was forked; start that read again")
 
     def before_fork(self) -> None:
         if not self._is_held_for_fork and self._opener != threading.get_ident():  # else a handler forks

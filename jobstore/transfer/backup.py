@@ -162,9 +162,9 @@ def restore(backup: Where, path: Where, *, progress: Progress | None = None) -> 
     """Replace the store at `path` with a copy of a backup, even while others read or record.
 
     The backup is checked first, and not changed. The copy gets the owner, group and mode of the replaced store, whose
-    contents are lost; without one, those of the backup, as far as this user may give them, and the user who owns it may
-    write it. Readers and recorders use the new store from their next call on. It gives no number again that the
-    replaced store had given: the end of a run that began before is `NotFound`, not the end of another one.
+    contents are lost. If there is none, it gets the backup's, as far as this user may set them, and its owner may write
+    it. Readers and recorders use the new store from their next call on. It reuses no number of the replaced store:
+    ending a run that is not in the backup raises `NotFound`.
 
     Args:
         backup: a store, usually one that `backup` made.

@@ -106,7 +106,7 @@ class Loader(ABC):
         """Take the description of the store: everything beside its two lists."""
         with _Place(where, place):
             if self._store is not None:
-                raise InvalidRecord("the store is described already")
+                raise InvalidRecord('there is a second {"store": ...} line')
             self._store = _checked_store(document)
 
     def add_jobs(self, documents: Placed, where: str, progress: Progress | None) -> None:
@@ -149,9 +149,9 @@ class Loader(ABC):
 
     def _know_job(self, number: int | None, name: str) -> None:
         if name in self._numbers_by_name:
-            raise InvalidRecord(f"there are two jobs {name}; a name is given once")
+            raise InvalidRecord(f"two jobs have the name {name}; rename one")
         if number in self._names_by_number:
-            raise InvalidRecord(f"number {number} is that of the job {self._names_by_number[number]} already")
+            raise InvalidRecord(f"number {number} already belongs to the job {self._names_by_number[number]}")
         self._numbers_by_name[name] = 0
         if number is not None:
             self._name_job(number, name)
@@ -178,7 +178,7 @@ class Loader(ABC):
             failed = self.insert_executions(rows, is_new=is_new)
         if failed is not None:
             place = [*chunk][failed]
-            raise InvalidRecord(f"{where.format(place)}: there is an execution {rows[failed][0]} already")
+            raise InvalidRecord(f"{where.format(place)}: the id {rows[failed][0]} is already in use")
 
     def _rows(self, chunk: dict[int, Any], where: str) -> list[tuple[Any, ...]]:
         place = _Place(where)

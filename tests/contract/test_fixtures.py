@@ -142,9 +142,7 @@ def test_ids_come_in_any_order(path, ids):
 
 @pytest.mark.parametrize("given", [[*range(1, 201), 150], [*range(1, 5001), 5000], [*range(1, 5001), 5001, 3], [7, 7]])
 def test_an_id_that_comes_again_is_refused_at_its_place(path, given):
-    with pytest.raises(
-        InvalidRecord, match=rf"^executions\[{len(given) - 1}\]: there is an execution {given[-1]} already"
-    ):
+    with pytest.raises(InvalidRecord, match=rf"^executions\[{len(given) - 1}\]: the id {given[-1]} is already in use"):
         load(path, {"jobs": [JOB], "executions": [{**RUN, "id": number} for number in given]})
     assert remains(path) == set()
 
@@ -174,11 +172,11 @@ def test_parameters_are_shared_up_to_a_bound(path, monkeypatch):
     ("document", "error", "words"),
     [
         ({"jobs": [JOB, {**JOB, "name": 5}]}, InvalidRecord, r"^jobs\[1\]: name must be"),
-        ({"jobs": [JOB, JOB]}, InvalidRecord, r"^jobs\[1\]: there are two jobs a"),
-        ({"jobs": [{**JOB, "number": 3}, {**JOB, "name": "b", "number": 3}]}, InvalidRecord, "number 3 is that of the job a"),
+        ({"jobs": [JOB, JOB]}, InvalidRecord, r"^jobs\[1\]: two jobs have the name a"),
+        ({"jobs": [{**JOB, "number": 3}, {**JOB, "name": "b", "number": 3}]}, InvalidRecord, "number 3 already belongs to the job a"),
         ({"jobs": [{**JOB, "schedule": "never"}]}, InvalidSchedule, r"^jobs\[0\]: schedule"),
         ({"jobs": [JOB], "executions": [RUN] * 3 + [{**RUN, "id": 2}]}, InvalidRecord,
-         r"^executions\[3\]: there is an execution 2 already"),
+         r"^executions\[3\]: the id 2 is already in use"),
         ({"executions": [RUN, {**RUN, "status": "DONE"}]}, InvalidRecord, r"^executions\[1\]: status must be"),
         ({"executions": [{"status": "SUCCESS", "started_at": RUN["started_at"]}]}, InvalidRecord, "needs job_name or job_id"),
         ({"executions": [{**RUN, "job_name": None, "job_id": "9"}]}, InvalidRecord, "needs its job_name"),
@@ -353,7 +351,7 @@ def test_lines_may_mix_as_long_as_a_job_comes_before_what_names_it(path):
         (lines_of({"job": JOB}, {"run": RUN}), "^line 2 must be"),
         (lines_of({"job": JOB}, [RUN]), "^line 2 must be"),
         (lines_of({"job": JOB}, {"store": {"timezone": "x"}}), "^line 2: timezone must be"),
-        (lines_of({"store": {}}, {"store": {}}), "^line 2: the store is described already"),
+        (lines_of({"store": {}}, {"store": {}}), "^line 2: there is a second"),
         (io.BytesIO(b'{"store": {}}\n{"job": '), "^line 2 is not valid JSON"),
         (io.BytesIO(b'{"jobs": ['), "^the document is not valid JSON"),
         (io.BytesIO(b"\xff\xfe"), "^the document is not valid JSON"),

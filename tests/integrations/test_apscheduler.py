@@ -177,7 +177,7 @@ def test_an_external_job_tells_the_triggers_words_the_reason_and_its_next_run(be
     job = bench.jobs()["job"]
     assert (job["schedule_type"], job["schedule"]) == ("external", None)
     assert job["description"].startswith("Every other week: CronTrigger (week='*/2', hour='3'")
-    assert job["description"].endswith("external, for cron has no field for the week")
+    assert job["description"].endswith("external: cron has no field for the week")
     assert job["next_run_at"] == f"{bench.scheduler.get_job('job').next_run_time:%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -391,7 +391,7 @@ def test_the_description_of_an_external_job_is_short_and_keeps_its_id(bench):
     bench.scheduler.add_job(add, "cron", week="1", second=5, jitter=3, id="a/b", name="n" * 400, end_date=FAR)
     description = bench.jobs()["a%2Fb"]["description"]
     assert len(description) <= 300
-    assert description.endswith("; external, for each run is delayed by up to 3 s at random (id 'a/b')")
+    assert description.endswith("; external: each run is delayed by up to 3 s at random (id 'a/b')")
     bench.scheduler.add_job(add, "cron", hour=3, id="c/" + "d" * 500, name="n" * 400)
     (long,) = [job for name, job in bench.jobs().items() if name.startswith("c%2F")]
     assert len(long["description"]) <= 300

@@ -690,7 +690,7 @@ def test_an_external_task_tells_why(make_bench):
 
     job = make_bench(huey).jobs()["odd"]
     assert (job["schedule_type"], job["next_run_at"]) == ("external", None)
-    assert job["description"] == "At odd times.; external, for it calls a function of its own every minute"
+    assert job["description"] == "At odd times.; external: it calls a function of its own every minute"
 
 
 values = st.one_of(

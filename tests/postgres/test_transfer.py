@@ -63,7 +63,7 @@ def test_check_tells_of_each_execution_it_has_looked_at(url: str) -> None:
 
 def test_a_load_is_whole_or_not_there(url: str) -> None:
     twice = [*SEED_EXECUTIONS, SEED_EXECUTIONS[0]]
-    with pytest.raises(jobstore.InvalidRecord, match=r"executions\[2\]: there is an execution 12345 already"):
+    with pytest.raises(jobstore.InvalidRecord, match=r"executions\[2\]: the id 12345 is already in use"):
         jobstore.load(url, {"jobs": SEED_JOBS, "executions": twice})
     with pytest.raises(jobstore.StoreNotFound):
         jobstore.open(url)

@@ -517,7 +517,7 @@ FAULTS = (
         "test_an_interrupted_worker_process_ends_no_sooner_than_its_run_is_recorded",
     ),
     Fault(
-        "a file that another user planted in a folder for everybody",
+        "a file that another user planted in a world-writable folder",
         "cli/screen.py",
         "        _refuse_planted(each)\n",
         "        pass\n",

@@ -22,7 +22,7 @@ PROGRAMME = (
         "T1", "A killed process loses nothing that was acknowledged", (f"{RELIABILITY}/test_recorder_crashes.py", "-k", "acknowledged or archives")
     ),
     Trial("T2", "Nor does a power cut, at any moment", (f"{RELIABILITY}/test_power_cut.py",)),
-    Trial("T3", "A call of the system that fails is a typed error", (f"{RELIABILITY}/test_io_errors.py",)),
+    Trial("T3", "A failing system call raises a typed error", (f"{RELIABILITY}/test_io_errors.py",)),
     Trial("T4", "Each answer is of one snapshot, beside writers", (f"{RELIABILITY}/test_snapshots.py",)),
     Trial("T5", "A recorder recovers from what is done to it", (f"{RELIABILITY}/test_recorder_crashes.py", "-k", "whatever")),
     Trial("T6", "Many writers lose nothing and wait their turn", (f"{RELIABILITY}/test_recorder_crowds.py", "-k", "writers")),
@@ -37,9 +37,9 @@ PROGRAMME = (
     Trial("T15", "A full disk loses nothing, and there is a way out", (f"{RELIABILITY}/test_full_disk.py",)),
     Trial("T16", "Threads and forks share nothing they must not", (f"{RELIABILITY}/test_readers.py", f"{RELIABILITY}/test_recorder_crowds.py", "-k", "fork or thread or child")),
     Trial("T17", "Readers that may not write get data or a remedy", (f"{RELIABILITY}/test_read_only.py",)),
-    Trial("T18", "Slow and hostile peers keep nobody waiting", (f"{RELIABILITY}/test_http_slow_peers.py",)),
+    Trial("T18", "Slow and hostile peers delay nobody", (f"{RELIABILITY}/test_http_slow_peers.py",)),
     Trial("T19", "Each way to find a page equals a plain scan", ("tests/property/test_access_paths.py",)),
-    Trial("T20", "A prune keeps nobody waiting", (f"{RELIABILITY}/test_recorder_crowds.py", "-k", "prune")),
+    Trial("T20", "A prune delays nobody", (f"{RELIABILITY}/test_recorder_crowds.py", "-k", "prune")),
     Trial("T22", "What is used stays flat, also beside a stopped writer", (f"{RELIABILITY}/test_resources.py",)),
     Trial("T21", "The tests see faults that are put into the code", (f"{RELIABILITY}/test_faults.py", "-m", "slow", "-n", "2")),
 )  # fmt: skip

@@ -202,7 +202,7 @@ class Connection:
         encoding = self.raw.info.parameter_status("server_encoding")
         if encoding != "UTF8":
             raise StoreUnreadable(
-                f"{self.place} has the encoding {encoding}, which has no room for every text; "
+                f"{self.place} has the encoding {encoding}, which cannot store every character; "
                 "create it with ENCODING 'UTF8' TEMPLATE template0"
             )
         # One type for all integers: otherwise each size would need another prepared statement.

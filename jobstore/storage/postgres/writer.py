@@ -149,8 +149,8 @@ class PostgresWriter(Transactions, Forkable):
             self._is_committed = became is True
             if became is None:
                 raise OutcomeUnknown(
-                    f"{self.path} was lost during a call, which may or may not have been recorded; look it up before "
-                    "you repeat it"
+                    f"The connection to {self.path} was lost; the call may have been recorded, so check before you "
+                    "repeat it"
                 ) from None
             if not became:
                 raise

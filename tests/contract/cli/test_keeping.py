@@ -324,7 +324,7 @@ def test_in_a_folder_for_everybody_no_file_of_another_user_is_replaced(cli, stor
     folder.chmod(0o1777)
     refused = cli(command, store, "-o", out)
     assert (refused.code, refused.err) == (
-        3, f"jobstore: Another user made this in a folder for everybody; give another path: {out} [STORE_UNREADABLE]\n",
+        3, f"jobstore: Another user made this in a world-writable folder; give another path: {out} [STORE_UNREADABLE]\n",
     )  # fmt: skip
     assert victim.read_text(encoding="utf-8") == "mine"
     folder.chmod(0o755)

@@ -92,7 +92,7 @@ def test_an_open_server_lets_this_machine_in(own):
     [
         ((), "serve needs a token: make one with 'jobstore token create"),
         (("--open", "--host", "0.0.0.0"), "only for this machine"),
-        (("--open", "--tokens-file", "some.json"), "--open allows anyone and --tokens-file does not"),
+        (("--open", "--tokens-file", "some.json"), "--open and --tokens-file exclude each other"),
         (("--port", "８０"), "--port must be an integer"),
         (("--open", "--port", "65536"), "--port must be an integer from 0 to 65535"),
     ],
