@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from jobstore.cli.screen import stdout_in_utf8
-from jobstore.language.csvtext import BOM, csv_line
+from jobstore.language.csvtext import BOM, csv_document, csv_line
 from jobstore.language.errors import InvalidParameter, shown
 from jobstore.language.rules import suggestion
 
@@ -38,7 +38,7 @@ def write_csv(documents: Iterable[Mapping[str, Any]], fields: Sequence[str], *, 
     out = stdout_in_utf8()
     out.write(f"{BOM if for_excel else ''}{csv_line(fields)}")
     for document in documents:
-        out.write(csv_line([document[name] for name in fields], is_for_spreadsheet=for_excel))
+        out.write(csv_document(document, fields, is_for_spreadsheet=for_excel))
     sys.stdout.flush()
 
 

@@ -12,7 +12,8 @@ from rich.text import Text
 from jobstore.cli import views
 from jobstore.cli.phrases import plain
 from jobstore.cli.tables import Cell, Column, lines
-from jobstore.language.errors import InvalidParameter, escaped
+from jobstore.language.characters import escaped
+from jobstore.language.errors import InvalidParameter
 from jobstore.language.models import STATUSES
 from jobstore.language.query import (
     ExecutionQuery,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from jobstore.language.characters import JOINERS, escaped
 from jobstore.language.instants import MICROSECONDS, instant_datetime, instant_us
 
 if TYPE_CHECKING:
@@ -14,10 +14,6 @@ if TYPE_CHECKING:
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 MONTH_DAYS, YEAR_DAYS = 30.44, 365.25
 SECOND_MS = 1_000
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories that a terminal obeys or hides: controls, direction marks, lone surrogates, line separators."""
-_JOINERS = frozenset("\u200c\u200d")
-"""Persian words and emoji need these two."""
 
 
 def plain(text: str) -> str:
@@ -26,13 +22,7 @@ def plain(text: str) -> str:
     >>> plain("first\nsecond \x1b[31mred")
     'first second \\x1b[31mred'
     """
-    return "".join(_shown(char) for char in " ".join(text.split()))
-
-
-def _shown(char: str) -> str:
-    if unicodedata.category(char) not in _HIDDEN or char in _JOINERS:
-        return char
-    return char.encode("unicode_escape", "surrogatepass").decode()
+    return escaped(" ".join(text.split()), kept=JOINERS)
 
 
 def instant(text: str | None) -> int | None:

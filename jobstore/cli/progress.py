@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from jobstore.language.errors import escaped
+from jobstore.language.characters import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO, cast
 
 from jobstore.cli.endings import ending_cleanly
-from jobstore.language.errors import escaped
+from jobstore.language.characters import escaped
 from jobstore.language.instants import instant_us
 from jobstore.replacing import is_planted, replacing
 
@@ -145,12 +145,7 @@ class _Visible(io.TextIOBase):
     """Stdout, where a text cannot control the terminal; JSON keeps its meaning."""
 
     def write(self, text: str) -> int:
-        lines = text.split("\n")
-        return sys.stdout.write("\n".join(line if line.isprintable() else _visible(line) for line in lines))
-
-
-def _visible(line: str) -> str:
-    return "".join(char if escaped(char) == char else json.dumps(char)[1:-1] for char in line)
+        return sys.stdout.write(escaped(text, kept="\n", escape=lambda char: json.dumps(char)[1:-1]))
 
 
 @contextmanager

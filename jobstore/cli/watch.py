@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from jobstore.cli.endings import ending_cleanly
 from jobstore.cli.screen import current_screen, is_dumb, rendered
 from jobstore.handling import handling
-from jobstore.language.errors import InvalidParameter, StoreError, escaped, shown
+from jobstore.language.characters import escaped
+from jobstore.language.errors import InvalidParameter, StoreError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -35,7 +35,8 @@ from jobstore.http.app import create_app
 from jobstore.http.faults import envelope
 from jobstore.http.hosts import is_host_name, is_loopback
 from jobstore.http.journal import LONGEST_TARGET, cut, log, request_id
-from jobstore.language.errors import InternalError, InvalidParameter, escaped
+from jobstore.language.characters import escaped
+from jobstore.language.errors import InternalError, InvalidParameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

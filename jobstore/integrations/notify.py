@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jobstore.language.errors import InvalidParameter, InvalidRecord, NotFound, StoreUnreadable, escaped, shown
+from jobstore.language.characters import escaped
+from jobstore.language.errors import InvalidParameter, InvalidRecord, NotFound, StoreUnreadable, shown
 from jobstore.language.states import WRONG, State
 from jobstore.replacing import locked, replacing
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from jobstore.language.errors import exception_text
 from jobstore.language.results import result_text
 
 RESULT_BYTES = 16 * 1024
@@ -44,17 +45,8 @@ def whole_result(value: object) -> Any:
 
 
 def error_text(error: BaseException) -> str:
-    """Return the type and message of an exception, in at most 2,000 characters.
-
-    >>> error_text(ValueError("no such pair")), error_text(KeyError("BNC")), error_text(TimeoutError())
-    ('ValueError: no such pair', "KeyError: 'BNC'", 'TimeoutError')
-    """
-    try:
-        message = str(error)
-    except (Exception, *_ENDING):  # noqa: BLE001 - a foreign exception may raise in turn
-        message = "(its message cannot be shown)"
-    name = type(error).__qualname__
-    return bounded(f"{name}: {message}" if message else name, ERROR_CHARACTERS)
+    """Return the type and message of an exception, in at most 2,000 characters."""
+    return bounded(exception_text(error, (Exception, *_ENDING)), ERROR_CHARACTERS)
 
 
 def traceback_result(error: BaseException, *, skipped_frames: int = 0) -> dict[str, str]:

@@ -20,6 +20,8 @@ from collections import deque
 from contextlib import suppress
 from typing import Final
 
+from jobstore.language.characters import escaped
+
 TAIL_BYTES: Final = 8 * 1024
 """How much of the end of the output to keep by default, both streams together."""
 
@@ -51,8 +53,8 @@ def say(message: str) -> None:
 
 
 def _write(message: str) -> None:
-    escaped = "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in message)
-    raw = f"jobstore: {escaped}\n".encode("utf-8", "backslashreplace")
+    shown = escaped(message, kept="\n")
+    raw = f"jobstore: {shown}\n".encode()
     waiting = select.poll()
     waiting.register(2, select.POLLOUT)
     if waiting.poll(_MESSAGE_MILLISECONDS):

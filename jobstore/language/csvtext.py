@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 BOM: Final = "\ufeff"
 """At the start of a file, it tells Excel that the file is UTF-8."""
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet runs text that starts with one of these as a formula."""
+
+
+JSON_FIELDS: Final = frozenset({"result", "parameters", "parameters_snapshot"})
+"""The fields that hold any value: their cells are JSON."""
+
+
+def csv_document(document: Mapping[str, Any], fields: Iterable[str], *, is_for_spreadsheet: bool) -> str:
+    """The fields of a document as one line of CSV; see `csv_line`."""
+    cells = [
+        _json(document[name]) if name in JSON_FIELDS and document[name] is not None else document[name]
+        for name in fields
+    ]
+    return csv_line(cells, is_for_spreadsheet=is_for_spreadsheet)
 
 
 def csv_line(cells: Iterable[object], *, is_for_spreadsheet: bool = False) -> str:
@@ -40,5 +54,9 @@ def _text(cell: object, is_for_spreadsheet: bool) -> object:
     if isinstance(cell, str):
         return f"'{cell}" if is_for_spreadsheet and cell.startswith(_FORMULA) else cell
     if isinstance(cell, bool | dict | list):
-        return json.dumps(cell, ensure_ascii=False, separators=(",", ":"))
+        return _json(cell)
     return cell
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()

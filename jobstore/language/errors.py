@@ -30,28 +30,28 @@ is unavailable`` instead.
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import datetime
 from typing import ClassVar
+
+from jobstore.language.characters import escaped
 
 SHOWN_CHARACTERS = 80
 SHOWN_BITS = 256
 """Larger integers are not shown: printing one takes quadratic time in its digits."""
 
 
-def escaped(text: str) -> str:
-    r"""A text that is safe on a terminal and in a log: one line, control and invisible characters escaped.
+def exception_text(error: BaseException, broken: tuple[type[BaseException], ...] = (Exception,)) -> str:
+    """Return the type and message of any exception; `broken` is what its own text may raise in turn.
 
-    >>> print(escaped("a\x1b]0;x\x07 b\u202e"))
-    a\x1b]0;x\x07 b\u202e
+    >>> exception_text(ValueError("no such pair")), exception_text(KeyError("BNC")), exception_text(TimeoutError())
+    ('ValueError: no such pair', "KeyError: 'BNC'", 'TimeoutError')
     """
-    return text if text.isprintable() else "".join(map(_escaped, text))
-
-
-def _escaped(char: str) -> str:
-    if char.isprintable() or unicodedata.category(char) == "Zs":
-        return char
-    return char.encode("unicode_escape").decode()
+    try:
+        message = str(error)
+    except broken:
+        message = "(its message cannot be shown)"
+    name = type(error).__qualname__.rpartition("<locals>.")[2]
+    return f"{name}: {message}" if message else name
 
 
 class JobStoreError(Exception):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from jobstore.language.errors import exception_text
 from jobstore.language.fields import TEXT_BYTES
 from jobstore.storage.processes import is_gone, this_process
 
@@ -78,11 +79,7 @@ class Ending:
 def described(error: BaseException, broken: type[BaseException]) -> str:
     if isinstance(error, GeneratorExit):
         return "Interrupted: the `with` block ended without recording an outcome"
-    try:
-        message = str(error)
-    except broken:  # a __str__ of the job's must not hide the job's failure
-        message = ""
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return exception_text(error, (broken,))
 
 
 def _steady_us() -> int:

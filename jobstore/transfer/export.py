@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import orjson
 
 from jobstore.engine.executions import select_all, select_of_job
-from jobstore.language.csvtext import BOM, csv_line
+from jobstore.language.csvtext import BOM, csv_document, csv_line
 from jobstore.language.errors import InvalidParameter, StoreBusy, shown
 from jobstore.language.instants import MAX_US, MIN_US
 from jobstore.language.models import EXECUTION_FIELDS
@@ -44,7 +44,6 @@ LOOKED_AT: Final = 2_000
 """Executions per batch if each has to be looked at; most of them may not match."""
 MOST_WALKS: Final = 250
 """The most index ranges to merge; beyond that, one scan of all executions in order is faster."""
-JSON_FIELDS: Final = frozenset({"result", "parameters_snapshot"})
 FORMS: Final = ("jsonl", "csv", "excel")
 
 
@@ -249,11 +248,6 @@ def _write_lines(out: TextIO, documents: list[ExecutionDocument]) -> None:
 
 
 def _write_rows(out: TextIO, documents: list[ExecutionDocument], *, for_spreadsheet: bool) -> None:
-    for document in documents:
-        cells = [_cell(name, value) for name, value in document.items()]
-        out.write(csv_line(cells, is_for_spreadsheet=for_spreadsheet))
-
-
-def _cell(name: str, value: object) -> object:
-    """JSON for the two fields that hold any value."""
-    return orjson.dumps(value).decode() if name in JSON_FIELDS and value is not None else value
+    out.writelines(
+        csv_document(document, EXECUTION_FIELDS, is_for_spreadsheet=for_spreadsheet) for document in documents
+    )

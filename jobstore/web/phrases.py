@@ -12,18 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup
 
+from jobstore.language.characters import JOINERS, escaped
+
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 LANGUAGES: Final = ("en", "zh")
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u2800"
-    "\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f]|(?<![^\x00-\x7f\u200b-\u200d])[\u200c\u200d]"
-)
-"""Control characters, direction marks and invisible characters. They are shown as escapes, so that a reader notices
-them. Joiners stay in emoji and in scripts that need them.
-"""
+_STRAY_JOINER = re.compile("(?<![^\x00-\x7f\u200b-\u200d])[\u200c\u200d]")
+"""A joiner that no letter of its script or emoji precedes: it only hides."""
 
 
 @cache
@@ -51,14 +48,13 @@ def _rank(item: str) -> float:
 
 
 def visible(text: str) -> str:
-    r"""Return the text with hidden characters (`_HIDDEN`) as escapes.
+    r"""Return the text with hidden characters as escapes, so that a reader notices them; lines and tabs stay.
 
     >>> visible("\x1b[31mred\u202e")
     '\\x1b[31mred\\u202e'
     """
-    if text.isascii() and text.isprintable():
-        return text
-    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
+    text = _STRAY_JOINER.sub(lambda found: escaped(found[0]), text.replace("\r\n", "\n"))
+    return escaped(text, kept=f"\n\t{JOINERS}")
 
 
 def first_line(text: str | None, most: int = 200) -> str:

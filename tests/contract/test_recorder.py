@@ -570,7 +570,7 @@ class Unprintable(Exception):
         (TimeoutError("slow"), "TimeoutError: slow"),
         (KeyboardInterrupt(), "KeyboardInterrupt"),
         (SystemExit(3), "SystemExit: 3"),
-        (Unprintable(), "Unprintable"),
+        (Unprintable(), "Unprintable: (its message cannot be shown)"),
         (ValueError("x" * 100_000), None),
     ],
 )
@@ -816,7 +816,7 @@ def test_a_text_that_ends_the_program_hides_no_failure(recorder, store):
     with pytest.raises(SystemExit) as raised, recorder.run("a") as failed:
         raise Odd
     assert isinstance(raised.value.__context__, Odd)
-    assert by_id(store, failed.execution_id)["error"] == "Odd"
+    assert by_id(store, failed.execution_id)["error"] == "Odd: (its message cannot be shown)"
     with pytest.raises(SystemExit), recorder.run("a") as good:
         good.result = Odd()
     found = by_id(store, good.execution_id)

@@ -406,9 +406,9 @@ FAULTS = (
     ),
     Fault(
         "marks that turn text, on a terminal",
-        "cli/phrases.py",
-        '_HIDDEN = frozenset({"Cc", "Cf", ',
-        '_HIDDEN = frozenset({"Cc", ',
+        "language/characters.py",
+        '{"Cc", "Cf", ',
+        '{"Cc", ',
         "tests/contract/cli/test_reading.py::test_marks_that_turn_or_hide_text_are_written_out",
     ),
     Fault(

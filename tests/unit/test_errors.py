@@ -14,7 +14,10 @@ KINDS = [
     kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.JobStoreError)
 ]  # fmt: skip
 HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-UNSEEN = "".join(char for char in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(char) in HIDDEN)
+UNSEEN = (
+    "".join(char for char in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(char) in HIDDEN)
+    + "\u3164\u2800"
+)
 """Every character that acts or hides: controls, direction marks, zero width, lone surrogates."""
 
 
