@@ -241,15 +241,8 @@ def _context() -> click.Context | None:
 
 def ascii_integer(text: str | None, name: str, least: int, most: int = LARGEST) -> int | None:
     """Parse an integer option that is not a query parameter; raise `InvalidParameter` by the rule for those."""
-    return (
-        None
-        if text is None
-        else Parameter(name, Kind.INTEGER, "", minimum=least, maximum=most).check(_read(text), text)
-    )
-
-
-def _read(text: str) -> object:
-    return Parameter("", Kind.INTEGER, "").read(text)
+    rule = Parameter(name, Kind.INTEGER, "", minimum=least, maximum=most)
+    return None if text is None else rule.check(rule.read(text), text)
 
 
 class _File(click.Path):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jobstore.engine.memory import Memory
     from jobstore.language.models import JobDocument, JobPage
     from jobstore.language.query import JobQuery, JobsQuery
-    from jobstore.storage.rows import JobRow
+    from jobstore.language.records import Job
 
 # Searches kept, and as many orders of their results: pages of one search often follow each other.
 REMEMBERED = 64
@@ -76,7 +76,7 @@ def get_job(connection: sqlite3.Connection, memory: Memory, query: JobQuery, now
     return job_document(row, next_run_us(memory, row, now_us))
 
 
-def next_run_us(memory: Memory, row: JobRow, now_us: int) -> int | None:
+def next_run_us(memory: Memory, row: Job, now_us: int) -> int | None:
     """The first fire time of a job after now."""
     unit = unit_of(
         row.schedule, row.interval_seconds, row.enabled, row.anchor_us, row.next_run_us, row.last_run_us,

@@ -7,7 +7,7 @@ cost does not depend on the length of the history.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -143,24 +143,11 @@ def merge_ranges(ranges: list[Range], wanted: Slice, *, is_merged: bool) -> KeyQ
     for name_id, status in ranges:
         values += (wanted.bound_us,) if name_id is None or status is None else (name_id, status, wanted.bound_us)
         values += most
-    shape = tuple([one if one[0] is None else _NAMED for one in ranges])
-    return KeyQuery(
-        _merged_sql(shape, wanted.comparison, wanted.order, bool(most)), [*values, wanted.take, wanted.skip]
-    )
-
-
-# Represents every range of a name: the SQL is the same, so they share one prepared statement.
-_NAMED: Range = (0, 0)
-
-
-@lru_cache(maxsize=256)
-def _merged_sql(ranges: tuple[Range, ...], comparison: str, order: str, is_cut: bool) -> str:
-    """The SQL for ranges of one shape; cached, since SQLite reuses a prepared statement only for an identical text."""
-    arms = [f"{_range_sql(one)}effective_us {comparison} ?" for one in ranges]
-    if is_cut:
-        arms = [f"SELECT * FROM ({arm} ORDER BY {order} LIMIT ?) AS range" for arm in arms]
-    sql = " UNION ALL ".join(arms)
-    return f"{sql} ORDER BY {order} LIMIT ? OFFSET ?"
+    arms = [f"{_range_sql(one)}effective_us {wanted.comparison} ?" for one in ranges]
+    if most:
+        arms = [f"SELECT * FROM ({arm} ORDER BY {wanted.order} LIMIT ?) AS range" for arm in arms]
+    sql = f"{' UNION ALL '.join(arms)} ORDER BY {wanted.order} LIMIT ? OFFSET ?"
+    return KeyQuery(sql, [*values, wanted.take, wanted.skip])
 
 
 def _range_sql(one: Range) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jobstore.engine.standings import Standings
     from jobstore.language.models import ExecutionDocument, JobStateDocument, JobStatePage, RecentRun
     from jobstore.language.query import JobStatesQuery
-    from jobstore.storage.rows import JobRow
+    from jobstore.language.records import Job
 
     _Valued = tuple[Any, int, Key]
 
@@ -136,7 +136,7 @@ def _failures(connection: sqlite3.Connection, memory: Memory, standings: Standin
 
 def _document(
     key: Key,
-    row: JobRow,
+    row: Job,
     newest: Newest,
     last: dict[int, ExecutionDocument],
     failures: int,

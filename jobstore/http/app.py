@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import falcon
 import orjson
@@ -216,18 +217,14 @@ class Document(Resource):
 
     def __init__(self, *, is_open: bool) -> None:
         self._is_open = is_open
-        self._bodies: dict[str, bytes] = {}
 
     def on_get(self, request: ApiRequest, response: falcon.Response, **_path: str) -> None:
         """Send the document for the prefix under which this application is mounted."""
-        prefix: Any = request.env.get("SCRIPT_NAME", "")
-        body = self._bodies.get(prefix) or self._make(prefix)
-        send(request, response, body)
+        send(request, response, _document_body(request.env.get("SCRIPT_NAME", ""), self._is_open))
 
-    def _make(self, prefix: str) -> bytes:
-        from jobstore.http import openapi  # imports pydantic, which nothing else here needs
 
-        body = orjson.dumps(openapi.document(quoted(prefix) or "/", is_open=self._is_open))
-        if len(self._bodies) < 8:  # noqa: PLR2004  # callers may be able to vary the prefix: bound the cache
-            self._bodies[prefix] = body
-        return body
+@lru_cache(maxsize=8)
+def _document_body(prefix: str, is_open: bool) -> bytes:
+    from jobstore.http import openapi  # imports pydantic, which nothing else here needs
+
+    return orjson.dumps(openapi.document(quoted(prefix) or "/", is_open=is_open))

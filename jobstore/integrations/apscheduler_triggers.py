@@ -39,7 +39,7 @@ from jobstore.integrations.cronfields import (
 )
 from jobstore.language.cron import WEEKDAY_NAMES, check_schedule
 from jobstore.language.errors import InvalidSchedule
-from jobstore.language.schedule import check_interval
+from jobstore.language.fields import check_interval
 from jobstore.language.zones import same_zone
 
 if TYPE_CHECKING:

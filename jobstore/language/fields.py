@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import orjson
 
-from jobstore.language.errors import InvalidParameter, InvalidRecord, shown
+from jobstore.language.errors import InvalidParameter, InvalidRecord, InvalidSchedule, shown
 from jobstore.language.instants import EPOCH, TICK, BadInstant, read_instant
 from jobstore.language.models import FINISHED, STATUS_CODES
 
@@ -159,6 +159,17 @@ def checked_timeout(value: object) -> int | None:
 def checked_instances(value: object) -> int:
     """Validate how many runs of a job may overlap."""
     return checked_integer(value, "max_instances", 1, LARGEST_INSTANCES)
+
+
+def check_interval(seconds: object) -> int:
+    """Validate an interval of 1 to 3,155,760,000 seconds and return it.
+
+    Raises:
+        InvalidSchedule: anything else, bools and floats included.
+    """
+    if isinstance(seconds, int) and not isinstance(seconds, bool) and 1 <= seconds <= LARGEST_SECONDS:
+        return int(seconds)
+    raise InvalidSchedule(f"interval_seconds must be an integer from 1 to {LARGEST_SECONDS}; received {shown(seconds)}")
 
 
 def checked_duration(value: object, lowest: int = 0) -> int | None:

@@ -45,19 +45,6 @@ KNOWN_JOB_TYPES = ("kline", "symbol", "balance", "order", "fill", "transfer", "t
 KNOWN_JOB_CATEGORIES = ("backfill", "sync", "monitor", "cleanup")
 """The job API's "任务分类说明"; the set is open."""
 
-JOB_FIELDS = (
-    "id", "job_type", "name", "job_category", "description", "schedule_type", "schedule", "interval_seconds",
-    "parameters", "timeout_seconds", "max_instances", "enabled", "last_run_at", "next_run_at", "created_at",
-    "updated_at",
-)  # fmt: skip
-EXECUTION_FIELDS = (
-    "id", "job_id", "job_name", "status", "started_at", "completed_at", "duration_ms", "result", "error",
-    "trace_id", "worker_id", "parameters_snapshot", "created_at",
-)  # fmt: skip
-STATE_ORDERS = ("attention", "name", "next_run_at", "last_run_at", "success_rate", "p95_ms")
-JOB_ORDERS = tuple(field for field in JOB_FIELDS if field != "parameters")
-EXECUTION_ORDERS = tuple(field for field in EXECUTION_FIELDS if field not in {"result", "error", "parameters_snapshot"})
-
 
 class JobDocument(TypedDict):
     """A job as every interface returns it: the job API's sixteen fields, in its order."""
@@ -96,6 +83,13 @@ class ExecutionDocument(TypedDict):
     worker_id: str | None
     parameters_snapshot: Any
     created_at: str
+
+
+JOB_FIELDS = tuple(JobDocument.__annotations__)
+EXECUTION_FIELDS = tuple(ExecutionDocument.__annotations__)
+STATE_ORDERS = ("attention", "name", "next_run_at", "last_run_at", "success_rate", "p95_ms")
+JOB_ORDERS = tuple(field for field in JOB_FIELDS if field != "parameters")
+EXECUTION_ORDERS = tuple(field for field in EXECUTION_FIELDS if field not in {"result", "error", "parameters_snapshot"})
 
 
 class Pagination(TypedDict):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from jobstore.language.cron import check_schedule
 from jobstore.language.errors import InvalidRecord, InvalidSchedule
 from jobstore.language.fields import (
     LARGEST_DURATION_MS,
+    check_interval,
     checked_duration,
     checked_flag,
     checked_instances,
@@ -38,7 +40,7 @@ EXECUTION_KEYS: Final = dict.fromkeys(EXECUTION_FIELDS).keys()
 
 
 class Job(NamedTuple):
-    """The columns of a job except its number, in insertion order."""
+    """The columns of a job; a new one has no number yet."""
 
     name: str
     job_type: str
@@ -56,6 +58,7 @@ class Job(NamedTuple):
     last_run_us: int | None
     created_us: int
     updated_us: int
+    number: int = 0
 
 
 class Execution(NamedTuple):
@@ -159,9 +162,9 @@ def _schedule(old: Job, given: Mapping[str, object]) -> tuple[str | None, int | 
     if expression is not None and seconds is not None:
         raise InvalidSchedule("A job has a schedule or interval_seconds, not both; leave one out")
     if expression is not None:
-        return stored_schedule(expression), None
+        return check_schedule(expression), None
     if seconds is not None:
-        return None, stored_interval(seconds)
+        return None, check_interval(seconds)
     return (
         None if "schedule" in given else old.schedule,
         None if "interval_seconds" in given else old.interval_seconds,
@@ -186,33 +189,11 @@ def _kind(schedule: str | None, interval_seconds: int | None) -> ScheduleType:
     return ScheduleType.EXTERNAL if interval_seconds is None else ScheduleType.INTERVAL
 
 
-def stored_schedule(expression: object) -> str:
-    """Validate a cron expression and return it as stored.
-
-    Raises:
-        InvalidSchedule: it can never be computed.
-    """
-    from jobstore.language.cron import check_schedule  # only writers need it
-
-    return check_schedule(expression)
-
-
-def stored_interval(seconds: object) -> int:
-    """Validate the seconds between two runs.
-
-    Raises:
-        InvalidSchedule: it is not an integer from 1 to 3,155,760,000 (a hundred years).
-    """
-    from jobstore.language.schedule import check_interval  # zoneinfo is slow to import, and only writers need it
-
-    return check_interval(seconds)
-
-
 # --- documents ------------------------------------------------------------------------------------
 
 
-def job_from_document(document: object, now_us: int) -> tuple[int | None, Job]:
-    """The number (None if not given) and the row of a job document.
+def job_from_document(document: object, now_us: int) -> Job:
+    """The row of a job document; its number is 0 if not given.
 
     It needs ``name`` (or ``id``), ``job_type`` and ``job_category``. ``next_run_at`` is ignored unless the schedule is
     external. ``created_at`` defaults to ``updated_at``, then to `now_us`.
@@ -229,13 +210,13 @@ def job_from_document(document: object, now_us: int) -> tuple[int | None, Job]:
     definition.setdefault("job_category", None)
     if _document_kind(given) is ScheduleType.EXTERNAL:
         definition["next_run_at"] = given.get("next_run_at")
-    job = Job(
+    return Job(
         **_defined(name, definition),
         last_run_us=optional_instant(given.get("last_run_at"), "last_run_at"),
         created_us=created_us,
         updated_us=created_us if updated_us is None else updated_us,
+        number=0 if number is None else checked_number(number, "number"),
     )
-    return None if number is None else checked_number(number, "number"), job
 
 
 _KINDS: Final = tuple(ScheduleType)

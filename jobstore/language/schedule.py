@@ -16,23 +16,12 @@ from datetime import datetime, timedelta, tzinfo
 
 from jobstore.language.cron import Cron, read_schedule
 from jobstore.language.errors import InvalidSchedule, shown
-from jobstore.language.fields import LARGEST_SECONDS
+from jobstore.language.fields import check_interval
 from jobstore.language.instants import EPOCH, MAX_US, MICROSECONDS
 from jobstore.language.zones import TICK, WALL_EPOCH, change_us, utcoffset_us, zone_of
 
 _GAPS_IN_A_ROW = 50
 """If this many times in a row lie in gaps, all times of the schedule do, and it never fires."""
-
-
-def check_interval(seconds: object) -> int:
-    """Validate an interval of 1 to 3,155,760,000 seconds and return it.
-
-    Raises:
-        InvalidSchedule: anything else, bools and floats included.
-    """
-    if isinstance(seconds, int) and not isinstance(seconds, bool) and 1 <= seconds <= LARGEST_SECONDS:
-        return int(seconds)
-    raise InvalidSchedule(f"interval_seconds must be an integer from 1 to {LARGEST_SECONDS}; received {shown(seconds)}")
 
 
 def next_cron_us(expression: str, zone: str, now_us: int) -> int | None:

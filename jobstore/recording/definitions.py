@@ -12,7 +12,7 @@ from jobstore.language.fields import NAME_CHARACTERS, checked_name
 from jobstore.language.records import Job, changed_job, folded_job, new_job
 from jobstore.language.search import UNICODE_VERSION, fold
 from jobstore.storage.pruned import forget_pruned
-from jobstore.storage.rows import JOB_SELECT, JobRow, absorb_starts, is_server
+from jobstore.storage.rows import JOB_SELECT, absorb_starts, is_server
 
 if TYPE_CHECKING:
     import sqlite3
@@ -58,8 +58,10 @@ def fold_again(connection: sqlite3.Connection) -> None:
     )
 
 
-_INSERT_JOB = f"INSERT INTO job ({', '.join(Job._fields)}) VALUES ({', '.join('?' * len(Job._fields))})"
-_UPDATE_JOB = f"UPDATE job SET {', '.join(f'{column} = ?' for column in Job._fields)} WHERE number = ?"
+_COLUMNS = Job._fields[:-1]
+"""All but the number, which the database gives."""
+_INSERT_JOB = f"INSERT INTO job ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_UPDATE_JOB = f"UPDATE job SET {', '.join(f'{column} = ?' for column in _COLUMNS)} WHERE number = ?"
 
 
 def save_job(
@@ -72,22 +74,15 @@ def save_job(
     """Add a job under the next number, or update the job with this name. `defaults` apply only to a new job."""
     row = connection.execute(f"{JOB_SELECT}WHERE name = ?", (name,)).fetchone()
     if row is None:
-        connection.execute(_INSERT_JOB, new_job(name, {**(defaults or {}), **definition}, now_us))
+        connection.execute(_INSERT_JOB, new_job(name, {**(defaults or {}), **definition}, now_us)[:-1])
         return
-    found = JobRow._make(row)
-    old = Job(folded=folded_job(found.name, found.job_type, found.job_category), **_columns_of(found))
+    old = Job._make(row)
     new = changed_job(old, definition, now_us)
     if new is not old:
         # Only if something changed: recorders that note a start have to wait for this write.
         if is_server(connection):
-            absorb_starts(connection, found.number)
-        connection.execute(_UPDATE_JOB, (*new, found.number))
-
-
-def _columns_of(row: JobRow) -> dict[str, Any]:
-    columns = row._asdict()
-    del columns["number"]
-    return columns
+            absorb_starts(connection, old.number)
+        connection.execute(_UPDATE_JOB, new)
 
 
 def rename_job(connection: sqlite3.Connection, old: str, new: str, now_us: int) -> None:

@@ -12,7 +12,8 @@ from jobstore.language.models import STATUS_OF_CODE, ScheduleType
 
 if TYPE_CHECKING:
     from jobstore.language.models import ExecutionDocument, JobDocument
-    from jobstore.storage.rows import ExecutionRow, JobRow
+    from jobstore.language.records import Job
+    from jobstore.storage.rows import ExecutionRow
 
 _log = logging.getLogger("jobstore")
 _STATUS_WORDS = tuple(status.value for status in STATUS_OF_CODE)
@@ -48,7 +49,7 @@ def execution_document(row: ExecutionRow) -> ExecutionDocument:
     }
 
 
-def job_document(row: JobRow, next_run_us: int | None) -> JobDocument:
+def job_document(row: Job, next_run_us: int | None) -> JobDocument:
     """The sixteen fields of the job API's 获取任务列表 for one row and its next fire time."""
     return {
         "id": row.name,
@@ -70,7 +71,7 @@ def job_document(row: JobRow, next_run_us: int | None) -> JobDocument:
     }
 
 
-def schedule_type(row: JobRow) -> str:
+def schedule_type(row: Job) -> str:
     """``cron``, ``interval``, or ``external`` if the job has neither."""
     if row.schedule is not None:
         return ScheduleType.CRON.value

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence  # noqa: TC003 - a named tuple looks its types up
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from jobstore.language.models import STATUS_CODES, Status
+from jobstore.language.records import Job
 from jobstore.storage.schema import IS_NO_SUCCESS
 
 if TYPE_CHECKING:
@@ -25,27 +25,6 @@ ExecutionRow = tuple[
 """An execution as `EXECUTION_SELECT` reads it: the driver's plain tuple, since pages consist of these."""
 
 
-class JobRow(NamedTuple):
-    """A job as stored."""
-
-    number: int
-    name: str
-    job_type: str
-    job_category: str
-    description: str | None
-    schedule: str | None
-    interval_seconds: int | None
-    parameters: str | None
-    timeout_seconds: int | None
-    max_instances: int
-    enabled: int
-    anchor_us: int | None
-    next_run_us: int | None
-    last_run_us: int | None
-    created_us: int
-    updated_us: int
-
-
 _EXECUTION_COLUMNS = """
 SELECT e.id, n.job_number, n.name, e.status, e.effective_us, e.started_by, e.created_us, e.completed_us,
        e.duration_ms, w.name AS worker, coalesce(p.parameters, e.parameters), e.trace_id, e.result, e.error"""
@@ -58,12 +37,8 @@ LEFT JOIN parameter_set AS p ON p.parameter_set_id = e.parameter_set_id
 EXECUTION_SELECT = f"{_EXECUTION_COLUMNS} FROM execution AS e {_EXECUTION_WORDS}"
 """Columns in the order of `ExecutionRow`, with job and worker by name."""
 
-JOB_SELECT = """
-SELECT number, name, job_type, job_category, description, schedule, interval_seconds, parameters,
-       timeout_seconds, max_instances, enabled, anchor_us, next_run_us, last_run_us, created_us, updated_us
-FROM job
-"""
-"""Columns in the order of `JobRow`."""
+JOB_SELECT = f"SELECT {', '.join(Job._fields)} FROM job "
+"""Columns in the order of `Job`."""
 
 
 def fetch_executions(connection: sqlite3.Connection, ids: Sequence[int]) -> list[ExecutionRow]:
@@ -111,14 +86,11 @@ class KeyQuery(NamedTuple):
 
 def fetch_executions_of(connection: sqlite3.Connection, keys: KeyQuery) -> list[ExecutionRow]:
     """The executions that a statement yields, in the order of the page, read in one statement."""
-    rows: list[ExecutionRow] = connection.execute(_rows_sql(keys.sql), keys.values).fetchall()
+    # CROSS JOIN keeps the keys in the outer loop, and so their order.
+    page = f"({keys.sql}) AS page CROSS JOIN execution AS e ON e.id = page.id"
+    sql = f"{_EXECUTION_COLUMNS} FROM {page} {_EXECUTION_WORDS}"
+    rows: list[ExecutionRow] = connection.execute(sql, keys.values).fetchall()
     return rows[::-1] if keys.is_turned else rows
-
-
-@lru_cache(maxsize=256)
-def _rows_sql(keys: str) -> str:
-    """CROSS JOIN keeps the keys in the outer loop, and so their order."""
-    return f"{_EXECUTION_COLUMNS} FROM ({keys}) AS page CROSS JOIN execution AS e ON e.id = page.id {_EXECUTION_WORDS}"
 
 
 def delete_by_id(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
@@ -126,12 +98,12 @@ def delete_by_id(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
         connection.execute(f"DELETE FROM execution WHERE id IN ({marks(some)})", some)
 
 
-def fetch_jobs(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[JobRow]:
+def fetch_jobs(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[Job]:
     """The jobs with these numbers, in the given order; one row look-up for each."""
-    found: dict[int, JobRow] = {}
+    found: dict[int, Job] = {}
     for some in in_chunks(numbers):
         rows = connection.execute(f"{JOB_SELECT}WHERE number IN ({marks(some)})", some)
-        found.update([(row[0], JobRow._make(row)) for row in rows])
+        found.update([(job.number, job) for job in map(Job._make, rows)])
     return [found[key] for key in numbers]
 
 

@@ -23,12 +23,13 @@ from jobstore.language.address import Address, location_of
 from jobstore.language.errors import Conflict, InvalidRecord
 from jobstore.language.fields import checked_keys
 from jobstore.language.instants import instant_text
+from jobstore.language.records import Job
 from jobstore.storage.connection import Reading, driver_errors
 from jobstore.storage.documents import execution_document, job_document
 from jobstore.storage.folders import check_folder
 from jobstore.storage.limits import TIMEOUT_SECONDS
 from jobstore.storage.lock import lock_of
-from jobstore.storage.rows import EXECUTION_SELECT, JOB_SELECT, JobRow, fetch_timezone
+from jobstore.storage.rows import EXECUTION_SELECT, JOB_SELECT, fetch_timezone
 from jobstore.storage.writer import (
     make_room,
     move_into_place,
@@ -132,7 +133,7 @@ def dump_lines(path: Where) -> Iterator[dict[str, Any]]:
     with Reading(location) as reading:
         yield from reading.handed_out([{"store": _store_line(reading.connection)}])
         for row in reading.rows(f"{JOB_SELECT}ORDER BY number"):
-            yield {"job": job_line(JobRow._make(row))}
+            yield {"job": job_line(Job._make(row))}
         for row in reading.rows(f"{EXECUTION_SELECT}ORDER BY e.id"):
             yield {"execution": execution_document(row)}
 
@@ -150,7 +151,7 @@ def _next(connection: sqlite3.Connection, table: str) -> int:
     return 1 if found is None else int(found[0]) + 1
 
 
-def job_line(row: JobRow) -> dict[str, Any]:
+def job_line(row: Job) -> dict[str, Any]:
     document = job_document(row, row.next_run_us)
     return {**document, "number": row.number, "anchor_at": instant_text(row.anchor_us)}
 

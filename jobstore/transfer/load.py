@@ -112,17 +112,15 @@ class Loader(ABC):
     def add_jobs(self, documents: Placed, where: str, progress: Progress | None) -> None:
         """Add jobs; those without a number get one when the numbers of all others are known."""
         now_us = instant_us(datetime.now(UTC))
-        numbers, jobs = [], []
+        jobs = []
         place = _Place(where)
         for place.number, document in documents:
             with place:
-                number, job = job_from_document(document, now_us)
-                self._know_job(number, job.name)
-            numbers.append(number)
+                job = job_from_document(document, now_us)
+                self._know_job(job.number, job.name)
             jobs.append(job)
-        rows = ((self._number_of(number, job.name), *job) for number, job in zip(numbers, jobs, strict=True))
         with self.errors():
-            self.insert("job", ("number", *Job._fields), rows)
+            self.insert("job", Job._fields, (self._numbered(job) for job in jobs))
         if progress is not None:
             progress(len(jobs))
 
@@ -147,21 +145,22 @@ class Loader(ABC):
 
     # --- jobs
 
-    def _know_job(self, number: int | None, name: str) -> None:
+    def _know_job(self, number: int, name: str) -> None:
         if name in self._numbers_by_name:
             raise InvalidRecord(f"two jobs have the name {name}; rename one")
         if number in self._names_by_number:
             raise InvalidRecord(f"number {number} already belongs to the job {self._names_by_number[number]}")
         self._numbers_by_name[name] = 0
-        if number is not None:
+        if number:
             self._name_job(number, name)
 
-    def _number_of(self, number: int | None, name: str) -> int:
-        if number is None:
-            self._numbered_here.add(name)
-            number = next(free for free in self._free_numbers if free not in self._names_by_number)
-            self._name_job(number, name)
-        return number
+    def _numbered(self, job: Job) -> Job:
+        if job.number:
+            return job
+        self._numbered_here.add(job.name)
+        number = next(free for free in self._free_numbers if free not in self._names_by_number)
+        self._name_job(number, job.name)
+        return job._replace(number=number)
 
     def _name_job(self, number: int, name: str) -> None:
         self._numbers_by_name[name] = number

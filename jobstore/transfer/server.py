@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from jobstore.language.errors import Conflict, shown
 from jobstore.language.instants import MIN_US
+from jobstore.language.records import Job
 from jobstore.language.search import UNICODE_VERSION
 from jobstore.storage.documents import execution_document
 from jobstore.storage.postgres.connection import Connection, Place, check_is_store, format_of, server_errors, translated
 from jobstore.storage.postgres.schema import INDEXES, TABLES, TRIGGERS, create_tables, finish_tables, lock_schema
-from jobstore.storage.rows import EXECUTION_SELECT, JOB_SELECT, JobRow
+from jobstore.storage.rows import EXECUTION_SELECT, JOB_SELECT
 from jobstore.storage.schema import DAY_US
 from jobstore.transfer.check import EXECUTIONS, problems_of_server
 from jobstore.transfer.load import EXECUTION_COLUMNS, Loader
@@ -110,7 +111,7 @@ def dump_lines(address: Address) -> Iterator[dict[str, Any]]:
     with reading(address) as connection:
         yield {"store": _store_line(connection)}
         for row in rows_of(connection, f"{JOB_SELECT}ORDER BY number"):
-            yield {"job": job_line(JobRow._make(row))}
+            yield {"job": job_line(Job._make(row))}
         for row in rows_of(connection, f"{EXECUTION_SELECT}ORDER BY e.id"):
             yield {"execution": execution_document(cast("Any", row))}
 

@@ -324,9 +324,9 @@ def twin(path: Path) -> Iterator[tuple[jobstore.Recorder, str]]:
 
 def test_a_run_that_an_older_copy_lacks_does_not_start_the_one_that_has_its_number(path: Path, twin) -> None:
     recorder, number = twin
-    with pytest.raises(jobstore.NotFound, match="another one by now"):
+    with pytest.raises(jobstore.NotFound, match="belongs to another run"):
         recorder.start(number)
-    with pytest.raises(jobstore.NotFound, match="another one by now"):
+    with pytest.raises(jobstore.NotFound, match="belongs to another run"):
         recorder.finish(number, "SUCCESS")
     with jobstore.open(path) as store:
         assert store.get_execution(number)["status"] == "PENDING"
@@ -341,7 +341,7 @@ def test_a_block_that_an_older_copy_lacks_does_not_end_the_run_that_has_its_numb
         with recorder.run("a") as run:
             put_in_place(older, path)
             assert other.enqueue("a") == run.execution_id
-    assert "another one by now" in caplog.text
+    assert "belongs to another run" in caplog.text
     with jobstore.open(path) as store:
         assert store.get_execution(run.execution_id)["status"] == "PENDING"
 

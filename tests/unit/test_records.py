@@ -289,16 +289,15 @@ def test_a_definition_that_breaks_a_rule_is_refused(given, error):
 
 
 def test_a_job_document_may_leave_out_what_has_a_default():
-    number, made = records.job_from_document(JOB, NOON)
-    assert number is None
+    made = records.job_from_document(JOB, NOON)
     assert made == records.new_job("a", {"job_type": "kline", "job_category": "sync"}, NOON)
 
 
 def test_a_job_document_keeps_its_history_as_it_is():
     given = {**JOB, "number": 7, "last_run_at": "2027-01-01T00:00:00Z", "updated_at": "2025-01-01T00:00:00Z",
              "created_at": "2026-01-01T00:00:00Z"}  # fmt: skip
-    number, made = records.job_from_document(given, NOON)
-    assert number == 7
+    made = records.job_from_document(given, NOON)
+    assert made.number == 7
     assert instants.instant_text(made.last_run_us) == "2027-01-01T00:00:00Z"
     assert instants.instant_text(made.updated_us) == "2025-01-01T00:00:00Z"
     assert instants.instant_text(made.created_us) == "2026-01-01T00:00:00Z"
@@ -306,9 +305,9 @@ def test_a_job_document_keeps_its_history_as_it_is():
 
 def test_next_run_at_is_ignored_but_for_an_external_schedule():
     when = {"next_run_at": "2026-01-01T00:00:00Z"}
-    assert records.job_from_document({**JOB, **when, "schedule": "@daily"}, NOON)[1].next_run_us is None
-    assert records.job_from_document({**JOB, **when, "interval_seconds": 5}, NOON)[1].next_run_us is None
-    assert records.job_from_document({**JOB, **when}, NOON)[1].next_run_us is not None
+    assert records.job_from_document({**JOB, **when, "schedule": "@daily"}, NOON).next_run_us is None
+    assert records.job_from_document({**JOB, **when, "interval_seconds": 5}, NOON).next_run_us is None
+    assert records.job_from_document({**JOB, **when}, NOON).next_run_us is not None
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from croniter import croniter
 
 from jobstore.language.cron import ALIASES, check_schedule, fires_at_fixed_times
 from jobstore.language.errors import InvalidRecord, InvalidSchedule, shown
+from jobstore.language.fields import check_interval
 from jobstore.language.instants import MAX_US, MIN_US, instant_text, instant_us
-from jobstore.language.schedule import check_interval, next_cron_us, next_interval_us
+from jobstore.language.schedule import next_cron_us, next_interval_us
 from jobstore.language.zones import check_timezone
 
 SECOND = 1_000_000
