@@ -163,8 +163,6 @@ def _chosen(connection: sqlite3.Connection, memory: Memory, order: str, wanted: 
     return fetch_and_sort(connection, key, sources, wanted) if found is None else found
 
 
-# If at least one execution in 100 is selected, a server may scan the ids: it soon finds a page of them.
-_DENSE = 100
 _ALL = 2**62
 
 
@@ -298,8 +296,10 @@ def fetch_and_sort(connection: sqlite3.Connection, key: Key, sources: Iterable[S
     column = "" if key is _ID else f", {key.column} AS key"
     # Nulls last in both directions.
     order = "" if key is _ID else f"{key.value} IS NULL, {key.value} {wanted.direction}, "
-    # The plus sign keeps a server from scanning all ids in order, unless a scan soon finds selected ones.
-    own_id = "id" if key is _ID and wanted.total * _DENSE >= wanted.everything else "+id"
+    # The plus sign keeps a server from scanning all ids in order where sorting the selected ones costs less.
+    model = costs.COSTS
+    is_scan_better = wanted.end * wanted.everything * model.row <= wanted.total**2 * model.fetched
+    own_id = "id" if key is _ID and is_scan_better else "+id"
     arms = [f"SELECT id{column} FROM execution INDEXED BY {source.sql}" for source in sources]
     sql = f"""
     SELECT id FROM ({" UNION ALL ".join(arms)}) AS found {key.join}

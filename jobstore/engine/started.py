@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 
 # The most index ranges of a statement on a server, which plans each again.
 FEW_RANGES_THERE = 6
-# Up to this number of executions, a server sorts them all faster than it plans anything else.
-FEW_THERE = 1_000
-# The same for executions in many ranges: spread over many hours, they would make a walk filter all of those.
-FEW_SCATTERED = 5_000
+# Up to this number of executions in many ranges, a server sorts them all: a walk would filter all of their hours.
+FEW_THERE = 5_000
 # Index entries that a scan may read before it gives up: one or two milliseconds.
 MOST_ENTRIES = 25_000
 
@@ -62,8 +60,6 @@ def page_ids_by_start(connection: sqlite3.Connection, memory: Memory, wanted: Wa
     """The ids at ``offset`` to ``offset + take`` of a selection inside a window, in the default order."""
     bound = wanted.window[1] + 1 if wanted.descending else wanted.window[0]
     near = Slice(wanted.descending, bound, wanted.offset, wanted.take)
-    if not memory.merges and wanted.total <= FEW_THERE:
-        return page_ids_sorted(connection, memory, "started_at", wanted)
     ranges = _ranges(wanted.selection, costs.FEW_RANGES if memory.merges else FEW_RANGES_THERE)
     walk = partial(walk_hours, connection, wanted.selection, at_once=not memory.merges)
     if ranges is not None:
@@ -71,7 +67,7 @@ def page_ids_by_start(connection: sqlite3.Connection, memory: Memory, wanted: Wa
         if wanted.offset > costs.FEW:
             near = _found_by_counters(connection, wanted, near, descending=wanted.descending)
         return merge_ranges(ranges, near, is_merged=memory.merges)
-    if not memory.merges and wanted.total <= FEW_SCATTERED:
+    if not memory.merges and wanted.total <= FEW_THERE:
         return page_ids_sorted(connection, memory, "started_at", wanted)
     if wanted.offset <= costs.FEW:
         model = costs.COSTS
