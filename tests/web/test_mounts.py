@@ -164,8 +164,8 @@ def test_behind_nginx_under_a_prefix_that_it_takes_off(visitor, path, app, tmp_p
         served(app) as inner,
         nginx(printed("nginx", "proxy_pass").replace("http://127.0.0.1:8000", inner), tmp_path) as url,
     ):
-        found = Site(Remote(url), "/ops/jobs").crawl()
-        assert len(found) > 100
+        found = Site(Remote(url), "/ops/jobs").crawl(each=1)
+        assert len(found) > 50
         assert {target: answer.status for target, answer in found.items() if answer.status != 200} == {}
 
 
