@@ -36,6 +36,7 @@ COMMAND = (
     "cron_descriptor", "rich.console", "rich.table", "rich.progress", "rich.live",
 )  # fmt: skip
 """What the commands import, sooner or later."""
+HUEY = ("huey", "huey.consumer", "jobstore.integrations.huey", "jobstore.recording.recorder")
 TOOLS = ("jobstore.mcp", "anyio._backends._asyncio")
 
 
@@ -183,6 +184,7 @@ def become(request: dict[str, Any]) -> None:
         os.dup2(stream, number)
         os.close(stream)
     os.chdir(request["cwd"])
+    sys.path[0] = request["cwd"]
     os.environ.clear()
     os.environ.update(request["variables"])
     time.tzset()

@@ -139,7 +139,7 @@ def served(seed_path: object) -> Iterator[tuple[warm.Process, IO[bytes], IO[byte
     for descriptor in (into, out, err):
         os.close(descriptor)
     try:
-        with open(stdin, "wb") as writer, open(stdout, "rb") as reader, open(stderr, "rb") as log:
+        with os.fdopen(stdin, "wb") as writer, os.fdopen(stdout, "rb") as reader, os.fdopen(stderr, "rb") as log:
             yield process, writer, reader, log
     finally:
         process.kill()
