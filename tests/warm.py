@@ -113,7 +113,7 @@ class Forker:
                 feeder.join()
             out.seek(0)
             err.seek(0)
-            return subprocess.CompletedProcess(list(words), code, out.read(), err.read())
+            return subprocess.CompletedProcess(list(map(str, words)), code, out.read(), err.read())
 
     def close(self) -> None:
         self._asking.close()
