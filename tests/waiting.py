@@ -15,9 +15,10 @@ _T = TypeVar("_T")
 
 
 def until(fact: Callable[[], _T], within: float = LONG_SECONDS) -> _T:
-    """What `fact` gives, once that is true; fails when it never is."""
-    end = time.monotonic() + within
+    """What `fact` gives, once that is true; fails when it never is. What takes long is asked about less often."""
+    end, pause = time.monotonic() + within, 0.01
     while not (found := fact()):
         assert time.monotonic() < end, f"this was not so in {within} s"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.1)
     return found

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import doctest
+import gc
 import re
 import shutil
 import sqlite3
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
@@ -29,13 +30,15 @@ if TYPE_CHECKING:
 
 INDEXES = re.findall(r"CREATE INDEX (\w+)", schema.EXECUTION_INDEXES)
 SAMPLE = 20_000
+SMALL, LARGE = 4_000, 40_000
+"""Smaller than those of the guard, and still far more than any of its bounds allows to walk."""
 
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Dataset]:
     """A small store and one with ten times the history."""
     folder = tmp_path_factory.mktemp("guard")
-    return guard.store_of(folder, guard.SMALL), guard.store_of(folder, guard.LARGE)
+    return guard.store_of(folder, SMALL), guard.store_of(folder, LARGE)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,11 @@ def test_no_statement_walks_counts_or_sorts_the_table_of_executions(stores):
 
 
 def test_every_query_costs_a_few_floors(stores):
-    assert list(guard.ratio_problems(stores[1])) == []
+    gc.freeze()  # each measurement collects garbage first, and need not go through what all tests have imported
+    try:
+        assert list(guard.ratio_problems(stores[1])) == []
+    finally:
+        gc.unfreeze()
 
 
 def test_the_indexes_that_are_tried_are_all_of_the_file_format(stores):
@@ -80,14 +87,13 @@ def test_the_indexes_that_are_tried_are_all_of_the_file_format(stores):
 @pytest.mark.parametrize("name", [name for name in INDEXES if name != "execution_never_started"])
 def test_a_lost_index_is_noticed(name, stores, tmp_path):
     lost = mutilated(stores[0], tmp_path, f"DROP INDEX {name}")
-    assert list(guard.step_problems(lost)) != []
+    assert any(guard.step_problems(lost))
 
 
 def test_an_index_that_lost_its_columns_is_noticed_by_the_steps_alone(stores, tmp_path):
     name = "execution_status_started"
     emptied = mutilated(stores[1], tmp_path, f"DROP INDEX {name}", f"CREATE INDEX {name} ON execution (status)")
-    problems = list(guard.step_problems(emptied))
-    assert any("steps" in problem for problem in problems), problems
+    assert any("steps" in problem for problem in guard.step_problems(emptied))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +130,7 @@ def test_steps_are_counted_for_one_connection_while_something_is_called(stores):
     def walk(connection: sqlite3.Connection) -> None:
         connection.execute("SELECT max(duration_ms + 1) FROM execution").fetchall()
 
-    assert steps(one, lambda: walk(one)) >= 2 * guard.SMALL
+    assert steps(one, lambda: walk(one)) >= 2 * SMALL
     assert steps(one, lambda: walk(other)) == 0
     counted = []
     handlers = SimpleNamespace(set_progress_handler=lambda handler, _: counted.append(handler))
@@ -138,7 +144,7 @@ def test_steps_are_counted_for_one_connection_while_something_is_called(stores):
 
 def test_hand_written_queries_give_the_same_pages(tmp_path, stores):
     path = tmp_path / "naive.db"
-    peers.build(path, history.job_documents(), history.documents(guard.SMALL))
+    peers.build(path, history.job_documents(), history.documents(SMALL))
     bench = Bench(stores[0], peers=False)
     for careful in (False, True):
         peer = peers.HandWritten(path, careful=careful)
@@ -225,9 +231,14 @@ def test_the_history_has_the_shares_it_promises(sample):
 
 
 def test_ids_are_nearly_but_not_exactly_in_order_of_time():
-    starts = [document["started_at"] or document["created_at"] for document in history.documents(guard.LARGE)]
+    documents = islice(history.documents(guard.LARGE), SAMPLE)
+    starts = [document["started_at"] or document["created_at"] for document in documents]
     inversions = sum(earlier > later for earlier, later in pairwise(starts))
-    assert 0.01 < inversions / guard.LARGE < 0.2
+    assert 0.01 < inversions / SAMPLE < 0.2
+
+
+def test_the_history_is_that_of_three_months(sample):
+    starts = [document["started_at"] or document["created_at"] for document in sample]
     assert starts[0][:10] == "2026-08-03"
     assert starts[-1][:10] == "2026-10-31"
 
@@ -240,8 +251,8 @@ def test_the_dead_job_ends_two_months_before_the_others(sample):
     assert min(runs[history.SUCCESSOR]) >= "2026-09-02"
 
 
-def test_the_same_size_is_the_same_history_each_time(sample):
-    assert list(history.documents(SAMPLE)) == sample
+def test_the_same_size_is_the_same_history_each_time():
+    assert list(history.documents(2_000)) == list(history.documents(2_000))
 
 
 def test_trace_ids_are_32_hexadecimal_digits_and_never_come_twice(sample):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,11 +31,11 @@ from jobstore.transfer import backup as upkeep
 from jobstore.transfer import load as loading
 from jobstore.transfer.dump import END_LINE, dump, dump_lines, load, load_file
 from jobstore.transfer.export import export
+from tests.folders import MEMORY
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
-    from pathlib import Path
 
 JOB = {"name": "a", "job_type": "kline", "job_category": "sync", "created_at": "2026-01-01T00:00:00Z"}
 RUN = {"job_name": "a", "status": "SUCCESS", "started_at": "2026-01-15T08:00:00Z"}
@@ -418,7 +420,7 @@ jobs: st.SearchStrategy[list[dict[str, Any]]] = st.lists(
         last_run_at=st.none() | moments, created_at=moments, updated_at=moments,
         number=st.none() | st.integers(50, 60),
     ),
-    max_size=4, unique_by=(lambda job: job["name"], lambda job: job["number"] or object()),
+    max_size=6, unique_by=(lambda job: job["name"], lambda job: job["number"] or object()),
 )  # fmt: skip
 executions: st.SearchStrategy[list[dict[str, Any]]] = st.lists(
     st.builds(
@@ -428,14 +430,20 @@ executions: st.SearchStrategy[list[dict[str, Any]]] = st.lists(
         completed_at=st.none() | moments, duration_ms=st.none() | st.integers(0, 10**9), result=json_values,
         error=st.none() | texts, trace_id=labels, worker_id=labels, parameters_snapshot=json_values,
     ),
-    max_size=8, unique_by=lambda run: run["id"] or object(),
+    max_size=16, unique_by=lambda run: run["id"] or object(),
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(jobs, executions)
-def test_the_load_of_a_dump_is_the_same_store(tmp_path_factory, some_jobs, some_executions):
-    folder = tmp_path_factory.mktemp("inverse")
+def test_the_load_of_a_dump_is_the_same_store(some_jobs, some_executions):
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        check_that_a_dump_loads_again(Path(folder), some_jobs, some_executions)
+
+
+def check_that_a_dump_loads_again(
+    folder: Path, some_jobs: list[dict[str, Any]], some_executions: list[dict[str, Any]]
+) -> None:
     document = {"jobs": some_jobs, "executions": some_executions}
     with suppress(InvalidRecord):  # of an id that another got by order before
         load(folder / "one.db", document)
@@ -453,12 +461,13 @@ def test_the_load_of_a_dump_is_the_same_store(tmp_path_factory, some_jobs, some_
 
 @settings(max_examples=30, deadline=None)
 @given(st.recursive(json_values, lambda inner: st.dictionaries(st.sampled_from(["jobs", "executions", "name"]), inner)))
-def test_no_document_breaks_the_loader(tmp_path_factory, document):
-    folder = tmp_path_factory.mktemp("any")
-    try:
-        load(folder / "one.db", document)
-    except JobStoreError:
-        assert not (folder / "one.db").exists()
+def test_no_document_breaks_the_loader(document):
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        path = Path(folder) / "one.db"
+        try:
+            load(path, document)
+        except JobStoreError:
+            assert not path.exists()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import anyio
 import pytest
@@ -21,6 +21,7 @@ import jobstore
 from jobstore import tools
 from jobstore.language.query import Query
 from jobstore.mcp import create_server
+from tests import warm
 from tests.waiting import LONG_SECONDS
 
 SERVE = """
@@ -90,38 +91,7 @@ def test_a_session_lists_the_tools_and_gets_the_seeds_answers(process, seed_jobs
     in_session(process, ask)
 
 
-def test_a_session_survives_every_bad_call_and_says_what_was_wrong(process):
-    bad: list[tuple[str, dict[str, Any], str, str]] = [
-        ("datahub_list_jobs", {"limit": "20"}, "INVALID_PARAMETER", "limit must be"),
-        ("datahub_list_jobs", {"limit": True}, "INVALID_PARAMETER", "limit must be"),
-        ("datahub_list_jobs", {"limit": 1.5}, "INVALID_PARAMETER", "limit must be"),
-        ("datahub_list_jobs", {"limit": 10**300}, "INVALID_PARAMETER", "limit must be"),
-        ("datahub_list_jobs", {"limt": 20}, "INVALID_PARAMETER", "did you mean 'limit'?"),
-        ("datahub_list_jobs", {"search": "\0"}, "INVALID_PARAMETER", "search must be"),
-        ("datahub_list_jobs", {"search": {"a": [[[[]]]]}}, "INVALID_PARAMETER", "search must be"),
-        ("datahub_list_jobs", {"search": "x" * 1_000_000}, "INVALID_PARAMETER", "search must be"),
-        ("datahub_list_job_executions", {"status": "failed"}, "INVALID_PARAMETER", "did you mean 'FAILURE'?"),
-        ("datahub_list_job_executions", {"after": "now"}, "INVALID_PARAMETER", "after must be"),
-        ("datahub_get_job", {}, "INVALID_PARAMETER", "job_id is required"),
-        ("datahub_get_job", {"job_id": "invalid_job_name"}, "NOT_FOUND", "Job not found: invalid_job_name"),
-        ("datahub_get_jobs", {}, "INVALID_PARAMETER", "did you mean 'datahub_get_job'?"),
-        ("../../etc/passwd", {}, "INVALID_PARAMETER", "Unknown tool"),
-    ]
-
-    async def ask(client: Client) -> None:
-        for name, arguments, code, words in bad:
-            result = await client.call_tool(name, arguments)
-            error = document_of(result)["error"]
-            assert result.is_error
-            assert set(error) == {"code", "message"}
-            assert error["code"] == code
-            assert words in error["message"]
-        assert not (await client.call_tool("datahub_list_jobs", {"limit": 20})).is_error
-
-    in_session(process, ask)
-
-
-def test_a_host_is_told_what_the_server_is_for(process):
+def test_a_host_is_told_what_the_server_is_for(seed_path):
     async def ask(client: Client) -> None:
         assert client.server_info
         assert client.server_info.name == "jobstore"
@@ -129,7 +99,8 @@ def test_a_host_is_told_what_the_server_is_for(process):
         assert client.instructions
         assert "Read-only" in client.instructions
 
-    in_session(process, ask)
+    with jobstore.open(seed_path) as store:
+        in_session(create_server(store), ask)
 
 
 # What goes over the pipes.
@@ -149,36 +120,65 @@ def call(number: int | str, name: str = "datahub_list_jobs", **arguments: object
     }  # fmt: skip
 
 
-@contextmanager
-def served(seed_path: object) -> Iterator["subprocess.Popen[bytes]"]:
-    """A server process whose pipes the test holds."""
-    pipe = subprocess.PIPE
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    command = [sys.executable, "-c", SERVE, str(seed_path)]
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout, process.stderr):
-            assert stream
-            stream.close()
-
-
 def spoken(seed_path: object, *lines: object) -> tuple[list[dict[str, Any]], str]:
     """What a server answers to lines that come all at once, and then the end; and what it logs."""
     text = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)
-    with served(seed_path) as process:
-        out, err = process.communicate(text.encode("utf-8", "surrogatepass"), timeout=LONG_SECONDS)
-        assert process.returncode == 0
-    return [json.loads(line) for line in out.splitlines()], err.decode()
+    words = ("-c", SERVE, seed_path)
+    done = warm.forker(warm.TOOLS).run(
+        words, cwd=Path.cwd(), variables=os.environ, given=text.encode("utf-8", "surrogatepass")
+    )
+    assert done.returncode == 0
+    return [json.loads(line) for line in done.stdout.splitlines()], done.stderr.decode()
+
+
+@contextmanager
+def served(seed_path: object) -> Iterator[tuple[warm.Process, IO[bytes], IO[bytes], IO[bytes]]]:
+    """A server process, and the ends of its pipes that the test holds."""
+    (into, stdin), (stdout, out), (stderr, err) = [os.pipe() for _ in range(3)]
+    process = warm.forker(warm.TOOLS).start(("-c", SERVE, seed_path), (into, out, err), Path.cwd(), os.environ)
+    for descriptor in (into, out, err):
+        os.close(descriptor)
+    try:
+        with os.fdopen(stdin, "wb") as writer, os.fdopen(stdout, "rb") as reader, os.fdopen(stderr, "rb") as log:
+            yield process, writer, reader, log
+    finally:
+        process.kill()
 
 
 def test_everything_that_was_asked_is_answered_before_the_end_of_the_input_ends_it(seed_path):
     answers, _ = spoken(seed_path, HELLO, READY, *(call(number, limit=number) for number in range(1, 31)))
     assert {answer["id"] for answer in answers} == set(range(31))
     assert not any(answer["result"].get("isError") for answer in answers)
+
+
+def test_a_session_survives_every_bad_call_and_says_what_was_wrong(seed_path):
+    bad: list[tuple[str, dict[str, Any], str, str]] = [
+        ("datahub_list_jobs", {"limit": "20"}, "INVALID_PARAMETER", "limit must be"),
+        ("datahub_list_jobs", {"limit": True}, "INVALID_PARAMETER", "limit must be"),
+        ("datahub_list_jobs", {"limit": 1.5}, "INVALID_PARAMETER", "limit must be"),
+        ("datahub_list_jobs", {"limit": 10**300}, "INVALID_PARAMETER", "limit must be"),
+        ("datahub_list_jobs", {"limt": 20}, "INVALID_PARAMETER", "did you mean 'limit'?"),
+        ("datahub_list_jobs", {"search": "\0"}, "INVALID_PARAMETER", "search must be"),
+        ("datahub_list_jobs", {"search": {"a": [[[[]]]]}}, "INVALID_PARAMETER", "search must be"),
+        ("datahub_list_jobs", {"search": "x" * 1_000_000}, "INVALID_PARAMETER", "search must be"),
+        ("datahub_list_job_executions", {"status": "failed"}, "INVALID_PARAMETER", "did you mean 'FAILURE'?"),
+        ("datahub_list_job_executions", {"after": "now"}, "INVALID_PARAMETER", "after must be"),
+        ("datahub_get_job", {}, "INVALID_PARAMETER", "job_id is required"),
+        ("datahub_get_job", {"job_id": "invalid_job_name"}, "NOT_FOUND", "Job not found: invalid_job_name"),
+        ("datahub_get_jobs", {}, "INVALID_PARAMETER", "did you mean 'datahub_get_job'?"),
+        ("../../etc/passwd", {}, "INVALID_PARAMETER", "Unknown tool"),
+    ]
+
+    calls = [call(number, name, **arguments) for number, (name, arguments, _, _) in enumerate(bad, 1)]
+    answers, _ = spoken(seed_path, HELLO, READY, *calls, call("good", limit=20))
+    results = {answer["id"]: CallToolResult.model_validate(answer["result"]) for answer in answers if answer["id"] != 0}
+    for number, (_, _, code, words) in enumerate(bad, 1):
+        error = document_of(results[number])["error"]
+        assert results[number].is_error
+        assert set(error) == {"code", "message"}
+        assert error["code"] == code
+        assert words in error["message"]
+    assert not results["good"].is_error
 
 
 def test_nothing_but_the_protocol_goes_to_stdout(seed_path):
@@ -239,41 +239,35 @@ def test_a_cancellation_of_nothing_that_was_asked_changes_nothing(seed_path):
 
 
 def test_a_host_that_hangs_up_leaves_no_traceback(seed_path):
-    with served(seed_path) as process:
-        assert process.stdin
-        assert process.stdout
-        assert process.stderr
-        process.stdin.write(f"{json.dumps(HELLO)}\n{json.dumps(READY)}\n".encode())
-        process.stdin.flush()
-        process.stdout.readline()
-        process.stdout.close()
+    with served(seed_path) as (process, stdin, stdout, stderr):
+        stdin.write(f"{json.dumps(HELLO)}\n{json.dumps(READY)}\n".encode())
+        stdin.flush()
+        stdout.readline()
+        stdout.close()
         for number in range(1, 4):
-            process.stdin.write(f"{json.dumps(call(number))}\n".encode())
-        process.stdin.close()
-        assert process.wait(LONG_SECONDS) == 0
-        log = process.stderr.read().decode()
+            stdin.write(f"{json.dumps(call(number))}\n".encode())
+        stdin.close()
+        assert process.wait() == 0
+        log = stderr.read().decode()
     assert "Traceback" not in log
     assert "disconnected" in log
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_though_it_waits_for_input(seed_path, number):
-    with served(seed_path) as process:
-        assert process.stdin
-        assert process.stdout
-        process.stdin.write(f"{json.dumps(HELLO)}\n".encode())
-        process.stdin.flush()
-        process.stdout.readline()
+    with served(seed_path) as (process, stdin, stdout, _):
+        stdin.write(f"{json.dumps(HELLO)}\n".encode())
+        stdin.flush()
+        stdout.readline()
         process.send_signal(number)
-        assert process.wait(LONG_SECONDS) == -number
+        assert process.wait() == -number
 
 
 def test_a_file_that_is_not_there_is_told_before_a_word_is_read(tmp_path):
-    with served(tmp_path / "none.db") as process:
-        out, err = process.communicate(timeout=LONG_SECONDS)
-        assert process.returncode
-    assert out == b""
-    assert "StoreNotFound" in err.decode()
+    with served(tmp_path / "none.db") as (process, _, stdout, stderr):
+        assert process.wait()
+        assert stdout.read() == b""
+        assert "StoreNotFound" in stderr.read().decode()
 
 
 # What a server makes of its store.

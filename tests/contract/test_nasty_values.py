@@ -23,9 +23,11 @@ from jobstore.cli.app import run
 from jobstore.language.parameters import OPERATIONS, Kind
 from jobstore.language.states import STATES
 from jobstore.wsgi import create_app
+from tests.reliability.scale import SOAK
 from tests.wsgi import PATHS, ask
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 GOOD = "OK"
@@ -57,6 +59,12 @@ TEXTS = (
     # what is there
     "sync_klines_1h", "executions", ".", "..",
 )  # fmt: skip
+EVERYWHERE = {
+    "", "\0", "\ud800", "0", "1", "-1", " 5", "１２", "1001", "2147483648", "true", "null", "name", "id", "started_at",
+    "2026-01-01", "2026-02-30", "FAILURE", "FAILURE,TIMEOUT", "FAILURE,", "' OR 1=1 --", "%00", "x" * 201, "x" * 513,
+    "sync_klines_1h", "..",
+}  # fmt: skip
+"""At least one of each sort, and all that some parameter takes for good in its own way: tried with every parameter."""
 TIMES = {
     "2026-01-01", "2026-01-15T08:00:00Z", "2026-01-15 08:00", "2026-01-15T08:00:00+08:00", "2026-01-15T08:00:00 08:00",
     "2026-01-15T08:00:00.1234567Z",
@@ -198,10 +206,15 @@ def settled(document: Any) -> Any:
     return [{field: value for field, value in job.items() if field != "next_run_at"} for job in jobs]
 
 
-@pytest.fixture
-def store(seed_path: Path):
+@pytest.fixture(scope="module")
+def store(seed_path: Path) -> Iterator[jobstore.JobStore]:
     with jobstore.open(seed_path) as store:
         yield store
+
+
+@pytest.fixture(scope="module")
+def app(store: jobstore.JobStore) -> Any:
+    return create_app(store, open_access=True)
 
 
 def required(operation: str, name: str) -> dict[str, Any]:
@@ -209,11 +222,23 @@ def required(operation: str, name: str) -> dict[str, Any]:
     return {"job_id": "1"} if operation == "get_job_executions" and name != "job_id" else {}
 
 
+def texts(operation: str, name: str, kind: Kind) -> list[str]:
+    """What one operation's parameter is tried with: some of every sort, and a share of the rest.
+
+    A parameter that several operations have is checked by its name and kind, so they share the rest; the soak tries
+    all with each.
+    """
+    sharing = [each for each, *parameter in PARAMETERS if parameter == [name, kind]]
+    turn = sharing.index(operation)
+    share = {text for number, text in enumerate(TEXTS) if number % len(sharing) == turn}
+    return [text for text in TEXTS if SOAK > 1 or text in share or text in EVERYWHERE]
+
+
 def cells(operation: str, name: str, kind: Kind) -> list[tuple[str, tuple[str, ...]]]:
     """Each text with the doors that can say it."""
     doors = ["Python", "tools", "HTTP", "command line"]
     found = []
-    for text in TEXTS:
+    for text in texts(operation, name, kind):
         # A flag of the command line has two spellings and no value; these two paths are those of lists.
         unsayable = {"command line"} if kind is Kind.FLAG else set()
         unsayable |= {"HTTP"} if (operation, name) == ("get_job", "job_id") and text in {"", "executions"} else set()
@@ -223,9 +248,8 @@ def cells(operation: str, name: str, kind: Kind) -> list[tuple[str, tuple[str, .
 
 @pytest.mark.parametrize(("operation", "name", "kind"), PARAMETERS)
 def test_a_nasty_value_gives_its_stated_code_through_every_door(
-    store: jobstore.JobStore, seed_path: Path, operation: str, name: str, kind: Kind
+    store: jobstore.JobStore, app: Any, seed_path: Path, operation: str, name: str, kind: Kind
 ) -> None:
-    app = create_app(store, open_access=True)
     beside = required(operation, name)
     wrong: list[object] = []
     for text, doors in cells(operation, name, kind):
@@ -248,6 +272,14 @@ def test_a_nasty_value_gives_its_stated_code_through_every_door(
         elif expected == BAD:
             wrong += [(text[:40], "names it", got) for got in outcomes.values() if name not in got[1]]
     assert not wrong, wrong
+
+
+def test_every_text_is_tried_with_every_name_and_kind_of_parameter() -> None:
+    tried: dict[tuple[str, Kind], set[str]] = {}
+    for operation, name, kind in PARAMETERS:
+        tried.setdefault((name, kind), set()).update(texts(operation, name, kind))
+    assert set(map(frozenset, tried.values())) == {frozenset(TEXTS)}
+    assert set(TEXTS) >= EVERYWHERE
 
 
 def test_there_are_more_than_three_thousand_cells() -> None:
@@ -317,11 +349,10 @@ def test_none_means_no_filter_and_is_refused_where_there_is_a_default(
 @pytest.mark.parametrize("operation", list(OPERATIONS))
 @pytest.mark.parametrize("name", ["limt", "Limit", "order-by", "x", "search[]", "limit ", "1", "select", "\u0130"])
 def test_an_unknown_parameter_is_refused_by_name(
-    store: jobstore.JobStore, seed_path: Path, operation: str, name: str
+    store: jobstore.JobStore, app: Any, seed_path: Path, operation: str, name: str
 ) -> None:
     first = OPERATIONS[operation].parameters[0]
     beside = {first.name: "1"} if first.required else {}
-    app = create_app(store, open_access=True)
     outcomes = [
         by_tool(store, operation, {**beside, name: "1"}),
         over_http(app, operation, {**beside, quote(name): "1"}),
@@ -335,10 +366,7 @@ def test_an_unknown_parameter_is_refused_by_name(
 @pytest.mark.parametrize(
     ("operation", "name"), [(operation, name) for operation, name, kind in PARAMETERS if kind not in REFERENCES]
 )
-def test_a_parameter_given_twice_is_refused(
-    store: jobstore.JobStore, seed_path: Path, operation: str, name: str
-) -> None:
-    app = create_app(store, open_access=True)
+def test_a_parameter_given_twice_is_refused(app: Any, seed_path: Path, operation: str, name: str) -> None:
     path = PATHS[operation].format("1")
     answer = ask(app, f"{path}?{name}=true&{name}=true", token=None)
     assert (answer.status, answer.json["error"]["code"]) == (400, BAD)

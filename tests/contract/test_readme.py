@@ -40,6 +40,11 @@ RUN = {
 }
 """Every block of the README, by its first line; each has its test below."""
 
+OTHER_PLUGINS = (
+    "schemathesis", "hypothesispytest", "anyio", "xdist", "xdist.looponfail", "pytest_cov", "randomly", "timeout",
+)  # fmt: skip
+"""What happens to be installed here beside the fixture; it takes pytest a second to import."""
+
 
 def block(name: str) -> Block:
     (found,) = [each for each in blocks(README) if re.search(RUN[name], each.title)]
@@ -122,6 +127,7 @@ def test_the_queries_answer(desk: Desk) -> None:
 
 
 def test_the_fixture_makes_the_store_of_a_test(desk: Desk) -> None:
+    desk.environment["PYTEST_ADDOPTS"] = " ".join(f"-p no:{plugin}" for plugin in OTHER_PLUGINS)
     assert "1 passed" in desk.shell(f"pytest -q {desk.write(block('test_report'))}")
 
 

@@ -6,15 +6,13 @@ import logging
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -30,7 +28,11 @@ from jobstore.integrations.huey_schedules import cron_of
 from jobstore.language.errors import Conflict
 from jobstore.language.instants import instant_datetime, instant_us
 from jobstore.language.schedule import next_cron_us
+from tests import warm
 from tests.waiting import LONG_SECONDS, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 logging.getLogger("huey").setLevel(logging.CRITICAL)
 
@@ -566,26 +568,26 @@ Consumer(huey, workers=3, worker_type=sys.argv[1], initial_delay=0.01, max_delay
 @pytest.fixture
 def consumer_of(tmp_path):
     """Starts consumers in processes of their own, and leaves none behind."""
-    begun: list[subprocess.Popen[bytes]] = []
+    begun: list[warm.Process] = []
     environment = {
         **os.environ,
         "QUEUE": str(tmp_path / "queue.db"),
         "STORE": str(tmp_path / "jobs.db"),
-        "PYTHONPATH": f"{tmp_path}:{Path.cwd()}",
     }
     (tmp_path / "tasks.py").write_text(TASKS, encoding="utf-8")
-    subprocess.run([sys.executable, "-c", ENQUEUE], env=environment, check=True, timeout=LONG_SECONDS)
+    done = warm.forker(warm.HUEY).run(("-c", ENQUEUE), cwd=tmp_path, variables=environment)
+    assert done.returncode == 0, done.stderr
 
     def start(worker_type):
-        command = [sys.executable, "-c", CONSUME, worker_type]
-        begun.append(subprocess.Popen(command, env=environment, start_new_session=True))
+        line = ("-c", CONSUME, worker_type)
+        begun.append(warm.forker(warm.HUEY).start(line, (0, 1, 2), tmp_path, environment))
         return begun[-1]
 
     yield start
     for process in begun:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(LONG_SECONDS)
+        process.wait()
 
 
 @pytest.mark.parametrize("worker_type", ["thread", "process"])
@@ -623,8 +625,8 @@ def test_an_interrupted_worker_process_ends_no_sooner_than_its_run_is_recorded(t
 @pytest.mark.parametrize("worker_type", ["thread", "process"])
 def test_the_run_of_a_worker_that_died_is_closed_when_the_next_one_starts(tmp_path, consumer_of, worker_type):
     environment = {**os.environ, "QUEUE": str(tmp_path / "queue.db"), "STORE": str(tmp_path / "jobs.db")}
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from tasks import *; dies(); mirror.close()"
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=LONG_SECONDS)
+    code = "from tasks import *; dies(); mirror.close()"
+    assert warm.forker(warm.HUEY).run(("-c", code), cwd=tmp_path, variables=environment).returncode == 0
     with jobstore.open(tmp_path / "jobs.db") as store:
         consumer = consumer_of(worker_type)
         if worker_type == "thread":  # the consumer dies with its worker

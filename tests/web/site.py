@@ -86,8 +86,8 @@ class Site:
                 self.jar[name] = value
         return answer
 
-    def crawl(self, start: str = "/", most: int = 400) -> dict[str, Answer]:
-        """What every link from `start` on leads to, by its target below the prefix; each kind of address a few times."""
+    def crawl(self, start: str = "/", most: int = 400, *, each: int = 3) -> dict[str, Answer]:
+        """What every link from `start` on leads to, by its target below the prefix; so many of each kind of address."""
         found: dict[str, Answer] = {}
         kinds: dict[str, int] = {}
         waiting = [start]
@@ -104,7 +104,7 @@ class Site:
                 below = address.removeprefix(self.prefix).partition("#")[0]
                 kind = re.sub(r"/(executions)/\d+", r"/\1/N", re.sub(r"=[^&]*", "", below))
                 kinds[kind] = kinds.get(kind, 0) + 1
-                if kinds[kind] <= 3:
+                if kinds[kind] <= each:
                     waiting.append(below)
         return found
 

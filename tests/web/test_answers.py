@@ -305,13 +305,14 @@ def test_apply_with_nothing_changed_changes_no_row(tmp_path, query, total):
 
 
 def test_every_link_leads_somewhere(site):
-    wrong = {target: answer.status for target, answer in site.crawl().items() if answer.status != 200}
-    assert wrong == {}
-
-
-def test_every_link_stays_under_a_prefix(app):
-    found = Site(app, "/ops/jobs").crawl()
+    found = site.crawl()
     assert len(found) > 100
+    assert {target: answer.status for target, answer in found.items() if answer.status != 200} == {}
+
+
+def test_every_kind_of_link_stays_under_a_prefix(app):
+    found = Site(app, "/ops/jobs").crawl(each=1)
+    assert len(found) > 50
     assert {target: answer.status for target, answer in found.items() if answer.status != 200} == {}
 
 
@@ -550,8 +551,11 @@ def test_odd_rows_are_shown_and_nothing_of_them_is_markup(odd, lang):
         assert "b" not in parser.tags or 'class="counters"' in answer.text
         for hidden in ("\x1b", "\u202e", "\x00"):
             assert hidden not in answer.text
-    for target, answer in odd.crawl().items():
-        assert answer.status == 200, target
+
+
+def test_every_link_of_odd_rows_leads_somewhere(odd):
+    found = odd.crawl()
+    assert {target: answer.status for target, answer in found.items() if answer.status != 200} == {}
 
 
 def test_hidden_characters_are_written_out(odd):

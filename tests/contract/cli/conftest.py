@@ -1,4 +1,8 @@
-"""A small store, and the command line called in this process, in a process of its own, and on a terminal."""
+"""A small store, and the command line called in this process, in a process of its own, and on a terminal.
+
+A process of its own begins with its modules imported (see `tests.warm`), unless it is asked for with variables that
+Python itself reads; `command` and `environment` are for those that must begin as the user's does.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,7 @@ import pytest
 
 import jobstore
 from jobstore.cli.app import run
+from tests import warm
 from tests.waiting import LONG_SECONDS
 
 if TYPE_CHECKING:
@@ -146,26 +151,35 @@ def process(tmp_path: Path) -> Callable[..., Answer]:
     """The command line in a process of its own, in an empty folder."""
 
     def call(*words: object, stdin: str | None = None, **variables: str) -> Answer:
-        done = subprocess.run(
-            command(*words), input=stdin, capture_output=True, text=True, encoding="utf-8", cwd=tmp_path,
-            env=environment(**variables), timeout=DEADLINE_SECONDS, check=False,
-        )  # fmt: skip
-        return Answer(done.returncode, done.stdout, done.stderr)
+        text = (stdin or "").encode()
+        if any(name.startswith("PYTHON") for name in variables):
+            done = subprocess.run(
+                command(*words), input=text, capture_output=True, cwd=tmp_path, env=environment(**variables),
+                timeout=DEADLINE_SECONDS, check=False,
+            )  # fmt: skip
+        else:
+            line = ("-m", "jobstore", *words)
+            done = warm.forker(warm.COMMAND).run(line, cwd=tmp_path, variables=environment(**variables), given=text)
+        return Answer(done.returncode, universal(done.stdout), universal(done.stderr))
 
     return call
+
+
+def universal(said: bytes) -> str:
+    """What was said, with the ends of lines as Python reads them."""
+    return said.decode().replace("\r\n", "\n").replace("\r", "\n")
 
 
 class Terminal:
     """A process whose stdin, stdout and stderr are a terminal of a known size."""
 
-    def __init__(self, words: list[str], cwd: Path, size: tuple[int, int], variables: dict[str, str]) -> None:
+    def __init__(self, words: tuple[object, ...], cwd: Path, size: tuple[int, int], variables: dict[str, str]) -> None:
         self.text = ""
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
         env = environment(**{"TERM": "xterm-256color", **variables})
-        self._process = subprocess.Popen(  # it takes the slave as its controlling terminal: Ctrl-C reaches it
-            words, stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=env, start_new_session=True
-        )
+        line = ("-m", "jobstore", *words)
+        self._process = warm.forker(warm.COMMAND).start(line, (slave, slave, slave), cwd, env)
         os.close(slave)
         self._master = master
 
@@ -210,7 +224,7 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     opened: list[Terminal] = []
 
     def call(*words: object, columns: int = 80, rows: int = 24, **variables: str) -> Terminal:
-        opened.append(Terminal(command(*words), tmp_path, (columns, rows), variables))
+        opened.append(Terminal(words, tmp_path, (columns, rows), variables))
         return opened[-1]
 
     yield call

@@ -2,7 +2,7 @@
 
 import os
 import re
-import subprocess
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ import pytest
 from rich.cells import cell_len
 
 import jobstore
+from tests import warm
 
-from .conftest import ROOT, environment
+from .conftest import environment
 
 PYTHON = sys.executable
 
@@ -115,23 +116,34 @@ def test_commands_options_fields_and_jobs_are_completed(process, store):
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def test_the_demo_makes_a_store_shows_the_four_queries_and_ends(process, tmp_path):
-    answer = process("demo")
-    assert answer.code == 0
-    assert answer.out.splitlines()[0].endswith("are in jobstore-demo.db")
-    with jobstore.open(tmp_path / "jobstore-demo.db") as datahub:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """What the demo says, and the folder that it was called in."""
+    folder = tmp_path_factory.mktemp("demo")
+    line = ("-m", "jobstore", "demo")
+    return warm.forker(warm.COMMAND).run(line, cwd=folder, variables=environment()), folder
+
+
+def test_the_demo_makes_a_store_shows_the_four_queries_and_ends(made):
+    answer, folder = made
+    assert answer.returncode == 0
+    assert answer.stdout.decode().splitlines()[0].endswith("are in jobstore-demo.db")
+    with jobstore.open(folder / "jobstore-demo.db") as datahub:
         assert datahub.get_job(1)["name"] == "sync_klines_1h"
         assert datahub.get_job(2)["name"] == "sync_symbols_all"
         assert 18_000 < datahub.list_job_executions(limit=1)["pagination"]["total"] < 22_000
 
 
-def test_the_demo_writes_over_no_file(process, tmp_path):
+def test_the_demo_writes_over_no_file(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("jobstore.cli.demo.HISTORY_DAYS", 1)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "jobstore-demo.db").write_text("mine")
-    assert process("demo").out.splitlines()[0].endswith("are in jobstore-demo-2.db")
+    assert cli("demo").lines[0].endswith("are in jobstore-demo-2.db")
     assert (tmp_path / "jobstore-demo.db").read_text() == "mine"
-    answer = process("demo", "jobstore-demo.db")
+    answer = cli("demo", "jobstore-demo.db")
     assert answer.code == 2
     assert answer.err.endswith("[CONFLICT]\n")
+    assert (tmp_path / "jobstore-demo.db").read_text() == "mine"
 
 
 def test_the_demo_is_a_page_that_one_can_read(terminal):
@@ -143,17 +155,16 @@ def test_the_demo_is_a_page_that_one_can_read(terminal):
     assert max(cell_len(line) for line in lines[first:] if not line.startswith("$ ")) <= 80
 
 
-def test_each_command_that_the_demo_shows_gives_what_it_shows(process, tmp_path):
-    blocks = process("demo").out.split("\n\n")
-    shown = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
-    quick = [each for each in shown if " serve " not in each and " mcp " not in each and "--watch" not in each]
+def test_each_command_that_the_demo_shows_gives_what_it_shows(made):
+    answer, folder = made
+    lines = [line[2:] for line in answer.stdout.decode().splitlines() if line.startswith("$ ")]
+    shown = [shlex.split(line, comments=True) for line in lines]
+    assert {tuple(words[:3]) for words in shown if words[0] != "curl"} == {(PYTHON, "-m", "jobstore")}
+    quick = [words for words in shown if not {"curl", "serve", "mcp", "--watch"} & set(words)]
     assert len(quick) >= 6
-    for each in quick:
-        if not each.startswith("curl"):
-            done = subprocess.run(
-                each, shell=True, cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT)), capture_output=True, check=False
-            )
-            assert done.returncode == 0, (each, done.stderr)
+    for words in quick:
+        done = warm.forker(warm.COMMAND).run(words[1:], cwd=folder, variables=environment())
+        assert done.returncode == 0, (words, done.stderr)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -4,7 +4,6 @@ Left out is only what no schema can say: a window whose ends are crossed, a time
 the years 1 to 9999, and offsets beyond what hosts in JavaScript can say, which are right.
 """
 
-import os
 from typing import Any
 
 import pytest
@@ -17,9 +16,10 @@ from jobstore import load
 from jobstore.http.routes import DOCUMENT, HEALTH, ROUTES
 from jobstore.language import examples
 from jobstore.wsgi import create_app
+from tests.reliability.scale import scaled
 
-EXAMPLES = int(os.environ.get("JOBSTORE_SCHEMATHESIS_EXAMPLES", "100"))
-"""Good requests for each route, and as many bad ones."""
+EXAMPLES = scaled(30)
+"""Good requests for each route, and as many bad ones. Four routes and more have most of the parameters."""
 UNSAYABLE = (
     b"after must not be later than before",
     b"must be a valid time in the years 1 to 9999",
