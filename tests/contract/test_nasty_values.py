@@ -23,7 +23,7 @@ from jobstore.cli.app import run
 from jobstore.language.parameters import OPERATIONS, Kind
 from jobstore.language.states import STATES
 from jobstore.wsgi import create_app
-from tests.reliability.scale import SOAK
+from tests.reliability.scale import figure
 from tests.wsgi import PATHS, ask
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def texts(operation: str, name: str, kind: Kind) -> list[str]:
     sharing = [each for each, *parameter in PARAMETERS if parameter == [name, kind]]
     turn = sharing.index(operation)
     share = {text for number, text in enumerate(TEXTS) if number % len(sharing) == turn}
-    return [text for text in TEXTS if SOAK > 1 or text in share or text in EVERYWHERE]
+    return [text for text in TEXTS if figure(0, 1) or text in share or text in EVERYWHERE]
 
 
 def cells(operation: str, name: str, kind: Kind) -> list[tuple[str, tuple[str, ...]]]:

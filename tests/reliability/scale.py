@@ -15,6 +15,11 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 """Of the project; the programs beside this file are started as modules from there."""
 
 
+def figure(short: int, whole: int) -> int:
+    """A figure of the programme: whole, or more, where ``JOBSTORE_SOAK`` is set (CI, the soak, the seeded faults)."""
+    return scaled(whole) if "JOBSTORE_SOAK" in os.environ else short
+
+
 def scaled(count: int) -> int:
     """So many times, or more."""
     return max(1, round(count * SOAK))

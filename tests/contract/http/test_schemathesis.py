@@ -16,9 +16,9 @@ from jobstore import load
 from jobstore.http.routes import DOCUMENT, HEALTH, ROUTES
 from jobstore.language import examples
 from jobstore.wsgi import create_app
-from tests.reliability.scale import scaled
+from tests.reliability.scale import figure
 
-EXAMPLES = scaled(30)
+EXAMPLES = figure(30, 200)
 """Good requests for each route, and as many bad ones. Four routes and more have most of the parameters."""
 UNSAYABLE = (
     b"after must not be later than before",
