@@ -26,7 +26,8 @@ def plain(text: str) -> str:
     >>> plain("first\nsecond \x1b[31mred")
     'first second \\x1b[31mred'
     """
-    return "".join(_shown(char) for char in " ".join(text.split()))
+    line = " ".join(text.split())
+    return line if line.isprintable() else "".join(_shown(char) for char in line)  # an error may have megabytes
 
 
 def _shown(char: str) -> str:
