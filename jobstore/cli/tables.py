@@ -128,20 +128,17 @@ def _squeezed(widths: list[int], width: int) -> list[int]:
 
 
 def _line(columns: Sequence[Column], cells: Sequence[Cell], widths: Sequence[int]) -> Text:
-    line = Text(no_wrap=True)
+    line, blanks = Text(no_wrap=True), 0
     for column, cell, width in zip(columns, cells, widths, strict=True):
         if width:
-            if line:
-                line.append(" " * GAP)
-            line.append_text(_set(cell, width, right=column.right))
+            text = cut_text(cell, width)
+            rest = width - text.cell_len
+            # Before the next cell: the last one needs none, and in a pipe a column may be megabytes wide.
+            line.append(" " * (blanks + rest if column.right else blanks))
+            line.append_text(text)
+            blanks = GAP if column.right else GAP + rest
     line.rstrip()
     return line
-
-
-def _set(cell: Cell, width: int, *, right: bool) -> Text:
-    text = cut_text(cell, width)
-    blanks = " " * (width - text.cell_len)
-    return Text.assemble(blanks, text) if right else Text.assemble(text, blanks)
 
 
 def cut_text(cell: Cell, width: int) -> Text:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter, defaultdict
 from contextlib import closing
+from functools import cache
 from heapq import merge
 from itertools import groupby, islice
 from operator import itemgetter
@@ -102,20 +103,26 @@ def _structure(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"The file is damaged: {line}"
 
 
-def _triggers(connection: sqlite3.Connection) -> Iterator[str]:
-    """Triggers and tables of other programs that can make recording fail; missing triggers and indexes of ours."""
+@cache
+def _made() -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """The triggers, indexes and tables of a new file, each with its table."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
         create_tables(made)
         finish_tables(made, counted=False)
-        ours, indexes = _names_of(made, "trigger"), _names_of(made, "index").keys()
-        tables = set(_names_of(made, "table"))
+        return _names_of(made, "trigger"), _names_of(made, "index"), _names_of(made, "table")
+
+
+def _triggers(connection: sqlite3.Connection) -> Iterator[str]:
+    """Triggers and tables of other programs that can make recording fail; missing triggers and indexes of ours."""
+    ours, indexes, made = _made()
+    tables = made.keys()
     found = _names_of(connection, "trigger")
     for name, table in found.items():
         if name not in ours and table in tables:
             yield f"The trigger {shown(name)} on the table {table} is not part of jobstore and can make recording fail"
     for name in ours.keys() - found.keys():
         yield f"The trigger {name} is missing; without it, counters and the change log are not updated"
-    for name in indexes - _names_of(connection, "index").keys():
+    for name in indexes.keys() - _names_of(connection, "index").keys():
         yield f"The index {name} is missing; queries and recording need it"
     for name in _names_of(connection, "table").keys() - tables:
         quoted = name.replace('"', '""')

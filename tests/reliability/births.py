@@ -164,10 +164,11 @@ def _open_with_the_next_version(path: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Loads that are killed after any time, and the other births at any statement."""
+    """Loads that are killed after any time, and the other births at each statement, or each so many."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--step", type=int, default=1, help="of statements: each so many is one to die at")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     choice, outcomes = random.Random(options.seed), Counter[str]()
@@ -175,7 +176,7 @@ def main(arguments: list[str]) -> None:
     for number in range(options.kills):
         outcomes[f"load: {load(options.folder / f'load{number}.db', choice.uniform(0, 0.15))}"] += 1
     for kind in (make, upgrade):
-        for statement in count(1):
+        for statement in count(choice.randint(1, options.step), options.step):
             outcome = kind(options.folder / f"{kind.__name__}{statement}.db", statement)
             if outcome is None:
                 break

@@ -1,8 +1,9 @@
 """Every call on a store's files fails once, one after the other; run as a process with `faulty_io` preloaded.
 
 ``python -m tests.reliability.faulty syncs FOLDER`` prints how often each call of a recorder brings a store's files to
-the disk. ``python -m tests.reliability.faulty FOLDER EVERY`` prints a JSON line for each scenario: how many calls it makes, how
-often a fault ended in success and how often in which error, and what it found that must not be.
+the disk. ``python -m tests.reliability.faulty FOLDER FAULTS SEED`` gives each call so many of the four faults, in turn,
+and prints a JSON line for each scenario: how many calls it makes, how often a fault ended in success and how often in
+which error, and what it found that must not be.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 FAULTS = [(code, on) for code in (errno.EIO, errno.ENOSPC) for on in (0, 1)]
 """An error once, and from then on."""
+MANY = 100
+"""Of a scenario with more calls, every second one fails where not each has all faults."""
 _library = ctypes.CDLL(None)
 
 
@@ -233,7 +236,7 @@ def attempt(act: Callable[[], None]) -> str | None:
     return None
 
 
-def main(folder: Path, every: int) -> None:
+def main(folder: Path, faults: int, seed: int) -> None:
     base = folder / "base-jobs.db"
     arm(0)
     jobstore.load(base, WORLD)
@@ -241,9 +244,10 @@ def main(folder: Path, every: int) -> None:
         ended, made = trial(kind, base, 0, (0, 0))
         assert ended == "success", ended
         ends: Counter[str] = Counter()
-        for fault in FAULTS:
-            for at in range(1, made + 1, every):
-                ends[trial(kind, base, at, fault)[0]] += 1
+        step = 2 if faults < len(FAULTS) and made > MANY else 1
+        for number, at in enumerate(range(1 + seed % step, made + 1, step), seed // 2):
+            for turn in range(faults):
+                ends[trial(kind, base, at, FAULTS[(number + turn) % len(FAULTS)])[0]] += 1
         sys.stdout.write(f"{json.dumps({'scenario': kind.__name__, 'calls': made, 'ends': ends})}\n")
 
 
@@ -272,4 +276,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "syncs":
         count_syncs(Path(sys.argv[2]))
     else:
-        main(Path(sys.argv[1]), int(sys.argv[2]))
+        main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -163,7 +163,7 @@ CONTRADICTIONS = (
     _of_the_file("a start beyond all bounds", f"UPDATE execution SET effective_us = {2**62} WHERE id = {{row}}"),
     _of_the_file("a worker that is not there", "UPDATE execution SET worker_id = 9999 WHERE id = {row}"),
     _of_the_file("a name that is not there", "UPDATE execution SET name_id = 9999 WHERE id = {row}"),
-    _of_the_file("a job with a number below 0", "UPDATE job SET number = -5 WHERE number = 1"),
+    _of_the_file("a job with a number below 0", "UPDATE job SET number = -5 WHERE number = {row}"),
     _of_the_file(
         "a change of a name that is not there",
         "INSERT INTO change (name_id, status, hour, runs) VALUES (9999, 1, 17754000, 1)",

@@ -424,11 +424,25 @@ def written_down(name: str, folder: Path) -> tuple[Disk, list[Record]]:
     return disk, list(records(trace))
 
 
+def spread(done: list[Record], points: int, choice: random.Random) -> list[tuple[int, str]]:
+    """Points and what is left at each: anywhere in each part of the steps, in each mode as often.
+
+    And the hardest of all: right after each acknowledgement, when nothing is kept that was not brought to the disk.
+    """
+    first = choice.randrange(len(MODES))
+    anywhere = [
+        (int((turn + choice.random()) * (len(done) + 1) / points), MODES[(first + turn) % len(MODES)])
+        for turn in range(points)
+    ]
+    hardest = [(at, "drop") for at, record in enumerate(done, 1) if record.op == "N" and record.data[:1] != b"?"]
+    return sorted({*anywhere, *hardest})
+
+
 def cut(name: str, folder: Path, points: int, seed: int) -> dict[str, Any]:
     """Cuts a workload at so many points; raises with the point at the first finding."""
     disk, done = written_down(name, folder)
     choice = random.Random(seed)
-    chosen = sorted((choice.randrange(len(done) + 1), choice.choice(MODES)) for _ in range(points))
+    chosen = spread(done, points, choice)
     notes: list[str] = []
     verified = set()
     at = 0
@@ -453,7 +467,7 @@ def cut(name: str, folder: Path, points: int, seed: int) -> dict[str, Any]:
             WORKLOADS[name].verify(after / "jobs.db", notes)
         except Exception as error:
             raise AssertionError(f"{name}: cut after {point} of {len(done)} steps, {mode}; noted {notes}") from error
-    return {"workload": name, "steps": len(done), "points": points, "states": len(verified)}
+    return {"workload": name, "steps": len(done), "points": len(chosen), "states": len(verified)}
 
 
 def main(arguments: list[str]) -> None:

@@ -19,8 +19,8 @@ import pytest
 from tests.reliability.scale import SOAK
 
 ROOT = Path(__file__).parents[2]
-EVERY = 1 if SOAK > 1 else 2
-"""1: every call, about 3,600 faults; CI takes every second one."""
+FAULTS = 4 if SOAK > 1 else 1
+"""Of each call. All four are about 3,600; CI takes one, in each run another."""
 TYPED = {"success", "STORE_UNREADABLE", "STORE_CORRUPT", "STORE_FULL", "STORE_BUSY", "NOT_A_STORE"}
 SCENARIOS = {"Open", "Ask", "Record", "Begin", "Create", "Load", "Prune", "Dump"}
 
@@ -50,15 +50,16 @@ def run(library: Path, *words: str) -> str:
 
 
 def test_each_call_that_fails_is_a_typed_error_or_nothing_and_the_store_is_well_again(
-    library: Path, quick_folder: Path
+    library: Path, quick_folder: Path, request: pytest.FixtureRequest
 ) -> None:
-    said = run(library, str(quick_folder), str(EVERY))
+    seed = request.config.getoption("randomly_seed", 0)
+    said = run(library, str(quick_folder), str(FAULTS), str(seed if isinstance(seed, int) else 0))
     found: list[dict[str, Any]] = [json.loads(line) for line in said.splitlines()]
     assert {line["scenario"] for line in found} == SCENARIOS
     for line in found:
         assert line["ends"].keys() <= TYPED, line
         assert line["ends"]["STORE_UNREADABLE"] > 0, line
-    assert sum(sum(line["ends"].values()) for line in found) > 3_000 / EVERY
+    assert sum(sum(line["ends"].values()) for line in found) > 500 * FAULTS
 
 
 def test_whatever_a_recorder_acknowledges_has_been_brought_to_the_disk(library: Path, quick_folder: Path) -> None:

@@ -57,50 +57,79 @@ def store(quick_folder: Path) -> Path:
     return quick_folder / "inner" / "jobs.db"
 
 
+class Strangers:
+    """A process whose children write and read."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.reliability.strangers"],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._is_written = False
+
+    def _ask(self, *words: object) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{json.dumps(words)}\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+    def write(self, store: Path) -> None:
+        """Lets a writer record, and wait for its end."""
+        assert self._ask("write", str(store)) == "ready\n"
+        self._is_written = True
+
+    def end(self, how: str) -> None:
+        """Lets the writer close or die."""
+        if self._is_written:
+            self._is_written = False
+            assert self._ask("end", how) == "ended\n"
+
+    def read(self, store: Path, user: int) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._ask("read", str(store), user))
+        return found
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def others() -> Iterator[Strangers]:
+    found = Strangers()
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def writer(store: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that has recorded and waits for its end."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.reliability.strangers", "write", str(store)],
-        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    yield process
-    process.kill()
-    process.communicate()
+def strange(store: Path, others: Strangers) -> Iterator[Strangers]:
+    """A writer that has recorded and waits for its end."""
+    others.write(store)
+    yield others
+    others.end("die")
 
 
-def end(process: subprocess.Popen[str], how: str, store: Path) -> None:
+def end(strange: Strangers, how: str, store: Path) -> None:
     """Lets the writer live, end or die."""
     if how != "alive":
-        process.communicate("close\n" if how == "closed" else "die\n", timeout=120)
+        strange.end("close" if how == "closed" else "die")
     if how.endswith("lost"):
         Path(f"{store}-shm").unlink()
-
-
-def read(store: Path, user: int) -> dict[str, Any]:
-    said = subprocess.run(
-        [sys.executable, "-m", "tests.reliability.strangers", "read", str(store), str(user)],
-        capture_output=True, check=True, cwd=ROOT, text=True, timeout=120,
-    )  # fmt: skip
-    found: dict[str, Any] = json.loads(said.stdout)
-    return found
 
 
 @as_root
 @pytest.mark.parametrize("how", WRITERS)
 @pytest.mark.parametrize("place", PLACES)
 def test_another_user_gets_all_the_data_or_a_typed_error_with_a_remedy(
-    store: Path, writer: subprocess.Popen[str], place: str, how: str
+    store: Path, strange: Strangers, place: str, how: str
 ) -> None:
-    end(writer, how, store)
+    end(strange, how, store)
     folder_mode, file_mode, beside_mode = PLACES[place]
     for path in store.parent.iterdir():
         is_beside = path != store and beside_mode is not None
         path.chmod(beside_mode if is_beside else file_mode)  # type: ignore[arg-type]
     store.parent.chmod(folder_mode)
-    said = read(store, NOBODY)
+    said = strange.read(store, NOBODY)
     if "code" in said:
         assert (place, how) not in MUST_ANSWER, said
         assert said["code"] == "STORE_UNREADABLE"
@@ -112,9 +141,9 @@ def test_another_user_gets_all_the_data_or_a_typed_error_with_a_remedy(
 
 
 @pytest.mark.parametrize("how", WRITERS)
-def test_the_user_of_the_store_gets_all_the_data(store: Path, writer: subprocess.Popen[str], how: str) -> None:
-    end(writer, how, store)
-    assert read(store, 0) == {"total": strangers.RUNS, "rows": strangers.RUNS}
+def test_the_user_of_the_store_gets_all_the_data(store: Path, strange: Strangers, how: str) -> None:
+    end(strange, how, store)
+    assert strange.read(store, 0) == {"total": strangers.RUNS, "rows": strangers.RUNS}
 
 
 # What a connection that answers queries may do.

@@ -41,5 +41,6 @@ PROGRAMME = (
     Trial("T19", "Each way to find a page equals a plain scan", ("tests/property/test_access_paths.py",)),
     Trial("T20", "A prune delays nobody", (f"{RELIABILITY}/test_recorder_crowds.py", "-k", "prune")),
     Trial("T22", "What is used stays flat, also beside a stopped writer", (f"{RELIABILITY}/test_resources.py",)),
+    Trial("T23", "An exception at any moment breaks nothing", (f"{RELIABILITY}/test_interrupts.py",)),
     Trial("T21", "The tests see faults that are put into the code", (f"{RELIABILITY}/test_faults.py", "-m", "slow", "-n", "2")),
 )  # fmt: skip
