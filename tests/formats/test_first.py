@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,15 @@ from typing import Any
 import pytest
 
 import jobstore
+from benchmarks import history
 from jobstore.language.models import EXECUTION_ORDERS
 from tests.formats.first import make_first_format
 from tests.property import skewed
 from tests.reliability.scale import SOAK, scaled
 
 ROOT = Path(__file__).parents[2]
+MANY = 300_000
+UPGRADE = "import jobstore, sys; print('begun', flush=True); jobstore.Recorder(sys.argv[1]).close()"
 
 
 def pages(path: Path, offsets: tuple[int, ...]) -> list[Any]:
@@ -91,4 +97,26 @@ def test_an_upgrade_that_is_killed_at_any_moment_leaves_the_old_file_or_the_new(
     assert ends["old, with a log"] > 0
     jobstore.Recorder(old).close()
     assert pages(old, (0, 250)) == pages(today, (0, 250))
+    assert structure(old) == structure(today)
+
+
+@pytest.mark.slow
+def test_a_long_upgrade_that_is_killed_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
+    today, old = tmp_path / "today.db", tmp_path / "old.db"
+    jobstore.load(today, {"jobs": history.job_documents(10_000), "executions": history.documents(MANY)})
+    make_first_format(old, today)
+    expected, found = pages(today, (0, 30_000)), set[bool | None]()
+    for delay in (0.05, 0.4, 0.8, 1.6):
+        with subprocess.Popen([sys.executable, "-c", UPGRADE, old], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(delay)
+            os.kill(process.pid, signal.SIGKILL)
+        try:
+            found.add(pages(old, (0, 30_000)) == expected)
+        except jobstore.SchemaTooOld:
+            found.add(None)
+    jobstore.Recorder(old).close()
+    assert found <= {True, None}
+    assert pages(old, (0, 30_000)) == expected
     assert structure(old) == structure(today)

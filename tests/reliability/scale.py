@@ -1,4 +1,4 @@
-"""How long the reliability tests run: short in CI, and ``JOBSTORE_SOAK`` times as long where that is set."""
+"""How long the reliability tests run: short, or by the programme's figures, ``JOBSTORE_SOAK`` times as long."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any, Final
 
 SOAK: Final = float(os.environ.get("JOBSTORE_SOAK", "1"))
+IS_PROGRAMME: Final = "JOBSTORE_SOAK" in os.environ
+"""CI runs it after the README's command, the soak and the seeded faults do, and whoever sets the variable."""
 FIGURES: Final = "JOBSTORE_FIGURES"
 ROOT: Final = Path(__file__).resolve().parents[2]
 """Of the project; the programs beside this file are started as modules from there."""
 
 
 def figure(short: int, whole: int) -> int:
-    """A figure of the programme: whole, or more, where ``JOBSTORE_SOAK`` is set (CI, the soak, the seeded faults)."""
-    return scaled(whole) if "JOBSTORE_SOAK" in os.environ else short
+    """A figure of the programme: whole, or more, where the programme is run, else short."""
+    return scaled(whole) if IS_PROGRAMME else short
 
 
 def scaled(count: int) -> int:

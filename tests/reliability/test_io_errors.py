@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from tests.reliability.scale import SOAK
+from tests.reliability.scale import IS_PROGRAMME
 
 ROOT = Path(__file__).parents[2]
-FAULTS = 4 if SOAK > 1 else 1
-"""Of each call. All four are about 3,600; CI takes one, in each run another."""
+FAULTS = 4 if IS_PROGRAMME else 1
+"""Of each call. All four are about 3,600; the short form takes one, in each run another."""
 TYPED = {"success", "STORE_UNREADABLE", "STORE_CORRUPT", "STORE_FULL", "STORE_BUSY", "NOT_A_STORE"}
 SCENARIOS = {"Open", "Ask", "Record", "Begin", "Create", "Load", "Prune", "Dump"}
 

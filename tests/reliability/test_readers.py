@@ -17,10 +17,10 @@ import jobstore
 from tests.names import come_and_go
 from tests.property import skewed
 from tests.reliability import readers
-from tests.reliability.scale import SOAK, scaled
+from tests.reliability.scale import SOAK, figure
 
 ROOT = Path(__file__).parents[2]
-FORKS = scaled(200) if SOAK > 1 else 60
+FORKS = figure(60, 200)
 """Each kind of child, of the store that is asked or of an idle one, with a child of its own or without, some times."""
 
 

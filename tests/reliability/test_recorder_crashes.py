@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
-from tests.reliability.scale import SOAK, run_program, scaled
+from tests.reliability.scale import IS_PROGRAMME, figure, run_program, scaled
 
-KILLS = scaled(100) if SOAK > 1 else 50
-STEP = 1 if SOAK > 1 else 2
-"""In CI a file that is made or upgraded dies at every second statement, in each run perhaps at the others."""
+KILLS = figure(50, 200)
+STEP = 1 if IS_PROGRAMME else 2
+"""In the short form, a file that is made or upgraded dies at every second statement, in each run perhaps at the others."""
 
 
 def test_what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_else_appears(quick_folder):
