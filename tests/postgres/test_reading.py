@@ -18,6 +18,7 @@ from jobstore.storage.postgres import schema
 from jobstore.storage.postgres.connection import Connection, Place
 from tests.names import come_and_go
 from tests.property.worlds import world
+from tests.reliability.scale import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,7 +100,7 @@ class Writer:
             self.connection.rollback()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(scaled(2)))
 def test_what_a_reader_remembers_stays_exact_in_whatever_order_others_commit(
     filled: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
