@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import cache
 from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -53,12 +54,17 @@ _UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Etc/GMT", "Etc/UCT", "Etc/Universal",
 def _did_you_mean(name: object) -> str:
     from difflib import get_close_matches  # only a refusal needs it
 
-    places = [known for known in sorted(available_timezones()) if not known.startswith(_NOT_PLACES)]
-    # People often give the city alone, such as Berlin.
-    names = {known.rpartition("/")[2].casefold(): known for known in places}
-    names |= {known.casefold(): known for known in places}
+    names = _places()
     close = get_close_matches(str(name)[:80].casefold(), names, n=1, cutoff=0.8)
     return f"; did you mean {names[close[0]]!r}?" if close else ""
+
+
+@cache
+def _places() -> dict[str, str]:
+    """The zones of this host, by folded name and by folded city: people often give that alone, such as Berlin."""
+    places = [known for known in sorted(available_timezones()) if not known.startswith(_NOT_PLACES)]
+    names = {known.rpartition("/")[2].casefold(): known for known in places}
+    return names | {known.casefold(): known for known in places}
 
 
 def change_us(tz: tzinfo, before_us: int, after_us: int) -> int:

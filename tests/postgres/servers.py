@@ -176,11 +176,11 @@ class Server:
         return psycopg.connect(self.url(database), autocommit=True)
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """The name of an empty database, gone at the end with all that use it."""
+    def database(self, like: str = "template1") -> Iterator[str]:
+        """The name of an empty database, or of a copy of another, gone at the end with all that use it."""
         name = f"t{os.getpid()}_{next(_numbers)}"
         with self.connect() as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {like}")
         try:
             yield name
         finally:

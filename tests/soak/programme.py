@@ -45,5 +45,9 @@ PROGRAMME = (
         "T23", "A server keeps what it acknowledged, and answers as a file does",
         ("tests/postgres/test_crowd.py", "tests/postgres/test_model.py", "tests/postgres/test_conformance.py", "tests/postgres/test_reading.py"),
     ),
+    Trial(
+        "T24", "A schedule fires when cron and APScheduler fire",
+        ("tests/property/test_cronsim.py", "tests/integrations/test_apscheduler_triggers.py"),
+    ),
     Trial("T21", "The tests see faults that are put into the code", (f"{RELIABILITY}/test_faults.py", "-m", "slow", "-n", "2")),
 )  # fmt: skip
