@@ -83,8 +83,8 @@ def test_output_that_cannot_be_written_is_lost_and_nothing_else(path, monkeypatc
     monkeypatch.chdir(path.parent)
     script = "echo 1; sleep .1; echo 2 >&2; sleep .1; echo 3; touch done; exit 7"
     with FULL.open("wb") as nowhere, (path.parent / "out").open("wb") as out:
-        streams = {name: (nowhere if name in full else out).fileno() for name in ("stdout", "stderr")}
-        assert execute.run(path, "job", ["sh", "-c", script], **streams) == 7
+        stdout, stderr = ((nowhere if name in full else out).fileno() for name in ("stdout", "stderr"))
+        assert execute.run(path, "job", ["sh", "-c", script], stdout=stdout, stderr=stderr) == 7
     assert (path.parent / "done").exists()
     assert "3" in the_execution(path)["error"]
 

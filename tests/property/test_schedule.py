@@ -98,9 +98,10 @@ def walls(zone: str, start: datetime, minutes: int) -> tuple[Shown, ...]:
     """Each real minute from start on, with what the wall shows in it."""
     found: list[Shown] = []
     seen: set[datetime] = set()
-    at_us, before = instant_us(start), None
+    at_us = instant_us(start)
+    before: datetime | None = None
     for wall in shown(ZoneInfo(zone), start, minutes):
-        skipped = []
+        skipped: list[datetime] = []
         while before is not None and (before := before + MINUTE) < wall:
             skipped.append(before)
         found.append(Shown(at_us, wall, wall in seen, tuple(skipped)))
