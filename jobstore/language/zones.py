@@ -61,9 +61,8 @@ def _did_you_mean(name: object) -> str:
 
 @cache
 def _places() -> dict[str, str]:
-    """The names of zones by what people type; to list them takes tens of milliseconds."""
+    """The zones of this host, by folded name and by folded city: people often give that alone, such as Berlin."""
     places = [known for known in sorted(available_timezones()) if not known.startswith(_NOT_PLACES)]
-    # People often give the city alone, such as Berlin.
     names = {known.rpartition("/")[2].casefold(): known for known in places}
     return names | {known.casefold(): known for known in places}
 

@@ -19,6 +19,7 @@ import jobstore
 from jobstore.integrations.apscheduler_triggers import Translation, translate, trigger_words
 from jobstore.language.instants import instant_text, instant_us
 from jobstore.language.schedule import next_cron_us
+from tests.reliability.scale import scaled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -285,7 +286,7 @@ moments = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=scaled(150), deadline=None)
 @given(
     zone=st.sampled_from(ZONES),
     times=st.fixed_dictionaries({"minute": field(0, 59), "hour": field(0, 23)}),

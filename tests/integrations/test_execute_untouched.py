@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import jobstore
+from jobstore.cli.app import run
 from jobstore.integrations import command as execute
 from jobstore.integrations import output, processgroup, runrecord
 from tests.integrations.test_execute import executions, is_alive, the_execution
@@ -53,6 +54,11 @@ def shell(
     return subprocess.run(line, timeout=LONG_SECONDS * 2, check=False, cwd=path.parent, **more)
 
 
+def in_process(path: Path, script: str, *options: str) -> int:
+    """The exit code of the same command line in this process, for what does not depend on the process."""
+    return run(words(path, script, *options)[len(EXEC) - 1 :])
+
+
 @contextmanager
 def started(path: Path, script: str, *options: str, **more: Any) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(words(path, script, *options), stdout=subprocess.PIPE, cwd=path.parent, **more)
@@ -72,10 +78,13 @@ def line_of(process: subprocess.Popen[bytes]) -> bytes:
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
-@pytest.mark.parametrize("where", [">/dev/full", "2>/dev/full", ">/dev/full 2>&1", ">/dev/full 2>/dev/full"])
-def test_output_that_cannot_be_written_is_lost_and_nothing_else(path, where):
+@pytest.mark.parametrize("full", [("stdout",), ("stderr",), ("stdout", "stderr")])
+def test_output_that_cannot_be_written_is_lost_and_nothing_else(path, monkeypatch, full):
+    monkeypatch.chdir(path.parent)
     script = "echo 1; sleep .1; echo 2 >&2; sleep .1; echo 3; touch done; exit 7"
-    assert shell(path, script, around=f'"$@" {where}').returncode == 7
+    with FULL.open("wb") as nowhere, (path.parent / "out").open("wb") as out:
+        stdout, stderr = ((nowhere if name in full else out).fileno() for name in ("stdout", "stderr"))
+        assert execute.run(path, "job", ["sh", "-c", script], stdout=stdout, stderr=stderr) == 7
     assert (path.parent / "done").exists()
     assert "3" in the_execution(path)["error"]
 
@@ -85,11 +94,11 @@ def test_a_message_of_ours_that_cannot_be_written_changes_no_exit_code(path):
     nowhere = path.parent / "jobs.db"
     nowhere.mkdir()
     assert b"Traceback" not in shell(Path("/"), "exit 7", capture_output=True).stderr
-    for where in ("2>/dev/full", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
+    for where in (">/dev/full 2>/dev/full", "2>&-", "<&- >&- 2>&-"):
         assert shell(nowhere, "exit 7", around=f'"$@" {where}').returncode == 7
 
 
-@pytest.mark.parametrize("where", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("where", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_no_file_of_ours_becomes_a_standard_stream(path, where):
     done = shell(path, "echo SECRET; echo SECRET >&2; exit 3", around=f'"$@" {where}', capture_output=True)
     assert done.returncode == 3
@@ -105,8 +114,19 @@ def test_a_closed_standard_input_stays_closed_for_the_command(path):
     assert the_execution(path)["result"]["output"] == "closed\n"
 
 
-@pytest.mark.parametrize("where", ["2>&-", ">&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize("name", ["check", "backup", "prune", "export", "dump", "jobs", "executions", "timezone"])
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("check", "2>&-"),
+        ("backup", ">&-"),
+        ("prune", "<&- >&- 2>&-"),
+        ("export", "2>&-"),
+        ("dump", ">&-"),
+        ("jobs", "<&- >&- 2>&-"),
+        ("executions", "2>&-"),
+        ("timezone", ">&-"),
+    ],
+)
 def test_the_other_commands_do_not_mind_closed_streams_either(path, name, where):
     run = {"id": 1, "job_name": "job", "status": "SUCCESS", "started_at": "2026-01-01T00:00:00Z"}
     jobstore.load(path, {"executions": [run]})
@@ -190,9 +210,7 @@ def test_with_keep_output_0_the_command_writes_to_the_very_descriptors(path):
 
 @pytest.mark.parametrize("code", [0, 6])
 def test_keep_output_keeps_the_end_on_success_and_failure(path, code):
-    assert (
-        shell(path, f"seq 1 20000; exit {code}", "--keep-output", "20k", stdout=subprocess.DEVNULL).returncode == code
-    )
+    assert in_process(path, f"seq 1 20000; exit {code}", "--keep-output", "20k") == code
     kept = the_execution(path)["result"]["output"]
     assert kept.startswith("…\n")
     assert kept.endswith("\n20000\n")
@@ -201,7 +219,7 @@ def test_keep_output_keeps_the_end_on_success_and_failure(path, code):
 
 def test_output_of_control_characters_fits_whatever_is_asked_for(path):
     script = r"head -c 200000 /dev/zero | tr '\0' '\001'; head -c 100000 /dev/zero"
-    assert shell(path, script, "--keep-output", "1M", stdout=subprocess.DEVNULL).returncode == 0
+    assert in_process(path, script, "--keep-output", "1M") == 0
     assert the_execution(path)["status"] == "SUCCESS"
     assert the_execution(path)["result"]["output"]
 
@@ -316,32 +334,37 @@ def test_in_the_background_of_a_terminal_an_interrupt_sent_to_exec_reaches_the_c
 
 # --- signals -------------------------------------------------------------------------------------
 
-ENDING = [
+KNOWN = (
     "HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "VTALRM", "PROF", "XCPU", "IO", "PWR", "ABRT", "TRAP", "SYS",
     "STKFLT", "RTMIN", "RTMAX",
-]  # fmt: skip
+)  # fmt: skip
+ENDING = [name for name in KNOWN if hasattr(signal, f"SIG{name}")]
 
 
-@pytest.mark.parametrize("name", [each for each in ENDING if hasattr(signal, f"SIG{each}")])
-def test_each_signal_that_would_end_exec_reaches_the_command(path, name):
-    signum = getattr(signal, f"SIG{name}")
+def default_signals() -> None:
+    for name in ENDING:
+        signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_DFL)
+
+
+def test_each_signal_that_would_end_exec_reaches_the_command(path):
+    signals = [int(getattr(signal, f"SIG{name}")) for name in ENDING]
     # Written without print: the signal may come while that of "ready" still flushes, and print does not nest.
     program = (
-        "import os,signal,sys,time\n"
-        f"signal.signal({int(signum)}, lambda *_: (os.write(1, b'got it\\n'), sys.exit(9)))\n"
-        "print('ready', flush=True)\nwhile True: time.sleep(.05)"
+        "import os, signal, time\n"
+        f"for each in {signals}: signal.signal(each, lambda number, _: os.write(1, b'got %d\\n' % number))\n"
+        "signal.signal(signal.SIGCONT, lambda *_: os._exit(9))\n"
+        "os.write(1, b'ready\\n')\nwhile True: time.sleep(.05)"
     )
     line = [*EXEC, str(path), "job", "--", sys.executable, "-c", program]
     process = subprocess.Popen(
-        line,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL),  # noqa: PLW1509
-    )
+        line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=default_signals,  # noqa: PLW1509
+    )  # fmt: skip
     try:
         assert line_of(process) == b"ready\n"
-        process.send_signal(signum)
-        assert line_of(process) == b"got it\n"
+        for signum in signals:
+            process.send_signal(signum)
+            assert line_of(process) == b"got %d\n" % signum
+        process.send_signal(signal.SIGCONT)
         assert process.wait(LONG_SECONDS) == 9
     finally:
         process.kill()
@@ -482,18 +505,19 @@ def test_the_command_has_default_signals_and_the_environment_it_was_given(path):
         ("#! /usr/bin/env -S no-such-program\r", 127, "CR LF"),
     ],
 )
-def test_a_script_runs_as_the_system_runs_it_or_the_message_names_the_cause(path, first_line, code, said):
+def test_a_script_runs_as_the_system_runs_it_or_the_message_names_the_cause(
+    path, monkeypatch, capfd, first_line, code, said
+):
+    monkeypatch.chdir(path.parent)
     script = path.parent / "s"
     script.write_bytes(f"{first_line}\n".encode())
     script.chmod(0o755)
-    done = subprocess.run(
-        [*EXEC, path, "job", "--", "./s"], cwd=path.parent, capture_output=True, text=True, check=False
-    )
+    ended = run(["exec", str(path), "job", "--", "./s"])
     if said == "CR LF":
-        assert done.returncode
+        assert ended
         return
-    assert done.returncode == code
-    assert said in done.stderr
+    assert ended == code
+    assert said in capfd.readouterr().err
     assert said in (the_execution(path)["error"] or "")
 
 
@@ -509,11 +533,11 @@ def test_a_script_runs_as_the_system_runs_it_or_the_message_names_the_cause(path
         ([""], "command is empty"),
     ],
 )
-def test_what_only_a_shell_understands_is_told_how_to_write_it(path, command, said):
-    done = subprocess.run([*EXEC, path, "job", "--", *command], capture_output=True, text=True, check=False)
-    assert done.returncode == 127
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_what_only_a_shell_understands_is_told_how_to_write_it(path, capfd, command, said):
+    assert run(["exec", str(path), "job", "--", *command]) == 127
+    told = capfd.readouterr().err
+    assert said in told
+    assert len(told.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -527,20 +551,14 @@ def test_what_only_a_shell_understands_is_told_how_to_write_it(path, command, sa
         ("..", "%2E."),
     ],
 )
-def test_a_name_that_no_job_may_have_is_written_as_the_mirrors_write_it(path, job, name):
-    line = [*EXEC, str(path), job, "--", "sh", "-c", "exit 7"]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (7, "")
+def test_a_name_that_no_job_may_have_is_written_as_the_mirrors_write_it(path, capfd, job, name):
+    assert run(["exec", str(path), job, "--", "sh", "-c", "exit 7"]) == 7
+    assert capfd.readouterr().err == ""
     assert the_execution(path)["job_name"] == name
     if "/" in job:
         for command in ("job", "executions", "stats"):
-            found = subprocess.run(
-                [sys.executable, "-m", "jobstore", command, str(path), job, "--json"],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            assert name in found.stdout or command == "stats"
+            assert run([command, str(path), job, "--json"]) == 0
+            assert name in capfd.readouterr().out or command == "stats"
 
 
 # --- the store -----------------------------------------------------------------------------------
@@ -627,19 +645,36 @@ def memory(tmp_path):
         yield Path(folder)
 
 
+FIFTY = """
+import os, sys
+from jobstore.cli.app import run
+
+sys.modules["numpy"] = sys.modules["pandas"] = None  # as `main` does
+store, told = sys.argv[1:]
+run(["exec", f"{store}.other", "job", "--", "true"])
+wait, go = os.pipe()
+children = []
+for number in range(50):
+    children.append(os.fork())
+    if not children[-1]:
+        os.dup2(os.open(f"{told}/{number}", os.O_WRONLY | os.O_CREAT), 2)
+        os.close(go)
+        os.read(wait, 1)
+        os._exit(run(["exec", store, f"job{number % 15}", "--", "sh", "-c", f"exit {number}"]))
+os.close(go)
+codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+assert codes == list(range(50)), codes
+"""
+"""Forked when one run has imported all that is needed, so that they do begin in the same moment."""
+
+
 def fifty_at_once(store: Path, **more: str) -> None:
     """Start fifty commands in the same moment; each has its own code, says nothing and is recorded."""
-    runs = [
-        subprocess.Popen(
-            [*EXEC, str(store), f"job{number % 15}", "--", "sh", "-c", f"exit {number}"],
-            stderr=subprocess.PIPE,
-            env={**os.environ, **more},
-        )
-        for number in range(50)
-    ]
-    said = [process.communicate()[1] for process in runs]
-    assert [process.returncode for process in runs] == list(range(50))
-    assert said == [b""] * 50
+    told = store.with_name("told")
+    told.mkdir()
+    line = [sys.executable, "-c", FIFTY, str(store), str(told)]
+    subprocess.run(line, check=True, env={**os.environ, **more}, timeout=LONG_SECONDS * 2)
+    assert [each.read_bytes() for each in told.iterdir()] == [b""] * 50
     found = executions(store)
     assert sorted(each["result"]["exit_code"] for each in found) == list(range(50))
     assert {each["status"] for each in found} == {"SUCCESS", "FAILURE"}
@@ -671,11 +706,11 @@ def test_fifty_in_one_minute_are_all_recorded_on_a_slow_disk(memory):
         ("schedule", ("--schedule", "x", "--category", "c")),
     ],
 )
-def test_what_no_job_may_have_is_said_and_left_out_and_the_run_recorded(path, part, options):
-    done = shell(path, "exit 7", *options, capture_output=True, text=True)
-    assert done.returncode == 7
-    assert f"the job job is recorded without its {part}: " in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_what_no_job_may_have_is_said_and_left_out_and_the_run_recorded(path, capfd, part, options):
+    assert in_process(path, "exit 7", *options) == 7
+    told = capfd.readouterr().err
+    assert f"the job job is recorded without its {part}: " in told
+    assert len(told.splitlines()) == 1
     assert the_execution(path)["result"] == {"exit_code": 7}
     with jobstore.open(path) as store:
         assert part == "schedule" or store.get_job("job")["schedule"] == "0 2 * * *"

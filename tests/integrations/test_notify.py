@@ -16,6 +16,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 import jobstore
+from jobstore.cli.app import run
 from jobstore.integrations import notify as integration
 from jobstore.integrations.notify import notify
 from tests.ports import free_port
@@ -239,21 +240,25 @@ def command(*words: object, **environment: str) -> subprocess.CompletedProcess[s
     )  # fmt: skip
 
 
-def test_no_secret_is_in_any_message_or_file(world: World, listener: Listener) -> None:
+def test_no_secret_is_in_any_message_or_file(
+    world: World, listener: Listener, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     world.run("hourly", error="x")
     path = world.store.path
     listener.status = 500
-    failed = command(path, listener.url)
-    assert (failed.returncode, failed.stdout) == (1, "")
-    assert failed.stderr == "jobstore: could not notify receiver 1 (json); the next call tries again\n"
-    bad = command(path, f"nonsense://{SECRET}@host")
-    assert bad.returncode == 2
-    assert "receiver 1 is not an address that Apprise accepts ('nonsense')" in bad.stderr
+    assert run(["notify", str(path), listener.url]) == 1
+    failed = capfd.readouterr()
+    assert failed.out == ""
+    assert failed.err == "jobstore: could not notify receiver 1 (json); the next call tries again\n"
+    assert run(["notify", str(path), f"nonsense://{SECRET}@host"]) == 2
+    bad = capfd.readouterr()
+    assert "receiver 1 is not an address that Apprise accepts ('nonsense')" in bad.err
     listener.status = 200
-    assert command(path, JOBSTORE_NOTIFY=listener.url).returncode == 0
+    monkeypatch.setenv("JOBSTORE_NOTIFY", listener.url)
+    assert run(["notify", str(path)]) == 0
     assert command(listener.url, JOBSTORE_DB=str(path)).returncode == 0
     assert len(listener.take()) == 2  # both are late by this machine's clock
-    said = failed.stderr + bad.stderr + path.with_name("jobs.db.notified").read_text()
+    said = failed.err + bad.err + path.with_name("jobs.db.notified").read_text()
     assert SECRET not in said
     assert "127.0.0.1" not in said
 
@@ -266,10 +271,12 @@ def test_a_damaged_memory_is_told_with_its_remedy(world: World, listener: Listen
             notify(world.store, [listener.url])
 
 
-def test_without_a_receiver_it_is_a_usage_error(world: World) -> None:
-    answer = command(world.store.path)
-    assert answer.returncode == 2
-    assert "URL is missing" in answer.stderr
+def test_without_a_receiver_it_is_a_usage_error(
+    world: World, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("JOBSTORE_NOTIFY", raising=False)
+    assert run(["notify", str(world.store.path)]) == 2
+    assert "URL is missing" in capfd.readouterr().err
 
 
 def test_what_was_told_has_the_mode_of_the_store(world: World, listener: Listener) -> None:

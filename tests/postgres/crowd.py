@@ -25,7 +25,6 @@ import jobstore
 from jobstore.language.models import STATUS_OF_CODE
 from jobstore.storage.postgres import writer
 from jobstore.transfer.backup import check
-from tests.postgres.servers import KINDS, running
 from tests.reliability.ledger import ENDS, Ledger
 
 if TYPE_CHECKING:
@@ -219,13 +218,15 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--runs", type=int, default=20_000)
     parser.add_argument("--kills", type=int, default=40)
-    parser.add_argument("--kind", choices=KINDS, default=KINDS[0])
+    parser.add_argument("--kind", default="debian")
     options = parser.parse_args()
     if options.task == "record":
         record(options.url, options.first)
     elif options.task == "tidy":
         tidy(options.url)
     else:
+        from tests.postgres.servers import running  # brings pytest and hypothesis, which a recorder does without
+
         with running(options.kind) as server:
             sys.stdout.write(json.dumps(survive(server, options.runs, options.kills)))
 

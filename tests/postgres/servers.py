@@ -78,6 +78,7 @@ class Server:
         """Starts a server in memory, if there is room, or in a folder of `durable_in` and bringing all to its disk."""
         self.folder = Path(tempfile.mkdtemp(prefix="jobstore-pg-", dir=durable_in or memory_with_room(ROOM))).resolve()
         self.programs = programs
+        self.kind = ""
         self._port = "" if port is None else f"&port={port}"
         self.data = self.folder / "data"
         if user():
@@ -176,11 +177,11 @@ class Server:
         return psycopg.connect(self.url(database), autocommit=True)
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """The name of an empty database, gone at the end with all that use it."""
+    def database(self, like: str = "template1") -> Iterator[str]:
+        """The name of an empty database, or of a copy of another, gone at the end with all that use it."""
         name = f"t{os.getpid()}_{next(_numbers)}"
         with self.connect() as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {like}")
         try:
             yield name
         finally:
@@ -239,6 +240,7 @@ def running(kind: str, durable_in: Path | None = None) -> Iterator[Server]:
     if programs is None:
         pytest.skip(f"no PostgreSQL server of the kind {kind!r} here ({HOW[kind]})")
     server = Server(programs, durable_in=durable_in)
+    server.kind = kind
     try:
         yield server
     finally:

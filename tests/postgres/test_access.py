@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 import jobstore
+from jobstore.cli.app import run
 from jobstore.wsgi import create_app
 from tests.contract.cli.conftest import WORLD
 from tests.ports import free_port
@@ -66,7 +67,7 @@ def guarded() -> Iterator[Guarded]:
 
 @pytest.fixture(autouse=True)
 def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("PG")]:
+    for name in [name for name in os.environ if name.startswith(("PG", "JOBSTORE_"))]:
         monkeypatch.delenv(name)
 
 
@@ -137,7 +138,7 @@ def of(role: str, url: str) -> str:
     return url.replace("tester@", f"{role}@")
 
 
-def test_rights_are_enough_where_the_docs_say_so_and_else_named(server, database, url):
+def test_rights_are_enough_where_the_docs_say_so_and_else_named(server, database, url, capfd):
     jobstore.load(url, WORLD)
     with server.connect(database) as connection:
         connection.execute(
@@ -153,15 +154,16 @@ def test_rights_are_enough_where_the_docs_say_so_and_else_named(server, database
         with server.connect(database) as connection:
             connection.execute(f"GRANT CONNECT ON DATABASE {database} TO nobody")
         for words in ("jobs", "executions", "stats", "histogram", "metrics", "dump", "export", "check", "timezone"):
-            assert command(words, of("reader", url)).returncode == 0
+            assert run([words, of("reader", url)]) == 0
         app = create_app(of("reader", url), open_access=True, page=True)
         for path in ("/", "/executions", "/jobs/poll", "/timeline", "/api/v1/states", "/metrics", "/healthz"):
             assert ask(app, path).status == 200
         for role in ("reader", "nobody"):
-            done = command("exec", of(role, url), "x", "--", "sh", "-c", "exit 5")
-            assert done.returncode == 5
-            assert len(done.stderr.splitlines()) == 1, done.stderr
-            assert "INSERT, UPDATE and DELETE" in done.stderr
+            capfd.readouterr()
+            assert run(["exec", of(role, url), "x", "--", "sh", "-c", "exit 5"]) == 5
+            told = capfd.readouterr().err
+            assert len(told.splitlines()) == 1, told
+            assert "INSERT, UPDATE and DELETE" in told
         with jobstore.Recorder(of("writer", url)) as recorder:
             with recorder.run("poll"):
                 pass

@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 
 def test_what_was_acknowledged_outlives_kills_and_restarts_of_the_server(server: Server) -> None:
-    report("postgres crowd", **survive(server, scaled(300), kills=4))
+    report("postgres crowd", **survive(server, scaled(150), kills=4))

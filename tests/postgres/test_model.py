@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from tests.postgres.servers import Server
 
-RUNS = scaled(12)
+RUNS = scaled(5)
 
 
 def test_a_server_says_what_plain_lists_say_after_any_calls(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

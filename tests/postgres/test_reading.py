@@ -18,6 +18,7 @@ from jobstore.storage.postgres import schema
 from jobstore.storage.postgres.connection import Connection, Place
 from tests.names import come_and_go
 from tests.property.worlds import world
+from tests.reliability.scale import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,12 +40,32 @@ QUESTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
+@pytest.fixture(scope="module")
+def loaded(server: Server) -> Iterator[str]:
+    """The name of a database with some history, which nobody changes."""
+    with server.database() as name:
+        jobstore.load(server.url(name), world(7, 8, 60).document)
+        yield name
+
+
+@pytest.fixture
+def database(server: Server, loaded: str) -> Iterator[str]:
+    """The name of a database with the same history."""
+    with server.database(like=loaded) as name:
+        yield name
+
+
+@pytest.fixture
+def empty(server: Server) -> Iterator[str]:
+    """The address of an empty database."""
+    with server.store() as address:
+        yield address
+
+
 @pytest.fixture
 def filled(server: Server, database: str) -> str:
     """The address of a store with some history."""
-    url = server.url(database)
-    jobstore.load(url, world(7, 8, 60).document)
-    return url
+    return server.url(database)
 
 
 def answers(store: jobstore.Queries) -> list[Any]:
@@ -99,7 +120,7 @@ class Writer:
             self.connection.rollback()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(scaled(2)))
 def test_what_a_reader_remembers_stays_exact_in_whatever_order_others_commit(
     filled: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,9 +274,8 @@ def test_what_is_no_store_of_ours_is_told_apart(
             jobstore.Recorder(filled)
 
 
-def test_a_name_that_came_and_went_between_two_looks_is_no_damage(server: Server, database: str) -> None:
-    address = server.url(database)
-    with jobstore.Recorder(address) as recorder, jobstore.open(address) as store:
+def test_a_name_that_came_and_went_between_two_looks_is_no_damage(empty: str) -> None:
+    with jobstore.Recorder(empty) as recorder, jobstore.open(empty) as store:
         come_and_go(store, recorder)
 
 
@@ -290,13 +310,13 @@ def test_an_answer_is_of_one_moment(filled: str) -> None:
         writer.close()
 
 
-def test_a_reader_notices_that_another_store_has_taken_the_place(url: str) -> None:
+def test_a_reader_notices_that_another_store_has_taken_the_place(empty: str) -> None:
     """As after `pg_restore --clean`, or DROP SCHEMA and a load."""
 
     def made(names: str) -> None:
         jobs = [{"name": name, "job_type": "t", "job_category": "c"} for name in names]
         runs = [{"job_name": name, "status": "SUCCESS", "started_at": "2026-01-01T00:00:00Z"} for name in names]
-        jobstore.load(url, {"jobs": jobs, "executions": runs})
+        jobstore.load(empty, {"jobs": jobs, "executions": runs})
 
     def seen() -> list[str]:
         page = store.list_job_executions(order_by="id", order_desc=False)
@@ -304,10 +324,10 @@ def test_a_reader_notices_that_another_store_has_taken_the_place(url: str) -> No
         return [run["job_name"] for run in page["data"]]
 
     made("ab")
-    with jobstore.open(url) as store:
+    with jobstore.open(empty) as store:
         assert seen() == ["a", "b"]
         assert len(store.list_jobs()["data"]) == 2
-        with psycopg.connect(url) as other:
+        with psycopg.connect(empty) as other:
             other.execute("DROP SCHEMA jobstore CASCADE")
         made("xyz")
         assert seen() == ["x", "y", "z"]

@@ -35,6 +35,7 @@ def means(term: str, status: str) -> bool:
     return bool(term) and (term in folded(status) or term in words)
 
 
+@cache
 def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
@@ -45,9 +46,10 @@ def effective(document: Document) -> datetime:
 
 def page(matching: list[Document], order: Any, *, order_desc: bool, limit: int, offset: int) -> Document:
     """Nulls last in both directions, ties by number in the same direction, then the slice and the six fields."""
-    present = sorted((d for d in matching if order(d)[0] is not None), key=order, reverse=order_desc)
-    absent = sorted((d for d in matching if order(d)[0] is None), key=lambda d: order(d)[1], reverse=order_desc)
-    data = (present + absent)[offset : offset + limit]
+    placed = [(*order(document), document) for document in matching]
+    present = sorted((each for each in placed if each[0] is not None), key=lambda each: each[:2], reverse=order_desc)
+    absent = sorted((each for each in placed if each[0] is None), key=lambda each: each[1], reverse=order_desc)
+    data = [document for *_, document in (present + absent)[offset : offset + limit]]
     total = len(matching)
     return {
         "data": data,
@@ -114,9 +116,9 @@ def executions(
         document
         for document in history
         if (job_number is None or document["job_id"] == job_number)
-        and found(document)
         and (status is None or document["status"] in status)
         and (trace_id is None or document["trace_id"] == trace_id)
+        and found(document)
         and (after is None or effective(document) >= after)
         and (before is None or effective(document) <= before)
     ]
@@ -274,6 +276,7 @@ def _is_day(fields: list[str], day: date) -> bool:
     )
 
 
+@cache
 def _instants(wall: datetime, tz: ZoneInfo, *, is_fixed: bool) -> list[datetime]:
     """When the wall shows this time: once, twice, or (in the gap of a clock set forward) never."""
     try:

@@ -21,8 +21,9 @@ from jobstore.language.errors import InvalidSchedule
 from jobstore.language.instants import instant_datetime, instant_text, instant_us
 from jobstore.language.schedule import next_cron_us
 from tests.property.test_schedule import CHANGES, LEAD, MONTHS, RANGES, WEEKDAYS, WINDOW_MINUTES, agrees, fires
+from tests.reliability.scale import scaled
 
-TRIPLES = 20_000
+TRIPLES = min(20_000, scaled(8_000))
 TRIPLES_AT_RANDOM = 5_000
 MOMENTS_EACH = 4
 ZONES = (

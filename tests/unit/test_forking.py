@@ -1,4 +1,4 @@
-"""Forks beside threads: what no thread may keep, and what no child may inherit."""
+"""Forks beside threads: what no thread may keep, and what no child may inherit; ``JOBSTORE_SOAK`` multiplies the forks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from textwrap import dedent
 
 import pytest
 
+from tests.reliability.scale import SOAK, scaled
 from tests.waiting import LONG_SECONDS
 
 BEGIN = f"""
 SECONDS = {LONG_SECONDS // 2}
+FORKS = {scaled(40)}
 import os, signal, sys, threading, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: that is the point here
 sys.setswitchinterval(1e-6)
@@ -38,7 +40,7 @@ def child(work):
             os._exit(1)
     assert os.waitpid(pid, 0)[1] == 0
 
-def fork_beside(use, look, forks=100):
+def fork_beside(use, look, forks=FORKS):
     beside(use)
     try:
         for _ in range(forks):
@@ -51,7 +53,7 @@ def fork_beside(use, look, forks=100):
 def run(code: str, *words: object) -> None:
     """Run a program that forks; whatever it says is a fault, also what Python ignores in a handler of forks."""
     command = [sys.executable, "-c", BEGIN + dedent(code), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_SECONDS, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_SECONDS * max(1, SOAK), check=False)
     assert not done.stdout + done.stderr, done.stdout + done.stderr
     assert done.returncode == 0
 
@@ -74,7 +76,7 @@ def test_each_fork_is_told_while_threads_add_others():
         forking.tell_of_forks(first)
         beside(lambda: [forking.tell_of_forks(each) for each in [Holder() for _ in range(50)]])
         try:
-            for number in range(100):
+            for number in range(FORKS):
                 child(lambda: exec("assert first.told[-2:] == ['before', 'child']"))
                 assert first.told == ["before", "parent"] * (number + 1)
         finally:
@@ -230,7 +232,7 @@ def test_signal_handlers_may_use_stores_and_fork_at_any_moment(tmp_path):
         beside(shared.list_jobs)
         again()
         try:
-            while next(count) < 600:
+            while next(count) < 5 * FORKS:
                 with jobstore.open(path) as store:
                     store.list_jobs()
             shared.list_jobs()
@@ -251,7 +253,7 @@ def test_a_child_never_waits_for_a_lock_that_a_thread_of_its_parent_held(work):
             for _ in range(20):
                 {work}
 
-        fork_beside(use, use, forks=200)
+        fork_beside(use, use, forks=2 * FORKS)
     """)
 
 
