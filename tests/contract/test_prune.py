@@ -191,7 +191,7 @@ def test_nothing_is_archived_into_a_database_or_a_packed_file(path, tmp_path):
     for content in (gzip.compress(b"{}\n"), bz2.compress(b"{}\n"), zipped.getvalue(), lz4, path.read_bytes()):
         archive.write_bytes(content)
         before = archive.read_bytes()
-        with Recorder(path) as recorder, pytest.raises(jobstore.InvalidParameter, match="a file of JSON lines"):
+        with Recorder(path) as recorder, pytest.raises(jobstore.InvalidParameter, match="must be JSON lines"):
             recorder.prune(before=LATER, archive=archive)
         assert archive.read_bytes() == before
     assert len(documents(path)) == 100
@@ -203,7 +203,7 @@ def test_a_store_that_is_open_here_keeps_its_locks_when_it_is_refused_as_an_arch
     with closing(sqlite3.connect(other, isolation_level=None)) as held, Recorder(path) as recorder:
         held.execute("CREATE TABLE t (x)")
         held.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(jobstore.InvalidParameter, match="nor a database"):
+        with pytest.raises(jobstore.InvalidParameter, match="not a database"):
             recorder.prune(before=LATER, archive=other)
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, text=True)
         assert "database is locked" in done.stderr
