@@ -95,12 +95,12 @@ def test_a_narrow_terminal_keeps_what_tells_the_rows_apart(terminal, store):
 
 @pytest.mark.parametrize("words", [("stats",), ("job", "同步交易对")])
 def test_a_narrow_terminal_wraps_the_facts_of_a_card(terminal, store, words):
-    """The values are under each other, and none is cut."""
+    """The values are under each other, and none is cut; those that count from now may change between the two calls."""
     wide, narrow = (shown(terminal(words[0], store, *words[1:], columns=columns)) for columns in (200, 40))
     assert len(narrow) > len(wide)
     facts = "".join(narrow[narrow.index("") :]).split()
     for line in wide[wide.index("") :]:
-        assert set(re.sub(r"[█▏▎▍▌▋▊▉]", "", line).split()) - {""} <= set(facts), line
+        assert set(re.sub(r"[█▏▎▍▌▋▊▉]|\(in .*?\)", "", line).split()) <= set(facts), line
 
 
 def test_the_zone_is_in_the_heading(terminal, store):
