@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence  # noqa: TC003 - a named tuple looks its types up
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from jobstore.language.models import STATUS_CODES, Status
@@ -87,11 +88,14 @@ class KeyQuery(NamedTuple):
 
 def fetch_executions_of(connection: sqlite3.Connection, keys: KeyQuery) -> list[ExecutionRow]:
     """The executions that a statement yields, in the order of the page, read in one statement."""
-    # CROSS JOIN keeps the keys in the outer loop, and so their order.
-    page = f"({keys.sql}) AS page CROSS JOIN execution AS e ON e.id = page.id"
-    sql = f"{_EXECUTION_COLUMNS} FROM {page} {_EXECUTION_WORDS}"
-    rows: list[ExecutionRow] = connection.execute(sql, keys.values).fetchall()
+    rows: list[ExecutionRow] = connection.execute(_rows_sql(keys.sql), keys.values).fetchall()
     return rows[::-1] if keys.is_turned else rows
+
+
+@lru_cache(maxsize=256)
+def _rows_sql(keys: str) -> str:
+    # CROSS JOIN keeps the keys in the outer loop, and so their order.
+    return f"{_EXECUTION_COLUMNS} FROM ({keys}) AS page CROSS JOIN execution AS e ON e.id = page.id {_EXECUTION_WORDS}"
 
 
 def delete_by_id(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
