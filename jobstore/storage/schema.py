@@ -371,7 +371,7 @@ END;
 CREATE TRIGGER job_changed AFTER UPDATE OF number, name, job_type, job_category, folded, description, schedule,
     interval_seconds, timeout_seconds, max_instances, enabled, anchor_us, next_run_us, created_us ON job
 BEGIN
-    INSERT INTO change (job_number) VALUES (NEW.number);
+    INSERT INTO change (job_number) SELECT OLD.number UNION SELECT NEW.number;
 END;
 CREATE TRIGGER job_interval_moved AFTER UPDATE OF last_run_us ON job
 WHEN NEW.interval_seconds IS NOT NULL AND NEW.anchor_us IS NULL AND OLD.last_run_us IS NOT NEW.last_run_us

@@ -333,3 +333,14 @@ def test_a_reader_notices_that_another_store_has_taken_the_place(empty: str) -> 
         assert seen() == ["x", "y", "z"]
         assert [job["name"] for job in store.list_jobs(order_by="name", order_desc=False)["data"]] == ["x", "y", "z"]
         assert store.job_stats("z")["runs"] == 1
+
+
+def test_a_reader_follows_a_job_whose_number_others_change(server: Server, database: str) -> None:
+    with jobstore.open(server.url(database)) as store, server.connect(database) as connection:
+        name = store.list_jobs(limit=1)["data"][0]["name"]
+        total = store.list_job_states()["pagination"]["total"]
+        connection.execute("UPDATE jobstore.job SET number = 7777 WHERE name = %s", (name,))
+        connection.commit()
+        assert store.get_job(7777)["name"] == name
+        assert store.list_jobs()["pagination"]["total"] == total
+        assert "7777" in {job["job_id"] for job in store.list_job_states()["data"]}

@@ -151,3 +151,12 @@ def test_plain_statements_of_others_keep_the_counters_exact_for_those_who_read(p
         assert stats == {"PENDING": 0, "RUNNING": 0, "SUCCESS": 1, "FAILURE": 1, "TIMEOUT": 1}
         assert [run["id"] for run in store.list_job_executions(search="timeout")["data"]] == ["4"]
     assert jobstore.check(path) == []
+
+
+def test_a_reader_follows_a_job_whose_number_others_change(path: Path) -> None:
+    with jobstore.open(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        assert store.list_job_states()["data"][0]["job_id"] == "1"
+        assert store.list_jobs(search="sync")["pagination"]["total"] == 1
+        connection.execute("UPDATE job SET number = 77")
+        assert store.list_jobs(search="sync")["data"] == [store.get_job(77)]
+        assert store.list_job_states()["data"][0]["job_id"] == "77"

@@ -225,8 +225,8 @@ def _counted(rows: str) -> str:
 
 
 # The columns that readers remember of a job: not last_run_us and updated_us, which every start changes.
-_JOB_CHANGED = """name, job_type, job_category, folded, description, schedule, interval_seconds, timeout_seconds,
-    max_instances, enabled, anchor_us, next_run_us, created_us"""
+_JOB_CHANGED = """number, name, job_type, job_category, folded, description, schedule, interval_seconds,
+    timeout_seconds, max_instances, enabled, anchor_us, next_run_us, created_us"""
 
 # The schema of the trigger's table, whoever fires it: after a rename, a fixed name may be another store's.
 _OF_TABLE = """RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
@@ -253,7 +253,8 @@ CREATE TRIGGER execution_counted_again AFTER UPDATE ON execution
     REFERENCING OLD TABLE AS gone NEW TABLE AS come FOR EACH STATEMENT EXECUTE FUNCTION execution_counted();
 
 CREATE FUNCTION job_told() {_OF_TABLE}
-    INSERT INTO change (job_number) VALUES (coalesce(NEW.number, OLD.number));
+    INSERT INTO change (job_number)
+        SELECT OLD.number WHERE OLD.number IS NOT NULL UNION SELECT NEW.number WHERE NEW.number IS NOT NULL;
     RETURN NULL;
 END $$;
 CREATE TRIGGER job_told AFTER INSERT OR DELETE OR UPDATE OF {_JOB_CHANGED} ON job
