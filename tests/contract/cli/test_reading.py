@@ -221,6 +221,20 @@ def test_csv_has_every_field_of_all_that_match(cli, store):
     assert len(cli("jobs", store, "--csv", "--limit", "2").lines) == 3
 
 
+@pytest.mark.parametrize(("listed", "exported"), [("--csv", "csv"), ("--excel", "excel")])
+def test_a_list_and_an_export_write_the_same_cells(cli, tmp_path, listed, exported):
+    path = tmp_path / "texts.db"
+    results: tuple[object, ...] = ("plain", "=1+1", None, True, 0.5, {"b": ["\u65e5"]}, [])
+    runs = [
+        {"job_name": "a", "status": "SUCCESS", "started_at": "2026-01-15", "result": each, "parameters_snapshot": each}
+        for each in results
+    ]
+    jobstore.load(path, {"jobs": [{"name": "a", "job_type": "t", "job_category": "c"}], "executions": runs})
+    lines = cli("executions", path, listed, "--order-asc").lines
+    assert lines == cli("export", path, "--format", exported).lines
+    assert '"""plain"""' in lines[1]
+
+
 def test_columns_choose_fields_in_their_order(cli, store):
     answer = cli("jobs", store, "--columns", "enabled,name", "--csv", "--order-by", "id")
     assert answer.lines == ["enabled,name", "true,poll", "false,switched_off", "true,sync_klines_1h", "true,同步交易对"]
