@@ -39,7 +39,7 @@ from jobstore.integrations.cronfields import (
 )
 from jobstore.language.cron import WEEKDAY_NAMES, check_schedule
 from jobstore.language.errors import InvalidSchedule
-from jobstore.language.fields import check_interval
+from jobstore.language.fields import checked_interval
 from jobstore.language.zones import same_zone
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _interval(trigger: Any, next_run_time: datetime | None) -> Translation:
     _refuse_jitter_and_end(trigger)
     if trigger.interval % timedelta(seconds=1):
         raise _NotSayable("the interval is not a whole number of seconds")
-    seconds = check_interval(trigger.interval // timedelta(seconds=1))
+    seconds = checked_interval(trigger.interval // timedelta(seconds=1))
     try:
         anchor_at = (next_run_time or trigger.start_date).astimezone(UTC) - trigger.interval
     except OverflowError:

@@ -16,6 +16,7 @@ _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _BLANK: Final = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0")
 """Letters and marks that look like nothing."""
 _UNUSUAL: Final = re.compile("[^ -~]")
+"""Only these characters need a look at their category, one by one."""
 
 
 def _escape(char: str) -> str:
@@ -28,6 +29,8 @@ def escaped(text: str, *, kept: str = "", escape: Callable[[str], str] = _escape
     >>> print(escaped("a\x1b]0;x\x07 b\u202e"))
     a\x1b]0;x\x07 b\u202e
     """
+    if text.isprintable() and _BLANK.isdisjoint(text):  # nearly always, and much faster where letters are not ASCII
+        return text
 
     def shown(found: re.Match[str]) -> str:
         char = found[0]

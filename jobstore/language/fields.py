@@ -161,7 +161,7 @@ def checked_instances(value: object) -> int:
     return checked_integer(value, "max_instances", 1, LARGEST_INSTANCES)
 
 
-def check_interval(seconds: object) -> int:
+def checked_interval(seconds: object) -> int:
     """Validate an interval of 1 to 3,155,760,000 seconds and return it.
 
     Raises:

@@ -12,11 +12,11 @@ from jobstore.language.cron import check_schedule
 from jobstore.language.errors import InvalidRecord, InvalidSchedule
 from jobstore.language.fields import (
     LARGEST_DURATION_MS,
-    check_interval,
     checked_duration,
     checked_flag,
     checked_instances,
     checked_instant,
+    checked_interval,
     checked_keys,
     checked_label,
     checked_name,
@@ -164,7 +164,7 @@ def _schedule(old: Job, given: Mapping[str, object]) -> tuple[str | None, int | 
     if expression is not None:
         return check_schedule(expression), None
     if seconds is not None:
-        return None, check_interval(seconds)
+        return None, checked_interval(seconds)
     return (
         None if "schedule" in given else old.schedule,
         None if "interval_seconds" in given else old.interval_seconds,

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, tzinfo
 
 from jobstore.language.cron import Cron, read_schedule
 from jobstore.language.errors import InvalidSchedule, shown
-from jobstore.language.fields import check_interval
+from jobstore.language.fields import checked_interval
 from jobstore.language.instants import EPOCH, MAX_US, MICROSECONDS
 from jobstore.language.zones import TICK, WALL_EPOCH, change_us, utcoffset_us, zone_of
 
@@ -58,9 +58,9 @@ def next_interval_us(interval_seconds: int, anchor_us: int, now_us: int) -> int 
     (60000000, 120000000, 60000000)
 
     Raises:
-        InvalidSchedule: `check_interval` would refuse the interval.
+        InvalidSchedule: `checked_interval` would refuse the interval.
     """
-    interval_us = check_interval(interval_seconds) * MICROSECONDS
+    interval_us = checked_interval(interval_seconds) * MICROSECONDS
     n = max(1, (now_us - anchor_us) // interval_us + 1)
     next_us = anchor_us + n * interval_us
     return next_us if next_us <= MAX_US else None

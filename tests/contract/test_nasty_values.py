@@ -64,7 +64,7 @@ EVERYWHERE = {
     "2026-01-01", "2026-02-30", "FAILURE", "FAILURE,TIMEOUT", "FAILURE,", "' OR 1=1 --", "%00", "x" * 201, "x" * 513,
     "sync_klines_1h", "..",
 }  # fmt: skip
-"""At least one of each sort, and all that some parameter takes for good in its own way: tried with every parameter."""
+"""Tried with every parameter: one of each sort at least, and every text that some parameter accepts."""
 TIMES = {
     "2026-01-01", "2026-01-15T08:00:00Z", "2026-01-15 08:00", "2026-01-15T08:00:00+08:00", "2026-01-15T08:00:00 08:00",
     "2026-01-15T08:00:00.1234567Z",

@@ -1,9 +1,9 @@
 """Upgrades of a file of format 1 that are killed at any moment; a process of its own, which forks.
 
-``python -m tests.formats.killed OLD FOLDER MOMENTS`` upgrades copies of OLD, each killed at another moment: so many
-moments spread over the whole upgrade, and each of the last ones. A moment is a statement, or a part of a long one, so
-it is the same on any machine. Prints as JSON how many were left in the old format and how many in the new, and in how
-many something had been written that was not committed; any exception is a finding.
+``python -m tests.formats.killed OLD FOLDER MOMENTS`` upgrades copies of OLD and kills each upgrade at another moment:
+MOMENTS of them, spread over the whole upgrade, and each of the last `LAST`. A moment is a statement, or a part of a long
+one, so it is the same on any machine. Prints as JSON how many files were left in the old format and how many in the new,
+and in how many something had been written that was not committed; any exception is a finding.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import sqlite3
 
 PART = 500
-"""Instructions of SQLite's machine: so often a long statement is a moment."""
+"""In a long statement, a moment passes after each N instructions of SQLite's virtual machine."""
 LAST = 8
-"""So many moments lie around the commit, or behind it."""
+"""The number of moments around the commit and after it."""
 NEVER = 2**62
 
 

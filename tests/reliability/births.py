@@ -164,11 +164,11 @@ def _open_with_the_next_version(path: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Loads that are killed after any time, and the other births at each statement, or each so many."""
+    """Loads that are killed after any time, and the others that are killed at each statement, or at every Nth."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=40)
-    parser.add_argument("--step", type=int, default=1, help="of statements: each so many is one to die at")
+    parser.add_argument("--step", type=int, default=1, help="kill at every Nth statement")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     choice, outcomes = random.Random(options.seed), Counter[str]()

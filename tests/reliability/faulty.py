@@ -1,7 +1,7 @@
 """Every call on a store's files fails once, one after the other; run as a process with `faulty_io` preloaded.
 
 ``python -m tests.reliability.faulty syncs FOLDER`` prints how often each call of a recorder brings a store's files to
-the disk. ``python -m tests.reliability.faulty FOLDER FAULTS SEED`` gives each call so many of the four faults, in turn,
+the disk. ``python -m tests.reliability.faulty FOLDER FAULTS SEED`` gives each call FAULTS of the four faults, in turn,
 and prints a JSON line for each scenario: how many calls it makes, how often a fault ended in success and how often in
 which error, and what it found that must not be.
 """

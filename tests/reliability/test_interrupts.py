@@ -44,7 +44,7 @@ class Interrupt(BaseException):
 
 
 class Moments:
-    """Runs a call once for each of its moments, or each so many, each time with an exception at the next one."""
+    """Runs a call once for each of its moments, or for every Nth, each time with an exception at the next one."""
 
     def __init__(self, events: set[str], step: int = 1) -> None:
         self.events = events

@@ -14,7 +14,7 @@ from croniter import croniter
 
 from jobstore.language.cron import ALIASES, check_schedule, fires_at_fixed_times
 from jobstore.language.errors import InvalidRecord, InvalidSchedule, shown
-from jobstore.language.fields import check_interval
+from jobstore.language.fields import checked_interval
 from jobstore.language.instants import MAX_US, MIN_US, instant_text, instant_us
 from jobstore.language.schedule import next_cron_us, next_interval_us
 from jobstore.language.zones import check_timezone
@@ -201,7 +201,7 @@ def test_fixed_times_of_a_bad_expression_are_refused():
 
 @pytest.mark.parametrize("seconds", [1, 60, 86_400, 3_155_760_000])
 def test_an_interval_in_range_is_kept(seconds):
-    assert check_interval(seconds) == seconds
+    assert checked_interval(seconds) == seconds
 
 
 NO_INTERVALS = [0, -1, 3_155_760_001, 2**63, 10**5000, True, False, 1.0, "60", "６０", None, [], b"1"]
@@ -211,7 +211,7 @@ NO_INTERVALS = [0, -1, 3_155_760_001, 2**63, 10**5000, True, False, 1.0, "60", "
 def test_any_other_interval_is_refused(seconds):
     rule = r"interval_seconds must be an integer from 1 to 3155760000; received "
     with pytest.raises(InvalidSchedule, match=rule):
-        check_interval(seconds)
+        checked_interval(seconds)
     with pytest.raises(InvalidSchedule, match=rule):
         next_interval_us(seconds, 0, 0)
 

@@ -87,7 +87,7 @@ class Site:
         return answer
 
     def crawl(self, start: str = "/", most: int = 400, *, each: int = 3) -> dict[str, Answer]:
-        """What every link from `start` on leads to, by its target below the prefix; so many of each kind of address."""
+        """What every link from `start` on leads to, by its target below the prefix; a few of each kind of address."""
         found: dict[str, Answer] = {}
         kinds: dict[str, int] = {}
         waiting = [start]
